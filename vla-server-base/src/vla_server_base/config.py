@@ -1,0 +1,91 @@
+"""ServerConfig: every setting of a server, from the environment (`VLA_*`) and from flags, declared once."""
+
+import dataclasses
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, TypeVar
+
+import pydantic
+
+from vla_server_base.errors import VLAError
+
+
+class ConfigError(VLAError):
+    """A setting that cannot be; the message names the variable and what it takes."""
+
+    code = "config"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """How one server runs. Each field is also an environment variable: `port` is `VLA_PORT`."""
+
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all."""
+
+    port: int = 8002
+    """Port to listen on; 0 takes a free one."""
+
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    """Where the policy runs; auto takes an accelerator where there is one."""
+
+    cache_dir: Path = Path.home() / ".cache" / "vla-servers"
+    """Where converted checkpoints and compiled programs stay between starts."""
+
+    renderer: Literal["auto", "egl", "osmesa", "raycast"] = "auto"
+    """What draws scenes; auto takes the first that works, in this order."""
+
+    scene_workers: int = 2
+    """Processes that compile and render scenes."""
+
+    scene_timeout_s: float = 10.0
+    """A scene that takes longer is refused and its worker ended."""
+
+    scene_memory_mb: int = 4096
+    """Address space of one scene worker."""
+
+    scene_shadows: bool = False
+    """Draw shadows."""
+
+    scene_reflections: bool = False
+    """Draw reflections."""
+
+    scene_multisampling: int = 0
+    """Samples per pixel; 0 is off."""
+
+    max_body_mb: int = 64
+    """Largest request body."""
+
+    max_image_pixels: int = 4096 * 4096
+    """Largest encoded picture, in pixels after decoding."""
+
+    max_samples: int = 64
+    """Largest num_samples of one request."""
+
+    max_queue: int = 64
+    """Requests that may wait for the device; more are refused with 503."""
+
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    """How much the server's own log says."""
+
+
+Config = TypeVar("Config")
+
+
+def config_from_environment(
+    kind: type[Config], prefix: str, environment: Mapping[str, str] = os.environ
+) -> Config:
+    """Read a config dataclass from `PREFIX_FIELD` variables; fields without one keep their default.
+
+    Raises:
+        ConfigError: naming the variable, its value, and what it takes.
+    """
+    names = {f"{prefix}_{field.name}".upper(): field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    values = {field: environment[name] for name, field in names.items() if name in environment}
+    try:
+        return pydantic.TypeAdapter(kind).validate_python(values)
+    except pydantic.ValidationError as error:
+        first = error.errors()[0]
+        variable = f"{prefix}_{first['loc'][0]}".upper()
+        raise ConfigError(f"{variable}='{first['input']}' cannot be used: {first['msg']}") from error

@@ -1,0 +1,149 @@
+"""One tree of errors: what a caller can get wrong, and what can go wrong with us.
+
+VLAError                    500  internal
+├── RequestError            422  invalid_request
+│   ├── UnknownName         422  unknown_<what>: camera, dataset, action_format, scene, robot, keyframe
+│   ├── InstructionError    422  instruction
+│   ├── ImageError          422  image
+│   ├── SceneError          422  scene_invalid
+│   │   ├── SceneRefused    422  scene_refused    (names files, plugins, or asks for too much)
+│   │   ├── SceneState      422  scene_state      (qpos and the like of a wrong size)
+│   │   ├── MissingAsset    422  scene_missing_asset
+│   │   ├── SceneTimeout    422  scene_timeout    (its worker was ended)
+│   │   └── SceneCrashed    422  scene_crashed    (its worker died or ran out of memory)
+│   ├── BodyTooLarge        413  body_too_large
+│   └── NotFound            404  not_found
+└── Unavailable             503  unavailable
+    ├── ModelUnavailable    503  model_unavailable
+    ├── Overloaded          503  overloaded
+    └── RendererUnavailable 503  renderer_unavailable
+"""
+
+from collections.abc import Iterable
+
+
+class VLAError(Exception):
+    """An error a client may see: a code for programs, a sentence for people, and what to do instead."""
+
+    status = 500
+    code = "internal"
+
+    def __init__(self, message: str, *, hint: str | None = None):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __reduce__(self):
+        # Errors cross from the scene workers to the server by pickle, which would drop keyword arguments.
+        return _rebuild, (type(self), self.__dict__)
+
+
+def _rebuild(kind: type[VLAError], fields: dict) -> VLAError:
+    error = kind.__new__(kind, fields["message"])
+    error.__dict__.update(fields)
+    return error
+
+
+class RequestError(VLAError):
+    """The request cannot be answered as it stands."""
+
+    status = 422
+    code = "invalid_request"
+
+
+class UnknownName(RequestError):
+    """A name that is not among the known ones, which the message lists."""
+
+    def __init__(self, what: str, given: str, known: Iterable[str]):
+        listed = ", ".join(sorted(known)) or "none"
+        super().__init__(
+            f"{what.replace('_', ' ')} '{given[:80]}' is not known", hint=f"known here: {listed}"
+        )
+        self.code = f"unknown_{what}"
+
+
+class InstructionError(RequestError):
+    """The instruction is empty or too long."""
+
+    code = "instruction"
+
+
+class ImageError(RequestError):
+    """A picture cannot be decoded, is too large, or is for a camera the policy lacks."""
+
+    code = "image"
+
+
+class SceneError(RequestError):
+    """The scene does not compile or cannot be rendered; the message carries the line where known."""
+
+    code = "scene_invalid"
+
+
+class SceneRefused(SceneError):
+    """The scene asks for something no stranger's scene gets: files, plugins, or far too much."""
+
+    code = "scene_refused"
+
+
+class SceneState(SceneError):
+    """A state that does not fit the scene: sizes, a keyframe that is not there, numbers not finite."""
+
+    code = "scene_state"
+
+
+class MissingAsset(SceneError):
+    """The scene names an asset that the request does not carry."""
+
+    code = "scene_missing_asset"
+
+
+class SceneTimeout(SceneError):
+    """The scene took too long; its worker was ended."""
+
+    code = "scene_timeout"
+
+
+class SceneCrashed(SceneError):
+    """The scene killed its worker, or needed more memory than one may have."""
+
+    code = "scene_crashed"
+
+
+class BodyTooLarge(RequestError):
+    """The body is over the server's limit."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class NotFound(RequestError):
+    """There is nothing at this address."""
+
+    status = 404
+    code = "not_found"
+
+
+class Unavailable(VLAError):
+    """The request was fine, the server cannot answer it now."""
+
+    status = 503
+    code = "unavailable"
+
+
+class ModelUnavailable(Unavailable):
+    """The policy is still loading, or could not be loaded."""
+
+    code = "model_unavailable"
+
+
+class Overloaded(Unavailable):
+    """More is waiting than the server takes."""
+
+    code = "overloaded"
+
+
+class RendererUnavailable(Unavailable):
+    """No renderer works on this machine."""
+
+    code = "renderer_unavailable"

@@ -1,0 +1,33 @@
+"""What can be wrong with a checkpoint, a hub, a tokenizer or the arrays a script hands to the model.
+
+    OctoError
+    ├── CheckpointError     a file missing, damaged, or a parameter missing, extra or of another shape
+    ├── HubError            hub unreachable, unknown repository or revision, file missing or damaged
+    ├── TokenizerError      no vocabulary, or not one of the kinds known here
+    ├── ConfigError         the checkpoint's config.json asks for what this model does not know
+    └── InputError          observations or tasks that do not fit the checkpoint
+"""
+
+
+class OctoError(Exception):
+    """One sentence that names what was found, what was expected, and what to do instead."""
+
+
+class CheckpointError(OctoError):
+    """A file is missing or damaged, or a parameter is missing, extra, or of another shape."""
+
+
+class HubError(OctoError):
+    """The hub cannot be reached, or does not have what was asked for."""
+
+
+class TokenizerError(OctoError):
+    """The vocabulary is missing, or not one of the kinds known here."""
+
+
+class ConfigError(OctoError):
+    """The checkpoint's config.json asks for something this model does not know."""
+
+
+class InputError(OctoError):
+    """Observations or tasks do not fit the checkpoint."""
