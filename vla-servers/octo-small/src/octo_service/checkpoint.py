@@ -1,0 +1,205 @@
+"""Checkpoints as the reference writes them: config, parameters, statistics and an example batch in one folder.
+
+    config.json   dataset_statistics.json   example_batch.msgpack
+    <step>/default/checkpoint           all parameters in one msgpack file, or
+    <step>/default/manifest.ocdbt ...   one by one, with or without a `checkpoint` that names them
+
+Follows `OctoModel.load_pretrained` and `save_pretrained` of octo-models/octo.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octo_service.errors import CheckpointError
+from octo_service.flax_msgpack import read_tree, write_tree
+from octo_service.stored_params import load_params, read_file
+
+CONFIG, STATISTICS, EXAMPLE_BATCH = "config.json", "dataset_statistics.json", "example_batch.msgpack"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    """One step of a checkpoint folder, with the reference's shims for old ones applied.
+
+    `params` are keyed by path ("octo_transformer/obs_primary_projection/bias"), read-only, of the dtype they were
+    stored in. `params_hash` is the same whatever form they were stored in.
+    """
+
+    config: dict[str, Any]
+    params: dict[str, np.ndarray]
+    dataset_statistics: dict[str, Any]
+    example_batch: dict[str, Any]
+    step: int
+    params_hash: str
+    statistics_hash: str
+
+
+def load_checkpoint(folder: Path, step: int | None = None, cache_dir: Path | None = None) -> Checkpoint:
+    """Load a checkpoint folder, or one step's folder in it; the latest step unless told.
+
+    With a `cache_dir` the parameters are converted once and memory-mapped from there afterwards.
+
+    Raises:
+        CheckpointError: a file is missing or damaged; the message names it.
+    """
+    folder, step = _folder_and_step(Path(folder), step)
+    steps = _steps_in(folder)
+    step = max(steps, default=None) if step is None else step
+    if step is None or step not in steps:
+        raise CheckpointError(_no_such_step(folder, step, steps))
+    config = _read_config(folder / CONFIG)
+    statistics, statistics_hash = read_file(folder / STATISTICS, _decode_statistics)
+    example_batch = _read_example_batch(folder / EXAMPLE_BATCH)
+    params, params_hash = load_params(steps[step] / "default", cache_dir)
+    return Checkpoint(
+        config=config,
+        params=params,
+        dataset_statistics=statistics,
+        example_batch=example_batch,
+        step=step,
+        params_hash=params_hash,
+        statistics_hash=statistics_hash,
+    )
+
+
+def check_params(params: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> None:
+    """Check that parameters (arrays, or their shapes) are those that the model of config.json has.
+
+    Raises:
+        CheckpointError: naming the first few that are missing, unknown, or of another shape, and how many there are.
+    """
+    shapes = {path: value if isinstance(value, tuple) else np.shape(value) for path, value in params.items()}
+    reshaped = [path for path in expected if path in shapes and shapes[path] != tuple(expected[path])]
+    faults = {
+        "missing": [path for path in expected if path not in shapes],
+        "unknown to the model": [path for path in shapes if path not in expected],
+        "of another shape": [f"{path} {shapes[path]} instead of {tuple(expected[path])}" for path in reshaped],
+    }
+    listed = [f"{len(found)} {fault} ({_first_few(found)})" for fault, found in faults.items() if found]
+    if listed:
+        raise CheckpointError(
+            f"the checkpoint's parameters do not fit its config.json: {'; '.join(listed)}; "
+            "take config.json and parameters from the same training run"
+        )
+
+
+def save_checkpoint(
+    folder: Path,
+    step: int,
+    params: Mapping[str, Any],
+    config: Mapping[str, Any],
+    dataset_statistics: Mapping[str, Any],
+    example_batch: Mapping[str, Any],
+) -> None:
+    """Write one step in the reference's one-file form; what describes the model only where it is not there yet.
+
+    Raises:
+        CheckpointError: the step is there already.
+    """
+    folder = Path(folder)
+    if step in _steps_in(folder):
+        raise CheckpointError(f"{folder} already holds step {step}; save under another step, or remove it first")
+    # Written under a name that is no step's, so that a half-written step is never taken for one.
+    unfinished = folder / f"{step}.unfinished"
+    (unfinished / "default").mkdir(parents=True, exist_ok=True)
+    with (unfinished / "default" / "checkpoint").open("wb") as file:
+        write_tree(file, _nested(params))
+    os.replace(unfinished, folder / str(step))
+    if not (folder / CONFIG).exists():
+        (folder / CONFIG).write_text(json.dumps(config))
+    if not (folder / EXAMPLE_BATCH).exists():
+        with (folder / EXAMPLE_BATCH).open("wb") as file:
+            write_tree(file, example_batch)
+    if not (folder / STATISTICS).exists():
+        (folder / STATISTICS).write_text(json.dumps(_as_lists(dataset_statistics)))
+
+
+def _folder_and_step(folder: Path, step: int | None) -> tuple[Path, int | None]:
+    if not folder.is_dir():
+        raise CheckpointError(f"there is no checkpoint folder {folder}; give the folder that holds {CONFIG}")
+    if not folder.name.isdigit() or (folder / CONFIG).exists():
+        return folder, step
+    if step not in (None, int(folder.name)):
+        raise CheckpointError(f"{folder} is the folder of step {folder.name}, not of step {step}; give only one of the two")
+    return folder.parent, int(folder.name)
+
+
+def _steps_in(folder: Path) -> dict[int, Path]:
+    entries = folder.iterdir() if folder.is_dir() else ()
+    return {int(entry.name): entry for entry in entries if entry.name.isdigit() and entry.is_dir()}
+
+
+def _no_such_step(folder: Path, step: int | None, steps: Mapping[int, Path]) -> str:
+    if not steps:
+        return f"{folder} holds no step's folder (such as 300000/); copy or download the checkpoint again"
+    return f"{folder} holds no step {step}; it holds: {', '.join(map(str, sorted(steps)))}"
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    config = read_file(path, lambda content: json.loads(bytes(content)))
+    try:
+        head = config["model"]["heads"]["action"]["kwargs"]
+        if "pred_horizon" in head:  # its name until 1.0
+            head["action_horizon"] = head.pop("pred_horizon")
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is not a config of Octo (it has no model.heads.action.kwargs); copy or download it again"
+        ) from error
+    return config
+
+
+def _decode_statistics(content: Any) -> tuple[dict[str, Any], str]:
+    statistics = json.loads(bytes(content)) or {}
+    if not isinstance(statistics, dict):
+        raise ValueError("statistics by name were expected")
+    canonical = json.dumps(statistics, sort_keys=True).encode()
+    return _as_arrays(statistics), hashlib.sha256(canonical).hexdigest()
+
+
+def _read_example_batch(path: Path) -> dict[str, Any]:
+    batch = read_file(path, read_tree)
+    try:
+        if "tasks" in batch:  # its name until 1.0
+            batch["task"] = batch.pop("tasks")
+        if "timestep_pad_mask" not in batch["observation"]:
+            batch["observation"]["timestep_pad_mask"] = batch["observation"]["pad_mask"]
+        return {**batch, "task": batch["task"]}
+    except (KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{path} is not an example batch of Octo ({error}); copy or download it again"
+        ) from error
+
+
+def _first_few(names: list[str], count: int = 3) -> str:
+    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
+
+
+def _nested(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Make the tree of flat parameters, sorted at every level as the reference's trees are."""
+    tree: dict[str, Any] = {}
+    for path in sorted(params, key=lambda path: path.split("/")):
+        *modules, name = path.split("/")
+        branch = tree
+        for module in modules:
+            branch = branch.setdefault(module, {})
+        branch[name] = np.asarray(params[path])
+    return tree
+
+
+def _as_arrays(statistics: Any) -> Any:
+    if isinstance(statistics, dict):
+        return {name: _as_arrays(value) for name, value in statistics.items()}
+    return np.array(statistics)
+
+
+def _as_lists(statistics: Any) -> Any:
+    if isinstance(statistics, Mapping):
+        return {name: _as_lists(value) for name, value in statistics.items()}
+    return np.asarray(statistics).tolist()

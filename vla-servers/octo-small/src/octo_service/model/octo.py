@@ -1,0 +1,198 @@
+"""The network: tokenizers, transformer and action head, as a checkpoint's config.json describes them.
+
+Follows octo/model/octo_module.py of octo-models/octo.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float
+
+from octo_service.errors import ConfigError, InputError
+from octo_service.model.attention_mask import attention_rules
+from octo_service.model.heads import ACTION_HEADS, ActionHead
+from octo_service.model.image_stem import IMAGE_ENCODERS
+from octo_service.model.parameters import Parameters
+from octo_service.model.tokens import (
+    Arrays,
+    ImageTokenizer,
+    LanguageTokenizer,
+    LowdimObsTokenizer,
+    TokenGroup,
+)
+from octo_service.model.transformer import Transformer, dense
+
+Tokenizer = ImageTokenizer | LanguageTokenizer | LowdimObsTokenizer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Octo:
+    """One architecture. Fields are those of `config["model"]`; parameters come in at every call."""
+
+    observation_tokenizers: Mapping[str, Tokenizer]
+    task_tokenizers: Mapping[str, Tokenizer]
+    heads: Mapping[str, ActionHead]
+    readouts: Mapping[str, int]
+    transformer: Transformer
+    token_embedding_size: int
+    max_horizon: int
+    repeat_task_tokens: bool = False
+    use_correct_attention: bool = False
+
+    def observation_names(self, names: Any) -> list[str]:
+        """Return those of the observation arrays that some tokenizer reads."""
+        return [name for name in names if any(t.reads(name) for t in self.observation_tokenizers.values())]
+
+    def task_names(self, names: Any) -> list[str]:
+        """Return those of the task arrays that some tokenizer reads."""
+        tokenizers = [*self.task_tokenizers.values(), *self.observation_tokenizers.values()]
+        return [name for name in names if any(t.reads(name) for t in tokenizers)]
+
+    def run_transformer(
+        self,
+        parameters: Parameters,
+        observations: Arrays,
+        tasks: Arrays,
+        timestep_pad_mask: Bool[Array, "batch window"],
+    ) -> dict[str, TokenGroup]:
+        """Return the embeddings of every token group, and of all tasks ("task") and observations ("obs").
+
+        `tasks["language_instruction"]` is embedded already (`t5.py`). Observations are (batch, window, ...),
+        tasks (batch, ...); a timestep where `timestep_pad_mask` is False is attended by none.
+        """
+        place = parameters / "octo_transformer"
+        window = timestep_pad_mask.shape[1]
+        if window > self.max_horizon:
+            raise InputError(f"a window of {window} timesteps is too long; this model takes up to {self.max_horizon}")
+        prefix = {
+            f"task_{name}": self._embed(place, f"task_{name}", group)
+            for name, tokenizer in self.task_tokenizers.items()
+            if (group := tokenizer(place / f"task_tokenizers_{name}", observations, tasks))
+        }
+        timestep = {}
+        for name, tokenizer in self.observation_tokenizers.items():
+            group = tokenizer(place / f"observation_tokenizers_{name}", observations, tasks)
+            if group:
+                group = self._embed(place, f"obs_{name}", group)
+                real = group.mask & timestep_pad_mask[:, :, None]
+                timestep[f"obs_{name}"] = TokenGroup(group.tokens, real)
+        if self.repeat_task_tokens:
+            # Unlike observations these stay visible in a padded timestep: the reference does not mask them there.
+            timestep |= {f"obs_{name}": _repeat(group, window) for name, group in prefix.items()}
+        for name, num_tokens in self.readouts.items():
+            group_name = f"readout_{name}"
+            timestep[group_name] = self._readout(place, group_name, (*timestep_pad_mask.shape, num_tokens))
+        return self._attend(place / "BlockTransformer_0" / "Transformer_0", prefix, timestep)
+
+    def _embed(self, place: Parameters, name: str, group: TokenGroup) -> TokenGroup:
+        tokens = dense(place / f"{name}_projection", group.tokens, self.token_embedding_size)
+        return TokenGroup(tokens + self._positions(place, name, tokens.shape), group.mask)
+
+    def _readout(self, place: Parameters, name: str, shape: tuple[int, ...]) -> TokenGroup:
+        positions = self._positions(place, name, (*shape, self.token_embedding_size))
+        return TokenGroup(jnp.broadcast_to(positions, (*shape, self.token_embedding_size)), jnp.ones(shape, bool))
+
+    def _positions(self, place: Parameters, name: str, shape: tuple[int, ...]) -> Array:
+        per_timestep = len(shape) == 4
+        horizon = (self.max_horizon,) if per_timestep else ()
+        positions = place.get(f"{name}_pos_embedding", 1, *horizon, *shape[-2:])
+        return positions[:, : shape[1]] if per_timestep else positions
+
+    def _attend(
+        self, place: Parameters, prefix: dict[str, TokenGroup], timestep: dict[str, TokenGroup]
+    ) -> dict[str, TokenGroup]:
+        batch, window = next(iter(timestep.values())).mask.shape[:2]
+        prefix_groups = tuple((name, group.mask.shape[-1]) for name, group in prefix.items())
+        timestep_groups = tuple((name, group.mask.shape[-1]) for name, group in timestep.items())
+        rules = attention_rules(prefix_groups, timestep_groups, window, self.use_correct_attention)
+
+        steps = TokenGroup(*(jnp.concatenate(arrays, axis=2) for arrays in zip(*timestep.values(), strict=True)))
+        tokens, real = (array.reshape(batch, -1, *array.shape[3:]) for array in steps)
+        if prefix:
+            tasks = TokenGroup(*(jnp.concatenate(arrays, axis=1) for arrays in zip(*prefix.values(), strict=True)))
+            tokens = jnp.concatenate([tasks.tokens, tokens], axis=1)
+            real = jnp.concatenate([tasks.mask, real], axis=1)
+        out = self.transformer(place, tokens, rules[None] & real[:, None, :])
+
+        num_prefix = sum(size for _, size in prefix_groups)
+        out_steps = out[:, num_prefix:].reshape(steps.tokens.shape)
+        outputs = _split(out[:, :num_prefix], prefix) | _split(out_steps, timestep)
+        if prefix:
+            outputs["task"] = TokenGroup(out[:, :num_prefix], real[:, :num_prefix])
+        num_observed = sum(size for name, size in timestep_groups if name.startswith("obs_"))
+        outputs["obs"] = TokenGroup(out_steps[:, :, :num_observed], steps.mask[:, :, :num_observed])
+        return outputs
+
+
+def _repeat(group: TokenGroup, window: int) -> TokenGroup:
+    return TokenGroup(*(jnp.repeat(array[:, None], window, axis=1) for array in group))
+
+
+def _split(out: Float[Array, "batch *window tokens dim"], groups: dict[str, TokenGroup]) -> dict[str, TokenGroup]:
+    ends = np.cumsum([group.mask.shape[-1] for group in groups.values()])[:-1]
+    parts = jnp.split(out, ends, axis=-2) if groups else []
+    return {
+        name: TokenGroup(part, group.mask) for (name, group), part in zip(groups.items(), parts, strict=True)
+    }
+
+
+def build_octo(model_config: Mapping[str, Any]) -> Octo:
+    """Build the architecture that `config["model"]` of a checkpoint describes.
+
+    Raises:
+        ConfigError: naming a module or an option that is not known here.
+    """
+    options = dict(model_config)
+    try:
+        return _make(
+            Octo,
+            "model",
+            observation_tokenizers=_build_all(options.pop("observation_tokenizers"), _TOKENIZERS),
+            task_tokenizers=_build_all(options.pop("task_tokenizers"), _TOKENIZERS),
+            heads=_build_all(options.pop("heads"), ACTION_HEADS),
+            transformer=_build_transformer(options.pop("transformer_kwargs")),
+            **options,
+        )
+    except KeyError as error:
+        raise ConfigError(f"config.json says nothing of {error}, which every checkpoint of Octo has") from error
+
+
+def _build_transformer(options: Mapping[str, Any]) -> Transformer:
+    transformer = _make(Transformer, "transformer_kwargs", **options)
+    if transformer.add_position_embedding:
+        raise ConfigError("add_position_embedding is not possible with Octo: tokens carry their positions already")
+    return transformer
+
+
+def _build_image_tokenizer(encoder: Mapping[str, Any], **options: Any) -> ImageTokenizer:
+    built = _build(encoder, IMAGE_ENCODERS)
+    return _make(ImageTokenizer, "ImageTokenizer", encoder=built, encoder_name=encoder["name"], **options)
+
+
+_TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
+    "ImageTokenizer": _build_image_tokenizer,
+    "LanguageTokenizer": LanguageTokenizer,
+    "LowdimObsTokenizer": LowdimObsTokenizer,
+}
+
+
+def _build_all(specs: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
+    return {name: _build(spec, kinds) for name, spec in specs.items()}
+
+
+def _build(spec: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]) -> Any:
+    if spec["name"] not in kinds:
+        raise ConfigError(f"config.json asks for '{spec['name']}'; known here: {', '.join(kinds)}")
+    return _make(kinds[spec["name"]], spec["name"], **spec["kwargs"])
+
+
+def _make(kind: Callable[..., Any], name: str, **options: Any) -> Any:
+    # Sequences become tuples, so that an architecture is hashable and can be a static argument.
+    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
+    try:
+        return kind(**frozen)
+    except TypeError as error:
+        raise ConfigError(f"config.json has options that '{name}' does not take: {error}") from error

@@ -1,0 +1,363 @@
+"""OctoModel: a checkpoint ready to use, with the names and semantics of the reference's class.
+
+Follows octo/model/octo_model.py of octo-models/octo.
+"""
+
+import functools
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from octo_service import checkpoint as checkpoints
+from octo_service import hub, statistics, text
+from octo_service.checkpoint import Checkpoint
+from octo_service.errors import InputError
+from octo_service.model import noise as noises
+from octo_service.model import random_weights
+from octo_service.model import t5
+from octo_service.model.heads import ContinuousHead, DiffusionHead, DiscreteHead
+from octo_service.model.octo import Octo, build_octo
+from octo_service.model.parameters import nested, stored
+from octo_service.model.shapes import expected_shapes
+from octo_service.model.tokens import Arrays, TokenGroup
+from octo_service.text import TextTokenizer
+
+Noise = tuple[Array, Array] | Array
+
+
+class OctoModel:
+    """One Octo, loaded: tasks from texts and goal images, embeddings and actions from observations.
+
+    ```python
+    model = OctoModel.load_pretrained("hf://rail-berkeley/octo-small-1.5")
+    task = model.create_tasks(texts=["pick up the spoon"])
+    actions = model.sample_actions(observation, task, rng=jax.random.PRNGKey(0))
+    ```
+    """
+
+    def __init__(self, checkpoint: Checkpoint, tokenizer: TextTokenizer | None):
+        self.checkpoint = checkpoint
+        self.tokenizer = tokenizer
+        self.octo: Octo = build_octo(checkpoint.config["model"])
+        shapes = {path: leaf.shape for path, leaf in checkpoint.params.items()}
+        self._t5_sizes = t5.sizes_of(shapes)
+        checkpoints.check_params(shapes, expected_shapes(self.octo, checkpoint.example_batch, self._t5_sizes))
+        # The text embedding, a quarter of the file, stays memory-mapped: a request reads 16 of its rows.
+        self._leaves = {
+            path: jax.device_put(np.asarray(leaf, np.float32))
+            for path, leaf in checkpoint.params.items()
+            if path != t5.EMBEDDING
+        }
+        self._encode_text = _compiled(functools.partial(_encode_text, self._t5_sizes))
+        self._run = _compiled(functools.partial(_run_transformer, self.octo))
+        self._predict = _compiled(functools.partial(_predict, self.octo), static_argnames="embodiment_action_dim")
+
+    @classmethod
+    def load_pretrained(
+        cls,
+        checkpoint_path: str | Path,
+        step: int | None = None,
+        tokenizer: str | Path | None = None,
+        cache_dir: Path | None = None,
+    ) -> "OctoModel":
+        """Load a checkpoint: a folder, `hf://organization/name[@revision]`, or `random://octo-small-1.5`.
+
+        `step` chooses among several in one folder (the latest by default). `tokenizer` is a `spiece.model` or
+        `tokenizer.json`; by default the one the checkpoint names comes from the hub. Converted weights stay in
+        `cache_dir` and are memory-mapped from then on.
+
+        Raises:
+            HubError, CheckpointError, TokenizerError, ConfigError: one sentence that says what to do.
+        """
+        name = str(checkpoint_path)
+        if name.startswith(random_weights.SCHEME):
+            chosen = text.load_tokenizer(Path(tokenizer)) if tokenizer else text.ByteTokenizer()
+            return cls(random_weights.random_checkpoint(name), chosen)
+        folder = hub.resolve(name, cache_dir).folder
+        checkpoint = checkpoints.load_checkpoint(folder, step, cache_dir)
+        return cls(checkpoint, _tokenizer_of(checkpoint.config, tokenizer))
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The checkpoint's config.json."""
+        return self.checkpoint.config
+
+    @property
+    def dataset_statistics(self) -> dict[str, Any]:
+        """Statistics of the data it was trained on: by dataset, or flat where it was fine-tuned on one."""
+        return self.checkpoint.dataset_statistics
+
+    @property
+    def example_batch(self) -> dict[str, Any]:
+        """One batch of training data; says which observations and tasks the model takes."""
+        return self.checkpoint.example_batch
+
+    @property
+    def params(self) -> dict[str, Any]:
+        """The parameters as nested dicts, by the released names."""
+        return nested(self.checkpoint.params)
+
+    def create_tasks(
+        self, goals: Mapping[str, np.ndarray] | None = None, texts: Sequence[str] | None = None
+    ) -> dict[str, Any]:
+        """Make tasks of instructions, of goal images `{"image_primary": (batch, height, width, 3)}`, or of both.
+
+        Raises:
+            InputError: neither given, different batch sizes, or goals of a shape the model does not take.
+        """
+        if goals is None and texts is None:
+            raise InputError("a task needs texts=[...], goals={'image_primary': ...}, or both")
+        if isinstance(texts, str):
+            raise InputError("texts must be a list, one instruction per batch entry: texts=['pick up the spoon']")
+        batches = {value.shape[0] for value in (goals or {}).values()} | ({len(texts)} if texts is not None else set())
+        if len(batches) != 1:
+            raise InputError(f"texts and goals must have one batch size, not {sorted(batches)}")
+        (batch,) = batches
+        if goals is None:
+            examples = self.example_batch["task"]
+            images = {
+                key: np.zeros((batch, *example.shape[1:]), example.dtype)
+                for key, example in examples.items()
+                if key not in ("pad_mask_dict", "language_instruction")
+            }
+        else:
+            images = dict(goals)
+        real = {key: np.full(batch, goals is not None) for key in images}
+        tasks = {**images, "pad_mask_dict": {**real, "language_instruction": np.full(batch, texts is not None)}}
+        if self.tokenizer is not None:
+            tasks["language_instruction"] = self.tokenizer.encode(list(texts) if texts is not None else [""] * batch)
+        _check_shapes("task", tasks, self.example_batch["task"], leading_axes=1)
+        return tasks
+
+    def run_transformer(
+        self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any, train: bool = False
+    ) -> dict[str, TokenGroup]:
+        """Return the embeddings of every token group, such as `["readout_action"].tokens`.
+
+        Observations are (batch, window, ...), tasks (batch, ...) from `create_tasks`, `timestep_pad_mask` is
+        (batch, window), False where a timestep is padding.
+
+        Raises:
+            InputError: shapes that do not fit the checkpoint.
+        """
+        _refuse_training(train)
+        return self._run(self._leaves, *self._prepare(observations, tasks, timestep_pad_mask))
+
+    def sample_actions(
+        self,
+        observations: Arrays,
+        tasks: Arrays,
+        unnormalization_statistics: Mapping[str, Any] | None = None,
+        normalization_type: str = "normal",
+        timestep_pad_mask: Any | None = None,
+        train: bool = False,
+        argmax: bool = False,
+        sample_shape: tuple[int, ...] = (),
+        rng: Array | None = None,
+        temperature: float = 1.0,
+        noise: Noise | None = None,
+    ) -> Float[Array, "*samples batch horizon action_dim"]:
+        """Sample action chunks for the last timestep of each window.
+
+        Actions are normalized unless `unnormalization_statistics` are given, such as
+        `model.dataset_statistics["bridge_dataset"]["action"]`; `normalization_type` is "normal" or "bounds".
+        `rng` draws what the reference draws for the same key; `noise` takes the place of what would be drawn:
+        (x_T, z) for a diffusion head, see `noise.py`. `argmax` and `temperature` are for discrete heads.
+
+        Raises:
+            InputError: shapes that do not fit the checkpoint, or neither `rng` nor `noise` where one is needed.
+        """
+        _refuse_training(train)
+        mask = observations.get("timestep_pad_mask") if timestep_pad_mask is None else timestep_pad_mask
+        mask = observations.get("pad_mask") if mask is None else mask  # its name in checkpoints of 1.0
+        prepared = self._prepare(observations, tasks, mask)
+        batch_and_window = prepared[-1].shape
+        if noise is None:
+            noise = self._draw(rng, tuple(sample_shape), batch_and_window, argmax)
+        own = None if unnormalization_statistics is None else len(unnormalization_statistics["mean"])
+        actions = self._predict(self._leaves, *prepared, noise, temperature, embodiment_action_dim=own)
+        if isinstance(self._head, ContinuousHead) or noise is None:
+            actions = jnp.broadcast_to(actions, (*sample_shape, *actions.shape))
+        if unnormalization_statistics is None:
+            return actions
+        return jnp.asarray(
+            statistics.un_normalize(np.asarray(actions), unnormalization_statistics, normalization_type)
+        )
+
+    def save_pretrained(self, step: int, checkpoint_path: str | Path) -> None:
+        """Write a checkpoint in the reference's layout; the reference and `load_pretrained` read it back."""
+        checkpoints.save_checkpoint(
+            Path(checkpoint_path),
+            step,
+            self.checkpoint.params,
+            self.config,
+            self.dataset_statistics,
+            self.example_batch,
+        )
+
+    def get_pretty_spec(self) -> str:
+        """Describe for people what the model takes and gives."""
+        example = self.example_batch
+        window = example["observation"]["timestep_pad_mask"].shape[1]
+        lines = [
+            f"Octo: window of {window} timesteps (up to {self.octo.max_horizon}), "
+            f"{self._head.action_horizon} actions of {self._head.action_dim} numbers, {type(self._head).__name__}",
+            "observations (any subset):",
+            *_describe(example["observation"], self.octo.observation_names, ("batch", "window")),
+            "tasks (any subset):",
+            *_describe(example["task"], self.octo.task_names, ("batch",)),
+        ]
+        return "\n".join(lines)
+
+    @property
+    def _head(self) -> ContinuousHead | DiffusionHead | DiscreteHead:
+        return self.octo.heads["action"]
+
+    def _prepare(self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any) -> tuple[Any, Any, np.ndarray]:
+        """Check everything against the checkpoint and keep only what the network reads."""
+        if timestep_pad_mask is None:
+            raise InputError("timestep_pad_mask is missing: put it into observations or pass it, (batch, window)")
+        mask = np.asarray(timestep_pad_mask, bool)
+        examples = self.example_batch
+        _check_shapes("observation", observations, examples["observation"], leading_axes=2)
+        _check_shapes("task", tasks, examples["task"], leading_axes=1)
+        names = self.octo.observation_names(observations)
+        if not names:
+            known = ", ".join(self.octo.observation_names(examples["observation"]))
+            raise InputError(f"none of {sorted(observations)} is an observation of this model; it takes: {known}")
+        for name in names:
+            if observations[name].shape[:2] != mask.shape:
+                raise InputError(
+                    f"observation '{name}' is {observations[name].shape[:2]} (batch, window), "
+                    f"timestep_pad_mask is {mask.shape}"
+                )
+        own = {name: observations[name] for name in names}
+        own |= _pad_masks(observations, names)
+        names = self.octo.task_names(tasks)
+        needed = {name: tasks[name] for name in names} | _pad_masks(tasks, ["language_instruction"])
+        if isinstance(needed.get("language_instruction"), Mapping):
+            needed["language_instruction"] = self._embed_text(**needed["language_instruction"])
+        return own, needed, mask
+
+    def _embed_text(self, input_ids: Any, attention_mask: Any) -> Array:
+        if self._t5_sizes is None:
+            raise InputError("this checkpoint has no text encoder: pass language_instruction as embeddings")
+        ids = np.asarray(input_ids)
+        if ids.size and not 0 <= ids.min() <= ids.max() < self._t5_sizes.vocabulary:
+            raise InputError(f"token ids must be 0 to {self._t5_sizes.vocabulary - 1}")
+        rows = np.asarray(self.checkpoint.params[t5.EMBEDDING][ids], np.float32)
+        return self._encode_text(self._leaves, rows, np.asarray(attention_mask, np.int32))
+
+    def _draw(
+        self, rng: Array | None, samples: tuple[int, ...], batch_and_window: tuple[int, ...], argmax: bool
+    ) -> Noise | None:
+        head = self._head
+        if isinstance(head, ContinuousHead) or (isinstance(head, DiscreteHead) and argmax):
+            return None
+        if rng is None:
+            raise InputError("this head samples: pass rng=jax.random.PRNGKey(seed), or noise")
+        numbers = (head.action_horizon, head.action_dim)
+        if isinstance(head, DiscreteHead):
+            # The batch is drawn in one piece, as the reference's distribution does for every sample shape.
+            num_samples = int(np.prod(samples))
+            shape = (num_samples, batch_and_window[0], *numbers, head.vocab_size)
+            return noises.gumbel_noise(rng, shape).reshape(*samples, *shape[1:])
+        shape = (*samples, *batch_and_window, int(np.prod(numbers)))
+        return noises.diffusion_noise(rng, shape, head.diffusion_steps)
+
+
+def _compiled(function: Any, **options: Any) -> Any:
+    """Compile for the device; on a GPU every product stays float32, where its default would be TF32."""
+
+    @functools.wraps(function)
+    def precise(*args: Any, **kwargs: Any) -> Any:
+        with jax.default_matmul_precision("float32"):
+            return function(*args, **kwargs)
+
+    return jax.jit(precise, **options)
+
+
+def _encode_text(sizes: t5.T5Sizes, leaves: Mapping[str, Array], rows: Array, attention_mask: Array) -> Array:
+    place = stored(leaves) / "octo_transformer" / "task_tokenizers_language" / "hf_model"
+    return t5.encode(place, rows, attention_mask, sizes)
+
+
+def _run_transformer(
+    octo: Octo, leaves: Mapping[str, Array], observations: Arrays, tasks: Arrays, mask: Array
+) -> dict[str, TokenGroup]:
+    return octo.run_transformer(stored(leaves), observations, tasks, mask)
+
+
+def _predict(
+    octo: Octo,
+    leaves: Mapping[str, Array],
+    observations: Arrays,
+    tasks: Arrays,
+    mask: Array,
+    noise: Any,
+    temperature: Array,
+    embodiment_action_dim: int | None,
+) -> Array:
+    head = octo.heads["action"]
+    outputs = _run_transformer(octo, leaves, observations, tasks, mask)
+    return predict_chunk(head, leaves, outputs[head.readout_key], noise, temperature, embodiment_action_dim)
+
+
+def predict_chunk(
+    head: ContinuousHead | DiffusionHead | DiscreteHead,
+    leaves: Mapping[str, Array],
+    readout: TokenGroup,
+    noise: Any,
+    temperature: float | Array = 1.0,
+    embodiment_action_dim: int | None = None,
+) -> Float[Array, "*samples batch horizon action_dim"]:
+    """Return the chunk of the last timestep from a readout's tokens: the head alone, without a transformer."""
+    place = stored(leaves) / "heads_action"
+    last = TokenGroup(readout.tokens[:, -1:], readout.mask[:, -1:])
+    if isinstance(head, DiffusionHead):
+        x_T, z = noise
+        embedding = head.embed(place, last)[:, -1]
+        return head.sample(place, embedding, x_T[..., -1, :], z[..., -1, :], embodiment_action_dim)
+    output = head(place, last)[:, -1]
+    return head.sample(output, noise, temperature) if isinstance(head, DiscreteHead) else output
+
+
+def _tokenizer_of(config: Mapping[str, Any], path: str | Path | None) -> TextTokenizer | None:
+    processor = config.get("text_processor")
+    if processor is None:
+        return None
+    options = processor["kwargs"]
+    chosen = Path(path) if path else hub.fetch_tokenizer(options["tokenizer_name"])
+    return text.load_tokenizer(chosen, options.get("tokenizer_kwargs", {}).get("max_length", 64))
+
+
+def _pad_masks(arrays: Arrays, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+    masks = arrays.get("pad_mask_dict") or {}
+    return {"pad_mask_dict": {name: np.asarray(masks[name], bool) for name in names if name in masks}}
+
+
+def _check_shapes(what: str, given: Arrays, examples: Arrays, leading_axes: int) -> None:
+    for name, example in examples.items():
+        if name in given and isinstance(example, np.ndarray) and not isinstance(given[name], Mapping):
+            shape, expected = given[name].shape[leading_axes:], example.shape[leading_axes:]
+            if shape != expected:
+                raise InputError(f"{what} '{name}' is {shape} per entry; this model takes {expected}")
+
+
+def _describe(examples: Arrays, names_read: Any, axes: tuple[str, ...]) -> list[str]:
+    return [
+        f"  {name}: ({', '.join([*axes, *map(str, examples[name].shape[len(axes) :])])}) {examples[name].dtype}"
+        if isinstance(examples[name], np.ndarray)
+        else f"  {name}: text"
+        for name in sorted(names_read(examples))
+    ]
+
+
+def _refuse_training(train: bool) -> None:
+    if train:
+        raise InputError("train=True is for training; this class predicts, see octo_service.training")

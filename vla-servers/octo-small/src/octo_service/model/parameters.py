@@ -1,0 +1,110 @@
+"""The parameter tree, by the released names: read from a checkpoint, or only declared to learn its shapes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """A place in the tree. `parameters / "Dense_0"` goes down, `get("kernel", 3, 4)` reads a leaf there.
+
+    Every read says the shape it needs, so one forward pass both computes and declares what it is made of.
+    """
+
+    leaf: Callable[[str, tuple[int, ...]], Array]
+    path: str = ""
+
+    def __truediv__(self, name: str) -> "Parameters":
+        return Parameters(self.leaf, f"{self.path}{name}/")
+
+    def get(self, name: str, *shape: int) -> Array:
+        """Return the leaf `name` here; its shape is `shape`."""
+        return self.leaf(self.path + name, shape)
+
+
+def stored(leaves: Mapping[str, Array]) -> Parameters:
+    """Give the tree whose leaves are `leaves`, keyed by path (`heads_action/mean_proj/kernel`)."""
+
+    def leaf(path: str, shape: tuple[int, ...]) -> Array:
+        value = leaves[path]
+        assert value.shape == shape, f"{path} is {value.shape}, the network wants {shape}"
+        return value
+
+    return Parameters(leaf)
+
+
+def declared_shapes(forward: Callable[[Parameters], Any]) -> Shapes:
+    """Return the path and shape of every leaf that `forward` reads, without computing anything."""
+    shapes: Shapes = {}
+
+    def leaf(path: str, shape: tuple[int, ...]) -> Array:
+        shapes[path] = shape
+        return jnp.zeros(shape, jnp.float32)
+
+    jax.eval_shape(lambda: forward(Parameters(leaf)))
+    return shapes
+
+
+def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree as nested dicts, the form in which the reference keeps it."""
+    tree: dict[str, Any] = {}
+    for path, value in leaves.items():
+        *modules, name = path.split("/")
+        place = tree
+        for module in modules:
+            place = place.setdefault(module, {})
+        place[name] = value
+    return tree
+
+
+def random_leaves(shapes: Shapes, seed: int) -> dict[str, np.ndarray]:
+    """Draw every leaf, float32: kernels with variance 1 / inputs, norms near one, embeddings small.
+
+    Each leaf has a generator of its own, so that one more leaf changes no other. The score network of a
+    diffusion head gets a path that hands its noisy input through, as a trained one learns to: without it
+    the sampler would only ever end at its clipping bounds.
+    """
+    leaves = {
+        path: _random_leaf(path, shape, np.random.default_rng((seed, index)))
+        for index, (path, shape) in enumerate(sorted(shapes.items()))
+    }
+    _hand_noise_through(leaves)
+    return leaves
+
+
+def _random_leaf(path: str, shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    name = path.rsplit("/", 1)[-1]
+    if name in ("scale", "weight"):
+        return np.ones(shape, np.float32)
+    if name == "bias":
+        return np.zeros(shape, np.float32)
+    if name == "kernel":
+        # Attention's out kernels are (heads, head_dim, dim); T5 never divides logits by sqrt(head_dim) = 8.
+        fan_in = int(np.prod(shape[:-1])) if path.endswith("out/kernel") or len(shape) == 4 else shape[0]
+        spread = fan_in**-0.5 * (0.125 if path.endswith("SelfAttention/q/kernel") else 1.0)
+    else:
+        spread = 1.0 if path.endswith("shared/embedding") or name == "probe" else 0.2
+    return random.standard_normal(shape, dtype=np.float32) * np.float32(spread)
+
+
+def _hand_noise_through(leaves: dict[str, np.ndarray]) -> None:
+    for path in [path for path in leaves if path.endswith("reverse_network/Dense_1/kernel")]:
+        last = leaves[path]
+        first = leaves[path.replace("Dense_1", "Dense_0")]
+        width, i = last.shape[1], np.arange(last.shape[1])
+        if 2 * width > last.shape[0]:
+            continue
+        last *= np.float32(0.15)
+        # swish(x) - swish(-x) = x: a pair of hidden units carries each number of the noisy action.
+        first[-width + i, 2 * i] += np.float32(1)
+        first[-width + i, 2 * i + 1] -= np.float32(1)
+        last[2 * i, i] += np.float32(0.95)
+        last[2 * i + 1, i] -= np.float32(0.95)

@@ -1,0 +1,183 @@
+"""Tokenizers: observations and tasks to groups of tokens.
+
+Follows octo/model/components/tokenizers.py of octo-models/octo.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.scipy.stats import norm
+from jaxtyping import Array, Bool, Float, Int
+
+from octo_service.errors import InputError
+from octo_service.model.image_stem import ImageEncoder
+from octo_service.model.parameters import Parameters
+from octo_service.model.transformer import attention_pool, layer_norm
+
+Arrays = Mapping[str, Any]
+
+
+class TokenGroup(NamedTuple):
+    """Tokens and which of them are real; the window axis is there for observations and readouts only."""
+
+    tokens: Float[Array, "batch *window tokens dim"]
+    mask: Bool[Array, "batch *window tokens"]
+
+
+def matching(patterns: Sequence[str], names: Iterable[str]) -> list[str]:
+    """Return the sorted names whose beginning matches one of the patterns (regular expressions)."""
+    return sorted(name for name in names if any(re.match(pattern, name) for pattern in patterns))
+
+
+def pad_mask(tokens: Array, arrays: Arrays, keys: Sequence[str]) -> Array:
+    """Return which tokens are real: where any of `keys` is, by `pad_mask_dict`; everywhere if it lacks one."""
+    masks = arrays.get("pad_mask_dict") or {}
+    if not all(key in masks for key in keys):
+        return jnp.ones(tokens.shape[:-1], bool)
+    real = jnp.stack([jnp.asarray(masks[key], bool) for key in keys]).any(0)
+    return jnp.broadcast_to(real[..., None], tokens.shape[:-1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageTokenizer:
+    """Turn a camera's pictures, stacked on their channels with the goal's, into tokens.
+
+    `encoder_name` is the encoder's place in the parameter tree; the other fields are the config's.
+    """
+
+    encoder: ImageEncoder
+    encoder_name: str
+    use_token_learner: bool = False
+    num_tokens: int = 8
+    conditioning_type: str = "none"
+    obs_stack_keys: Sequence[str] = ("image_.*", "depth_.*")
+    task_stack_keys: Sequence[str] = ()
+    task_film_keys: Sequence[str] = ()
+    proper_pad_mask: bool = True
+
+    def reads(self, name: str) -> bool:
+        """Say whether the observation or task array `name` matters to this tokenizer."""
+        return bool(matching([*self.obs_stack_keys, *self.task_stack_keys, *self.task_film_keys], [name]))
+
+    def __call__(self, parameters: Parameters, observations: Arrays, tasks: Arrays) -> TokenGroup | None:
+        """Return (batch, window, tokens, features), or None where the observation has no such picture."""
+        keys = matching(self.obs_stack_keys, observations)
+        if not keys:
+            return None
+        pixels = jnp.concatenate([jnp.asarray(observations[key], jnp.float32) for key in keys], axis=-1)
+        batch, window, *_ = pixels.shape
+        if self.task_stack_keys:
+            goal = self._goal(observations, tasks)
+            goal = jnp.broadcast_to(goal[:, None], (batch, window, *goal.shape[1:]))
+            pixels = jnp.concatenate([pixels, goal], axis=-1)
+        features = self.encoder(
+            parameters / f"{self.encoder_name}_0",
+            pixels.reshape(batch * window, *pixels.shape[2:]),
+            self._film(tasks, window) if self.task_film_keys else None,
+        )
+        tokens = features.reshape(batch, window, -1, features.shape[-1])
+        if self.use_token_learner:
+            tokens = _learn_tokens(parameters / "TokenLearner_0", tokens, self.num_tokens)
+        mask_keys = keys if self.proper_pad_mask else []
+        return TokenGroup(tokens, pad_mask(tokens, observations if mask_keys else {}, keys))
+
+    def _goal(self, observations: Arrays, tasks: Arrays) -> Array:
+        # A goal that is not there is black before normalization, so -1 after it.
+        absent = {
+            key: jnp.zeros_like(observations[key][:, 0], jnp.float32)
+            for key in matching(self.task_stack_keys, observations)
+            if key not in tasks
+        }
+        goals = {**tasks, **absent}
+        keys = matching(self.task_stack_keys, goals)
+        return jnp.concatenate([jnp.asarray(goals[key], jnp.float32) for key in keys], axis=-1)
+
+    def _film(self, tasks: Arrays, window: int) -> Array:
+        film = jnp.concatenate([jnp.asarray(tasks[key], jnp.float32) for key in self.task_film_keys], axis=-1)
+        return jnp.repeat(film.reshape(film.shape[0], -1), window, axis=0)
+
+
+def _learn_tokens(parameters: Parameters, tokens: Array, num_tokens: int) -> Array:
+    positioned = tokens + parameters.get("pos_embed", *tokens.shape[-2:])
+    normed = layer_norm(parameters / "LayerNorm_0", positioned)
+    return attention_pool(parameters / "MAPHead_0", normed, None, num_tokens)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageTokenizer:
+    """Turn the instruction's embedding into tokens, one per text token.
+
+    The text encoder itself has run before (`t5.py`): here the instruction is (batch, tokens, features), or
+    (batch, features) for a sentence embedding. Padding text tokens are tokens like any other, as in the reference.
+    """
+
+    encoder: str | None = None
+    finetune_encoder: bool = False
+    proper_pad_mask: bool = True
+
+    def reads(self, name: str) -> bool:
+        """Say whether the observation or task array `name` matters to this tokenizer."""
+        return name == "language_instruction"
+
+    def __call__(self, parameters: Parameters, observations: Arrays, tasks: Arrays) -> TokenGroup | None:
+        """Return (batch, tokens, features), or None where the task has no instruction."""
+        del parameters, observations
+        if "language_instruction" not in tasks:
+            return None
+        tokens = jnp.asarray(tasks["language_instruction"], jnp.float32)
+        tokens = tokens[:, None] if tokens.ndim == 2 else tokens
+        masks = tasks if self.proper_pad_mask else {}
+        return TokenGroup(tokens, pad_mask(tokens, masks, ("language_instruction",)))
+
+
+def bin_thresholds(num_bins: int, bin_type: str, low: float, high: float) -> Float[Array, " edges"]:
+    """Return the edges of the bins: evenly spaced, or of equal probability under a normal distribution."""
+    if bin_type == "uniform":
+        return jnp.linspace(low, high, num_bins + 1)
+    return norm.ppf(jnp.linspace(1e-6, 1 - 1e-6, num_bins + 1))
+
+
+def bin_values(tokens: Int[Array, "*batch"], thresholds: Float[Array, " edges"]) -> Float[Array, "*batch"]:
+    """Return the middle of each bin."""
+    return ((thresholds[1:] + thresholds[:-1]) / 2)[tokens]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LowdimObsTokenizer:
+    """Turn numbers such as proprio into one token each: the number itself, or the bin it falls in."""
+
+    n_bins: int = 256
+    bin_type: str = "uniform"
+    low: float = 0
+    high: float = 1
+    obs_keys: Sequence[str] = ()
+    discretize: bool = False
+    proper_pad_mask: bool = True
+
+    def reads(self, name: str) -> bool:
+        """Say whether the observation or task array `name` matters to this tokenizer."""
+        return bool(matching(self.obs_keys, [name]))
+
+    def __call__(self, parameters: Parameters, observations: Arrays, tasks: Arrays) -> TokenGroup | None:
+        """Return (batch, window, numbers, features), or None where the observation has none of the keys."""
+        del parameters, tasks
+        keys = [key for pattern in self.obs_keys for key in matching([pattern], observations)]
+        if not keys:
+            return None
+        for key in keys:
+            if observations[key].ndim != 3:
+                raise InputError(f"'{key}' is {observations[key].shape}; it must be (batch, window, numbers)")
+        numbers = jnp.concatenate([jnp.asarray(observations[key], jnp.float32) for key in keys], axis=-1)
+        tokens = jax.nn.one_hot(self._bins(numbers), self.n_bins) if self.discretize else numbers[..., None]
+        return TokenGroup(tokens, jnp.ones(tokens.shape[:-1], bool))
+
+    def _bins(self, numbers: Float[Array, "*batch"]) -> Int[Array, "*batch"]:
+        if self.bin_type == "uniform":
+            numbers = jnp.clip(numbers, self.low + 1e-6, self.high - 1e-6)
+        edges = bin_thresholds(self.n_bins, self.bin_type, self.low, self.high)
+        inside = (numbers[..., None] >= edges[:-1]) & (numbers[..., None] < edges[1:])
+        return jnp.argmax(inside, axis=-1)  # a number outside of all bins falls in bin 0, as in the reference

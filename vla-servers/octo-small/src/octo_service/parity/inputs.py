@@ -1,0 +1,75 @@
+"""The inputs of a golden case, drawn from its JSON description; the same draws made the goldens."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float, UInt8
+
+
+def build_inputs(case: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the observation and the arguments of `create_tasks` of a case."""
+    task = dict(case["task"])
+    if "goals" in task:
+        task["goals"] = _tree(task["goals"])
+    return _tree(case["observation"]), task
+
+
+def image(name: str, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
+    """Draw a picture that depends on nothing but its arguments: gradients, blocks and noise."""
+    random = _generator(f"image/{name}/{height}x{width}")
+    phase = random.random(6)
+    y = (np.arange(height) / height)[:, None]
+    x = (np.arange(width) / width)[None, :]
+    gradients = np.stack([(y * (1 + c) + x * (2 - c) + phase[c]) % 1.0 for c in range(3)], axis=-1)
+    blocks = random.integers(0, 256, (height // 8, width // 8, 3)).repeat(8, axis=0).repeat(8, axis=1)
+    noise = random.integers(-12, 13, (height, width, 3))
+    pixels = np.floor(gradients * 160.0) + np.floor(blocks * 0.35) + noise
+    return np.clip(pixels, 0, 255).astype(np.uint8)
+
+
+def frames(name: str, batch: int, window: int, size: int) -> UInt8[np.ndarray, "batch window size size 3"]:
+    """Draw windows of square pictures."""
+    return np.stack(
+        [[image(f"{name}/b{b}/t{t}", size, size) for t in range(window)] for b in range(batch)]
+    )
+
+
+def _goal(name: str, batch: int, size: int) -> np.ndarray:
+    return np.stack([image(f"{name}/b{b}/goal", size, size) for b in range(batch)])
+
+
+def _lowdim(name: str, batch: int, window: int, dim: int, scale: float = 1.0) -> Float[np.ndarray, "batch window dim"]:
+    random = _generator(f"lowdim/{name}/{batch}x{window}x{dim}")
+    return random.standard_normal((batch, window, dim), dtype=np.float32) * np.float32(scale)
+
+
+def _generator(name: str) -> np.random.Generator:
+    key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+_FUNCTIONS = {
+    "frames": frames,
+    "goal": _goal,
+    "lowdim": _lowdim,
+    "bool": lambda values: np.array(values, bool),
+    "float": lambda values: np.array(values, np.float32),
+}
+
+
+def _tree(spec: Mapping[str, Any]) -> Any:
+    if "fn" not in spec:
+        return {key: _tree(value) for key, value in spec.items()}
+    array = _FUNCTIONS[spec["fn"]](*spec["args"])
+    for index, value in spec.get("set", []):
+        array[tuple(index)] = value
+    assert spec.get("sha", fingerprint(array)) == fingerprint(array), f"{spec} is drawn differently here"
+    return array
+
+
+def fingerprint(array: np.ndarray) -> str:
+    """Return 16 hex digits of a hash over type, shape and bytes."""
+    array = np.ascontiguousarray(array)
+    return hashlib.sha256(f"{array.dtype}{array.shape}".encode() + array.tobytes()).hexdigest()[:16]
