@@ -1,4 +1,4 @@
-"""Checkpoints as the reference writes them: config, parameters, statistics and an example batch in one folder.
+"""Checkpoints as the reference writes them: config, parameters, statistics, example batch in one folder.
 
     config.json   dataset_statistics.json   example_batch.msgpack
     <step>/default/checkpoint           all parameters in one msgpack file, or
@@ -28,8 +28,8 @@ CONFIG, STATISTICS, EXAMPLE_BATCH = "config.json", "dataset_statistics.json", "e
 class Checkpoint:
     """One step of a checkpoint folder, with the reference's shims for old ones applied.
 
-    `params` are keyed by path ("octo_transformer/obs_primary_projection/bias"), read-only, of the dtype they were
-    stored in. `params_hash` is the same whatever form they were stored in.
+    `params` are keyed by path ("octo_transformer/obs_primary_projection/bias"), read-only, of the dtype
+    they were stored in. `params_hash` is the same whatever form they were stored in.
     """
 
     config: dict[str, Any]
@@ -73,14 +73,16 @@ def check_params(params: Mapping[str, Any], expected: Mapping[str, tuple[int, ..
     """Check that parameters (arrays, or their shapes) are those that the model of config.json has.
 
     Raises:
-        CheckpointError: naming the first few that are missing, unknown, or of another shape, and how many there are.
+        CheckpointError: naming the first few that are missing, unknown, or of another shape, and how many.
     """
     shapes = {path: value if isinstance(value, tuple) else np.shape(value) for path, value in params.items()}
     reshaped = [path for path in expected if path in shapes and shapes[path] != tuple(expected[path])]
     faults = {
         "missing": [path for path in expected if path not in shapes],
         "unknown to the model": [path for path in shapes if path not in expected],
-        "of another shape": [f"{path} {shapes[path]} instead of {tuple(expected[path])}" for path in reshaped],
+        "of another shape": [
+            f"{path} {shapes[path]} instead of {tuple(expected[path])}" for path in reshaped
+        ],
     }
     listed = [f"{len(found)} {fault} ({_first_few(found)})" for fault, found in faults.items() if found]
     if listed:
@@ -98,14 +100,16 @@ def save_checkpoint(
     dataset_statistics: Mapping[str, Any],
     example_batch: Mapping[str, Any],
 ) -> None:
-    """Write one step in the reference's one-file form; what describes the model only where it is not there yet.
+    """Write one step in the reference's one-file form; what describes the model only where it is missing.
 
     Raises:
         CheckpointError: the step is there already.
     """
     folder = Path(folder)
     if step in _steps_in(folder):
-        raise CheckpointError(f"{folder} already holds step {step}; save under another step, or remove it first")
+        raise CheckpointError(
+            f"{folder} already holds step {step}; save under another step, or remove it first"
+        )
     # Written under a name that is no step's, so that a half-written step is never taken for one.
     unfinished = folder / f"{step}.unfinished"
     (unfinished / "default").mkdir(parents=True, exist_ok=True)
@@ -127,7 +131,9 @@ def _folder_and_step(folder: Path, step: int | None) -> tuple[Path, int | None]:
     if not folder.name.isdigit() or (folder / CONFIG).exists():
         return folder, step
     if step not in (None, int(folder.name)):
-        raise CheckpointError(f"{folder} is the folder of step {folder.name}, not of step {step}; give only one of the two")
+        raise CheckpointError(
+            f"{folder} is the folder of step {folder.name}, not of step {step}; give only one of the two"
+        )
     return folder.parent, int(folder.name)
 
 

@@ -1,12 +1,14 @@
 """Trees of arrays in the msgpack form of flax.serialization: what the reference's checkpoints are written in.
 
-A map of maps whose leaves are extension values: 1 an array as (shape, dtype name, bytes in C order), 2 a complex
-number as (real, imaginary), 3 a numpy scalar, written as an array is. An array of more than 2**30 bytes is a map
-{"__msgpack_chunked_array__": True, "shape": {"0": ...}, "chunks": {"0": ...}} of flat pieces.
+A map of maps whose leaves are extension values: 1 an array as (shape, dtype name, bytes in C order),
+2 a complex number as (real, imaginary), 3 a numpy scalar, written as an array is. An array of more than
+2**30 bytes is a map {"__msgpack_chunked_array__": True, "shape": {"0": ...}, "chunks": {"0": ...}}
+of flat pieces.
 """
 
 from collections.abc import Mapping
-from typing import Any, BinaryIO
+from io import BufferedIOBase
+from typing import Any
 
 import ml_dtypes
 import msgpack
@@ -27,21 +29,28 @@ def read_tree(buffer: Any) -> Any:
     """
     try:
         return _joined(msgpack.unpackb(buffer, ext_hook=_from_extension))
-    except (TypeError, KeyError, AttributeError, OverflowError, RecursionError, msgpack.UnpackException) as error:
+    except (
+        TypeError,
+        KeyError,
+        AttributeError,
+        OverflowError,
+        RecursionError,
+        msgpack.UnpackException,
+    ) as error:
         raise ValueError(f"{type(error).__name__}: {error}") from error
 
 
-def write_tree(file: BinaryIO, tree: Any, chunk_bytes: int = CHUNK_BYTES) -> None:
+def write_tree(file: BufferedIOBase, tree: Any, chunk_bytes: int = CHUNK_BYTES) -> None:
     """Write a tree leaf by leaf, keys in the order given, so that no second copy of it is ever in memory."""
     if isinstance(tree, Mapping):
         file.write(msgpack.Packer().pack_map_header(len(tree)))
         for key, value in tree.items():
-            file.write(msgpack.packb(key))
+            msgpack.pack(key, file)
             write_tree(file, value, chunk_bytes)
     elif isinstance(tree, np.ndarray) and tree.nbytes > chunk_bytes:
         write_tree(file, _in_chunks(tree, chunk_bytes), chunk_bytes)
     else:
-        file.write(msgpack.packb(_to_extension(tree)))
+        msgpack.pack(_to_extension(tree), file)
 
 
 def _from_extension(code: int, data: bytes) -> Any:

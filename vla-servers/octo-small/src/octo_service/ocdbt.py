@@ -15,7 +15,7 @@ ZARR_DRIVERS = {".zarray": "zarr", "zarr.json": "zarr3"}
 
 
 def read_stored_arrays(folder: Path) -> dict[str, np.ndarray]:
-    """Read every array stored in one step's item folder, by name ("octo_transformer.obs_primary_projection.bias").
+    """Read every array stored in one step's folder, by name ("octo_transformer.obs_primary_projection.bias").
 
     Raises:
         CheckpointError: tensorstore is not installed, or the folder cannot be read with it.
@@ -39,7 +39,7 @@ def read_stored_arrays(folder: Path) -> dict[str, np.ndarray]:
         return {name: future.result().read().result() for name, future in futures.items()}
     except (ValueError, OSError, UnicodeDecodeError, KeyError) as error:
         raise CheckpointError(
-            f"{folder} cannot be read as the OCDBT form of a checkpoint ({str(error).splitlines()[0][:200]}); "
+            f"{folder} is damaged or not a checkpoint in OCDBT form ({str(error)[:200]}); "
             "copy or download it again"
         ) from error
 

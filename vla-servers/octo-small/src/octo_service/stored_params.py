@@ -1,4 +1,4 @@
-"""Parameters of one step, from whatever form they were stored in, through a converted and memory-mapped copy."""
+"""Parameters of one step, from whatever form they were stored in, through a memory-mapped copy."""
 
 import hashlib
 import logging
@@ -12,7 +12,7 @@ import numpy as np
 from octo_service.errors import CheckpointError
 from octo_service.flax_msgpack import read_tree
 from octo_service.ocdbt import read_stored_arrays
-from octo_service.weight_file import DTYPE_CODES, map_weights, write_weights
+from octo_service.weight_file import DTYPE_CODES, map_weights, raw_bytes, write_weights
 
 logger = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ Content = TypeVar("Content")
 def load_params(item: Path, cache_dir: Path | None) -> tuple[dict[str, np.ndarray], str]:
     """Load the parameters in one step's `default` folder, read-only, by path, and their hash.
 
-    With a `cache_dir` they are views on a file there, which is written on first use, and again if it is damaged.
+    With a `cache_dir` they are views on a file there, written on first use, and again if it is damaged.
 
     Raises:
         CheckpointError: a file is missing or damaged; the message names it.
@@ -56,9 +56,8 @@ def hash_of(params: Mapping[str, np.ndarray]) -> str:
     """Hash paths, shapes and little-endian bytes: the same for every form that parameters are stored in."""
     digest = hashlib.sha256()
     for path in sorted(params):
-        array = np.ascontiguousarray(params[path])
         digest.update(f"{path}{params[path].shape}".encode())
-        digest.update(array.view(np.uint8).data if array.size else b"")
+        digest.update(raw_bytes(params[path]))
     return digest.hexdigest()
 
 
@@ -92,7 +91,9 @@ def _read_params(item: Path) -> dict[str, np.ndarray]:
         raise CheckpointError(f"{item / 'checkpoint'} is missing; copy or download the checkpoint again")
     for path, leaf in leaves.items():
         if not isinstance(leaf, np.ndarray) or leaf.dtype.name not in DTYPE_CODES:
-            raise CheckpointError(f"{item}: parameter {path} is not an array of numbers; the checkpoint is not Octo's")
+            raise CheckpointError(
+                f"{item}: parameter {path} is not an array of numbers; the checkpoint is not Octo's"
+            )
         leaf.flags.writeable = False
     return dict(sorted(leaves.items()))
 
@@ -113,4 +114,6 @@ def _read_aggregated(item: Path) -> dict[str, Any]:
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix.removesuffix("/"): tree}
-    return {path: leaf for name, value in tree.items() for path, leaf in _flat(value, f"{prefix}{name}/").items()}
+    return {
+        path: leaf for name, value in tree.items() for path, leaf in _flat(value, f"{prefix}{name}/").items()
+    }

@@ -1,7 +1,7 @@
 """Parameters in one safetensors file, memory-mapped: starting costs nothing until a weight is first read.
 
-The file is a plain safetensors file (little-endian length of a JSON header, the header, the arrays back to back).
-It is read here rather than with the library, whose numpy arrays are copies.
+A plain safetensors file: the little-endian length of a JSON header, the header, the arrays back to back.
+Read here rather than with the library, whose numpy arrays are copies.
 """
 
 import json
@@ -10,6 +10,7 @@ import os
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -34,10 +35,13 @@ ALIGNMENT = 64
 
 
 def write_weights(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file so that at every moment `path` is absent or whole, whoever else writes it too."""
-    # Sizes that keep the alignment come first, then the widest items, so that every array is aligned to its own.
-    names = sorted(arrays, key=lambda name: (arrays[name].nbytes % ALIGNMENT > 0, -arrays[name].itemsize, name))
-    header, end = {"__metadata__": dict(metadata)}, 0
+    """Write a safetensors file; at every moment `path` is absent or whole, whoever else writes it too."""
+    # Sizes that keep the alignment come first, then the widest items, so that every array lies aligned.
+    names = sorted(
+        arrays, key=lambda name: (arrays[name].nbytes % ALIGNMENT > 0, -arrays[name].itemsize, name)
+    )
+    header: dict[str, Any] = {"__metadata__": dict(metadata)}
+    end = 0
     for name in names:
         array, start = arrays[name], end
         end = start + array.nbytes
@@ -52,7 +56,8 @@ def write_weights(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mappin
         with os.fdopen(descriptor, "wb") as file:
             file.write(len(text).to_bytes(8, "little") + text)
             for name in names:
-                file.write(np.ascontiguousarray(arrays[name]).view(np.uint8).data if arrays[name].size else b"")
+                file.write(raw_bytes(arrays[name]))
+            os.fchmod(file.fileno(), 0o644)
             file.flush()
             os.fsync(file.fileno())
         os.replace(unfinished, path)
@@ -82,6 +87,11 @@ def map_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     except (KeyError, TypeError, AttributeError, IndexError) as error:
         raise ValueError(f"its header is not one of safetensors ({error})") from error
     return arrays, metadata
+
+
+def raw_bytes(array: np.ndarray) -> memoryview:
+    """Return an array's bytes in C order, without a copy where it lies so."""
+    return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))
 
 
 def _view(content: memoryview, dtype: str, shape: list[int], data_offsets: list[int]) -> np.ndarray:

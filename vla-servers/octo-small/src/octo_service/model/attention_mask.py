@@ -4,13 +4,31 @@ Follows octo/model/components/block_transformer.py of octo-models/octo, computed
 """
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Bool
+from jaxtyping import Array, Bool
+
+from octo_service.model.tokens import TokenGroup
 
 # A group is named task_* (prefix), obs_* or readout_*, and has so many tokens (at each timestep).
 Group = tuple[str, int]
+
+
+def attention_mask(
+    prefix: Mapping[str, TokenGroup], timestep: Mapping[str, TokenGroup], use_correct_attention: bool
+) -> Bool[Array, "batch tokens tokens"]:
+    """Return whether each token (row) attends to each (column): where the rules allow it and the column is real."""
+    batch, window, _ = next(iter(timestep.values())).mask.shape
+    rules = attention_rules(_sizes(prefix), _sizes(timestep), window, use_correct_attention)
+    steps = jnp.concatenate([group.mask for group in timestep.values()], axis=-1).reshape(batch, -1)
+    real = jnp.concatenate([*(group.mask for group in prefix.values()), steps], axis=-1)
+    return rules[None] & real[:, None, :]
+
+
+def _sizes(groups: Mapping[str, TokenGroup]) -> tuple[Group, ...]:
+    return tuple((name, group.mask.shape[-1]) for name, group in groups.items())
 
 
 @functools.lru_cache(maxsize=256)

@@ -3,7 +3,7 @@
 Follows octo/model/octo_module.py of octo-models/octo.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from octo_service.errors import ConfigError, InputError
-from octo_service.model.attention_mask import attention_rules
+from octo_service.model.attention_mask import attention_mask
 from octo_service.model.heads import ACTION_HEADS, ActionHead
 from octo_service.model.image_stem import IMAGE_ENCODERS
 from octo_service.model.parameters import Parameters
@@ -104,31 +104,28 @@ class Octo:
     def _attend(
         self, place: Parameters, prefix: dict[str, TokenGroup], timestep: dict[str, TokenGroup]
     ) -> dict[str, TokenGroup]:
-        batch, window = next(iter(timestep.values())).mask.shape[:2]
-        prefix_groups = tuple((name, group.mask.shape[-1]) for name, group in prefix.items())
-        timestep_groups = tuple((name, group.mask.shape[-1]) for name, group in timestep.items())
-        rules = attention_rules(prefix_groups, timestep_groups, window, self.use_correct_attention)
+        mask = attention_mask(prefix, timestep, self.use_correct_attention)
+        steps = jnp.concatenate([group.tokens for group in timestep.values()], axis=2)
+        flat = steps.reshape(steps.shape[0], -1, steps.shape[-1])
+        tokens = jnp.concatenate([*(group.tokens for group in prefix.values()), flat], axis=1)
+        out = self.transformer(place, tokens, mask)
 
-        steps = TokenGroup(*(jnp.concatenate(arrays, axis=2) for arrays in zip(*timestep.values(), strict=True)))
-        tokens, real = (array.reshape(batch, -1, *array.shape[3:]) for array in steps)
+        num_prefix = out.shape[1] - flat.shape[1]
+        out_tasks, out_steps = out[:, :num_prefix], out[:, num_prefix:].reshape(steps.shape)
+        outputs = _split(out_tasks, prefix) | _split(out_steps, timestep)
         if prefix:
-            tasks = TokenGroup(*(jnp.concatenate(arrays, axis=1) for arrays in zip(*prefix.values(), strict=True)))
-            tokens = jnp.concatenate([tasks.tokens, tokens], axis=1)
-            real = jnp.concatenate([tasks.mask, real], axis=1)
-        out = self.transformer(place, tokens, rules[None] & real[:, None, :])
-
-        num_prefix = sum(size for _, size in prefix_groups)
-        out_steps = out[:, num_prefix:].reshape(steps.tokens.shape)
-        outputs = _split(out[:, :num_prefix], prefix) | _split(out_steps, timestep)
-        if prefix:
-            outputs["task"] = TokenGroup(out[:, :num_prefix], real[:, :num_prefix])
-        num_observed = sum(size for name, size in timestep_groups if name.startswith("obs_"))
-        outputs["obs"] = TokenGroup(out_steps[:, :, :num_observed], steps.mask[:, :, :num_observed])
+            outputs["task"] = _join([outputs[name] for name in prefix])
+        outputs["obs"] = _join([outputs[name] for name in timestep if name.startswith("obs_")])
         return outputs
 
 
 def _repeat(group: TokenGroup, window: int) -> TokenGroup:
     return TokenGroup(*(jnp.repeat(array[:, None], window, axis=1) for array in group))
+
+
+def _join(groups: Sequence[TokenGroup]) -> TokenGroup:
+    tokens, masks = zip(*groups, strict=True)
+    return TokenGroup(jnp.concatenate(tokens, axis=-2), jnp.concatenate(masks, axis=-1))
 
 
 def _split(out: Float[Array, "batch *window tokens dim"], groups: dict[str, TokenGroup]) -> dict[str, TokenGroup]:

@@ -6,7 +6,7 @@ Follows octo/model/octo_model.py of octo-models/octo.
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from octo_service import checkpoint as checkpoints
-from octo_service import hub, statistics, text
+from octo_service import hub, text
 from octo_service.checkpoint import Checkpoint
 from octo_service.errors import InputError
 from octo_service.model import noise as noises
@@ -22,9 +22,10 @@ from octo_service.model import random_weights
 from octo_service.model import t5
 from octo_service.model.heads import ContinuousHead, DiffusionHead, DiscreteHead
 from octo_service.model.octo import Octo, build_octo
-from octo_service.model.parameters import nested, stored
+from octo_service.model.parameters import Leaves, nested, stack_layers, stored
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.tokens import Arrays, TokenGroup
+from octo_service.statistics import action_statistics, un_normalize
 from octo_service.text import TextTokenizer
 
 Noise = tuple[Array, Array] | Array
@@ -48,11 +49,8 @@ class OctoModel:
         self._t5_sizes = t5.sizes_of(shapes)
         checkpoints.check_params(shapes, expected_shapes(self.octo, checkpoint.example_batch, self._t5_sizes))
         # The text embedding, a quarter of the file, stays memory-mapped: a request reads 16 of its rows.
-        self._leaves = {
-            path: jax.device_put(np.asarray(leaf, np.float32))
-            for path, leaf in checkpoint.params.items()
-            if path != t5.EMBEDDING
-        }
+        leaves = {path: leaf for path, leaf in checkpoint.params.items() if path != t5.EMBEDDING}
+        self.leaves = jax.tree_util.tree_map(_on_device, stack_layers(leaves))
         self._encode_text = _compiled(functools.partial(_encode_text, self._t5_sizes))
         self._run = _compiled(functools.partial(_run_transformer, self.octo))
         self._predict = _compiled(functools.partial(_predict, self.octo), static_argnames="embodiment_action_dim")
@@ -74,13 +72,15 @@ class OctoModel:
         Raises:
             HubError, CheckpointError, TokenizerError, ConfigError: one sentence that says what to do.
         """
-        name = str(checkpoint_path)
+        name, path = str(checkpoint_path), Path(tokenizer) if tokenizer else None
         if name.startswith(random_weights.SCHEME):
-            chosen = text.load_tokenizer(Path(tokenizer)) if tokenizer else text.ByteTokenizer()
-            return cls(random_weights.random_checkpoint(name), chosen)
-        folder = hub.resolve(name, cache_dir).folder
-        checkpoint = checkpoints.load_checkpoint(folder, step, cache_dir)
-        return cls(checkpoint, _tokenizer_of(checkpoint.config, tokenizer))
+            checkpoint = random_weights.random_checkpoint(name)
+            return cls(checkpoint, _tokenizer_of(checkpoint, path))
+        checkpoint = checkpoints.load_checkpoint(hub.resolve(name, cache_dir).folder, step, cache_dir)
+        options = text.tokenizer_options(checkpoint.config)
+        if path is None and options is not None:
+            path = hub.fetch_tokenizer(options.name)
+        return cls(checkpoint, _tokenizer_of(checkpoint, path))
 
     @property
     def config(self) -> dict[str, Any]:
@@ -146,14 +146,14 @@ class OctoModel:
             InputError: shapes that do not fit the checkpoint.
         """
         _refuse_training(train)
-        return self._run(self._leaves, *self._prepare(observations, tasks, timestep_pad_mask))
+        return self._run(self.leaves, *self._prepare(observations, tasks, timestep_pad_mask))
 
     def sample_actions(
         self,
         observations: Arrays,
         tasks: Arrays,
         unnormalization_statistics: Mapping[str, Any] | None = None,
-        normalization_type: str = "normal",
+        normalization_type: Literal["normal", "bounds"] = "normal",
         timestep_pad_mask: Any | None = None,
         train: bool = False,
         argmax: bool = False,
@@ -179,15 +179,15 @@ class OctoModel:
         batch_and_window = prepared[-1].shape
         if noise is None:
             noise = self._draw(rng, tuple(sample_shape), batch_and_window, argmax)
-        own = None if unnormalization_statistics is None else len(unnormalization_statistics["mean"])
-        actions = self._predict(self._leaves, *prepared, noise, temperature, embodiment_action_dim=own)
+        own = action_statistics(unnormalization_statistics) if unnormalization_statistics else None
+        # Only an embodiment of fewer dimensions than the head's needs a program of its own.
+        dims = len(own.mean) if own and len(own.mean) < self._head.action_dim else None
+        actions = self._predict(self.leaves, *prepared, noise, temperature, embodiment_action_dim=dims)
         if isinstance(self._head, ContinuousHead) or noise is None:
             actions = jnp.broadcast_to(actions, (*sample_shape, *actions.shape))
-        if unnormalization_statistics is None:
+        if own is None:
             return actions
-        return jnp.asarray(
-            statistics.un_normalize(np.asarray(actions), unnormalization_statistics, normalization_type)
-        )
+        return jnp.asarray(un_normalize(np.asarray(actions), own, normalization_type))
 
     def save_pretrained(self, step: int, checkpoint_path: str | Path) -> None:
         """Write a checkpoint in the reference's layout; the reference and `load_pretrained` read it back."""
@@ -241,17 +241,17 @@ class OctoModel:
         names = self.octo.task_names(tasks)
         needed = {name: tasks[name] for name in names} | _pad_masks(tasks, ["language_instruction"])
         if isinstance(needed.get("language_instruction"), Mapping):
-            needed["language_instruction"] = self._embed_text(**needed["language_instruction"])
+            needed["language_instruction"] = self.embed_text(**needed["language_instruction"])
         return own, needed, mask
 
-    def _embed_text(self, input_ids: Any, attention_mask: Any) -> Array:
+    def embed_text(self, input_ids: Any, attention_mask: Any) -> Array:
         if self._t5_sizes is None:
             raise InputError("this checkpoint has no text encoder: pass language_instruction as embeddings")
         ids = np.asarray(input_ids)
         if ids.size and not 0 <= ids.min() <= ids.max() < self._t5_sizes.vocabulary:
             raise InputError(f"token ids must be 0 to {self._t5_sizes.vocabulary - 1}")
         rows = np.asarray(self.checkpoint.params[t5.EMBEDDING][ids], np.float32)
-        return self._encode_text(self._leaves, rows, np.asarray(attention_mask, np.int32))
+        return self._encode_text(self.leaves, rows, np.asarray(attention_mask, np.int32))
 
     def _draw(
         self, rng: Array | None, samples: tuple[int, ...], batch_and_window: tuple[int, ...], argmax: bool
@@ -282,20 +282,24 @@ def _compiled(function: Any, **options: Any) -> Any:
     return jax.jit(precise, **options)
 
 
-def _encode_text(sizes: t5.T5Sizes, leaves: Mapping[str, Array], rows: Array, attention_mask: Array) -> Array:
+def _on_device(leaf: np.ndarray) -> Array:
+    return jax.device_put(np.asarray(leaf, np.float32))
+
+
+def _encode_text(sizes: t5.T5Sizes, leaves: Leaves, rows: Array, attention_mask: Array) -> Array:
     place = stored(leaves) / "octo_transformer" / "task_tokenizers_language" / "hf_model"
     return t5.encode(place, rows, attention_mask, sizes)
 
 
 def _run_transformer(
-    octo: Octo, leaves: Mapping[str, Array], observations: Arrays, tasks: Arrays, mask: Array
+    octo: Octo, leaves: Leaves, observations: Arrays, tasks: Arrays, mask: Array
 ) -> dict[str, TokenGroup]:
     return octo.run_transformer(stored(leaves), observations, tasks, mask)
 
 
 def _predict(
     octo: Octo,
-    leaves: Mapping[str, Array],
+    leaves: Leaves,
     observations: Arrays,
     tasks: Arrays,
     mask: Array,
@@ -310,7 +314,7 @@ def _predict(
 
 def predict_chunk(
     head: ContinuousHead | DiffusionHead | DiscreteHead,
-    leaves: Mapping[str, Array],
+    leaves: Leaves,
     readout: TokenGroup,
     noise: Any,
     temperature: float | Array = 1.0,
@@ -327,13 +331,9 @@ def predict_chunk(
     return head.sample(output, noise, temperature) if isinstance(head, DiscreteHead) else output
 
 
-def _tokenizer_of(config: Mapping[str, Any], path: str | Path | None) -> TextTokenizer | None:
-    processor = config.get("text_processor")
-    if processor is None:
-        return None
-    options = processor["kwargs"]
-    chosen = Path(path) if path else hub.fetch_tokenizer(options["tokenizer_name"])
-    return text.load_tokenizer(chosen, options.get("tokenizer_kwargs", {}).get("max_length", 64))
+def _tokenizer_of(checkpoint: Checkpoint, path: Path | None) -> TextTokenizer | None:
+    options = text.tokenizer_options(checkpoint.config)
+    return None if options is None else text.load_tokenizer(path, options)
 
 
 def _pad_masks(arrays: Arrays, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:

@@ -40,6 +40,11 @@ _STATISTICS = {
     "mask": np.array([True] * 6 + [False]),
 }
 
+_TEXT_PROCESSOR = {
+    "name": "HFTokenizer",
+    "kwargs": {"tokenizer_name": "t5-base", "tokenizer_kwargs": {"max_length": TEXT_TOKENS}},
+}
+
 
 def random_checkpoint(name: str) -> Checkpoint:
     """Make the checkpoint that `random://<architecture>[?seed=n]` names (seed 0 by default).
@@ -53,8 +58,8 @@ def random_checkpoint(name: str) -> Checkpoint:
     if sizes is None or not seed.isdecimal():
         known = ", ".join(f"{SCHEME}{known}" for known in _SIZES)
         raise ConfigError(f"'{name}' is not known; random weights exist for {known}, each with ?seed=<number>")
-    config = {"model": _model_config(**sizes), "window_size": WINDOW, "text_processor": None}
-    example_batch = _example_batch()
+    config = {"model": _model_config(**sizes), "window_size": WINDOW, "text_processor": _TEXT_PROCESSOR}
+    example_batch = example_batch()
     shapes = expected_shapes(build_octo(config["model"]), example_batch, sizes.get("t5", T5Sizes()))
     return Checkpoint(
         config=config,
@@ -106,7 +111,8 @@ def _model_config(
     }
 
 
-def _example_batch() -> dict[str, Any]:
+def example_batch() -> dict[str, Any]:
+    """Return zeros of the shapes that the released 1.5 checkpoints take."""
     tokens = np.zeros((1, TEXT_TOKENS), np.int64)
     images = {f"image_{camera}": (size, size, 3) for camera, size in CAMERAS.items()}
     return {

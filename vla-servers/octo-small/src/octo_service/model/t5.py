@@ -74,11 +74,13 @@ def encode(
     table = (attention / "relative_attention_bias").get("embedding", NUM_BUCKETS, sizes.num_heads)
     bias = table[buckets].transpose(2, 0, 1)[None]
     bias = bias + jnp.where(attention_mask[:, None, None] > 0, 0.0, jnp.finfo(jnp.float32).min)
-    x = embeddings
-    for layer in range(sizes.num_layers):
-        block = place / "block" / str(layer) / "layer"
-        x = x + _attend(block / "0" / "SelfAttention", _rms_norm(block / "0" / "layer_norm", x), bias, sizes)
-        x = x + _mlp(block / "1" / "DenseReluDense", _rms_norm(block / "1" / "layer_norm", x), sizes)
+
+    def block(place: Parameters, x: Array) -> Array:
+        attend, mlp = place / "layer" / "0", place / "layer" / "1"
+        x = x + _attend(attend / "SelfAttention", _rms_norm(attend / "layer_norm", x), bias, sizes)
+        return x + _mlp(mlp / "DenseReluDense", _rms_norm(mlp / "layer_norm", x), sizes)
+
+    x = place.fold("block/{}", sizes.num_layers, block, embeddings)
     return _rms_norm(place / "final_layer_norm", x)
 
 

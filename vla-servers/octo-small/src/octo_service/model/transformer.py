@@ -99,11 +99,13 @@ class Transformer:
         mask: Bool[Array, "batch tokens tokens"],
     ) -> Float[Array, "batch tokens dim"]:
         """Return the embedding of every token; `mask[b, i, j]` says whether i attends to j."""
-        for layer in range(self.num_layers):
-            block = parameters / f"encoderblock_{layer}"
-            x = layer_norm(block / "LayerNorm_0", tokens)
-            x = attention(block / "MultiHeadDotProductAttention_0", x, x, mask, self.num_attention_heads)
+
+        def block(place: Parameters, tokens: Array) -> Array:
+            x = layer_norm(place / "LayerNorm_0", tokens)
+            x = attention(place / "MultiHeadDotProductAttention_0", x, x, mask, self.num_attention_heads)
             tokens = tokens + x
-            x = layer_norm(block / "LayerNorm_1", tokens)
-            tokens = tokens + mlp_block(block / "MlpBlock_0", x, self.mlp_dim)
+            x = layer_norm(place / "LayerNorm_1", tokens)
+            return tokens + mlp_block(place / "MlpBlock_0", x, self.mlp_dim)
+
+        tokens = parameters.fold("encoderblock_{}", self.num_layers, block, tokens)
         return layer_norm(parameters / "encoder_norm", tokens)

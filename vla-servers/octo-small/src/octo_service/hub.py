@@ -1,0 +1,88 @@
+"""`hf://org/name[@revision]` and plain folders: where a model's files are, fetching what is not here yet."""
+
+import functools
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from octo_service.errors import HubError
+from octo_service.hub_snapshot import SCHEME, Repository, fetch_snapshot
+
+MODEL_FILES = ("config.json", "dataset_statistics.json", "example_batch.msgpack")
+TOKENIZER_FILE = "tokenizer.json"
+# What to do instead of asking the hub, for whoever cannot.
+INSTEAD_OF_MODEL = "set OCTO_MODEL to a checkpoint folder or to random://octo-small-1.5"
+INSTEAD_OF_TOKENIZER = "set OCTO_TOKENIZER to a spiece.model or tokenizer.json of T5"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedModel:
+    """A model's folder on this machine and, where it came from the hub, the commit that it is of."""
+
+    folder: Path
+    revision: str | None
+
+
+def resolve(
+    model_id: str, cache_dir: Path | None = None, *, step: int | None = None, endpoint: str | None = None
+) -> ResolvedModel:
+    """Find a model's folder: a folder as it is, `hf://org/name[@revision]` through the hub's cache.
+
+    Of several steps only the latest is downloaded, unless told. `cache_dir` None is the hub's own cache
+    (HF_HUB_CACHE), `endpoint` None the hub's own address (HF_ENDPOINT).
+
+    Raises:
+        HubError: the model cannot be had; the message says why and what to do.
+    """
+    if not model_id.startswith(SCHEME):
+        folder = Path(model_id).expanduser()
+        if not folder.is_dir():
+            raise HubError(f"there is no folder '{model_id}'; give one, or hf://org/name[@revision]")
+        return ResolvedModel(folder=folder, revision=None)
+    name, _, revision = model_id.removeprefix(SCHEME).partition("@")
+    if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise HubError(f"'{model_id}' names no repository; write hf://org/name or hf://org/name@revision")
+    repository = Repository(
+        name=name,
+        revision=revision or None,
+        patterns_for=functools.partial(_patterns_of_step, step),
+        cache_dir=cache_dir,
+        endpoint=endpoint,
+        instead=INSTEAD_OF_MODEL,
+    )
+    folder = fetch_snapshot(repository)
+    return ResolvedModel(folder=folder, revision=folder.name)
+
+
+def fetch_tokenizer(name: str, cache_dir: Path | None = None, *, endpoint: str | None = None) -> Path:
+    """Get the tokenizer.json of the tokenizer that a checkpoint names ("t5-base"), as `resolve` gets a model.
+
+    Raises:
+        HubError: it cannot be had; the message says why and what to do.
+    """
+    repository = Repository(
+        name=name if "/" in name else f"google-t5/{name}",  # where the hub has T5's old names now
+        revision=None,
+        patterns_for=_patterns_of_tokenizer,
+        cache_dir=cache_dir,
+        endpoint=endpoint,
+        instead=INSTEAD_OF_TOKENIZER,
+    )
+    return fetch_snapshot(repository) / TOKENIZER_FILE
+
+
+def _patterns_of_step(step: int | None, files: set[str]) -> list[str]:
+    if missing := [name for name in MODEL_FILES if name not in files]:
+        raise HubError(f"is not a checkpoint of Octo: it has no {', '.join(missing)}")
+    steps = sorted({int(found[1]) for file in files if (found := re.match(r"(\d+)/default/", file))})
+    if not steps:
+        raise HubError("is not a checkpoint of Octo: it has no step's folder (such as 300000/default)")
+    if step not in (None, *steps):
+        raise HubError(f"has no step {step}; it has: {', '.join(map(str, steps))}")
+    return [*MODEL_FILES, f"{steps[-1] if step is None else step}/*"]
+
+
+def _patterns_of_tokenizer(files: set[str]) -> list[str]:
+    if TOKENIZER_FILE not in files:
+        raise HubError(f"has no {TOKENIZER_FILE}")
+    return [TOKENIZER_FILE]

@@ -1,0 +1,136 @@
+"""The recorded outputs of the reference: each set's model, cases and arrays.
+
+`octo/` holds the released architecture at full size and a tiny checkpoint in its on-disk formats; `variants/` holds
+checkpoints of other kinds, among them 1.0, ALOHA and discrete heads.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from octo_service.checkpoint import Checkpoint, load_checkpoint
+from octo_service.model import OctoModel
+from octo_service.model.random_weights import example_batch
+from octo_service.parity.stand_in import stand_in_parameters
+from octo_service.text import TextTokenizer, TokenizerOptions
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldenSet:
+    """One model and what the reference put out with it; `arrays` are keyed `case/quantity`."""
+
+    name: str
+    model: OctoModel
+    cases: Mapping[str, Any]
+    arrays: Mapping[str, np.ndarray]
+    readout_tolerance: float
+    action_tolerance: float
+
+
+# Proven on the reference itself: the same goldens differ by a third of these between its own compilations.
+FULL_SIZE = {"readout_tolerance": 2e-5, "action_tolerance": 1e-3}
+TINY = {"readout_tolerance": 5e-5, "action_tolerance": 2e-3}
+VARIANTS = (
+    "aloha_l1",
+    "diff_proprio_2wrist",
+    "discrete",
+    "discrete_map",
+    "l1_map_tokenlearner",
+    "mse_map_obs",
+    "v1_0",
+)
+
+
+def golden_sets(folder: Path) -> dict[str, Callable[[], GoldenSet]]:
+    """Return every set of the folder by name; each is loaded when called, the full-size ones take a GB or two."""
+    tokenizer = recorded_tokenizer(folder)
+    sets = {
+        "octo-small-1.5": lambda: _full_size(folder, "small", tokenizer),
+        "octo-base-1.5": lambda: _full_size(folder, "base", tokenizer),
+        "tiny": lambda: _tiny(folder, tokenizer),
+    }
+    return sets | {name: lambda name=name: _variant(folder, name, tokenizer) for name in VARIANTS}
+
+
+def recorded_tokenizer(folder: Path) -> TextTokenizer:
+    """Make a tokenizer that knows the texts of the goldens, by the ids that the reference's gave them."""
+    known = {row["text"]: row["input_ids"] for row in _json(folder / "octo" / "golden_tokens.json")["rows"]}
+    small_cases, small_arrays = _small_arrays(folder)
+    recorded = [(small_cases, small_arrays), _base_arrays(folder)]
+    for name in VARIANTS:
+        place = folder / "variants" / name
+        recorded.append((_json(place / "cases.json")["cases"], np.load(place / "golden.npz")))
+    for cases, arrays in recorded:
+        for case, spec in cases.items():
+            known |= dict(zip(spec["task"].get("texts", []), arrays[f"{case}/input_ids"], strict=False))
+    pieces = {text: [int(token) for token in ids if token][:-1] for text, ids in known.items()}
+    return TextTokenizer(pieces.__getitem__, TokenizerOptions())
+
+
+def tiny_model(folder: Path, form: str = "tiny_ckpt") -> OctoModel:
+    """Load the tiny checkpoint, in the reference's form (`tiny_ckpt`) or orbax' newer one (`tiny_ckpt_ocdbt`)."""
+    return OctoModel(load_checkpoint(folder / "octo" / form), recorded_tokenizer(folder))
+
+
+def _tiny(folder: Path, tokenizer: TextTokenizer) -> GoldenSet:
+    return GoldenSet(
+        name="tiny",
+        model=OctoModel(load_checkpoint(folder / "octo" / "tiny_ckpt"), tokenizer),
+        cases=_json(folder / "octo" / "golden_tiny_cases.json")["cases"],
+        arrays=np.load(folder / "octo" / "golden_tiny.npz"),
+        **TINY,
+    )
+
+
+def _variant(folder: Path, name: str, tokenizer: TextTokenizer) -> GoldenSet:
+    folder = folder / "variants" / name
+    return GoldenSet(
+        name=name,
+        model=OctoModel(load_checkpoint(folder / "ckpt"), tokenizer),
+        cases=_json(folder / "cases.json")["cases"],
+        arrays=np.load(folder / "golden.npz"),
+        **TINY,
+    )
+
+
+def _full_size(folder: Path, size: str, tokenizer: TextTokenizer) -> GoldenSet:
+    tree = _json(folder / "octo" / f"param_tree_{size}.json")["params"]
+    statistics = _json(folder / "octo" / "sample_dataset_statistics.json")
+    checkpoint = Checkpoint(
+        config=_json(folder / "octo" / f"config_octo_{size}_1.5_reconstructed.json"),
+        params=stand_in_parameters({path: tuple(leaf["shape"]) for path, leaf in tree.items()}),
+        dataset_statistics=statistics,
+        example_batch=example_batch(),
+        step=0,
+        params_hash="stand-in",
+        statistics_hash="stand-in",
+    )
+    cases, arrays = _small_arrays(folder) if size == "small" else _base_arrays(folder)
+    model = OctoModel(checkpoint, tokenizer)
+    return GoldenSet(name=f"octo-{size}-1.5", model=model, cases=cases, arrays=arrays, **FULL_SIZE)
+
+
+def _small_arrays(folder: Path) -> tuple[Mapping[str, Any], dict[str, np.ndarray]]:
+    folder = folder / "octo" / "golden_small"
+    cases = _json(folder / "cases.json")["cases"]
+    names = {"actions_normalized": "actions", "actions_bridge": "actions_unnorm", "attention_mask": "_"}
+    arrays = {}
+    for case, spec in cases.items():
+        spec["stats"] = {"dataset": "bridge_dataset"}
+        for key, array in np.load(folder / f"{case}.npz").items():
+            key = names.get(key, key).replace("attention_mask_lang", "attention_mask")
+            arrays[f"{case}/{key}"] = array
+    return cases, arrays
+
+
+def _base_arrays(folder: Path) -> tuple[Mapping[str, Any], Mapping[str, np.ndarray]]:
+    folder = folder / "variants" / "full_base"
+    return _json(folder / "cases.json")["cases"], np.load(folder / "golden.npz")
+
+
+def _json(path: Path) -> Any:
+    return json.loads(path.read_text())
