@@ -80,9 +80,7 @@ def check_params(params: Mapping[str, Any], expected: Mapping[str, tuple[int, ..
     faults = {
         "missing": [path for path in expected if path not in shapes],
         "unknown to the model": [path for path in shapes if path not in expected],
-        "of another shape": [
-            f"{path} {shapes[path]} instead of {tuple(expected[path])}" for path in reshaped
-        ],
+        "of another shape": [f"{path} {shapes[path]} instead of {tuple(expected[path])}" for path in reshaped],
     }
     listed = [f"{len(found)} {fault} ({_first_few(found)})" for fault, found in faults.items() if found]
     if listed:
@@ -107,9 +105,7 @@ def save_checkpoint(
     """
     folder = Path(folder)
     if step in _steps_in(folder):
-        raise CheckpointError(
-            f"{folder} already holds step {step}; save under another step, or remove it first"
-        )
+        raise CheckpointError(f"{folder} already holds step {step}; save under another step, or remove it first")
     # Written under a name that is no step's, so that a half-written step is never taken for one.
     unfinished = folder / f"{step}.unfinished"
     (unfinished / "default").mkdir(parents=True, exist_ok=True)
@@ -178,9 +174,7 @@ def _read_example_batch(path: Path) -> dict[str, Any]:
             batch["observation"]["timestep_pad_mask"] = batch["observation"]["pad_mask"]
         return {**batch, "task": batch["task"]}
     except (KeyError, TypeError) as error:
-        raise CheckpointError(
-            f"{path} is not an example batch of Octo ({error}); copy or download it again"
-        ) from error
+        raise CheckpointError(f"{path} is not an example batch of Octo ({error}); copy or download it again") from error
 
 
 def _first_few(names: list[str], count: int = 3) -> str:

@@ -1,11 +1,12 @@
 """What can be wrong with a checkpoint, a hub, a tokenizer or the arrays a script hands to the model.
 
-    OctoError
-    ├── CheckpointError     a file missing, damaged, or a parameter missing, extra or of another shape
-    ├── HubError            hub unreachable, unknown repository or revision, file missing or damaged
-    ├── TokenizerError      no vocabulary, or not one of the kinds known here
-    ├── ConfigError         the checkpoint's config.json asks for what this model does not know
-    └── InputError          observations or tasks that do not fit the checkpoint
+OctoError
+├── CheckpointError     a file missing, damaged, or a parameter missing, extra or of another shape
+├── HubError            hub unreachable, unknown repository or revision, file missing or damaged
+├── TokenizerError      no vocabulary, or not one of the kinds known here
+├── ConfigError         the checkpoint's config.json asks for what this model does not know
+├── DeviceError         the device that is asked for is not there
+└── InputError          observations or tasks that do not fit the checkpoint
 """
 
 
@@ -27,6 +28,10 @@ class TokenizerError(OctoError):
 
 class ConfigError(OctoError):
     """The checkpoint's config.json asks for something this model does not know."""
+
+
+class DeviceError(OctoError):
+    """The device that is asked for is not there."""
 
 
 class InputError(OctoError):

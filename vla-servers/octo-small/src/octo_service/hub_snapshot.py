@@ -144,9 +144,7 @@ def _explained(error: Exception, repository: Repository) -> HubError:
             "full commit hash after the @, or leave it away for the newest"
         )
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return HubError(
-            f"HF_HUB_OFFLINE is set and {repository} is not wholly cached: unset it, or {instead}"
-        )
+        return HubError(f"HF_HUB_OFFLINE is set and {repository} is not wholly cached: unset it, or {instead}")
     if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
         return HubError(f"{hub} lists a file of {repository} that it does not have ({detail}): {instead}")
     if isinstance(error, OSError) and error.errno in STORAGE_FAULTS:

@@ -48,9 +48,7 @@ class _Band:
     weights: Float32[np.ndarray, "outputs inputs"]
 
 
-def _filtered(
-    image: Image, rows: tuple[_Band, ...], columns: tuple[_Band, ...]
-) -> UInt8[np.ndarray, "_ _ 3"]:
+def _filtered(image: Image, rows: tuple[_Band, ...], columns: tuple[_Band, ...]) -> UInt8[np.ndarray, "_ _ 3"]:
     in_height, in_width, channels = image.shape
     height, width = rows[-1].outputs.stop, columns[-1].outputs.stop
     lines = image.astype(np.float32).reshape(in_height, in_width * channels)
@@ -61,9 +59,7 @@ def _filtered(
     return np.ascontiguousarray(across.astype(np.uint8).reshape(width, height, channels).transpose(1, 0, 2))
 
 
-def _apply(
-    bands: tuple[_Band, ...], lines: Float32[np.ndarray, "size rest"]
-) -> Float32[np.ndarray, "new_size rest"]:
+def _apply(bands: tuple[_Band, ...], lines: Float32[np.ndarray, "size rest"]) -> Float32[np.ndarray, "new_size rest"]:
     filtered = np.empty((bands[-1].outputs.stop, lines.shape[1]), np.float32)
     for band in bands:
         columns = max(1, SINGLE_THREAD_PRODUCT // band.weights.size)

@@ -39,8 +39,7 @@ def read_stored_arrays(folder: Path) -> dict[str, np.ndarray]:
         return {name: future.result().read().result() for name, future in futures.items()}
     except (ValueError, OSError, UnicodeDecodeError, KeyError) as error:
         raise CheckpointError(
-            f"{folder} is damaged or not a checkpoint in OCDBT form ({str(error)[:200]}); "
-            "copy or download it again"
+            f"{folder} is damaged or not a checkpoint in OCDBT form ({str(error)[:200]}); copy or download it again"
         ) from error
 
 

@@ -43,13 +43,9 @@ def statistics_of(dataset_statistics: Mapping[str, Any], dataset: str | None) ->
             return dataset_statistics
         if len(names) == 1:
             return dataset_statistics[names[0]]
-        raise InputError(
-            f"the checkpoint has statistics of {len(names)} datasets; name one of: {_listed(names)}"
-        )
+        raise InputError(f"the checkpoint has statistics of {len(names)} datasets; name one of: {_listed(names)}")
     if dataset not in names:
-        raise InputError(
-            f"dataset '{dataset[:80]}' has no statistics in this checkpoint; it has: {_listed(names)}"
-        )
+        raise InputError(f"dataset '{dataset[:80]}' has no statistics in this checkpoint; it has: {_listed(names)}")
     return dataset_statistics[dataset]
 
 
@@ -61,11 +57,9 @@ def action_statistics(action: Mapping[str, Any]) -> ActionStatistics:
     """
     if absent := [name for name in ("mean", "std") if name not in action]:
         raise InputError(
-            f"the action statistics lack {' and '.join(absent)}; they have: {_listed(tuple(action))}"
+            f"the action statistics lack {' and '.join(absent)}; they have: {', '.join(action) or 'nothing'}"
         )
-    numbers = {
-        name: np.asarray(action[name], np.float32) for name in ("mean", "std", "p01", "p99") if name in action
-    }
+    numbers = {name: np.asarray(action[name], np.float32) for name in ("mean", "std", "p01", "p99") if name in action}
     mask = np.asarray(action.get("mask", np.ones(numbers["mean"].shape)), bool)
     return ActionStatistics(mask=mask, **numbers)
 
@@ -87,9 +81,7 @@ def un_normalize(
     if form == "normal":
         scaled = actions * statistics.std + statistics.mean
     elif statistics.p01 is None or statistics.p99 is None:
-        raise InputError(
-            "this dataset's statistics have no percentiles (p01, p99); un-normalize with 'normal'"
-        )
+        raise InputError("this dataset's statistics have no percentiles (p01, p99); un-normalize with 'normal'")
     else:
         scaled = (actions + 1) * (statistics.p99 - statistics.p01) / 2 + statistics.p01
     return np.where(statistics.mask, scaled, actions)

@@ -91,9 +91,7 @@ def _read_params(item: Path) -> dict[str, np.ndarray]:
         raise CheckpointError(f"{item / 'checkpoint'} is missing; copy or download the checkpoint again")
     for path, leaf in leaves.items():
         if not isinstance(leaf, np.ndarray) or leaf.dtype.name not in DTYPE_CODES:
-            raise CheckpointError(
-                f"{item}: parameter {path} is not an array of numbers; the checkpoint is not Octo's"
-            )
+            raise CheckpointError(f"{item}: parameter {path} is not an array of numbers; the checkpoint is not Octo's")
         leaf.flags.writeable = False
     return dict(sorted(leaves.items()))
 
@@ -114,6 +112,4 @@ def _read_aggregated(item: Path) -> dict[str, Any]:
 def _flat(tree: Any, prefix: str = "") -> dict[str, Any]:
     if not isinstance(tree, dict):
         return {prefix.removesuffix("/"): tree}
-    return {
-        path: leaf for name, value in tree.items() for path, leaf in _flat(value, f"{prefix}{name}/").items()
-    }
+    return {path: leaf for name, value in tree.items() for path, leaf in _flat(value, f"{prefix}{name}/").items()}

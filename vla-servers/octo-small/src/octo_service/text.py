@@ -12,7 +12,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int64
 
-from octo_service.errors import ConfigError, TokenizerError
+from octo_service.errors import ConfigError, InputError, TokenizerError
 
 # Sentinels of T5's span corruption, <extra_id_0> to <extra_id_99>, numbered downwards above the pieces.
 NUM_SENTINELS = 100
@@ -51,7 +51,11 @@ class TextTokenizer:
         self._pieces_of, self._pad, self._eos = pieces_of, pad, eos
 
     def encode(self, texts: Sequence[str]) -> dict[str, Int64[np.ndarray, "batch max_length"]]:
-        """Return `input_ids` and `attention_mask`: 1 where there is a token, 0 where there is padding."""
+        """Return `input_ids` and `attention_mask`: 1 where there is a token, 0 where there is padding.
+
+        Raises:
+            InputError: a text is not one (half of a surrogate pair, which JSON can carry).
+        """
         rows = [self._ids_of(text) for text in texts]
         longest = max(map(len, rows), default=0)
         width = longest if self.options.padding == "longest" else max(longest, self.options.max_length)
@@ -63,6 +67,10 @@ class TextTokenizer:
         return {"input_ids": input_ids, "attention_mask": attention_mask}
 
     def _ids_of(self, text: str) -> list[int]:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"instruction {text[:80]!r} is not Unicode text ({error.reason})") from error
         pieces = self._pieces_of(text)
         return [*(pieces[: self.options.max_length - 1] if self.options.truncation else pieces), self._eos]
 
@@ -163,9 +171,7 @@ def _load_json(path: Path, options: TokenizerOptions) -> TextTokenizer:
         raise _not_a_vocabulary(path, "it has no <pad> or </s>")
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    return TextTokenizer(
-        lambda text: tokenizer.encode(text, add_special_tokens=False).ids, options, pad=pad, eos=eos
-    )
+    return TextTokenizer(lambda text: tokenizer.encode(text, add_special_tokens=False).ids, options, pad=pad, eos=eos)
 
 
 def _not_a_vocabulary(path: Path, reason: object) -> TokenizerError:

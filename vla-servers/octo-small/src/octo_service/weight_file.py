@@ -27,9 +27,7 @@ DTYPE_CODES = {
     "uint8": "U8",
     "bool": "BOOL",
 }
-DTYPES = {
-    code: np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name) for name, code in DTYPE_CODES.items()
-}
+DTYPES = {code: np.dtype(ml_dtypes.bfloat16 if name == "bfloat16" else name) for name, code in DTYPE_CODES.items()}
 # XLA on a CPU takes an array without copying it where it starts on a cache line.
 ALIGNMENT = 64
 
@@ -37,9 +35,7 @@ ALIGNMENT = 64
 def write_weights(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
     """Write a safetensors file; at every moment `path` is absent or whole, whoever else writes it too."""
     # Sizes that keep the alignment come first, then the widest items, so that every array lies aligned.
-    names = sorted(
-        arrays, key=lambda name: (arrays[name].nbytes % ALIGNMENT > 0, -arrays[name].itemsize, name)
-    )
+    names = sorted(arrays, key=lambda name: (arrays[name].nbytes % ALIGNMENT > 0, -arrays[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}
     end = 0
     for name in names:

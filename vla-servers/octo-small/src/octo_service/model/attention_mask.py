@@ -45,9 +45,7 @@ def attention_rules(
     names = np.concatenate(
         [_names(prefix, use_correct_attention), np.tile(_names(timestep, use_correct_attention), window)]
     )
-    steps = np.concatenate(
-        [np.full(_num_tokens(prefix), -1), np.repeat(np.arange(window), _num_tokens(timestep))]
-    )
+    steps = np.concatenate([np.full(_num_tokens(prefix), -1), np.repeat(np.arange(window), _num_tokens(timestep))])
     kinds = sorted({name for name, _ in prefix + timestep})
     index = np.array([kinds.index(name) for name in names])
     sees = np.array([[_sees(row, column) for column in kinds] for row in kinds])
@@ -63,7 +61,7 @@ def _num_tokens(groups: Sequence[Group]) -> int:
 def _names(groups: Sequence[Group], use_correct_attention: bool) -> list[str]:
     ends = np.cumsum([size for _, size in groups])
     side = "right" if use_correct_attention else "left"
-    return [groups[np.searchsorted(ends, token, side)][0] for token in range(_num_tokens(groups))]
+    return [groups[int(np.searchsorted(ends, token, side))][0] for token in range(_num_tokens(groups))]
 
 
 def _sees(row: str, column: str) -> bool:

@@ -45,9 +45,7 @@ def convolve(
     if standardize:
         kernel = kernel - kernel.mean((0, 1, 2))
         kernel = kernel / (kernel.std((0, 1, 2)) + 1e-5)
-    y = jax.lax.conv_general_dilated(
-        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
-    )
+    y = jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
     return y + parameters.get("bias", features) if bias else y
 
 

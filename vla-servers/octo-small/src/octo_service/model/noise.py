@@ -16,7 +16,8 @@ from jaxtyping import Array, Float32
 # The uniform numbers that become normal ones: as close to ±1 as float32 allows.
 LOWEST = np.nextafter(np.float32(-1), np.float32(0))
 
-# log1p near zero is x - x²/2 + x³ P(x) / Q(x) (Cephes, unity.c), elsewhere log(1 + x); coefficients from the highest power.
+# log1p near zero is x - x²/2 + x³ P(x) / Q(x) (Cephes, unity.c), elsewhere log(1 + x).
+# Coefficients stand from the highest power down.
 _LOG1P_NEAR = np.float32(0.41421356237309504880)
 _LOG1P_P = (
     4.5270000862445199635215e-5,

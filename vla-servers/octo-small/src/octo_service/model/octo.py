@@ -131,9 +131,7 @@ def _join(groups: Sequence[TokenGroup]) -> TokenGroup:
 def _split(out: Float[Array, "batch *window tokens dim"], groups: dict[str, TokenGroup]) -> dict[str, TokenGroup]:
     ends = np.cumsum([group.mask.shape[-1] for group in groups.values()])[:-1]
     parts = jnp.split(out, ends, axis=-2) if groups else []
-    return {
-        name: TokenGroup(part, group.mask) for (name, group), part in zip(groups.items(), parts, strict=True)
-    }
+    return {name: TokenGroup(part, group.mask) for (name, group), part in zip(groups.items(), parts, strict=True)}
 
 
 def build_octo(model_config: Mapping[str, Any]) -> Octo:

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -17,18 +16,15 @@ from octo_service import checkpoint as checkpoints
 from octo_service import hub, text
 from octo_service.checkpoint import Checkpoint
 from octo_service.errors import InputError
-from octo_service.model import noise as noises
-from octo_service.model import random_weights
-from octo_service.model import t5
-from octo_service.model.heads import ContinuousHead, DiffusionHead, DiscreteHead
+from octo_service.model import prediction, random_weights, t5
+from octo_service.model.heads import ActionHead
 from octo_service.model.octo import Octo, build_octo
-from octo_service.model.parameters import Leaves, nested, stack_layers, stored
+from octo_service.model.parameters import nested, stack_layers
+from octo_service.model.prediction import Noise, compiled, draw_noise, on_device
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.tokens import Arrays, TokenGroup
 from octo_service.statistics import action_statistics, un_normalize
 from octo_service.text import TextTokenizer
-
-Noise = tuple[Array, Array] | Array
 
 
 class OctoModel:
@@ -50,10 +46,13 @@ class OctoModel:
         checkpoints.check_params(shapes, expected_shapes(self.octo, checkpoint.example_batch, self._t5_sizes))
         # The text embedding, a quarter of the file, stays memory-mapped: a request reads 16 of its rows.
         leaves = {path: leaf for path, leaf in checkpoint.params.items() if path != t5.EMBEDDING}
-        self.leaves = jax.tree_util.tree_map(_on_device, stack_layers(leaves))
-        self._encode_text = _compiled(functools.partial(_encode_text, self._t5_sizes))
-        self._run = _compiled(functools.partial(_run_transformer, self.octo))
-        self._predict = _compiled(functools.partial(_predict, self.octo), static_argnames="embodiment_action_dim")
+        self.leaves = on_device(stack_layers(leaves))
+        self._embed_text = compiled(functools.partial(prediction.embed_text, self._t5_sizes or t5.T5Sizes()))
+        self._run_transformer = compiled(functools.partial(prediction.run_transformer, self.octo))
+        self._read_out = compiled(functools.partial(prediction.read_out, self.octo))
+        self._predict_chunk = compiled(
+            functools.partial(prediction.predict_chunk, self.head), static_argnames="embodiment_action_dim"
+        )
 
     @classmethod
     def load_pretrained(
@@ -128,7 +127,10 @@ class OctoModel:
         else:
             images = dict(goals)
         real = {key: np.full(batch, goals is not None) for key in images}
-        tasks = {**images, "pad_mask_dict": {**real, "language_instruction": np.full(batch, texts is not None)}}
+        tasks = {
+            **images,
+            "pad_mask_dict": {**real, "language_instruction": np.full(batch, texts is not None)},
+        }
         if self.tokenizer is not None:
             tasks["language_instruction"] = self.tokenizer.encode(list(texts) if texts is not None else [""] * batch)
         _check_shapes("task", tasks, self.example_batch["task"], leading_axes=1)
@@ -146,7 +148,7 @@ class OctoModel:
             InputError: shapes that do not fit the checkpoint.
         """
         _refuse_training(train)
-        return self._run(self.leaves, *self._prepare(observations, tasks, timestep_pad_mask))
+        return self._run_transformer(self.leaves, *self._prepare(observations, tasks, timestep_pad_mask))
 
     def sample_actions(
         self,
@@ -160,7 +162,7 @@ class OctoModel:
         sample_shape: tuple[int, ...] = (),
         rng: Array | None = None,
         temperature: float = 1.0,
-        noise: Noise | None = None,
+        noise: Noise = None,
     ) -> Float[Array, "*samples batch horizon action_dim"]:
         """Sample action chunks for the last timestep of each window.
 
@@ -175,15 +177,14 @@ class OctoModel:
         _refuse_training(train)
         mask = observations.get("timestep_pad_mask") if timestep_pad_mask is None else timestep_pad_mask
         mask = observations.get("pad_mask") if mask is None else mask  # its name in checkpoints of 1.0
-        prepared = self._prepare(observations, tasks, mask)
-        batch_and_window = prepared[-1].shape
+        readout = self.read_out(observations, tasks, mask)
         if noise is None:
-            noise = self._draw(rng, tuple(sample_shape), batch_and_window, argmax)
+            noise = draw_noise(self.head, rng, np.shape(mask), tuple(sample_shape), argmax)
         own = action_statistics(unnormalization_statistics) if unnormalization_statistics else None
         # Only an embodiment of fewer dimensions than the head's needs a program of its own.
-        dims = len(own.mean) if own and len(own.mean) < self._head.action_dim else None
-        actions = self._predict(self.leaves, *prepared, noise, temperature, embodiment_action_dim=dims)
-        if isinstance(self._head, ContinuousHead) or noise is None:
+        dims = len(own.mean) if own and len(own.mean) < self.head.action_dim else None
+        actions = self.predict_chunk(readout, noise, temperature, dims)
+        if noise is None:
             actions = jnp.broadcast_to(actions, (*sample_shape, *actions.shape))
         if own is None:
             return actions
@@ -206,7 +207,7 @@ class OctoModel:
         window = example["observation"]["timestep_pad_mask"].shape[1]
         lines = [
             f"Octo: window of {window} timesteps (up to {self.octo.max_horizon}), "
-            f"{self._head.action_horizon} actions of {self._head.action_dim} numbers, {type(self._head).__name__}",
+            f"{self.head.action_horizon} actions of {self.head.action_dim} numbers, {type(self.head).__name__}",
             "observations (any subset):",
             *_describe(example["observation"], self.octo.observation_names, ("batch", "window")),
             "tasks (any subset):",
@@ -215,8 +216,39 @@ class OctoModel:
         return "\n".join(lines)
 
     @property
-    def _head(self) -> ContinuousHead | DiffusionHead | DiscreteHead:
+    def head(self) -> ActionHead:
+        """The action head."""
         return self.octo.heads["action"]
+
+    def read_out(self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any) -> TokenGroup:
+        """Return what the action head reads of the window's last timestep: all that `predict_chunk` needs.
+
+        Raises:
+            InputError: shapes that do not fit the checkpoint.
+        """
+        return self._read_out(self.leaves, *self._prepare(observations, tasks, timestep_pad_mask))
+
+    def predict_chunk(
+        self,
+        readout: TokenGroup,
+        noise: Noise = None,
+        temperature: float = 1.0,
+        embodiment_action_dim: int | None = None,
+    ) -> Float[Array, "*samples batch horizon action_dim"]:
+        """Return the normalized chunk; several samples of one readout cost one pass through the transformer."""
+        return self._predict_chunk(
+            self.leaves, readout, noise, temperature, embodiment_action_dim=embodiment_action_dim
+        )
+
+    def embed_text(self, input_ids: Any, attention_mask: Any) -> Float[Array, "batch tokens dim"]:
+        """Return the text encoder's embedding of token ids; a task may carry it in their place."""
+        if self._t5_sizes is None:
+            raise InputError("this checkpoint has no text encoder: pass language_instruction as embeddings")
+        ids = np.asarray(input_ids)
+        if ids.size and not 0 <= ids.min() <= ids.max() < self._t5_sizes.vocabulary:
+            raise InputError(f"token ids must be 0 to {self._t5_sizes.vocabulary - 1}")
+        rows = np.asarray(self.checkpoint.params[t5.EMBEDDING][ids], np.float32)
+        return self._embed_text(self.leaves, rows, np.asarray(attention_mask, np.int32))
 
     def _prepare(self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any) -> tuple[Any, Any, np.ndarray]:
         """Check everything against the checkpoint and keep only what the network reads."""
@@ -243,92 +275,6 @@ class OctoModel:
         if isinstance(needed.get("language_instruction"), Mapping):
             needed["language_instruction"] = self.embed_text(**needed["language_instruction"])
         return own, needed, mask
-
-    def embed_text(self, input_ids: Any, attention_mask: Any) -> Array:
-        if self._t5_sizes is None:
-            raise InputError("this checkpoint has no text encoder: pass language_instruction as embeddings")
-        ids = np.asarray(input_ids)
-        if ids.size and not 0 <= ids.min() <= ids.max() < self._t5_sizes.vocabulary:
-            raise InputError(f"token ids must be 0 to {self._t5_sizes.vocabulary - 1}")
-        rows = np.asarray(self.checkpoint.params[t5.EMBEDDING][ids], np.float32)
-        return self._encode_text(self.leaves, rows, np.asarray(attention_mask, np.int32))
-
-    def _draw(
-        self, rng: Array | None, samples: tuple[int, ...], batch_and_window: tuple[int, ...], argmax: bool
-    ) -> Noise | None:
-        head = self._head
-        if isinstance(head, ContinuousHead) or (isinstance(head, DiscreteHead) and argmax):
-            return None
-        if rng is None:
-            raise InputError("this head samples: pass rng=jax.random.PRNGKey(seed), or noise")
-        numbers = (head.action_horizon, head.action_dim)
-        if isinstance(head, DiscreteHead):
-            # The batch is drawn in one piece, as the reference's distribution does for every sample shape.
-            num_samples = int(np.prod(samples))
-            shape = (num_samples, batch_and_window[0], *numbers, head.vocab_size)
-            return noises.gumbel_noise(rng, shape).reshape(*samples, *shape[1:])
-        shape = (*samples, *batch_and_window, int(np.prod(numbers)))
-        return noises.diffusion_noise(rng, shape, head.diffusion_steps)
-
-
-def _compiled(function: Any, **options: Any) -> Any:
-    """Compile for the device; on a GPU every product stays float32, where its default would be TF32."""
-
-    @functools.wraps(function)
-    def precise(*args: Any, **kwargs: Any) -> Any:
-        with jax.default_matmul_precision("float32"):
-            return function(*args, **kwargs)
-
-    return jax.jit(precise, **options)
-
-
-def _on_device(leaf: np.ndarray) -> Array:
-    return jax.device_put(np.asarray(leaf, np.float32))
-
-
-def _encode_text(sizes: t5.T5Sizes, leaves: Leaves, rows: Array, attention_mask: Array) -> Array:
-    place = stored(leaves) / "octo_transformer" / "task_tokenizers_language" / "hf_model"
-    return t5.encode(place, rows, attention_mask, sizes)
-
-
-def _run_transformer(
-    octo: Octo, leaves: Leaves, observations: Arrays, tasks: Arrays, mask: Array
-) -> dict[str, TokenGroup]:
-    return octo.run_transformer(stored(leaves), observations, tasks, mask)
-
-
-def _predict(
-    octo: Octo,
-    leaves: Leaves,
-    observations: Arrays,
-    tasks: Arrays,
-    mask: Array,
-    noise: Any,
-    temperature: Array,
-    embodiment_action_dim: int | None,
-) -> Array:
-    head = octo.heads["action"]
-    outputs = _run_transformer(octo, leaves, observations, tasks, mask)
-    return predict_chunk(head, leaves, outputs[head.readout_key], noise, temperature, embodiment_action_dim)
-
-
-def predict_chunk(
-    head: ContinuousHead | DiffusionHead | DiscreteHead,
-    leaves: Leaves,
-    readout: TokenGroup,
-    noise: Any,
-    temperature: float | Array = 1.0,
-    embodiment_action_dim: int | None = None,
-) -> Float[Array, "*samples batch horizon action_dim"]:
-    """Return the chunk of the last timestep from a readout's tokens: the head alone, without a transformer."""
-    place = stored(leaves) / "heads_action"
-    last = TokenGroup(readout.tokens[:, -1:], readout.mask[:, -1:])
-    if isinstance(head, DiffusionHead):
-        x_T, z = noise
-        embedding = head.embed(place, last)[:, -1]
-        return head.sample(place, embedding, x_T[..., -1, :], z[..., -1, :], embodiment_action_dim)
-    output = head(place, last)[:, -1]
-    return head.sample(output, noise, temperature) if isinstance(head, DiscreteHead) else output
 
 
 def _tokenizer_of(checkpoint: Checkpoint, path: Path | None) -> TextTokenizer | None:

@@ -59,13 +59,13 @@ def random_checkpoint(name: str) -> Checkpoint:
         known = ", ".join(f"{SCHEME}{known}" for known in _SIZES)
         raise ConfigError(f"'{name}' is not known; random weights exist for {known}, each with ?seed=<number>")
     config = {"model": _model_config(**sizes), "window_size": WINDOW, "text_processor": _TEXT_PROCESSOR}
-    example_batch = example_batch()
-    shapes = expected_shapes(build_octo(config["model"]), example_batch, sizes.get("t5", T5Sizes()))
+    examples = example_batch()
+    shapes = expected_shapes(build_octo(config["model"]), examples, sizes.get("t5", T5Sizes()))
     return Checkpoint(
         config=config,
         params=random_leaves(shapes, int(seed)),
         dataset_statistics={"random": {"action": _STATISTICS}},
-        example_batch=example_batch,
+        example_batch=examples,
         step=0,
         params_hash=hashlib.sha256(f"{name}?{seed}".encode()).hexdigest(),
         statistics_hash=hashlib.sha256(b"random").hexdigest(),
@@ -98,9 +98,7 @@ def _model_config(
         },
         "task_tokenizers": {"language": _spec("LanguageTokenizer", encoder="t5-base")},
         "heads": {
-            "action": _spec(
-                "DiffusionActionHead", readout_key="readout_action", action_horizon=4, **(head or {})
-            )
+            "action": _spec("DiffusionActionHead", readout_key="readout_action", action_horizon=4, **(head or {}))
         },
         "readouts": {"action": 1},
         "token_embedding_size": dim,

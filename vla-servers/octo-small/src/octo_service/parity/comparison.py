@@ -9,19 +9,22 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from vla_server_base.contract import Observation
-from vla_server_base.sessions import ObservationWindow, RecedingHorizon, TemporalEnsemble
 
 from octo_service.images import resize_and_crop, resize_lanczos
-from octo_service.model import OctoModel, noise
+from octo_service.model import OctoModel
 from octo_service.model.attention_mask import attention_mask
-from octo_service.model.heads import DiffusionHead, DiscreteHead
+from octo_service.model.heads import ActionHead, DiffusionHead
 from octo_service.model.heads.diffusion import cosine_betas
-from octo_service.model.octo_model import predict_chunk
 from octo_service.model.parameters import stored
+from octo_service.model.prediction import draw_noise, last_timestep
 from octo_service.model.tokens import TokenGroup
 from octo_service.parity.goldens import TINY, GoldenSet, tiny_model
 from octo_service.parity.inputs import build_inputs, image
+from vla_server_base.contract import Observation
+from vla_server_base.sessions import ObservationWindow, RecedingHorizon, TemporalEnsemble
+
+# What a comparison yields: quantity, largest difference, tolerance.
+Found = Iterator[tuple[str, float, float]]
 
 # From the head's own input on, nothing amplifies: its compile-to-compile noise in the reference is 5e-5.
 HEAD_TOLERANCE = 1e-4
@@ -50,12 +53,7 @@ def compare(golden: GoldenSet) -> Iterator[Comparison]:
     for name, case in golden.cases.items():
         recorded = {key.split("/", 1)[1]: golden.arrays[key] for key in golden.arrays if key.startswith(name + "/")}
         for quantity, error, tolerance in _compare_case(golden, case, recorded):
-            yield Comparison(
-                golden=golden.name, case=name, quantity=quantity, max_error=error, tolerance=tolerance
-            )
-
-
-Found = Iterator[tuple[str, float, float]]
+            yield Comparison(golden=golden.name, case=name, quantity=quantity, max_error=error, tolerance=tolerance)
 
 
 def _compare_case(golden: GoldenSet, case: Mapping[str, Any], recorded: Mapping[str, np.ndarray]) -> Found:
@@ -108,7 +106,11 @@ def _compare_transformer(
             yield "readout", _largest(outputs["readout_action"].tokens - values), tolerance
         elif key.endswith("_every17"):
             group = outputs[key.removesuffix("_every17")]
-            yield f"{key.removesuffix('_every17')} tokens", _largest(group.tokens[:, :, ::17] - values), tolerance
+            yield (
+                f"{key.removesuffix('_every17')} tokens",
+                _largest(group.tokens[:, :, ::17] - values),
+                tolerance,
+            )
 
 
 def _mask_of(model: OctoModel, outputs: Mapping[str, TokenGroup]) -> np.ndarray:
@@ -127,7 +129,7 @@ def _compare_head(model: OctoModel, readout: TokenGroup, recorded: Mapping[str, 
     place = stored(model.leaves) / "heads_action"
     if isinstance(head, DiffusionHead):
         given = TokenGroup(jnp.asarray(recorded["readout"]), readout.mask)
-        chunk = predict_chunk(head, model.leaves, given, (recorded["x_T"], recorded["z"]))
+        chunk = model.predict_chunk(last_timestep(given), (recorded["x_T"], recorded["z"]))
         if "actions" in recorded and chunk.shape == recorded["actions"].shape:
             yield "actions, head alone", _largest(chunk - recorded["actions"]), HEAD_TOLERANCE
         if "betas" in recorded:
@@ -139,17 +141,18 @@ def _compare_head(model: OctoModel, readout: TokenGroup, recorded: Mapping[str, 
 
 
 def _compare_noise(
-    head: Any, batch_and_window: tuple[int, ...], options: Mapping[str, Any], recorded: Mapping[str, np.ndarray]
+    head: ActionHead,
+    batch_and_window: tuple[int, ...],
+    options: Mapping[str, Any],
+    recorded: Mapping[str, np.ndarray],
 ) -> Found:
-    samples, rng = options["sample_shape"], options["rng"]
+    argmax = options.get("argmax", False)
+    drawn = draw_noise(head, options["rng"], batch_and_window, options["sample_shape"], argmax)
     if isinstance(head, DiffusionHead):
-        numbers = head.action_horizon * head.action_dim
-        x_T, z = noise.diffusion_noise(rng, (*samples, *batch_and_window, numbers), head.diffusion_steps)
-        different = _num_different(x_T, recorded["x_T"]) + _num_different(z, recorded["z"])
+        different = sum(_num_different(*pair) for pair in zip(drawn, (recorded["x_T"], recorded["z"]), strict=True))
         yield "noise, numbers that differ", different, 0
-    elif isinstance(head, DiscreteHead) and "gumbel" in recorded:
-        drawn = noise.gumbel_noise(rng, recorded["gumbel"].shape)
-        yield "noise (gumbel)", _largest(drawn - recorded["gumbel"]), 1e-6
+    elif drawn is not None and "gumbel" in recorded:
+        yield "noise (gumbel)", _largest(drawn.reshape(recorded["gumbel"].shape) - recorded["gumbel"]), 1e-6
 
 
 def _statistics(model: OctoModel, case: Mapping[str, Any]) -> dict[str, Any] | None:
@@ -171,7 +174,6 @@ def compare_closed_loop(goldens: Path) -> Iterator[Comparison]:
     """Replay the recorded episodes through the window, the ensemble and the receding horizon."""
     folder = goldens / "variants" / "closed_loop"
     arrays = np.load(folder / "golden.npz")
-    
 
     model = tiny_model(goldens)
     statistics = model.dataset_statistics["bridge_dataset"]["action"]

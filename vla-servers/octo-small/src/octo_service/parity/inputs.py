@@ -31,9 +31,7 @@ def image(name: str, height: int, width: int) -> UInt8[np.ndarray, "height width
 
 def frames(name: str, batch: int, window: int, size: int) -> UInt8[np.ndarray, "batch window size size 3"]:
     """Draw windows of square pictures."""
-    return np.stack(
-        [[image(f"{name}/b{b}/t{t}", size, size) for t in range(window)] for b in range(batch)]
-    )
+    return np.stack([[image(f"{name}/b{b}/t{t}", size, size) for t in range(window)] for b in range(batch)])
 
 
 def _goal(name: str, batch: int, size: int) -> np.ndarray:

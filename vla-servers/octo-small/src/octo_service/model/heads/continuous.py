@@ -14,9 +14,7 @@ from octo_service.model.tokens import TokenGroup
 from octo_service.model.transformer import attention_pool, dense
 
 
-def pool_readout(
-    parameters: Parameters, readout: TokenGroup, use_map: bool
-) -> Float[Array, "batch window dim"]:
+def pool_readout(parameters: Parameters, readout: TokenGroup, use_map: bool) -> Float[Array, "batch window dim"]:
     """Make one embedding per timestep of a readout's tokens: by attention (`use_map`), or their mean."""
     if use_map:
         return attention_pool(parameters / "map_head", readout.tokens, readout.mask, 1)[:, :, 0]
@@ -34,9 +32,7 @@ class ContinuousHead:
     max_action: float = 5.0
     loss_type: str = "mse"
 
-    def __call__(
-        self, parameters: Parameters, readout: TokenGroup
-    ) -> Float[Array, "batch window horizon action_dim"]:
+    def __call__(self, parameters: Parameters, readout: TokenGroup) -> Float[Array, "batch window horizon action_dim"]:
         """Return the chunk predicted at every timestep of the window."""
         embedding = pool_readout(parameters, readout, self.use_map)
         mean = dense(parameters / "mean_proj", embedding, self.action_horizon * self.action_dim)

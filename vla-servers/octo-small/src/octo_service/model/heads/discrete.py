@@ -5,7 +5,6 @@ Follows DiscreteActionHead of octo/model/components/action_heads.py.
 
 from dataclasses import dataclass
 
-import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from octo_service.errors import ConfigError
@@ -20,7 +19,7 @@ class DiscreteHead:
 
     readout_key: str
     use_map: bool = False
-    token_per: str = "action_dim_and_action_horizon"  # noqa: S105 - how many tokens, not a secret
+    token_per: str = "action_dim_and_action_horizon"
     action_horizon: int = 1
     action_dim: int = 7
     vocab_size: int = 256

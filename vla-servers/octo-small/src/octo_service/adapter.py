@@ -1,0 +1,243 @@
+"""OctoSmallAdapter: Octo behind the five steps that every server here calls."""
+
+import importlib.metadata
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Array, Float
+
+from octo_service import device
+from octo_service.errors import OctoError
+from octo_service.hub import resolve
+from octo_service.images import resize_lanczos
+from octo_service.model import OctoModel, random_weights, t5
+from octo_service.model.prediction import Noise, draw_noise
+from octo_service.statistics import action_statistics, dataset_names, statistics_of, un_normalize
+from vla_server_base.contract import (
+    Action,
+    CameraSpec,
+    NormalizedChunks,
+    Observation,
+    PolicyArrays,
+    PolicyInput,
+    PolicySpec,
+    Task,
+    VLAModelAdapter,
+    Window,
+)
+from vla_server_base.errors import ModelUnavailable, UnknownName
+from vla_server_base.sessions import ObservationWindow
+
+USUAL_DATASET = "bridge_dataset"
+EE_DELTA_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
+EE_DELTA_UNITS = ("m", "m", "m", "rad", "rad", "rad", "1 open, 0 closed")
+# Samples of one observation run through the head in groups of this size: one program serves any number of them.
+SAMPLE_GROUP = 8
+# Embedded instructions that are kept; one is 48 KiB.
+NUM_TEXTS = 64
+
+
+class OctoSmallAdapter(VLAModelAdapter):
+    """Serves any checkpoint of Octo; `tokenizer` and `dataset` are OctoConfig's."""
+
+    def __init__(self, tokenizer: Path | None = None, dataset: str | None = None):
+        self._tokenizer = tokenizer
+        self._dataset = dataset
+        self._texts: OrderedDict[bytes, Array] = OrderedDict()
+
+    @property
+    def spec(self) -> PolicySpec:
+        """Say what the loaded checkpoint takes and gives."""
+        return self._spec
+
+    def load_model(self, model_id: str, device: str, cache_dir: Path) -> None:
+        """Load a checkpoint as `OctoModel.load_pretrained` does, onto `device` ("auto", "cpu", "gpu").
+
+        Raises:
+            ModelUnavailable: with a sentence that says what is missing and what to do.
+        """
+        try:
+            self._load(model_id, device, cache_dir)
+        except OctoError as error:
+            raise ModelUnavailable(str(error)) from error
+
+    def _load(self, model_id: str, platform: str, cache_dir: Path) -> None:
+        device.prepare(platform, cache_dir)
+        is_random = model_id.startswith(random_weights.SCHEME)
+        source = None if is_random else resolve(model_id)
+        folder = model_id if source is None else source.folder
+        self.model = OctoModel.load_pretrained(folder, tokenizer=self._tokenizer, cache_dir=cache_dir)
+        statistics = self.model.dataset_statistics
+        self._proprio = statistics.get("proprio") if not dataset_names(statistics) else None
+        self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, self._dataset)
+
+    def preprocess_observation(self, window: Window) -> PolicyArrays:
+        """Resize every camera's pictures by lanczos, as the reference's wrapper does, and stack the window."""
+        cameras = {camera.name: camera for camera in self.spec.cameras}
+        steps = window.observations
+        arrays: dict[str, Any] = {"timestep_pad_mask": window.timestep_pad_mask[None]}
+        for name in steps[-1].images:
+            camera = cameras[name]
+            images = [resize_lanczos(step.images[name], camera.height, camera.width) for step in steps]
+            arrays[f"image_{name}"] = np.stack(images)[None]
+        if steps[-1].proprio is not None:
+            arrays["proprio"] = np.stack([self._normalized_proprio(step) for step in steps])[None]
+        return arrays
+
+    def _normalized_proprio(self, step: Observation) -> Float[np.ndarray, " proprio_dim"]:
+        # A fine-tuned checkpoint was trained on one robot's normalized proprio (the reference's NormalizeProprio).
+        proprio = np.asarray(step.proprio, np.float32)
+        if self._proprio is None:
+            return proprio
+        scaled = (proprio - self._proprio["mean"]) / (self._proprio["std"] + 1e-8)
+        return np.where(self._proprio.get("mask", True), scaled, proprio).astype(np.float32)
+
+    def preprocess_instruction(self, task: Task) -> PolicyArrays:
+        """Tokenize the instruction; a goal image that is not given is black, which Octo takes for none."""
+        texts = [task.instruction or ""]
+        tasks = self.model.create_tasks(texts=texts)
+        tasks["pad_mask_dict"]["language_instruction"][:] = bool(task.instruction)
+        for camera in self.spec.cameras:
+            if camera.name in task.goal_images:
+                goal = resize_lanczos(task.goal_images[camera.name], camera.height, camera.width)
+                tasks[f"image_{camera.name}"] = goal[None]
+                tasks["pad_mask_dict"][f"image_{camera.name}"][:] = True
+        return tasks
+
+    def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
+        """Run Octo on each input: one pass through the transformer, however many samples are asked for."""
+        return [self._predict_one(policy_input) for policy_input in batch]
+
+    def _predict_one(self, policy_input: PolicyInput) -> NormalizedChunks:
+        observation = policy_input.observation
+        mask = observation["timestep_pad_mask"]
+        task = dict(policy_input.task)
+        if isinstance(task.get("language_instruction"), dict):
+            task["language_instruction"] = self._embedded(**task["language_instruction"])
+        readout = self.model.read_out(observation, task, mask)
+        noises = [
+            draw_noise(self.model.head, noise_key(policy_input.seed, policy_input.step, sample), mask.shape)
+            for sample in range(policy_input.num_samples)
+        ]
+        if noises[0] is None or len(noises) == 1:
+            chunk = np.asarray(self.model.predict_chunk(readout, noises[0]))
+            return np.broadcast_to(chunk, (policy_input.num_samples, *chunk.shape[1:]))
+        groups = [noises[start : start + SAMPLE_GROUP] for start in range(0, len(noises), SAMPLE_GROUP)]
+        chunks = [np.asarray(self.model.predict_chunk(readout, _stacked(group)))[:, 0] for group in groups]
+        return np.concatenate(chunks)[: policy_input.num_samples]
+
+    def _embedded(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> Array:
+        key = input_ids.tobytes() + attention_mask.tobytes()
+        if key not in self._texts:
+            self._texts[key] = self.model.embed_text(input_ids, attention_mask)
+        self._texts.move_to_end(key)
+        while len(self._texts) > NUM_TEXTS:
+            self._texts.popitem(last=False)
+        return self._texts[key]
+
+    def postprocess_action(
+        self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None, action_format: str
+    ) -> Action:
+        """Un-normalize a chunk and form its first action.
+
+        Raises:
+            UnknownDataset, UnknownActionFormat: naming what is available.
+        """
+        spec = self.spec
+        if dataset not in spec.datasets and (dataset is not None or spec.datasets):
+            raise UnknownName("dataset", dataset or "", spec.datasets)
+        if action_format not in spec.action_formats:
+            raise UnknownName("action_format", action_format, spec.action_formats)
+        statistics = statistics_of(self.model.dataset_statistics, dataset)["action"]
+        actions = un_normalize(chunk, action_statistics(statistics))
+        repeated = [actions.shape[-1] - 1] if action_format == "standard" else []
+        order = [*range(actions.shape[-1]), *repeated]
+        return Action(
+            action=actions[0, order],
+            action_names=tuple(spec.action_names[i] for i in order),
+            action_units=tuple(spec.action_units[i] for i in order),
+            actions=actions,
+        )
+
+    def warm_up_inputs(self) -> Iterable[PolicyInput]:
+        """Give every set of cameras, with and without proprio, and one and several samples."""
+        cameras = [camera.name for camera in self.spec.cameras]
+        subsets = [[name for i, name in enumerate(cameras) if bits >> i & 1] for bits in range(1, 2 ** len(cameras))]
+        task = self.preprocess_instruction(Task(instruction="warm up"))
+        for proprio_dim in {None, self.spec.proprio_dim}:
+            proprio = None if proprio_dim is None else np.zeros(proprio_dim, np.float32)
+            for subset in subsets:
+                images = {name: np.zeros((224, 224, 3), np.uint8) for name in subset}
+                window = ObservationWindow(self.spec.window).append(Observation(images=images, proprio=proprio))
+                yield PolicyInput(observation=self.preprocess_observation(window), task=task, seed=0)
+        yield PolicyInput(observation=self.preprocess_observation(window), task=task, seed=0, num_samples=2)
+
+
+def noise_key(seed: int, step: int, sample: int) -> Array:
+    """Return the key of one sample of one step: the first of step 0 is the reference's `PRNGKey(seed)`."""
+    key = jax.random.PRNGKey(np.uint32(seed))
+    if step:
+        key = jax.random.fold_in(key, step)
+    return jax.random.fold_in(key, np.uint32(2**31 + sample)) if sample else key
+
+
+def _stacked(noises: Sequence[Noise]) -> Noise:
+    """Stack samples on a leading axis, the last repeated up to a whole group."""
+    padded = [*noises, *[noises[-1]] * (SAMPLE_GROUP - len(noises))]
+    if isinstance(padded[0], tuple):  # diffusion: x_T (batch, ...) and z (steps, batch, ...)
+        starts, steps = zip(*padded, strict=True)
+        return np.stack(starts), np.stack(steps, axis=1)
+    return np.stack(padded)
+
+
+def _spec_of(model: OctoModel, model_id: str, revision: str | None, is_random: bool, dataset: str | None) -> PolicySpec:
+    observation = model.example_batch["observation"]
+    head = model.head
+    is_ee_delta = head.action_dim == len(EE_DELTA_NAMES)
+    datasets = dataset_names(model.dataset_statistics)
+    if dataset is not None and dataset not in datasets:
+        raise UnknownName("dataset", dataset, datasets)
+    usual = USUAL_DATASET if USUAL_DATASET in datasets else datasets[0] if len(datasets) == 1 else None
+    used = jax.devices()[0]
+    return PolicySpec(
+        model=model_id,
+        revision=revision,
+        weights="random" if is_random else "pretrained",
+        cameras=tuple(
+            CameraSpec(name=name.removeprefix("image_"), height=shape[2], width=shape[3])
+            for name in model.octo.observation_names(observation)
+            if name.startswith("image_") and (shape := observation[name].shape)
+        ),
+        window=observation["timestep_pad_mask"].shape[1],
+        horizon=head.action_horizon,
+        action_dim=head.action_dim,
+        action_names=EE_DELTA_NAMES if is_ee_delta else tuple(f"action_{i}" for i in range(head.action_dim)),
+        action_units=EE_DELTA_UNITS if is_ee_delta else ("as in the dataset",) * head.action_dim,
+        action_formats=("standard", "ee_delta") if is_ee_delta else ("raw",),
+        datasets=datasets,
+        default_dataset=dataset or usual,
+        platform=used.platform,
+        device=used.device_kind,
+        takes_goal_images=any(name.startswith("image_") for name in model.example_batch["task"]),
+        proprio_dim=observation["proprio"].shape[-1] if model.octo.observation_names(["proprio"]) else None,
+        details=_details(model),
+    )
+
+
+def _details(model: OctoModel) -> dict[str, Any]:
+    sizes = {path: int(np.prod(leaf.shape)) for path, leaf in model.checkpoint.params.items()}
+    text = sum(size for path, size in sizes.items() if path.startswith(t5.ROOT))
+    return {
+        "step": model.checkpoint.step,
+        "checkpoint_hash": model.checkpoint.params_hash,
+        "statistics_hash": model.checkpoint.statistics_hash,
+        "parameters": {"total": sum(sizes.values()), "text_encoder": text, "policy": sum(sizes.values()) - text},
+        "head": type(model.head).__name__,
+        "tokenizer": type(model.tokenizer).__name__ if model.tokenizer else None,
+        "precision": "float32",
+        "versions": {name: importlib.metadata.version(name) for name in ("octo-service", "jax", "jaxlib")},
+    }

@@ -1,0 +1,18 @@
+"""OctoConfig: which Octo is served; the server's own settings are vla_server_base's ServerConfig."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, kw_only=True)
+class OctoConfig:
+    """Each field is also an environment variable: `model` is `OCTO_MODEL`."""
+
+    model: str = "hf://rail-berkeley/octo-small-1.5"
+    """A checkpoint's folder, hf://organization/name[@revision], or random://octo-small-1.5."""
+
+    tokenizer: Path | None = None
+    """The text encoder's spiece.model or tokenizer.json; by default it comes from the hub."""
+
+    dataset: str | None = None
+    """Whose statistics un-normalize actions where a request names none; by default bridge_dataset, or the only one."""

@@ -1,0 +1,31 @@
+"""The device that JAX runs on, and where its compiled programs stay."""
+
+import os
+from pathlib import Path
+
+import jax
+
+from octo_service.errors import DeviceError
+
+
+def prepare(platform: str, cache_dir: Path) -> None:
+    """Choose the device ("auto", "cpu", "gpu") and keep compiled programs in `cache_dir` between starts.
+
+    To be called before anything runs on a device. The GPU's memory is taken as it is needed: a scene renderer or
+    another policy may want some.
+
+    Raises:
+        DeviceError: a GPU is asked for and JAX finds none.
+    """
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
+    programs = cache_dir / "programs"
+    programs.mkdir(parents=True, exist_ok=True)
+    jax.config.update("jax_compilation_cache_dir", str(programs))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    if platform == "cpu":
+        jax.config.update("jax_platforms", "cpu")
+    if platform == "gpu" and jax.default_backend() != "gpu":
+        raise DeviceError(
+            f"a GPU is asked for, but JAX {jax.__version__} finds only: {jax.default_backend()}; "
+            "install with --extra cuda12 (or cuda13, cuda11), or set VLA_DEVICE=auto"
+        )
