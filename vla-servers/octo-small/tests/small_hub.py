@@ -125,9 +125,7 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer_for(*path.removeprefix("/").split("/"))
 
-    def _answer_for(
-        self, organization: str, name: str, kind: str = "info", revision: str = "main", *path: str
-    ):
+    def _answer_for(self, organization: str, name: str, kind: str = "info", revision: str = "main", *path: str):
         """Answer for one repository: `kind` is what follows its name in the address."""
         found = self.hub.find(f"{organization}/{name}", revision, self.headers.get("Authorization"))
         if len(found) == 3:
@@ -168,9 +166,7 @@ class _Handler(BaseHTTPRequestHandler):
         content = json.dumps({"error": message}).encode()
         self._send(status, content, {"X-Error-Code": code, "X-Error-Message": message, **(headers or {})})
 
-    def _send(
-        self, status: int, body: bytes, headers: Mapping[str, str] | None = None, cut: int | None = None
-    ):
+    def _send(self, status: int, body: bytes, headers: Mapping[str, str] | None = None, cut: int | None = None):
         self.send_response(status)
         for name, value in {"Content-Length": str(len(body)), **(headers or {})}.items():
             self.send_header(name, value)

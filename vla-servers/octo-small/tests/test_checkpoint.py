@@ -32,10 +32,8 @@ FINGERPRINTS = {
     TINY_OCDBT: "070e020a8cb358e7cfe5e596017f74ba9a8512bb06d246037a042470aa171895",
     GOLDENS / "variants/aloha_l1/ckpt": "e839f4ad236b7e877edb34872516cb72dd3d79e49f06c2d3030d72cbe57bc062",
     GOLDENS / "variants/discrete/ckpt": "811b30bb9344869e32eace5ad061d3496efe47bcb56803450c930da26093586a",
-    GOLDENS
-    / "variants/discrete_map/ckpt": "6ca37f652a1d3a99f7259a529555accd7bd507498ca53830494fab516ec55637",
-    GOLDENS
-    / "variants/l1_map_tokenlearner/ckpt": "6919e2d17b4b8332410818121b39142a0886510ee70b24b1cc95820fe80f68ae",
+    GOLDENS / "variants/discrete_map/ckpt": "6ca37f652a1d3a99f7259a529555accd7bd507498ca53830494fab516ec55637",
+    GOLDENS / "variants/l1_map_tokenlearner/ckpt": "6919e2d17b4b8332410818121b39142a0886510ee70b24b1cc95820fe80f68ae",
     GOLDENS / "variants/mse_map_obs/ckpt": "9aafd32d891d94e1cf9dbd29c4650e02ee0445aac18d4a03fb541afa8b4cd2d8",
     GOLDENS / "variants/v1_0/ckpt": "b732d1ae79c9fd0a69f6b17212bde55bee87be95a4994236f0f3f617073398d2",
 }
@@ -229,9 +227,7 @@ class TestConvertedCopy:
         assert {process.communicate(timeout=60)[0].strip() for process in running} == {FINGERPRINTS[TINY]}
         assert self.converted(tmp_path).suffix == ".safetensors"
 
-    def test_a_cache_that_cannot_be_written_costs_only_time(
-        self, tmp_path: Path, caplog: pytest.LogCaptureFixture
-    ):
+    def test_a_cache_that_cannot_be_written_costs_only_time(self, tmp_path: Path, caplog: pytest.LogCaptureFixture):
         (tmp_path / "checkpoints").write_text("in the way")
         assert load_checkpoint(TINY, cache_dir=tmp_path).params_hash == FINGERPRINTS[TINY]
         assert "cannot keep converted parameters" in caplog.text
@@ -330,9 +326,7 @@ class TestDamage:
         (folder / "300000/default/checkpoint").write_bytes(msgpack.packb({"a": {"b": leaf}}))
         assert "300000/default/checkpoint is damaged" in complaint(lambda: load_checkpoint(folder))
 
-    @pytest.mark.parametrize(
-        "content", [b"\x81\xa1a" * 100_000, b"\xdd\xff\xff\xff\xff", b"\xc9\xff\xff\xff\xff\x01"]
-    )
+    @pytest.mark.parametrize("content", [b"\x81\xa1a" * 100_000, b"\xdd\xff\xff\xff\xff", b"\xc9\xff\xff\xff\xff\x01"])
     def test_what_claims_to_be_endless_is_refused_at_once(self, folder: Path, content: bytes):
         (folder / "300000/default/checkpoint").write_bytes(content)
         assert "is damaged" in complaint(lambda: load_checkpoint(folder))

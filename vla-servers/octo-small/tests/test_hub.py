@@ -169,9 +169,7 @@ def test_an_unknown_revision_is_said_so_even_where_another_is_cached(hub: SmallH
     assert "has no revision 'v3' of lab/octo" in complaint(f"{MODEL}@v3", tmp_path, endpoint=hub.url)
 
 
-def test_a_gated_repository_opens_with_a_token(
-    hub: SmallHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_a_gated_repository_opens_with_a_token(hub: SmallHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     commit = hub.add("lab/octo", small_files())
     hub.gated["lab/octo"] = "hf_secret"
     assert f"accept its terms at {hub.url}/lab/octo" in complaint(MODEL, tmp_path, endpoint=hub.url)
@@ -184,9 +182,7 @@ def test_a_repository_without_one_of_the_files_is_said_so(hub: SmallHub, tmp_pat
     files = small_files()
     del files[name]
     hub.add("lab/octo", files)
-    assert f"{MODEL} is not a checkpoint of Octo: it has no {name}" in complaint(
-        MODEL, tmp_path, endpoint=hub.url
-    )
+    assert f"{MODEL} is not a checkpoint of Octo: it has no {name}" in complaint(MODEL, tmp_path, endpoint=hub.url)
 
 
 def test_a_repository_without_a_step_is_said_so(hub: SmallHub, tmp_path: Path):
@@ -268,8 +264,6 @@ def test_a_folder_is_taken_as_it_is(tmp_path: Path):
     assert (resolved.folder, resolved.revision) == (tmp_path, None)
 
 
-@pytest.mark.parametrize(
-    "name", ["/no/such/folder", "rail-berkeley/octo-small-1.5", "hf://octo", "hf://a/b/c@x"]
-)
+@pytest.mark.parametrize("name", ["/no/such/folder", "rail-berkeley/octo-small-1.5", "hf://octo", "hf://a/b/c@x"])
 def test_what_names_no_model_is_refused_with_the_form_to_write(name: str):
     assert "hf://org/name" in complaint(name)

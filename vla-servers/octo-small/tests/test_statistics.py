@@ -58,26 +58,33 @@ def test_without_a_name_the_only_one_is_picked():
         (FLAT, "aloha", "it has: one without a name"),
         (FLAT, "action", "it has: one without a name"),
         ({}, "x", "has no statistics"),
-        ({"x": {"action": {"mean": [1.0]}}}, "x", "lack std"),
-        ({"x": {}}, "x", "lack mean and std"),
     ],
 )
 def test_what_is_not_there_is_said_with_what_is(statistics: dict, dataset: str | None, said: str):
     with pytest.raises(InputError, match=said):
-        action_statistics(statistics, dataset)
+        statistics_of(statistics, dataset)
+
+
+@pytest.mark.parametrize(
+    ("action", "said"),
+    [({"mean": [1.0]}, "lack std; they have: mean"), ({}, "lack mean and std; they have: nothing")],
+)
+def test_statistics_that_cannot_un_normalize_are_refused(action: dict, said: str):
+    with pytest.raises(InputError, match=said):
+        action_statistics(action)
 
 
 def test_normal_statistics_scale_all_but_the_masked():
     actions = np.float32([[[1, 1, 1], [0, -1, -1]]])
     expected = [[[3, 6, 1], [1, -2, -1]]]
-    un_normalized = un_normalize(actions, action_statistics(ONE, "only"))
+    un_normalized = un_normalize(actions, action_statistics(ONE["only"]["action"]))
     assert (un_normalized.tolist(), un_normalized.dtype) == (expected, np.float32)
 
 
 def test_bounds_map_minus_one_and_one_to_the_percentiles():
     actions = np.float32([[-1, -1, -1], [1, 1, 1], [0, 0, 0]])
     expected = [[-2, 0, -1], [2, 10, 1], [0, 5, 0]]
-    assert un_normalize(actions, action_statistics(ONE, "only"), "bounds").tolist() == expected
+    assert un_normalize(actions, action_statistics(ONE["only"]["action"]), "bounds").tolist() == expected
 
 
 def test_bounds_without_percentiles_are_refused():
@@ -88,7 +95,7 @@ def test_bounds_without_percentiles_are_refused():
 
 def test_without_a_mask_every_dimension_is_scaled():
     assert "mask" not in FLAT["action"]
-    statistics = action_statistics(FLAT, None)
+    statistics = action_statistics(FLAT["action"])
     assert statistics.mask.all()
     actions = np.zeros((50, 14), np.float32)
     np.testing.assert_array_equal(un_normalize(actions, statistics), np.tile(statistics.mean, (50, 1)))
@@ -96,7 +103,7 @@ def test_without_a_mask_every_dimension_is_scaled():
 
 def test_dimensions_that_the_dataset_does_not_have_are_cut_off():
     actions = np.ones((2, 4, 7), np.float32)
-    assert un_normalize(actions, action_statistics(NESTED, "five_dim_dataset")).shape == (2, 4, 5)
+    assert un_normalize(actions, action_statistics(NESTED["five_dim_dataset"]["action"])).shape == (2, 4, 5)
 
 
 @pytest.mark.parametrize(
@@ -112,5 +119,6 @@ def test_dimensions_that_the_dataset_does_not_have_are_cut_off():
 def test_the_reference_s_actions_come_out(variant: str, case: str, dataset: str | None):
     golden = np.load(GOLDENS / "variants" / variant / "golden.npz")
     statistics = load_checkpoint(GOLDENS / "variants" / variant / "ckpt").dataset_statistics
-    un_normalized = un_normalize(golden[f"{case}/actions"], action_statistics(statistics, dataset))
+    action = action_statistics(statistics_of(statistics, dataset)["action"])
+    un_normalized = un_normalize(golden[f"{case}/actions"], action)
     np.testing.assert_allclose(un_normalized, golden[f"{case}/actions_unnorm"], rtol=0, atol=1e-6)

@@ -167,14 +167,16 @@ class OctoSmallAdapter(VLAModelAdapter):
         """Give every set of cameras, with and without proprio, and one and several samples."""
         cameras = [camera.name for camera in self.spec.cameras]
         subsets = [[name for i, name in enumerate(cameras) if bits >> i & 1] for bits in range(1, 2 ** len(cameras))]
-        task = self.preprocess_instruction(Task(instruction="warm up"))
         for proprio_dim in {None, self.spec.proprio_dim}:
-            proprio = None if proprio_dim is None else np.zeros(proprio_dim, np.float32)
-            for subset in subsets:
-                images = {name: np.zeros((224, 224, 3), np.uint8) for name in subset}
-                window = ObservationWindow(self.spec.window).append(Observation(images=images, proprio=proprio))
-                yield PolicyInput(observation=self.preprocess_observation(window), task=task, seed=0)
-        yield PolicyInput(observation=self.preprocess_observation(window), task=task, seed=0, num_samples=2)
+            yield from (self._blank_input(subset, proprio_dim) for subset in subsets)
+        yield self._blank_input(cameras, None, num_samples=2)
+
+    def _blank_input(self, cameras: Sequence[str], proprio_dim: int | None, num_samples: int = 1) -> PolicyInput:
+        images = {name: np.zeros((224, 224, 3), np.uint8) for name in cameras}
+        proprio = None if proprio_dim is None else np.zeros(proprio_dim, np.float32)
+        window = ObservationWindow(self.spec.window).append(Observation(images=images, proprio=proprio))
+        task = self.preprocess_instruction(Task(instruction="warm up"))
+        return PolicyInput(observation=self.preprocess_observation(window), task=task, seed=0, num_samples=num_samples)
 
 
 def noise_key(seed: int, step: int, sample: int) -> Array:

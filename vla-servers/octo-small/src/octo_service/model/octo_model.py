@@ -75,7 +75,7 @@ class OctoModel:
         if name.startswith(random_weights.SCHEME):
             checkpoint = random_weights.random_checkpoint(name)
             return cls(checkpoint, _tokenizer_of(checkpoint, path))
-        checkpoint = checkpoints.load_checkpoint(hub.resolve(name, cache_dir).folder, step, cache_dir)
+        checkpoint = checkpoints.load_checkpoint(hub.resolve(name, step=step).folder, step, cache_dir)
         options = text.tokenizer_options(checkpoint.config)
         if path is None and options is not None:
             path = hub.fetch_tokenizer(options.name)

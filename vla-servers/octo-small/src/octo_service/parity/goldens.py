@@ -117,13 +117,17 @@ def _full_size(folder: Path, size: str, tokenizer: TextTokenizer) -> GoldenSet:
 def _small_arrays(folder: Path) -> tuple[Mapping[str, Any], dict[str, np.ndarray]]:
     folder = folder / "octo" / "golden_small"
     cases = _json(folder / "cases.json")["cases"]
-    names = {"actions_normalized": "actions", "actions_bridge": "actions_unnorm", "attention_mask": "_"}
-    arrays = {}
+    # Named as in the variants; "attention_mask" there is the text's, not the transformer's.
+    names = {
+        "actions_normalized": "actions",
+        "actions_bridge": "actions_unnorm",
+        "attention_mask_lang": "attention_mask",
+    }
+    arrays: dict[str, np.ndarray] = {}
     for case, spec in cases.items():
         spec["stats"] = {"dataset": "bridge_dataset"}
-        for key, array in np.load(folder / f"{case}.npz").items():
-            key = names.get(key, key).replace("attention_mask_lang", "attention_mask")
-            arrays[f"{case}/{key}"] = array
+        recorded = np.load(folder / f"{case}.npz")
+        arrays |= {f"{case}/{names.get(key, key)}": recorded[key] for key in recorded.files}
     return cases, arrays
 
 

@@ -34,7 +34,8 @@ def frames(name: str, batch: int, window: int, size: int) -> UInt8[np.ndarray, "
     return np.stack([[image(f"{name}/b{b}/t{t}", size, size) for t in range(window)] for b in range(batch)])
 
 
-def _goal(name: str, batch: int, size: int) -> np.ndarray:
+def goal(name: str, batch: int, size: int) -> UInt8[np.ndarray, "batch size size 3"]:
+    """Draw square goal pictures."""
     return np.stack([image(f"{name}/b{b}/goal", size, size) for b in range(batch)])
 
 
@@ -50,7 +51,7 @@ def _generator(name: str) -> np.random.Generator:
 
 _FUNCTIONS = {
     "frames": frames,
-    "goal": _goal,
+    "goal": goal,
     "lowdim": _lowdim,
     "bool": lambda values: np.array(values, bool),
     "float": lambda values: np.array(values, np.float32),

@@ -1,0 +1,74 @@
+# Everything a developer or a visitor types; `make` alone lists it.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+# uv installs the right Python and all packages. Where it is missing it is put into .uv/, touching nothing else.
+UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(CURDIR)/.uv/bin/uv)
+BASE := vla-server-base
+OCTO := vla-servers/octo-small
+IN_BASE := cd $(BASE) && $(UV) run --no-sync
+IN_OCTO := cd $(OCTO) && $(UV) run --no-sync
+# The oldest supported pair, in an environment of its own. PYENV_VERSION matters only where pyenv hides its Pythons.
+OLDEST := cd $(OCTO) && PYENV_VERSION=3.10 UV_PROJECT_ENVIRONMENT=.venv-oldest $(UV)
+
+.PHONY: help
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
+
+.PHONY: demo
+demo: setup ## ask a policy for an action on a bundled scene (random weights: no download); ONCE=1 ends there
+	$(IN_OCTO) octo-service demo --octo.model "$${OCTO_MODEL:-random://octo-small-1.5}"
+
+.PHONY: serve
+serve: setup ## serve Octo-Small 1.5 on port 8002
+	$(IN_OCTO) octo-service serve
+
+.PHONY: test
+test: check test-base test-octo test-oldest ## run every check and every test
+
+.PHONY: check
+check: setup ## lint, formatting, types, and what must hold for the whole repository
+	$(IN_OCTO) ruff check ../..
+	$(IN_OCTO) ruff format --check ../..
+	$(IN_BASE) basedpyright
+	$(IN_OCTO) basedpyright
+	$(IN_OCTO) pytest -q -c pyproject.toml ../../tests
+
+.PHONY: test-base
+test-base: setup
+	$(IN_BASE) pytest -q
+
+.PHONY: test-octo
+test-octo: setup
+	$(IN_OCTO) pytest -q
+
+.PHONY: test-oldest
+test-oldest: $(UV) ## the model's parity once more, on Python 3.10 with JAX 0.4.20
+	$(OLDEST) sync --quiet --python 3.10 --extra oldest
+	$(OLDEST) run --no-sync pytest -q tests/test_parity.py
+
+.PHONY: parity
+parity: setup ## compare with the reference's recorded outputs and write docs/parity.md
+	$(IN_OCTO) octo-service check --out ../../docs/parity.md
+
+.PHONY: fuzz
+fuzz: setup ## send mutated scenes to the scene workers for ten minutes
+	$(IN_BASE) python tests/scenes/fuzz.py --seconds 600
+
+.PHONY: fix
+fix: setup ## format, and mend what the linter can
+	$(IN_OCTO) ruff check --fix ../..
+	$(IN_OCTO) ruff format ../..
+
+.PHONY: setup
+setup: $(UV) ## install everything (done by the other targets)
+	cd $(BASE) && $(UV) sync --quiet
+	cd $(OCTO) && $(UV) sync --quiet --extra cpu --extra ocdbt
+
+ifneq ($(UV),uv)
+$(UV):
+	python3 -m venv .uv || { echo "python3 cannot make environments here: install its venv module, or uv"; exit 1; }
+	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv
+else
+.PHONY: uv
+endif

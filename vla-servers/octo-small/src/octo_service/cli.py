@@ -1,0 +1,29 @@
+"""The command line: `octo-service serve|demo|predict|convert|check`."""
+
+import sys
+
+import tyro
+
+from octo_service.commands import Check, Convert, Demo, Predict, Serve
+from octo_service.errors import OctoError
+from vla_server_base.errors import VLAError
+
+
+def main() -> None:
+    """Run one command; what went wrong is one sentence and exit code 1."""
+    command = tyro.cli(
+        Serve | Demo | Predict | Convert | Check,
+        description="Octo, the open generalist robot policy, served.",
+        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+    )
+    try:
+        command.run()
+    except (OctoError, VLAError) as error:
+        hint = getattr(error, "hint", None)
+        sys.exit(f"octo-service: {error}" + (f"; {hint}" if hint else ""))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
