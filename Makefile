@@ -17,7 +17,7 @@ help: ## list these targets
 
 .PHONY: demo
 demo: setup ## ask a policy for an action on a bundled scene (random weights: no download); ONCE=1 ends there
-	$(IN_OCTO) octo-service demo --octo.model "$${OCTO_MODEL:-random://octo-small-1.5}"
+	$(IN_OCTO) env OCTO_MODEL="$${OCTO_MODEL:-random://octo-small-1.5}" octo-service demo
 
 .PHONY: serve
 serve: setup ## serve Octo-Small 1.5 on port 8002

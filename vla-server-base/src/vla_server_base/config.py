@@ -43,7 +43,7 @@ class ServerConfig:
     """A scene that takes longer is refused and its worker ended."""
 
     scene_memory_mb: int = 4096
-    """Address space of one scene worker."""
+    """Address space that a scene may take beyond what its worker starts with."""
 
     scene_shadows: bool = False
     """Draw shadows."""
@@ -73,9 +73,7 @@ class ServerConfig:
 Config = TypeVar("Config")
 
 
-def config_from_environment(
-    kind: type[Config], prefix: str, environment: Mapping[str, str] = os.environ
-) -> Config:
+def config_from_environment(kind: type[Config], prefix: str, environment: Mapping[str, str] = os.environ) -> Config:
     """Read a config dataclass from `PREFIX_FIELD` variables; fields without one keep their default.
 
     Raises:

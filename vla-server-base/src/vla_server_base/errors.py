@@ -12,6 +12,8 @@ VLAError                    500  internal
 │   │   ├── SceneTimeout    422  scene_timeout    (its worker was ended)
 │   │   └── SceneCrashed    422  scene_crashed    (its worker died or ran out of memory)
 │   ├── BodyTooLarge        413  body_too_large
+│   ├── UnsupportedMedia    415  unsupported_media
+│   ├── MethodNotAllowed    405  method_not_allowed
 │   └── NotFound            404  not_found
 └── Unavailable             503  unavailable
     ├── ModelUnavailable    503  model_unavailable
@@ -56,9 +58,7 @@ class UnknownName(RequestError):
 
     def __init__(self, what: str, given: str, known: Iterable[str]):
         listed = ", ".join(sorted(known)) or "none"
-        super().__init__(
-            f"{what.replace('_', ' ')} '{given[:80]}' is not known", hint=f"known here: {listed}"
-        )
+        super().__init__(f"{what.replace('_', ' ')} '{given[:80]}' is not known", hint=f"known here: {listed}")
         self.code = f"unknown_{what}"
 
 
@@ -117,6 +117,20 @@ class BodyTooLarge(RequestError):
     code = "body_too_large"
 
 
+class UnsupportedMedia(RequestError):
+    """The body is of a type or an encoding that is not read here."""
+
+    status = 415
+    code = "unsupported_media"
+
+
+class MethodNotAllowed(RequestError):
+    """There is something at this address, but not for this method."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
 class NotFound(RequestError):
     """There is nothing at this address."""
 
@@ -125,10 +139,11 @@ class NotFound(RequestError):
 
 
 class Unavailable(VLAError):
-    """The request was fine, the server cannot answer it now."""
+    """The request was fine, the server cannot answer it now; it may be sent again after `retry_after_s`."""
 
     status = 503
     code = "unavailable"
+    retry_after_s = 5
 
 
 class ModelUnavailable(Unavailable):
@@ -141,6 +156,7 @@ class Overloaded(Unavailable):
     """More is waiting than the server takes."""
 
     code = "overloaded"
+    retry_after_s = 1
 
 
 class RendererUnavailable(Unavailable):

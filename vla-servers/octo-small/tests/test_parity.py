@@ -74,7 +74,8 @@ def _with_wrists_exchanged(golden: GoldenSet) -> GoldenSet:
     ids=["wrong mask", "no repeated task", "dropped token", "swapped cameras"],
 )
 def test_a_mistake_is_out_of_tolerance(name: str, mistake: Callable[[GoldenSet], GoldenSet], goldens: Path):
-    golden = mistake(golden_sets(goldens)[name]())
+    golden = golden_sets(goldens)[name]()
+    golden = mistake(dataclasses.replace(golden, cases=dict([*golden.cases.items()][:1])))
     failed = {row.quantity for row in compare(golden) if not row.passed}
     assert {"readout", "actions"} <= failed
 

@@ -138,7 +138,7 @@ class ViTResnet:
         return x
 
 
-def _residual_unit(parameters: Parameters, x: Features, features: int, stride: int) -> Features:
+def _residual_unit(parameters: Parameters, x: Pixels, features: int, stride: int) -> Features:
     def layer(x: Pixels, conv: str, norm: str, features: int, size: int, stride: int = 1) -> Features:
         y = convolve(parameters / conv, x, features, size, stride, standardize=True, bias=False)
         return group_norm(parameters / norm, y)

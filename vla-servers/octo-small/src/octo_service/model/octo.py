@@ -64,6 +64,13 @@ class Octo:
         tasks (batch, ...); a timestep where `timestep_pad_mask` is False is attended by none.
         """
         place = parameters / "octo_transformer"
+        prefix, timestep = self.token_groups(place, observations, tasks, timestep_pad_mask)
+        return self._attend(place / "BlockTransformer_0" / "Transformer_0", prefix, timestep)
+
+    def token_groups(
+        self, place: Parameters, observations: Arrays, tasks: Arrays, timestep_pad_mask: Bool[Array, "batch window"]
+    ) -> tuple[dict[str, TokenGroup], dict[str, TokenGroup]]:
+        """Return the transformer's input, in its order: the task's groups, and those of every timestep."""
         window = timestep_pad_mask.shape[1]
         if window > self.max_horizon:
             raise InputError(f"a window of {window} timesteps is too long; this model takes up to {self.max_horizon}")
@@ -85,7 +92,7 @@ class Octo:
         for name, num_tokens in self.readouts.items():
             group_name = f"readout_{name}"
             timestep[group_name] = self._readout(place, group_name, (*timestep_pad_mask.shape, num_tokens))
-        return self._attend(place / "BlockTransformer_0" / "Transformer_0", prefix, timestep)
+        return prefix, timestep
 
     def _embed(self, place: Parameters, name: str, group: TokenGroup) -> TokenGroup:
         tokens = dense(place / f"{name}_projection", group.tokens, self.token_embedding_size)

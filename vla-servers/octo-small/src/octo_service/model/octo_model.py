@@ -148,7 +148,7 @@ class OctoModel:
             InputError: shapes that do not fit the checkpoint.
         """
         _refuse_training(train)
-        return self._run_transformer(self.leaves, *self._prepare(observations, tasks, timestep_pad_mask))
+        return self._run_transformer(self.leaves, *self.prepare(observations, tasks, timestep_pad_mask))
 
     def sample_actions(
         self,
@@ -221,12 +221,12 @@ class OctoModel:
         return self.octo.heads["action"]
 
     def read_out(self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any) -> TokenGroup:
-        """Return what the action head reads of the window's last timestep: all that `predict_chunk` needs.
+        """Return the embeddings that the action head reads: all that `predict_chunk` needs.
 
         Raises:
             InputError: shapes that do not fit the checkpoint.
         """
-        return self._read_out(self.leaves, *self._prepare(observations, tasks, timestep_pad_mask))
+        return self._read_out(self.leaves, *self.prepare(observations, tasks, timestep_pad_mask))
 
     def predict_chunk(
         self,
@@ -250,8 +250,12 @@ class OctoModel:
         rows = np.asarray(self.checkpoint.params[t5.EMBEDDING][ids], np.float32)
         return self._embed_text(self.leaves, rows, np.asarray(attention_mask, np.int32))
 
-    def _prepare(self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any) -> tuple[Any, Any, np.ndarray]:
-        """Check everything against the checkpoint and keep only what the network reads."""
+    def prepare(self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any) -> tuple[Any, Any, np.ndarray]:
+        """Check everything against the checkpoint, embed the text, and keep only what the network reads.
+
+        Raises:
+            InputError: shapes that do not fit the checkpoint.
+        """
         if timestep_pad_mask is None:
             raise InputError("timestep_pad_mask is missing: put it into observations or pass it, (batch, window)")
         mask = np.asarray(timestep_pad_mask, bool)

@@ -35,14 +35,9 @@ def run_transformer(
 
 
 def read_out(octo: Octo, leaves: Leaves, observations: Arrays, tasks: Arrays, timestep_pad_mask: Array) -> TokenGroup:
-    """Return what the action head reads, of the window's last timestep only: (batch, 1, tokens, dim)."""
+    """Return the embeddings that the action head reads; nothing else leaves the device."""
     outputs = run_transformer(octo, leaves, observations, tasks, timestep_pad_mask)
-    return last_timestep(outputs[octo.heads["action"].readout_key])
-
-
-def last_timestep(readout: TokenGroup) -> TokenGroup:
-    """Cut a readout to the last timestep of its window."""
-    return TokenGroup(readout.tokens[:, -1:], readout.mask[:, -1:])
+    return outputs[octo.heads["action"].readout_key]
 
 
 def predict_chunk(
@@ -53,11 +48,12 @@ def predict_chunk(
     temperature: float | Array,
     embodiment_action_dim: int | None,
 ) -> Float[Array, "*samples batch horizon action_dim"]:
-    """Return the normalized chunk of the timestep that was read out.
+    """Return the normalized chunk of the window's last timestep.
 
     Noise is of the whole window, as the reference draws it; only its last timestep matters.
     """
     place = stored(leaves) / "heads_action"
+    readout = TokenGroup(readout.tokens[:, -1:], readout.mask[:, -1:])
     if isinstance(head, DiffusionHead):
         x_T, z = noise
         embedding = head.embed(place, readout)[:, -1]

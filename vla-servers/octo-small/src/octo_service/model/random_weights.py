@@ -33,13 +33,12 @@ _SIZES: dict[str, dict[str, Any]] = {
     },
 }
 
-# Moves a few centimetres and degrees a step, as the data does that Octo was trained on; the gripper passes through.
+# Moves a few centimetres and degrees a step, as the data does that Octo was trained on; the gripper within 0 to 1.
 _STATISTICS = {
     "mean": np.array([0, 0, 0, 0, 0, 0, 0.5], np.float32),
-    "std": np.array([0.01, 0.01, 0.01, 0.03, 0.03, 0.03, 0.5], np.float32),
-    "mask": np.array([True] * 6 + [False]),
+    "std": np.array([0.01, 0.01, 0.01, 0.03, 0.03, 0.03, 0.1], np.float32),
+    "mask": np.ones(7, bool),
 }
-
 _TEXT_PROCESSOR = {
     "name": "HFTokenizer",
     "kwargs": {"tokenizer_name": "t5-base", "tokenizer_kwargs": {"max_length": TEXT_TOKENS}},

@@ -12,7 +12,7 @@ from octo_service.model.attention_mask import attention_mask
 from octo_service.model.heads import ActionHead, DiffusionHead
 from octo_service.model.heads.diffusion import cosine_betas
 from octo_service.model.parameters import stored
-from octo_service.model.prediction import draw_noise, last_timestep
+from octo_service.model.prediction import draw_noise
 from octo_service.model.tokens import TokenGroup
 from octo_service.parity.goldens import GoldenSet
 from octo_service.parity.inputs import build_inputs
@@ -42,9 +42,13 @@ def _compare_case(golden: GoldenSet, case: Mapping[str, Any], recorded: Mapping[
     tasks = model.create_tasks(**task_arguments)
     ids = tasks["language_instruction"]
     yield "token ids", num_different(ids["input_ids"], recorded["input_ids"]), 0
-    outputs = model.run_transformer(observations, tasks, mask)
-    yield from _compare_transformer(model, ids, outputs, recorded, golden.readout_tolerance)
-    yield from _compare_head(model, outputs[head.readout_key], recorded)
+    yield from _compare_text(model, ids, recorded)
+    if "attention_mask_packed" in recorded:
+        found = _attention_mask(model, model.prepare(observations, tasks, mask))
+        yield "attention mask", num_different(found, _unpacked(recorded)), 0
+    readout = model.read_out(observations, tasks, mask)
+    yield from _compare_readout(readout, recorded, golden.readout_tolerance)
+    yield from _compare_head(model, readout, recorded, alone="actions_unnorm" in recorded or "stats" not in case)
 
     options = {**case.get("kwargs", {}), "timestep_pad_mask": mask}
     options["sample_shape"] = tuple(options.get("sample_shape", ()))
@@ -64,52 +68,47 @@ def _compare_case(golden: GoldenSet, case: Mapping[str, Any], recorded: Mapping[
         )
 
 
-def _compare_transformer(
-    model: OctoModel,
-    ids: Mapping[str, np.ndarray],
-    outputs: Mapping[str, TokenGroup],
-    recorded: Mapping[str, np.ndarray],
-    tolerance: float,
-) -> Found:
-    text = np.asarray(model.embed_text(**ids))
+def _compare_text(model: OctoModel, ids: Mapping[str, np.ndarray], recorded: Mapping[str, np.ndarray]) -> Found:
     for key, every in (("t5", 1), ("t5_every3", 3)):
         if key in recorded:
             scale = float(np.abs(recorded[key]).max())
-            yield "text embedding [max]", largest(text[..., ::every] - recorded[key]) / scale, TEXT_TOLERANCE
-    if "attention_mask_packed" in recorded:
-        bits = np.unpackbits(recorded["attention_mask_packed"])
-        expected = bits[: recorded["attention_mask_shape"].prod()].reshape(recorded["attention_mask_shape"])
-        yield "attention mask", num_different(_mask_of(model, outputs), expected[:, 0].astype(bool)), 0
+            found = np.asarray(model.embed_text(**ids))[..., ::every]
+            yield "text embedding [max]", largest(found - recorded[key]) / scale, TEXT_TOLERANCE
+
+
+def _compare_readout(readout: TokenGroup, recorded: Mapping[str, np.ndarray], tolerance: float) -> Found:
     for key, values in recorded.items():
         if key == "readout":
-            yield "readout", largest(outputs["readout_action"].tokens - values), tolerance
+            yield "readout", largest(readout.tokens - values), tolerance
         elif key.endswith("_every17"):
-            group = outputs[key.removesuffix("_every17")]
-            yield (
-                f"{key.removesuffix('_every17')} tokens",
-                largest(group.tokens[:, :, ::17] - values),
-                tolerance,
-            )
+            yield f"{key.removesuffix('_every17')} tokens", largest(readout.tokens[:, :, ::17] - values), tolerance
 
 
-def _mask_of(model: OctoModel, outputs: Mapping[str, TokenGroup]) -> np.ndarray:
-    # Outputs of a compiled function come sorted by name; in the sequence groups stand as the config has them.
+def _attention_mask(model: OctoModel, inputs: Any) -> np.ndarray:
+    """Return who attends to whom; compiled for the masks alone, this computes no embedding."""
     octo = model.octo
-    tasks = [f"task_{name}" for name in octo.task_tokenizers]
-    steps = [f"obs_{name}" for name in octo.observation_tokenizers]
-    steps += [f"obs_{name}" for name in tasks] + [f"readout_{name}" for name in octo.readouts]
-    prefix = {name: outputs[name] for name in tasks if name in outputs}
-    timestep = {name: outputs[name] for name in steps if name in outputs}
-    return np.asarray(attention_mask(prefix, timestep, octo.use_correct_attention))
+    place = stored(model.leaves) / "octo_transformer"
+
+    def mask_of(observations: Any, tasks: Any, timestep_pad_mask: Any) -> Any:
+        groups = octo.token_groups(place, observations, tasks, timestep_pad_mask)
+        return attention_mask(*groups, octo.use_correct_attention)
+
+    return np.asarray(jax.jit(mask_of)(*inputs))
 
 
-def _compare_head(model: OctoModel, readout: TokenGroup, recorded: Mapping[str, np.ndarray]) -> Found:
+def _unpacked(recorded: Mapping[str, np.ndarray]) -> np.ndarray:
+    shape = recorded["attention_mask_shape"]  # batch, 1, tokens, tokens
+    bits = np.unpackbits(recorded["attention_mask_packed"])[: shape.prod()]
+    return bits.reshape(shape)[:, 0].astype(bool)
+
+
+def _compare_head(model: OctoModel, readout: TokenGroup, recorded: Mapping[str, np.ndarray], alone: bool) -> Found:
     head = model.octo.heads["action"]
     place = stored(model.leaves) / "heads_action"
     if isinstance(head, DiffusionHead):
-        given = TokenGroup(jnp.asarray(recorded["readout"]), readout.mask)
-        chunk = model.predict_chunk(last_timestep(given), (recorded["x_T"], recorded["z"]))
-        if "actions" in recorded and chunk.shape == recorded["actions"].shape:
+        if alone:
+            given = TokenGroup(jnp.asarray(recorded["readout"]), readout.mask)
+            chunk = model.predict_chunk(given, (recorded["x_T"], recorded["z"]))
             yield "actions, head alone", largest(chunk - recorded["actions"]), HEAD_TOLERANCE
         if "betas" in recorded:
             yield "betas", largest(cosine_betas(head.diffusion_steps) - recorded["betas"]), 1e-6

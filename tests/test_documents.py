@@ -1,0 +1,59 @@
+"""Documents are true: commands exist, links lead somewhere, examples run, versions agree."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 100
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path):
+    links = re.findall(r"\]\((?!https?:|#)([^)#]+)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_make_targets_exist(page: Path):
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:`|\$ )make ([a-z-]+)", page.read_text()))
+    assert named <= targets
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_files_that_are_named_exist(page: Path):
+    names = re.findall(r"`((?:vla-|tests/|docs/|benchmarks/)[\w./-]+)`", page.read_text())
+    assert [name for name in names if not (ROOT / name).exists()] == []
+
+
+def test_the_readmes_script_runs_as_pasted(tmp_path: Path):
+    (code,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    result = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert result.stdout.splitlines()[-1:] == ["(1, 4, 7)"], result.stderr
+
+
+def test_versions_agree():
+    versions = {importlib.metadata.version(name) for name in ("vla-server-base", "octo-service")}
+    released = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert len(versions) == 1
+    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text() or released[0] in versions
+
+
+def test_no_address_of_a_package_index_and_no_path_of_a_machine_is_committed():
+    pattern = r"pypi\.org|files\.pythonhosted|registry\.npmjs|(^|[^a-z0-9._$}])/(work|root|home)/[a-z.]"
+    command = ["git", "grep", "-nIE", pattern, "--", ".", ":!tests/test_documents.py"]
+    found = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, check=False)
+    assert found.stdout == ""
+    locks = subprocess.run(["git", "ls-files", "*uv.lock"], capture_output=True, text=True, cwd=ROOT, check=True)
+    assert locks.stdout == ""

@@ -1,0 +1,95 @@
+"""create_vla_app: one policy as an HTTP service."""
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.openapi.utils import get_openapi
+from starlette.exceptions import HTTPException
+
+from vla_server_base import __version__
+from vla_server_base.config import ServerConfig
+from vla_server_base.contract import VLAModelAdapter
+from vla_server_base.edge import Edge, error_response
+from vla_server_base.engine import Engine
+from vla_server_base.errors import MethodNotAllowed, NotFound, RequestError, VLAError
+from vla_server_base.routes import router
+from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.service import Service, start_pool
+from vla_server_base.wire import PredictRequest, request_error_from_validation
+
+logger = logging.getLogger(__name__)
+
+
+def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: str) -> FastAPI:
+    """Return an app that serves `adapter`, which loads `model_id` when the app starts.
+
+    >>> app = create_vla_app(EchoAdapter(), ServerConfig(), model_id="echo")  # then: uvicorn module:app
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        engine = Engine(adapter, config, model_id)
+        pool = ScenePool(config)
+        engine.start()
+        pool_start = asyncio.create_task(start_pool(pool))
+        app.state.service = Service(
+            model_id=model_id, config=config, adapter=adapter, engine=engine, pool=pool, pool_start=pool_start
+        )
+        try:
+            yield
+        finally:
+            pool_start.cancel()
+            await engine.close()
+            await asyncio.wait([pool_start])
+            await pool.close()
+
+    app = FastAPI(title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    app.include_router(router)
+    app.add_middleware(Edge)
+    app.add_exception_handler(VLAError, _answer_error)
+    app.add_exception_handler(HTTPException, _answer_http_exception)
+    app.add_exception_handler(RequestValidationError, _answer_validation_error)
+    app.openapi = lambda: _openapi(app)
+    return app
+
+
+async def _answer_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, VLAError)
+    if error.status >= 500:
+        logger.warning("request_id=%s code=%s %s", request.state.request_id, error.code, error.message)
+    return error_response(error, request.state.request_id)
+
+
+async def _answer_http_exception(request: Request, error: Exception) -> Response:
+    """Give the framework's own errors (no such route, wrong method) the form of ours."""
+    assert isinstance(error, HTTPException)
+    path = request.url.path[:80]
+    known: VLAError
+    if error.status_code == 404:
+        known = NotFound(f"there is nothing at {path}", hint="GET /docs lists the routes")
+    elif error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "")
+        known = MethodNotAllowed(f"{path} does not take {request.method}", hint=f"it takes: {allowed}")
+    else:
+        known = RequestError(str(error.detail))
+    return error_response(known, request.state.request_id, error.headers)
+
+
+async def _answer_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    return error_response(request_error_from_validation(error.errors()), request.state.request_id)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """Describe the API, with the body that /predict reads and parses off the event loop by itself."""
+    if app.openapi_schema is None:
+        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
+        body = PredictRequest.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema["components"]["schemas"] |= {**body.pop("$defs"), "PredictRequest": body}
+        app.openapi_schema = schema
+    return app.openapi_schema

@@ -1,0 +1,91 @@
+"""The edge of the service: request ids, one log line per request, and the one form of every error."""
+
+import asyncio
+import logging
+import re
+import time
+import urllib.parse
+import uuid
+from collections.abc import Mapping
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from vla_server_base.errors import BodyTooLarge, Unavailable, VLAError
+from vla_server_base.replies import ErrorBody, ErrorReply
+
+logger = logging.getLogger(__name__)
+
+_NOT_IN_REQUEST_ID = re.compile(r"[^A-Za-z0-9._:-]")
+_MAX_REQUEST_ID_CHARS = 64
+_MAX_LOGGED_PATH_CHARS = 200
+# What nginx logs when the client went away before its answer.
+_CLIENT_GONE = 499
+
+
+class Edge:
+    """ASGI middleware around everything: whatever is raised inside, what leaves is an error reply."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        scope.setdefault("state", {})["request_id"] = request_id
+        started = time.perf_counter()
+        status = None
+
+        async def send_with_id(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_id)
+        except ClientDisconnect:
+            status = _CLIENT_GONE
+        except asyncio.CancelledError:
+            if status is not None:
+                raise
+            # Cancelled by a shutdown that waits no longer; with this answer the request is at its end anyway.
+            error = Unavailable("the server is shutting down")
+            await error_response(error, request_id)(scope, receive, send_with_id)
+        except Exception:
+            logger.exception("request_id=%s failed", request_id)
+            if status is not None:
+                raise  # the reply has begun; all that is left is to break the connection
+            error = VLAError("something went wrong inside the server", hint="its log has the request_id")
+            await error_response(error, request_id)(scope, receive, send_with_id)
+        finally:
+            logger.info(
+                "method=%s path=%s status=%s ms=%.1f client=%s request_id=%s",
+                scope["method"],
+                urllib.parse.quote(scope["path"])[:_MAX_LOGGED_PATH_CHARS],
+                status,
+                1e3 * (time.perf_counter() - started),
+                scope["client"][0] if scope.get("client") else "-",
+                request_id,
+            )
+
+
+def error_response(error: VLAError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
+    """Return what `error` is answered with."""
+    headers = dict(headers or {})
+    if isinstance(error, Unavailable):
+        headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, BodyTooLarge):
+        headers["Connection"] = "close"  # or the rest of the body would have to be read
+    body = ErrorBody(code=error.code, message=error.message, hint=error.hint)
+    reply = ErrorReply(error=body, request_id=request_id)
+    return Response(reply.model_dump_json(), error.status, headers, "application/json")
+
+
+def _request_id(given: str) -> str:
+    return _NOT_IN_REQUEST_ID.sub("", given)[:_MAX_REQUEST_ID_CHARS] or uuid.uuid4().hex

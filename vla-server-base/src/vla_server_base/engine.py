@@ -1,0 +1,236 @@
+"""The engine: a queue, batches, and the one device thread on which the policy loads, compiles and runs."""
+
+import asyncio
+import logging
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from vla_server_base.config import ServerConfig
+from vla_server_base.contract import (
+    NormalizedChunks,
+    PolicyArrays,
+    PolicyInput,
+    PolicySpec,
+    Task,
+    VLAModelAdapter,
+    Window,
+)
+from vla_server_base.errors import ModelUnavailable, Overloaded, Unavailable, VLAError
+from vla_server_base.task_cache import TaskCache
+
+logger = logging.getLogger(__name__)
+
+_NUM_PREPROCESSORS = 4
+# A load or a compilation cannot be interrupted; past this the daemon thread is left to the process's end.
+_JOIN_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineStatus:
+    """Whether the policy answers; `reason` says why it does not."""
+
+    state: Literal["loading", "loaded", "broken"]
+    reason: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Normalized chunks for one request, how long it waited for the device, and how long the device took."""
+
+    chunks: NormalizedChunks
+    queue_ms: float
+    infer_ms: float
+
+
+@dataclass(eq=False)
+class _Job:
+    """One request in the engine; it is being preprocessed until `policy_input` is set."""
+
+    answer: "Future[Prediction]"
+    policy_input: PolicyInput | None = None
+    ready_at: float = 0.0
+
+
+class Engine:
+    """Takes requests from the event loop to the device and back, in batches of whatever is waiting.
+
+    At most `config.max_queue` requests wait, preprocessing included. A request whose caller is
+    cancelled leaves the queue at once.
+    """
+
+    def __init__(self, adapter: VLAModelAdapter, config: ServerConfig, model_id: str):
+        self._adapter = adapter
+        self._config = config
+        self._model_id = model_id
+        self._status = EngineStatus(state="loading", reason="the model is being loaded")
+        self._spec: PolicySpec | None = None
+        self._preprocess_task = TaskCache(adapter.preprocess_instruction)
+        self._preprocessors = ThreadPoolExecutor(_NUM_PREPROCESSORS, thread_name_prefix="vla-preprocess")
+        self._device_thread = threading.Thread(target=self._run, name="vla-device", daemon=True)
+        self._changed = threading.Condition()  # guards the two fields below
+        self._waiting: dict[_Job, None] = {}  # an ordered set: first come, first served
+        self._closing = False
+
+    @property
+    def status(self) -> EngineStatus:
+        """Whether the policy is loading, loaded or broken."""
+        return self._status
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What the loaded policy takes and gives.
+
+        Raises:
+            ModelUnavailable: while loading, or broken; with the reason.
+        """
+        if self._spec is None or self._status.state != "loaded":
+            hint = "GET /health turns 200 once it is ready" if self._status.state == "loading" else None
+            raise ModelUnavailable(self._status.reason or "the model is not loaded", hint=hint)
+        return self._spec
+
+    def start(self) -> None:
+        """Begin loading and warming up; returns at once."""
+        self._device_thread.start()
+
+    async def predict(self, window: Window, task: Task, seed: int, step: int = 0, num_samples: int = 1) -> Prediction:
+        """Run the policy on one request.
+
+        Raises:
+            ModelUnavailable: the policy is not loaded.
+            Overloaded: `config.max_queue` requests are waiting already.
+            Unavailable: the server is shutting down.
+        """
+        _ = self.spec
+        job = self._admit()
+        try:
+            observation, policy_task = await asyncio.get_running_loop().run_in_executor(
+                self._preprocessors, self._preprocess, window, task
+            )
+            policy_input = PolicyInput(
+                observation=observation, task=policy_task, seed=seed, step=step, num_samples=num_samples
+            )
+            self._submit(job, policy_input)
+            return await asyncio.wrap_future(job.answer)
+        finally:
+            self._forget(job)
+
+    async def close(self) -> None:
+        """Answer all that wait with `Unavailable` and end the device thread, after what it runs now."""
+        with self._changed:
+            self._closing = True
+            waiting = list(self._waiting)
+            self._waiting.clear()
+            self._changed.notify_all()
+        for job in waiting:
+            if job.answer.set_running_or_notify_cancel():
+                job.answer.set_exception(Unavailable("the server is shutting down"))
+        self._preprocessors.shutdown(wait=False)
+        if self._device_thread.ident is not None:
+            await asyncio.to_thread(self._device_thread.join, _JOIN_TIMEOUT_S)
+            if self._device_thread.is_alive():
+                logger.warning("the device thread did not end within %.0f s", _JOIN_TIMEOUT_S)
+
+    # On the event loop.
+
+    def _admit(self) -> _Job:
+        with self._changed:
+            if self._closing:
+                raise Unavailable("the server is shutting down")
+            if len(self._waiting) >= self._config.max_queue:
+                raise Overloaded(
+                    f"the queue for the device is full ({self._config.max_queue} waiting)",
+                    hint="send again later, or fewer at a time; VLA_MAX_QUEUE raises the limit",
+                )
+            job = _Job(answer=Future())
+            self._waiting[job] = None
+            return job
+
+    def _preprocess(self, window: Window, task: Task) -> tuple[PolicyArrays, PolicyArrays]:
+        return self._adapter.preprocess_observation(window), self._preprocess_task(task)
+
+    def _submit(self, job: _Job, policy_input: PolicyInput) -> None:
+        with self._changed:
+            job.ready_at = time.perf_counter()
+            job.policy_input = policy_input
+            self._changed.notify_all()
+
+    def _forget(self, job: _Job) -> None:
+        with self._changed:
+            self._waiting.pop(job, None)
+
+    # On the device thread.
+
+    def _run(self) -> None:
+        if not self._load():
+            return
+        while not self._closing:
+            self._predict(self._next_batch())
+
+    def _load(self) -> bool:
+        started = time.perf_counter()
+        try:
+            self._adapter.load_model(self._model_id, self._config.device, self._config.cache_dir)
+            self._status = EngineStatus(state="loading", reason="the model is being warmed up")
+            for policy_input in self._adapter.warm_up_inputs():
+                if self._closing:
+                    return False
+                self._adapter.predict([policy_input])
+            self._spec = self._adapter.spec
+        except VLAError as error:
+            logger.error("model %s is not available: %s", self._model_id, error.message)
+            reason = f"{error.message}; {error.hint}" if error.hint else error.message
+            self._status = EngineStatus(state="broken", reason=reason)
+            return False
+        except BaseException:
+            logger.exception("model %s could not be loaded", self._model_id)
+            reason = "the model could not be loaded, for a reason that only the server's log tells"
+            self._status = EngineStatus(state="broken", reason=reason)
+            return False
+        self._status = EngineStatus(state="loaded")
+        logger.info("model=%s status=loaded seconds=%.1f", self._model_id, time.perf_counter() - started)
+        return True
+
+    def _next_batch(self) -> list[_Job]:
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._ready())
+            ready = self._ready()
+            for job in ready:
+                del self._waiting[job]
+        return [job for job in ready if job.answer.set_running_or_notify_cancel()]
+
+    def _ready(self) -> list[_Job]:
+        return [job for job in self._waiting if job.policy_input is not None]
+
+    def _predict(self, batch: list[_Job]) -> None:
+        started = time.perf_counter()
+        inputs = [job.policy_input for job in batch if job.policy_input is not None]
+        try:
+            outputs = self._adapter.predict(inputs) if inputs else []
+            assert len(outputs) == len(batch), "the adapter gives one entry per input"
+        except BaseException as error:
+            self._recover(batch, error)
+            return
+        infer_ms = 1e3 * (time.perf_counter() - started)
+        for job, chunks in zip(batch, outputs, strict=True):
+            queue_ms = 1e3 * (started - job.ready_at)
+            if np.isfinite(chunks).all():
+                job.answer.set_result(Prediction(chunks=chunks, queue_ms=queue_ms, infer_ms=infer_ms))
+            else:
+                job.answer.set_exception(VLAError("the policy answered with numbers that are not finite"))
+
+    def _recover(self, batch: list[_Job], error: BaseException) -> None:
+        """Find out whose fault it was: each request of a failed batch runs once more, alone."""
+        if len(batch) > 1:
+            logger.warning("a batch of %d failed (%s); its requests run one by one", len(batch), error)
+            for job in batch:
+                self._predict([job])
+            return
+        if not isinstance(error, VLAError):
+            logger.error("the policy failed on a request", exc_info=error)
+            error = VLAError("the policy failed on this request")
+        batch[0].answer.set_exception(error)

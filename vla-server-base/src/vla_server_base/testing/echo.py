@@ -1,0 +1,143 @@
+"""EchoAdapter: a policy that answers with what it saw, so that a test knows what must come back."""
+
+import zlib
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from vla_server_base.contract import (
+    Action,
+    CameraSpec,
+    NormalizedChunks,
+    Observation,
+    PolicyArrays,
+    PolicyInput,
+    PolicySpec,
+    Task,
+    VLAModelAdapter,
+    Window,
+)
+from vla_server_base.errors import UnknownName
+
+WINDOW, HORIZON = 2, 4
+_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
+_UNITS = ("m", "m", "m", "rad", "rad", "rad", "0 closed, 1 open")
+# Mean and deviation by dataset; the gripper passes through, as in Octo's statistics.
+_STATISTICS = {"echo": (0.0, 1.0), "echo_doubled": (1.0, 2.0)}
+_IS_NORMALIZED = np.array([True] * 6 + [False])
+_CAMERAS = ("primary", "wrist")
+
+
+class EchoAdapter(VLAModelAdapter):
+    """Answers with seven numbers that say what reached the policy; row h of the chunk is (h + 1) times these.
+
+    0-2  mean red, green and blue of the newest primary picture, 0..1
+    3    mean of the newest wrist picture, 0..1; 0 without one
+    4    `instruction_number(instruction)`, 0 without one; plus 1 + the mean of a primary goal picture
+    5    number of timesteps in the window that are not padding, plus the sum of the newest proprio
+    6    `noise(seed, step, sample)`
+
+    Un-normalized with `echo` they stay as they are; with `echo_doubled` the first six become 1 + 2 x.
+    """
+
+    @property
+    def spec(self) -> PolicySpec:
+        return PolicySpec(
+            model="echo",
+            revision=None,
+            weights="none",
+            cameras=tuple(CameraSpec(name=name, height=224, width=224) for name in _CAMERAS),
+            window=WINDOW,
+            horizon=HORIZON,
+            action_dim=len(_NAMES),
+            action_names=_NAMES,
+            action_units=_UNITS,
+            action_formats=("standard", "ee_delta"),
+            datasets=tuple(_STATISTICS),
+            default_dataset="echo",
+            platform="cpu",
+            device="none",
+            takes_goal_images=True,
+            proprio_dim=3,
+            details={"parameters": 0},
+        )
+
+    def load_model(self, model_id: str, device: str, cache_dir: Path) -> None:
+        """There is nothing to load."""
+
+    def preprocess_observation(self, window: Window) -> PolicyArrays:
+        return {
+            "colours": np.stack([_colours(observation) for observation in window.observations])[None],
+            "proprio": np.stack([_proprio(observation) for observation in window.observations])[None],
+            "timestep_pad_mask": window.timestep_pad_mask[None],
+        }
+
+    def preprocess_instruction(self, task: Task) -> PolicyArrays:
+        number = instruction_number(task.instruction) if task.instruction else 0.0
+        if "primary" in task.goal_images:
+            number += 1.0 + task.goal_images["primary"].mean() / 255.0
+        return {"number": np.array([number])}
+
+    def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
+        return [_chunks(policy_input) for policy_input in batch]
+
+    def postprocess_action(
+        self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None, action_format: str
+    ) -> Action:
+        if dataset not in _STATISTICS:
+            raise UnknownName("dataset", str(dataset), _STATISTICS)
+        if action_format not in self.spec.action_formats:
+            raise UnknownName("action_format", action_format, self.spec.action_formats)
+        mean, deviation = _STATISTICS[dataset]
+        actions = np.where(_IS_NORMALIZED, mean + deviation * chunk, chunk)
+        again = [-1] if action_format == "standard" else []
+        taken = [*range(len(_NAMES)), *again]
+        return Action(
+            action=actions[0][taken],
+            action_names=tuple(_NAMES[i] for i in taken),
+            action_units=tuple(_UNITS[i] for i in taken),
+            actions=actions,
+        )
+
+    def warm_up_inputs(self) -> Iterable[PolicyInput]:
+        black = Observation(images={"primary": np.zeros((224, 224, 3), np.uint8)})
+        window = Window(observations=(black,) * WINDOW, timestep_pad_mask=np.ones(WINDOW, bool))
+        yield PolicyInput(
+            observation=self.preprocess_observation(window),
+            task=self.preprocess_instruction(Task(instruction="warm up")),
+            seed=0,
+        )
+
+
+def instruction_number(instruction: str) -> float:
+    """Return a number in [0, 1) that stands for an instruction."""
+    return zlib.crc32(instruction.encode()) / 2**32
+
+
+def noise(seed: int, step: int = 0, sample: int = 0) -> float:
+    """Return the number in [0, 1) that one draw of the policy's noise is."""
+    return float(np.random.default_rng((seed, step, sample)).random())
+
+
+def _colours(observation: Observation) -> Float[np.ndarray, "cameras 3"]:
+    return np.stack(
+        [
+            observation.images[camera].mean(axis=(0, 1)) / 255.0 if camera in observation.images else np.zeros(3)
+            for camera in _CAMERAS
+        ]
+    )
+
+
+def _proprio(observation: Observation) -> Float[np.ndarray, " 3"]:
+    return np.zeros(3) if observation.proprio is None else observation.proprio.astype(np.float64)
+
+
+def _chunks(policy_input: PolicyInput) -> NormalizedChunks:
+    observation, task = policy_input.observation, policy_input.task
+    primary, wrist = observation["colours"][0, -1]
+    progress = observation["timestep_pad_mask"].sum() + observation["proprio"][0, -1].sum()
+    seen = [*primary, wrist.mean(), task["number"][0], progress]
+    rows = [[*seen, noise(policy_input.seed, policy_input.step, sample)] for sample in range(policy_input.num_samples)]
+    return np.arange(1.0, HORIZON + 1)[:, None] * np.array(rows)[:, None]

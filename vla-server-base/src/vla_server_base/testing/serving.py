@@ -1,0 +1,33 @@
+"""A real server on a real socket for the length of a `with` block."""
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+
+_START_TIMEOUT_S = 60.0
+
+
+@contextmanager
+def serving(app: FastAPI, **settings: Any) -> Iterator[str]:
+    """Serve `app` on a free port of 127.0.0.1 and give its base URL; `settings` go to `uvicorn.Config`.
+
+    The server runs on a thread of this process and is shut down in good order at the end.
+    """
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, **settings))
+    thread = threading.Thread(target=server.run, name="uvicorn")
+    thread.start()
+    try:
+        deadline = time.monotonic() + _START_TIMEOUT_S
+        while not server.started:
+            assert thread.is_alive(), "the server ended while it started; the log says why"
+            assert time.monotonic() < deadline, f"the server did not start within {_START_TIMEOUT_S} s"
+            time.sleep(0.01)
+        yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

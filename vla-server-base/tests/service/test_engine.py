@@ -1,0 +1,281 @@
+"""The engine alone: loading, the queue, batches, cancellation, shutdown."""
+
+import asyncio
+import threading
+from contextlib import asynccontextmanager
+
+import numpy as np
+import pytest
+
+from vla_server_base.config import ServerConfig
+from vla_server_base.contract import Observation, Task
+from vla_server_base.engine import Engine
+from vla_server_base.errors import ModelUnavailable, Overloaded, Unavailable, VLAError
+from vla_server_base.sessions import ObservationWindow
+from vla_server_base.testing import EchoAdapter
+from vla_server_base.testing.echo import noise
+
+BLACK = Observation(images={"primary": np.zeros((8, 8, 3), np.uint8)})
+WINDOW = ObservationWindow(2).append(BLACK)
+TASK = Task(instruction="go")
+DEADLINE_S = 10.0
+
+
+class GatedEcho(EchoAdapter):
+    """Answers only while `gate` is open; `batches` are the seeds of each batch that reached the device."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.entered = threading.Event()
+        self.batches: list[list[int]] = []
+
+    def warm_up_inputs(self):
+        return []
+
+    def predict(self, batch):
+        self.batches.append([policy_input.seed for policy_input in batch])
+        self.entered.set()
+        assert self.gate.wait(DEADLINE_S)
+        return super().predict(batch)
+
+
+@asynccontextmanager
+async def running(adapter, **settings):
+    engine = Engine(adapter, ServerConfig(**settings), "echo")
+    engine.start()
+    try:
+        await until(lambda: engine.status.state != "loading")
+        yield engine
+    finally:
+        await engine.close()
+
+
+async def until(condition):
+    async def poll():
+        while not condition():
+            await asyncio.sleep(0.005)
+
+    await asyncio.wait_for(poll(), DEADLINE_S)
+
+
+@asynccontextmanager
+async def with_the_device_busy(**settings):
+    """An engine whose device works on a request with seed 0 until the adapter's gate opens."""
+    adapter = GatedEcho()
+    async with running(adapter, **settings) as engine:
+        first = asyncio.ensure_future(engine.predict(WINDOW, TASK, 0))
+        await until(adapter.entered.is_set)
+        try:
+            yield engine, adapter, first
+        finally:
+            adapter.gate.set()
+
+
+def gripper(prediction) -> float:
+    return float(prediction.chunks[0, 0, 6])
+
+
+def test_what_waits_goes_to_the_device_as_one_batch_and_each_gets_its_own():
+    async def scenario():
+        async with with_the_device_busy() as (engine, adapter, first):
+            others = [asyncio.ensure_future(engine.predict(WINDOW, TASK, seed)) for seed in (1, 2, 3)]
+            await until(lambda: len(engine._ready()) == 3)
+            adapter.gate.set()
+            answers = await asyncio.gather(first, *others)
+        assert adapter.batches == [[0], [1, 2, 3]]
+        assert [gripper(answer) for answer in answers] == [noise(seed) for seed in range(4)]
+        assert all(answer.queue_ms >= 0 and answer.infer_ms > 0 for answer in answers)
+
+    asyncio.run(scenario())
+
+
+def test_a_full_queue_refuses_and_takes_again_once_there_is_room():
+    async def scenario():
+        async with with_the_device_busy(max_queue=2) as (engine, adapter, first):
+            waiting = [asyncio.ensure_future(engine.predict(WINDOW, TASK, seed)) for seed in (1, 2)]
+            await until(lambda: len(engine._ready()) == 2)
+            with pytest.raises(Overloaded, match="2 waiting") as refusal:
+                await engine.predict(WINDOW, TASK, 3)
+            assert refusal.value.hint
+            adapter.gate.set()
+            await asyncio.gather(first, *waiting)
+            assert gripper(await engine.predict(WINDOW, TASK, 3)) == noise(3)
+
+    asyncio.run(scenario())
+
+
+def test_a_cancelled_request_never_reaches_the_device_and_leaves_its_place():
+    async def scenario():
+        async with with_the_device_busy(max_queue=1) as (engine, adapter, first):
+            given_up = asyncio.ensure_future(engine.predict(WINDOW, TASK, 1))
+            await until(lambda: len(engine._ready()) == 1)
+            given_up.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await given_up
+            kept = asyncio.ensure_future(engine.predict(WINDOW, TASK, 2))
+            await until(lambda: len(engine._ready()) == 1)
+            adapter.gate.set()
+            await asyncio.gather(first, kept)
+        assert adapter.batches == [[0], [2]]
+
+    asyncio.run(scenario())
+
+
+def test_a_request_cancelled_on_the_device_harms_nobody():
+    async def scenario():
+        async with with_the_device_busy() as (engine, adapter, first):
+            first.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await first
+            adapter.gate.set()
+            assert gripper(await engine.predict(WINDOW, TASK, 1)) == noise(1)
+
+    asyncio.run(scenario())
+
+
+def test_closing_answers_what_waits_and_finishes_what_runs():
+    async def scenario():
+        async with with_the_device_busy() as (engine, adapter, first):
+            waiting = asyncio.ensure_future(engine.predict(WINDOW, TASK, 1))
+            await until(lambda: len(engine._ready()) == 1)
+            closing = asyncio.ensure_future(engine.close())
+            with pytest.raises(Unavailable, match="shutting down"):
+                await waiting
+            with pytest.raises(Unavailable, match="shutting down"):
+                await engine.predict(WINDOW, TASK, 2)
+            adapter.gate.set()
+            assert gripper(await first) == noise(0)
+            await closing
+        assert adapter.batches == [[0]]
+        assert not engine._device_thread.is_alive()
+
+    asyncio.run(scenario())
+
+
+def test_a_request_that_the_policy_fails_on_is_told_so_and_the_next_is_answered(caplog):
+    class Fussy(EchoAdapter):
+        def predict(self, batch):
+            if any(policy_input.seed == 13 for policy_input in batch):
+                raise ZeroDivisionError("secret inner workings")
+            return super().predict(batch)
+
+    async def scenario():
+        async with running(Fussy()) as engine:
+            with pytest.raises(VLAError, match="the policy failed on this request") as failure:
+                await engine.predict(WINDOW, TASK, 13)
+            assert (failure.value.code, failure.value.status) == ("internal", 500)
+            assert gripper(await engine.predict(WINDOW, TASK, 1)) == noise(1)
+
+    asyncio.run(scenario())
+    assert "secret inner workings" in caplog.text
+
+
+def test_a_request_that_fails_does_not_take_its_batch_mates_along():
+    class Fussy(GatedEcho):
+        def predict(self, batch):
+            answers = super().predict(batch)
+            if any(policy_input.seed == 13 for policy_input in batch):
+                raise ZeroDivisionError
+            return answers
+
+    async def scenario():
+        adapter = Fussy()
+        async with running(adapter) as engine:
+            first = asyncio.ensure_future(engine.predict(WINDOW, TASK, 0))
+            await until(adapter.entered.is_set)
+            others = [asyncio.ensure_future(engine.predict(WINDOW, TASK, seed)) for seed in (12, 13, 14)]
+            await until(lambda: len(engine._ready()) == 3)
+            adapter.gate.set()
+            await first
+            good, bad, also_good = await asyncio.gather(*others, return_exceptions=True)
+        assert (gripper(good), gripper(also_good)) == (noise(12), noise(14))
+        assert isinstance(bad, VLAError)
+
+    asyncio.run(scenario())
+
+
+def test_an_answer_that_is_not_finite_never_reaches_a_robot():
+    class Diverging(EchoAdapter):
+        def predict(self, batch):
+            return [np.full_like(chunks, np.nan) for chunks in super().predict(batch)]
+
+    async def scenario():
+        async with running(Diverging()) as engine:
+            with pytest.raises(VLAError, match="not finite"):
+                await engine.predict(WINDOW, TASK, 0)
+
+    asyncio.run(scenario())
+
+
+def test_the_same_instruction_is_preprocessed_once_and_another_goal_picture_is_another_task():
+    class Counting(EchoAdapter):
+        def __init__(self):
+            self.tasks = []
+
+        def preprocess_instruction(self, task):
+            self.tasks.append(task)
+            return super().preprocess_instruction(task)
+
+    def goal(level: int) -> Task:
+        return Task(instruction="go", goal_images={"primary": np.full((2, 2, 3), level, np.uint8)})
+
+    async def scenario():
+        adapter = Counting()
+        async with running(adapter) as engine:
+            adapter.tasks.clear()
+            for task in (TASK, Task(instruction="go"), goal(1), goal(1), goal(2)):
+                await engine.predict(WINDOW, task, 0)
+        assert len(adapter.tasks) == 3
+
+    asyncio.run(scenario())
+
+
+def test_everything_is_warmed_up_before_the_model_counts_as_loaded():
+    adapter = GatedEcho()
+    adapter.warm_up_inputs = lambda: EchoAdapter.warm_up_inputs(adapter)
+
+    async def scenario():
+        engine = Engine(adapter, ServerConfig(), "echo")
+        engine.start()
+        await until(adapter.entered.is_set)
+        assert (engine.status.state, engine.status.reason) == ("loading", "the model is being warmed up")
+        with pytest.raises(ModelUnavailable, match="warmed up"):
+            await engine.predict(WINDOW, TASK, 0)
+        adapter.gate.set()
+        await until(lambda: engine.status.state == "loaded")
+        await engine.close()
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    ("failure", "reason"),
+    [
+        (
+            ModelUnavailable("no folder /models/x", hint="set OCTO_MODEL"),
+            "no folder /models/x; set OCTO_MODEL",
+        ),
+        (
+            KeyError("secret"),
+            "the model could not be loaded, for a reason that only the server's log tells",
+        ),
+    ],
+)
+def test_a_model_that_cannot_be_loaded_says_why_without_internals(failure, reason, caplog):
+    class Broken(EchoAdapter):
+        def load_model(self, model_id, device, cache_dir):
+            raise failure
+
+    async def scenario():
+        async with running(Broken()) as engine:
+            assert (engine.status.state, engine.status.reason) == ("broken", reason)
+            with pytest.raises(ModelUnavailable) as refusal:
+                await engine.predict(WINDOW, TASK, 0)
+            assert refusal.value.message == reason
+
+    asyncio.run(scenario())
+    assert "could not be loaded" in caplog.text or "is not available" in caplog.text
+
+
+def test_an_engine_that_was_never_started_can_be_closed():
+    asyncio.run(Engine(EchoAdapter(), ServerConfig(), "echo").close())

@@ -1,0 +1,125 @@
+"""What a server says about itself: loading, healthy, broken, and what it serves."""
+
+import asyncio
+import threading
+
+import httpx
+from conftest import echo_app, of_one_colour, wait_until, wait_until_healthy
+
+import vla_server_base
+from vla_server_base.config import ServerConfig
+from vla_server_base.engine import Engine
+from vla_server_base.errors import ModelUnavailable
+from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.service import Service
+from vla_server_base.testing import EchoAdapter
+from vla_server_base.testing.serving import serving
+
+REQUEST = {"instruction": "go", "image": of_one_colour(255, 0, 0), "seed": 0}
+
+
+class SlowToLoad(EchoAdapter):
+    """Loads once `gate` is open."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+
+    def load_model(self, model_id, device, cache_dir):
+        assert self.gate.wait(20)
+
+
+class Broken(EchoAdapter):
+    def load_model(self, model_id, device, cache_dir):
+        raise ModelUnavailable("the hub cannot be reached", hint="set OCTO_MODEL to a folder")
+
+
+def test_a_loading_model_answers_503_until_it_is_warmed_up():
+    adapter = SlowToLoad()
+    with serving(echo_app(adapter)) as url, httpx.Client(base_url=url, timeout=30) as client:
+        response = client.get("/health")
+        refusal = client.post("/predict", json=REQUEST)
+        info = client.get("/info").json()
+        live = client.get("/live")
+        adapter.gate.set()
+        wait_until_healthy(url)
+        assert client.get("/health").json() == {
+            "status": "healthy",
+            "model": "echo",
+            "model_status": "loaded",
+        }
+        assert client.post("/predict", json=REQUEST).status_code == 200
+    assert response.status_code == 503
+    loading = {"status": "loading", "model": "echo", "model_status": "loading"}
+    assert response.json() == {**loading, "reason": "the model is being loaded"}
+    assert (refusal.status_code, refusal.json()["error"]["code"]) == (503, "model_unavailable")
+    assert "/health" in refusal.json()["error"]["hint"]
+    assert int(response.headers["retry-after"]) > 0
+    assert int(refusal.headers["retry-after"]) > 0
+    assert (info["model_status"], info["policy"], info["limits"]["max_queue"]) == ("loading", None, 64)
+    assert (live.status_code, live.json()) == (200, {"status": "live"})
+
+
+def test_a_broken_model_says_why():
+    with serving(echo_app(Broken())) as url, httpx.Client(base_url=url, timeout=30) as client:
+        wait_until(lambda: client.get("/health").json()["status"] != "loading")
+        response = client.get("/health")
+        refusal = client.post("/predict", json=REQUEST)
+        assert client.get("/live").status_code == 200
+    reason = "the hub cannot be reached; set OCTO_MODEL to a folder"
+    assert response.status_code == refusal.status_code == 503
+    assert response.json() == {
+        "status": "broken",
+        "model": "echo",
+        "model_status": "broken",
+        "reason": reason,
+    }
+    assert refusal.json()["error"] == {"code": "model_unavailable", "message": reason, "hint": None}
+
+
+def test_info_tells_what_is_served_and_within_which_limits(client):
+    info = client.get("/info").json()
+    assert (info["model"], info["model_status"], info["reason"]) == ("echo", "loaded", None)
+    assert (info["revision"], info["weights"]) == (None, "none")
+    policy = info["policy"]
+    assert policy["cameras"][0] == {"name": "primary", "height": 224, "width": 224}
+    assert (policy["window"], policy["horizon"], policy["action_dim"]) == (2, 4, 7)
+    assert policy["datasets"] == ["echo", "echo_doubled"]
+    assert policy["action_units"][:4] == ["m", "m", "m", "rad"]
+    assert policy["details"] == {"parameters": 0}
+    assert info["limits"]["max_body_mb"] == 1
+    assert info["limits"]["max_instruction_chars"] == 1000
+    assert info["versions"]["vla-server-base"] == vla_server_base.__version__
+    assert {"python", "mujoco", "numpy"} <= set(info["versions"])
+
+
+def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
+    async def scenario():
+        config, adapter = ServerConfig(), EchoAdapter()
+        engine = Engine(adapter, config, "echo")
+        pool_start = asyncio.get_running_loop().create_future()
+        service = Service(
+            model_id="echo",
+            config=config,
+            adapter=adapter,
+            engine=engine,
+            pool=ScenePool(config),
+            pool_start=asyncio.ensure_future(waited_for(pool_start)),
+        )
+        engine.start()
+        while engine.status.state != "loaded":
+            await asyncio.sleep(0.005)
+        before = service.health
+        pool_start.set_result(None)
+        await service.pool_start
+        after = service.health
+        await engine.close()
+        return before, after
+
+    before, after = asyncio.run(scenario())
+    assert (before.status, before.model_status) == ("loading", "loaded")
+    assert before.reason == "the scene workers are being started"
+    assert (after.status, after.reason) == ("healthy", None)
+
+
+async def waited_for(future):
+    return await future
