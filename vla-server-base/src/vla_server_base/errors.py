@@ -35,16 +35,6 @@ class VLAError(Exception):
         self.message = message
         self.hint = hint
 
-    def __reduce__(self):
-        # Errors cross from the scene workers to the server by pickle, which would drop keyword arguments.
-        return _rebuild, (type(self), self.__dict__)
-
-
-def _rebuild(kind: type[VLAError], fields: dict) -> VLAError:
-    error = kind.__new__(kind, fields["message"])
-    error.__dict__.update(fields)
-    return error
-
 
 class RequestError(VLAError):
     """The request cannot be answered as it stands."""

@@ -56,9 +56,7 @@ def test_a_bundled_scene_names_no_file_and_no_plugin(robot: str):
     assert text.isascii()
     elements = list(ElementTree.fromstring(text).iter())
     assert not {element.tag for element in elements} & READ_FILES_OR_RUN_CODE
-    assert not {
-        name for element in elements for name in element.attrib if "file" in name or "dir" in name
-    } - {
+    assert not {name for element in elements for name in element.attrib if "file" in name or "dir" in name} - {
         "dir"  # where a light shines
     }
 

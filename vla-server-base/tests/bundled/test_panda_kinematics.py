@@ -70,9 +70,7 @@ def test_joint_limits_are_the_published_ones():
     arm = Arm("panda")
     lower, upper, torque = np.array(PANDA_LIMITS).T
     np.testing.assert_array_equal(arm.limits, np.stack([lower, upper], axis=1))
-    np.testing.assert_array_equal(
-        arm.model.actuator_forcerange[arm.actuators], np.stack([-torque, torque], axis=1)
-    )
+    np.testing.assert_array_equal(arm.model.actuator_forcerange[arm.actuators], np.stack([-torque, torque], axis=1))
 
 
 def test_each_finger_travels_four_centimetres():

@@ -65,9 +65,7 @@ def test_joint_limits_are_the_urdfs():
     limits = [(lower, upper) for *_frame, lower, upper, _effort in WX250S]
     efforts = np.array([effort for *_rest, effort in WX250S])
     np.testing.assert_allclose(arm.limits, limits, atol=5e-6)
-    np.testing.assert_array_equal(
-        arm.model.actuator_forcerange[arm.actuators], np.stack([-efforts, efforts], axis=1)
-    )
+    np.testing.assert_array_equal(arm.model.actuator_forcerange[arm.actuators], np.stack([-efforts, efforts], axis=1))
 
 
 def test_the_fingers_travel_from_15_to_37_millimetres():

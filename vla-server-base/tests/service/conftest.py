@@ -11,8 +11,8 @@ from PIL import Image
 
 from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig
+from vla_server_base.serving import serving
 from vla_server_base.testing import EchoAdapter
-from vla_server_base.testing.serving import serving
 
 DEADLINE_S = 60.0
 

@@ -14,8 +14,8 @@ import pytest
 from conftest import echo_app, encoded, of_one_colour, wait_until_loaded
 from PIL import Image
 
+from vla_server_base.serving import serving
 from vla_server_base.testing import EchoAdapter
-from vla_server_base.testing.serving import serving
 
 RED = of_one_colour(255, 0, 0)
 

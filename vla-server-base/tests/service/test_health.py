@@ -12,8 +12,8 @@ from vla_server_base.engine import Engine
 from vla_server_base.errors import ModelUnavailable
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.service import Service
+from vla_server_base.serving import serving
 from vla_server_base.testing import EchoAdapter
-from vla_server_base.testing.serving import serving
 
 REQUEST = {"instruction": "go", "image": of_one_colour(255, 0, 0), "seed": 0}
 

@@ -10,9 +10,9 @@ import httpx
 import pytest
 from conftest import DEADLINE_S, echo_app, of_one_colour, wait_until, wait_until_loaded
 
+from vla_server_base.serving import serving
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
-from vla_server_base.testing.serving import serving
 
 
 class Gated(EchoAdapter):

@@ -10,8 +10,8 @@ import pytest
 from conftest import echo_app, of_one_colour, wait_until_healthy
 from PIL import Image
 
+from vla_server_base.serving import serving
 from vla_server_base.testing.echo import instruction_number, noise
-from vla_server_base.testing.serving import serving
 
 # A camera in a lit box of one colour, and one that looks away from it.
 ROOM = """

@@ -1,11 +1,15 @@
 """What the server and its scene workers say to one another. Plain data; both sides import this file."""
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float, UInt8
+
+from vla_server_base.errors import VLAError
 
 RendererName = Literal["egl", "osmesa", "raycast"]
 
@@ -17,13 +21,26 @@ class Scene:
     xml: str
     assets: Mapping[str, bytes] = field(default_factory=dict)
 
+    @cached_property
+    def key(self) -> str:
+        """Name the content: equal for scenes that compile to the same."""
+        digest = hashlib.sha256()
+        parts = [self.xml.encode("utf-8", "replace")]
+        for name in sorted(self.assets):
+            parts += [name.encode("utf-8", "replace"), self.assets[name]]
+        for part in parts:
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
+        return digest.hexdigest()
+
 
 @dataclass(frozen=True, kw_only=True)
 class SceneState:
-    """Where a scene's simulation stands; what is None stays as the keyframe, or the model, has it.
+    """Where a scene's simulation stands; what is None stays as the keyframe has it.
 
     Joint positions in MuJoCo's qpos order [m, rad, quaternions w x y z]; `mocap_pos` [m] and
-    `mocap_quat` one row per mocap body; `keyframe` by name or index, applied first.
+    `mocap_quat` one row per mocap body; `keyframe` by name or index, applied first; None is
+    the one named `home`, or the model's own reference pose where there is no such keyframe.
     """
 
     qpos: Float[np.ndarray, " nq"] | None = None
@@ -72,3 +89,35 @@ class RenderReply:
     renderer: RendererName
     compile_ms: float
     render_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerSettings:
+    """What one worker process is told when it starts."""
+
+    renderer: RendererName
+    quality: RenderQuality
+    timeout_s: float
+    memory_mb: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """A request as a worker gets it; `scene` is None where the worker still holds `key` compiled."""
+
+    key: str
+    scene: Scene | None
+    state: SceneState
+    camera: str | None
+    wrist_camera: str | None
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What a worker says to a job, which scenes it now holds compiled, and whether it must be replaced."""
+
+    outcome: RenderReply | VLAError
+    held: frozenset[str]
+    spent: bool

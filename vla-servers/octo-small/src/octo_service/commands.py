@@ -3,6 +3,7 @@
 import base64
 import os
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,11 +17,12 @@ import uvicorn
 from octo_service import parity
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.config import OctoConfig
-from octo_service.http_client import Server, background_server
+from octo_service.http_client import Server
 from octo_service.model import OctoModel
 from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.scenes.library import bundled_scene
+from vla_server_base.serving import serving
 
 
 def _server_config() -> ServerConfig:
@@ -85,8 +87,9 @@ class Predict:
         if self.url is not None:
             yield Server(self.url)
             return
-        with background_server(Serve(server=self.server, octo=self.octo).app()) as server:
+        with serving(Serve(server=self.server, octo=self.octo).app()) as url:
             print(f"loading {self.octo.model}", file=sys.stderr)
+            server = Server(url)
             server.wait_until_healthy()
             yield server
 
@@ -123,7 +126,7 @@ class Demo(Predict):
             if os.environ.get("ONCE") == "1" or not sys.stdin.isatty():
                 return
             print(f"\nserving at {server.url} - its API is at {server.url}/docs; Ctrl-C ends it")
-            server.wait()
+            threading.Event().wait()
 
 
 @dataclass(frozen=True, kw_only=True)

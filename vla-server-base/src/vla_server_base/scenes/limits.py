@@ -1,0 +1,88 @@
+"""What a stranger's scene may ask for, each number with its reason (times: two cores, llvmpipe)."""
+
+from typing import NamedTuple
+
+MAX_XML_BYTES = 2_000_000
+"""The Panda of the menagerie is 15 kB, a whole robosuite kitchen below 1 MB."""
+
+MAX_ELEMENTS = 20_000
+"""Elements after replication; 20 000 flat geoms compile in 0.7 s, 100 000 in more than 20 s."""
+
+MAX_DEPTH = 300
+"""A chain of 400 jointed bodies compiles in 0.2 s; deeper recurses in MuJoCo's C stack."""
+
+MAX_REPLICAS = 4_000
+"""Product of nested replicate counts; compiling is quadratic in it: 4 000 takes 0.5 s, 8 000 takes 1.6 s."""
+
+MAX_FLEX_POINTS = 5_000
+"""Points of all flexcomps; a grid of 4 096 compiles in 1 s, 8 000 in 4 s, 216 000 never."""
+
+MAX_ASSET_PIXELS = 4096 * 4096
+"""Pixels of one PNG, read off its header: a file of 1 MB can unpack to 4 GB."""
+
+MAX_PICTURE_SIDE = 2048
+"""Pixels along one side of a rendered picture."""
+
+MIN_NEAR_PLANE = 1e-6
+"""MuJoCo ends its process with exit(1) where extent * znear is smaller ("frustum_near too small")."""
+
+
+class Cap(NamedTuple):
+    """The largest number an attribute may hold (each of them, if it holds several), and why."""
+
+    largest: float
+    reason: str
+
+
+_ITERATIONS = Cap(10_000, "one forward pass is all that is computed here")
+_BUFFER = Cap(100_000, "it is allocated whether it is used or not")
+_TESSELLATION = Cap(200, "every sphere is drawn with the square of it")
+_BUFFERED_SAMPLES = Cap(1_000, "every sample is allocated")
+
+# By attribute, or by element/attribute where other elements mean something else by the name.
+ATTRIBUTE_CAPS = {
+    "memory": Cap(1 << 30, "it is the memory of one simulation"),
+    "njmax": _BUFFER,
+    "nconmax": _BUFFER,
+    "nstack": Cap(100_000_000, "it is the memory of one simulation"),
+    "nkey": Cap(1_000, "every keyframe is allocated; 2e9 of them spin for ever"),
+    "nuserdata": _BUFFER,
+    **{
+        f"nuser_{kind}": Cap(1_000, "it is allocated for every element of its kind")
+        for kind in ("actuator", "body", "cam", "geom", "jnt", "sensor", "site", "tendon")
+    },
+    "iterations": _ITERATIONS,
+    "ls_iterations": _ITERATIONS,
+    "noslip_iterations": _ITERATIONS,
+    "ccd_iterations": _ITERATIONS,
+    "sdf_iterations": _ITERATIONS,
+    "sdf_initpoints": _ITERATIONS,
+    "numslices": _TESSELLATION,
+    "numstacks": _TESSELLATION,
+    "numquads": _TESSELLATION,
+    "shadowsize": Cap(16_384, "the server's own setting counts anyway"),
+    "offsamples": Cap(64, "the server's own setting counts anyway"),
+    "offwidth": Cap(16_384, "the request's own size counts anyway"),
+    "offheight": Cap(16_384, "the request's own size counts anyway"),
+    "camera/resolution": Cap(4_096, "a rangefinder casts a ray for every pixel of it"),
+    "texture/width": Cap(4_096, "a cube of that size is 300 MB"),
+    "texture/height": Cap(4_096 * 6, "six squares of 4096 make a cube"),
+    "hfield/nrow": Cap(1_024, "1024 x 1024 takes 1 s to send to the renderer"),
+    "hfield/ncol": Cap(1_024, "1024 x 1024 takes 1 s to send to the renderer"),
+    "mesh/params": Cap(200, "a built-in mesh of 300 has 90 000 vertices; 10 000 never ends"),
+    "user/dim": Cap(10_000, "every number of a sensor is allocated"),
+    "numeric/size": _BUFFER,
+    "num": Cap(1_000, "every contact of a sensor is allocated"),
+    "nsample": _BUFFERED_SAMPLES,
+}
+
+# Fields of a compiled model.
+MODEL_CAPS = {
+    "nbody": Cap(10_000, "contacts grow with the square of it"),
+    "ngeom": Cap(20_000, "20 000 spheres take 1 s to draw"),
+    "nv": Cap(10_000, "the solver's memory grows with the square of it"),
+    "nmeshface": Cap(3_000_000, "a picture costs by the triangle: 140 000 take 30 ms"),
+    "nflexvert": Cap(3 * MAX_FLEX_POINTS, "skin and inside of all flexible bodies"),
+    "nhfielddata": Cap(1_024 * 1_024, "1024 x 1024 takes 1 s to send to the renderer"),
+    "ntexdata": Cap(512_000_000, "it is held twice, here and by the renderer"),
+}

@@ -1,0 +1,179 @@
+"""One scene inside a worker: compiled, checked, put into a state, looked at through named cameras."""
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's names are in compiled modules, which pyright cannot read)
+
+import math
+import warnings
+from collections.abc import Iterable, Mapping
+
+import mujoco
+import numpy as np
+
+from vla_server_base.errors import SceneCrashed, SceneError, SceneRefused, SceneState, UnknownName
+from vla_server_base.scenes import limits
+from vla_server_base.scenes.messages import Scene
+from vla_server_base.scenes.messages import SceneState as State
+
+CAMERA_HINT = 'add one to the <worldbody>, such as <camera name="primary" pos="1 0 0.8" xyaxes="0 1 0 -0.6 0 1"/>'
+# The keyframe that a scene starts from where a request names none: an arm at all zeros is seldom a pose of it.
+HOME = "home"
+JOINT_SIZES = {
+    mujoco.mjtJoint.mjJNT_FREE: (7, 6),
+    mujoco.mjtJoint.mjJNT_BALL: (4, 3),
+    mujoco.mjtJoint.mjJNT_SLIDE: (1, 1),
+    mujoco.mjtJoint.mjJNT_HINGE: (1, 1),
+}
+
+
+def compile_scene(scene: Scene) -> mujoco.MjModel:
+    """Compile a screened scene.
+
+    Never `MjModel.from_xml_string`: after some scenes it spins for ever in that process, MjSpec does not.
+
+    Raises:
+        SceneError: with MuJoCo's own words, which name the line where they can.
+        SceneCrashed: it needs more memory than a worker may have.
+        SceneRefused: it compiled to more than a stranger's scene may be.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            model = mujoco.MjSpec.from_string(scene.xml, assets=dict(scene.assets)).compile()
+        except ValueError as error:
+            raise scene_error(error) from error
+    _check_model(model)
+    return model
+
+
+def scene_error(error: Exception) -> SceneError:
+    """Say to the client what MuJoCo said."""
+    said = " ".join(str(error).split())[:500]
+    if isinstance(error, MemoryError) or "allocate" in said or "out of memory" in said:
+        return SceneCrashed(f"the scene needs more memory than it may have: {said}", hint="make it smaller; see <size>")
+    return SceneError(f"MuJoCo cannot use this scene: {said}")
+
+
+def _check_model(model: mujoco.MjModel) -> None:
+    for name, cap in limits.MODEL_CAPS.items():
+        if getattr(model, name) > cap.largest:
+            raise SceneRefused(
+                f"the scene compiles to {name}={getattr(model, name)}; {cap.largest} is the most",
+                hint=cap.reason,
+            )
+    extent, near, far = float(model.stat.extent), float(model.vis.map.znear), float(model.vis.map.zfar)
+    if not (extent * near >= limits.MIN_NEAR_PLANE and near < far and math.isfinite(np.float32(extent * far))):
+        raise SceneRefused(
+            f"the camera's clipping planes are at {extent * near:.3g} and {extent * far:.3g} m",
+            hint="leave out <statistic extent=...> and <map znear=... zfar=...>",
+        )
+    if not np.isfinite(model.qpos0).all():
+        raise SceneError("the scene's reference positions (qpos0) are not finite")
+
+
+def apply_state(model: mujoco.MjModel, data: mujoco.MjData, state: State) -> None:
+    """Put the simulation where `state` says and compute what a picture needs.
+
+    Raises:
+        SceneState: sizes that do not fit, numbers that are not finite, quaternions of no direction.
+        UnknownName: a keyframe that the scene has not.
+    """
+    home = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, HOME)
+    keyframe = home if state.keyframe is None else _keyframe(model, state.keyframe)
+    if keyframe < 0:
+        mujoco.mj_resetData(model, data)
+    else:
+        mujoco.mj_resetDataKeyframe(model, data, keyframe)
+    for name, target, meaning in (
+        ("qpos", data.qpos, lambda: _joints(model, 0)),
+        ("qvel", data.qvel, lambda: _joints(model, 1)),
+        ("ctrl", data.ctrl, lambda: _listed(model.actuator(i).name for i in range(model.nu))),
+        ("mocap_pos", data.mocap_pos, lambda: "3 for each mocap body"),
+        ("mocap_quat", data.mocap_quat, lambda: "4 for each mocap body, w x y z"),
+    ):
+        given = getattr(state, name)
+        if given is not None:
+            if given.shape != target.shape:
+                raise SceneState(
+                    f"{name} has {_shape(given)} numbers, this scene takes {_shape(target)}", hint=meaning()
+                )
+            _check_finite(name, given)
+            target[:] = given
+    _normalize_mocap(data)
+    mujoco.mj_forward(model, data)
+    for name in ("qpos", "geom_xpos", "cam_xpos", "cam_xmat"):
+        _check_finite(name, getattr(data, name))
+
+
+def _keyframe(model: mujoco.MjModel, wanted: str | int) -> int:
+    if isinstance(wanted, int):
+        if not 0 <= wanted < model.nkey:
+            raise SceneState(f"there is no keyframe {wanted}; this scene has {model.nkey}, counted from 0")
+        return wanted
+    index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, wanted)
+    if index < 0:
+        raise UnknownName("keyframe", wanted, _some(model.key(i).name for i in range(model.nkey)))
+    return index
+
+
+def _joints(model: mujoco.MjModel, kind: int) -> str:
+    """List the joints in order, each with how many numbers of qpos (kind 0) or qvel (kind 1) it takes."""
+    sizes = (JOINT_SIZES[mujoco.mjtJoint(t)][kind] for t in model.jnt_type)
+    return _listed(f"{model.joint(i).name or f'joint {i}'} ({size})" for i, size in enumerate(sizes))
+
+
+def _listed(names: Iterable[str]) -> str:
+    listed = ", ".join(names) or "none"
+    return listed if len(listed) <= 500 else listed[:500] + " ..."
+
+
+def _shape(array: np.ndarray) -> str:
+    return " x ".join(str(size) for size in array.shape)
+
+
+def _check_finite(name: str, numbers: np.ndarray) -> None:
+    if not np.isfinite(numbers).all():
+        raise SceneState(f"{name} holds numbers that are not finite")
+
+
+def _normalize_mocap(data: mujoco.MjData) -> None:
+    lengths = np.linalg.norm(data.mocap_quat, axis=1, keepdims=True)
+    if (lengths < mujoco.mjMINVAL).any():
+        raise SceneState("mocap_quat holds a quaternion of length zero", hint="1 0 0 0 is no rotation")
+    data.mocap_quat[:] /= lengths
+
+
+def pick_cameras(model: mujoco.MjModel, camera: str | None, wrist_camera: str | None) -> Mapping[str, int]:
+    """Map the policy's `primary`, and `wrist` if there is one, to cameras of the scene.
+
+    Raises:
+        SceneError: the scene has no camera, or none but `wrist` and no choice was made.
+        UnknownName: listing the scene's cameras.
+    """
+    names = [model.camera(i).name for i in range(model.ncam)]
+    if not names:
+        raise SceneError("the scene has no camera", hint=CAMERA_HINT)
+    if camera is None:
+        candidates = [name for name in names if name != "wrist"]
+        if not candidates:
+            raise SceneError("the scene's only camera is 'wrist'", hint=f"name it in `camera`, or {CAMERA_HINT}")
+        camera = "primary" if "primary" in names else candidates[0]
+    picked = {"primary": _camera(names, camera)}
+    if wrist_camera or (wrist_camera is None and "wrist" in names):
+        picked["wrist"] = _camera(names, wrist_camera or "wrist")
+    return picked
+
+
+def _camera(names: list[str], wanted: str) -> int:
+    if wanted not in names:
+        raise UnknownName("camera", wanted, _some(names))
+    return names.index(wanted)
+
+
+def _some(names: Iterable[str]) -> list[str]:
+    """Return as many names as a person would read; a scene may have thousands."""
+    return [name[:80] for name in names if name][:50]
+
+
+def camera_name(model: mujoco.MjModel, index: int) -> str:
+    """Name a camera of the scene, also one without a name."""
+    return model.camera(index).name or f"camera {index}"

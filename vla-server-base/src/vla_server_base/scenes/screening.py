@@ -1,0 +1,181 @@
+"""Reads a stranger's MJCF before MuJoCo does, and writes down again only what MuJoCo may see.
+
+MuJoCo opens whatever file a scene names and has no limits of its own. What passes is written anew, with
+every element on its line, so that MuJoCo's parser cannot read something else than was checked here.
+"""
+
+import re
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import prod
+from xml.parsers import expat
+from xml.sax.saxutils import quoteattr
+
+from vla_server_base.errors import MissingAsset, SceneError, SceneRefused
+from vla_server_base.scenes import limits
+from vla_server_base.scenes.messages import Scene
+
+REFUSED_ELEMENTS = {
+    "include": "it reads a file; write what the file holds in its place",
+    "model": "it reads a file; write what the file holds in place of the <attach>",
+    "attach": "it needs another model's file; write what that file holds in its place",
+    "extension": "plugins run native code; leave them out",
+    "plugin": "plugins run native code; leave them out",
+    "composite": "MuJoCo 4 has it no more; use <replicate> or <flexcomp>",
+}
+FILE_ATTRIBUTES = frozenset({"file", "fileback", "filedown", "filefront", "fileleft", "fileright", "fileup"})
+# They say where files lie or when they are read; assets are found by plain name and read at once.
+DROPPED_ATTRIBUTES = frozenset({"assetdir", "meshdir", "passthrough", "strippath", "texturedir"})
+
+PLAIN_NAME = re.compile(r"[\w.+() -]{1,200}")
+BYTES_PER_SUFFIX = {suffix: 1024**power for power, suffix in enumerate("KMGTPE", start=1)}
+
+
+def screen(scene: Scene) -> Scene:
+    """Return the scene as MuJoCo may see it: checked, written anew, with only the assets that it names.
+
+    Raises:
+        SceneError: the XML is malformed; with line and column.
+        SceneRefused: it names files, plugins, or asks for far too much; with the line.
+        MissingAsset: it names an asset that the request does not carry.
+    """
+    document = scene.xml.encode("utf-8", "replace")
+    if len(document) > limits.MAX_XML_BYTES:
+        raise SceneRefused(
+            f"the scene's XML is {len(document)} bytes long; {limits.MAX_XML_BYTES} is the most",
+            hint="send numbers that fill pages, such as meshes, as assets",
+        )
+    screened = _Screening(scene.assets)
+    screened.read(document)
+    assets = {name: scene.assets[name] for name in sorted(screened.named_assets)}
+    for name, content in assets.items():
+        _check_asset(name, content)
+    return Scene(xml="".join(screened.written), assets=assets)
+
+
+@dataclass
+class _Screening:
+    """One pass over one document."""
+
+    assets: Mapping[str, bytes]
+    written: list[str] = field(default_factory=list)
+    named_assets: set[str] = field(default_factory=set)
+    # For each open element, how many copies of its children the replicates around them make.
+    _replicas: list[int] = field(default_factory=list)
+    _num_elements: int = 0
+    _num_flex_points: int = 0
+    _written_line: int = 1
+
+    def read(self, document: bytes) -> None:
+        # No namespaces: MuJoCo knows none, and takes <include xmlns="..."> for an include.
+        self._parser = expat.ParserCreate("utf-8")
+        self._parser.StartDoctypeDeclHandler = self._refuse_doctype
+        self._parser.StartElementHandler = self._start
+        self._parser.EndElementHandler = self._end
+        try:
+            self._parser.Parse(document, True)
+        except expat.ExpatError as error:
+            raise SceneError(
+                f"the scene's XML is malformed at line {error.lineno}, column {error.offset + 1}:"
+                f" {expat.ErrorString(error.code)}"
+            ) from error
+
+    def _start(self, tag: str, attributes: dict[str, str]) -> None:
+        if not self._replicas and tag != "mujoco":
+            raise self._refusal(f"the root element is <{tag[:40]}>", "a scene is MJCF: <mujoco>...</mujoco>")
+        if tag in REFUSED_ELEMENTS:
+            raise self._refusal(f"<{tag}> is not taken", REFUSED_ELEMENTS[tag])
+        kept = {name: value for name, value in attributes.items() if name not in DROPPED_ATTRIBUTES}
+        for name, value in kept.items():
+            if name in FILE_ATTRIBUTES:
+                self._name_asset(tag, name, value)
+            self._check_cap(tag, name, value)
+        self._count(tag, kept)
+        self._write(f"<{tag}{''.join(f' {name}={quoteattr(value)}' for name, value in kept.items())}>")
+
+    def _end(self, tag: str) -> None:
+        self._replicas.pop()
+        self.written.append(f"</{tag}>")
+
+    def _write(self, text: str) -> None:
+        line = self._parser.CurrentLineNumber
+        self.written.append("\n" * (line - self._written_line) + text)
+        self._written_line = line
+
+    def _name_asset(self, tag: str, attribute: str, value: str) -> None:
+        if not PLAIN_NAME.fullmatch(value) or value in (".", ".."):
+            raise self._refusal(
+                f'{attribute}="{value[:80]}" of <{tag}> is not a plain file name',
+                "send the file as an asset and name it here without any folder",
+            )
+        if value not in self.assets:
+            sent = ", ".join(sorted(self.assets)[:20]) or "none"
+            raise MissingAsset(
+                f"line {self._parser.CurrentLineNumber}: <{tag}> names the asset '{value}',"
+                " which the request does not carry",
+                hint=f"assets sent: {sent[:500]}",
+            )
+        self.named_assets.add(value)
+
+    def _check_cap(self, tag: str, attribute: str, value: str) -> None:
+        cap = limits.ATTRIBUTE_CAPS.get(f"{tag}/{attribute}") or limits.ATTRIBUTE_CAPS.get(attribute)
+        if cap and any(number > cap.largest for number in self._numbers(tag, attribute, value)):
+            raise self._refusal(f'{attribute}="{value[:40]}" of <{tag}> is more than {cap.largest}', cap.reason)
+
+    def _count(self, tag: str, attributes: Mapping[str, str]) -> None:
+        """Count the element as often as the replicates around it make it, and open it."""
+        around = self._replicas[-1] if self._replicas else 1
+        inside = around
+        if tag == "replicate":
+            inside *= self._product(tag, "count", attributes)
+        self._num_elements += around
+        if tag == "flexcomp":
+            points = max(self._product(tag, name, attributes) for name in ("count", "cellcount"))
+            self._num_flex_points += around * points
+        self._replicas.append(inside)
+        for what, number, largest in (
+            ("elements, replicated ones counted,", self._num_elements, limits.MAX_ELEMENTS),
+            ("levels of elements", len(self._replicas), limits.MAX_DEPTH),
+            ("replicas of one element", inside, limits.MAX_REPLICAS),
+            ("points in flexcomps", self._num_flex_points, limits.MAX_FLEX_POINTS),
+        ):
+            if number > largest:
+                raise self._refusal(f"this makes {number} {what} and {largest} is the most", "make it smaller")
+
+    def _product(self, tag: str, attribute: str, attributes: Mapping[str, str]) -> int:
+        numbers = self._numbers(tag, attribute, attributes.get(attribute, "1"))
+        # A zero beside a huge number must not hide it.
+        return prod(max(1, int(min(number, 1e12))) for number in numbers)
+
+    def _numbers(self, tag: str, attribute: str, value: str) -> list[float]:
+        try:
+            numbers = [_number(word) for word in value.split()]
+        except ValueError:
+            numbers = [float("nan")]
+        if any(number != number for number in numbers):
+            line = self._parser.CurrentLineNumber
+            raise SceneError(f'line {line}: {attribute}="{value[:40]}" of <{tag}> is not a number')
+        return numbers
+
+    def _refuse_doctype(self, *_declaration: object) -> None:
+        raise self._refusal("a document type (DTD) is not taken", "leave out <!DOCTYPE ...> and its entities")
+
+    def _refusal(self, what: str, hint: str) -> SceneRefused:
+        return SceneRefused(f"line {self._parser.CurrentLineNumber}: {what}", hint=hint)
+
+
+def _number(word: str) -> float:
+    """Read a number, or a number of bytes as `<size memory="100M"/>` has it."""
+    factor = BYTES_PER_SUFFIX.get(word[-1:].upper())
+    return float(word[:-1]) * factor if factor else float(word)
+
+
+def _check_asset(name: str, content: bytes) -> None:
+    if content.startswith(b"\x89PNG\r\n\x1a\n") and len(content) >= 24:
+        width, height = struct.unpack(">II", content[16:24])
+        if width * height > limits.MAX_ASSET_PIXELS:
+            raise SceneRefused(
+                f"the asset '{name}' is a picture of {width} x {height} pixels",
+                hint=f"{limits.MAX_ASSET_PIXELS} pixels are the most",
+            )

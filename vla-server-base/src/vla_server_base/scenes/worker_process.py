@@ -1,0 +1,168 @@
+"""The server's end of one worker process: start it, ask it, end it."""
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from typing import BinaryIO
+
+from vla_server_base.errors import RendererUnavailable, VLAError
+from vla_server_base.scenes.frames import read_answer, to_worker
+from vla_server_base.scenes.messages import Answer, Job, WorkerSettings
+
+logger = logging.getLogger(__name__)
+
+START_TIMEOUT_S = 60.0
+"""A worker is ready after 1 s; a machine's first look for a graphics driver has taken 5 s."""
+
+PIECE_BYTES = 1 << 20
+ENVIRONMENT = {
+    # On two cores more threads draw no faster, and each reserves memory.
+    "LP_NUM_THREADS": "1",
+    "OPENBLAS_NUM_THREADS": "1",
+    "MALLOC_ARENA_MAX": "2",
+    # Shaders would be written to the home folder, which a worker cannot open.
+    "MESA_SHADER_CACHE_DISABLE": "true",
+}
+
+
+class WorkerDied(Exception):
+    """The process ended, or said something that is no answer; `returncode` is negative after a signal."""
+
+    def __init__(self, how: str, returncode: int | None):
+        super().__init__(how)
+        self.returncode = returncode
+
+
+class WorkerProcess:
+    """One worker; `held` names the scenes that it holds compiled."""
+
+    def __init__(
+        self,
+        process: subprocess.Popen[bytes],
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        words: BinaryIO,
+    ):
+        self._process, self._reader, self._writer = process, reader, writer
+        # What it writes to standard error, in a file without a name: nobody need read along.
+        self._words = words
+        self.held: frozenset[str] = frozenset()
+        loop = asyncio.get_running_loop()
+        self._returncode: asyncio.Future[int] = loop.create_future()
+        threading.Thread(target=self._watch, args=(loop,), name=f"watch-{process.pid}", daemon=True).start()
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        returncode = self._process.wait()
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+            loop.call_soon_threadsafe(self._returncode.set_result, returncode)
+
+    @classmethod
+    async def launch(cls, settings: WorkerSettings) -> "WorkerProcess":
+        """Start a worker and wait until it has proved that it can draw.
+
+        Raises:
+            RendererUnavailable: with the reason, also where the attempt died or hung.
+        """
+        try:
+            worker = await cls._spawn()
+        except OSError as error:
+            raise RendererUnavailable(f"no process can be started: {error}") from error
+        try:
+            answer = await asyncio.wait_for(worker._exchange(settings), START_TIMEOUT_S)
+            if isinstance(answer.outcome, VLAError):
+                raise answer.outcome
+        except (asyncio.TimeoutError, WorkerDied) as error:
+            how = str(error) or f"not ready after {START_TIMEOUT_S:.0f} s"
+            await worker.end()
+            raise RendererUnavailable(f"{settings.renderer} does not work here: {how}") from error
+        except BaseException:
+            await worker.end()
+            raise
+        return worker
+
+    @classmethod
+    async def _spawn(cls) -> "WorkerProcess":
+        ours, theirs = socket.socketpair()
+        with theirs:
+            reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE_BYTES)
+            # Not asyncio's own: under uvloop that runs the fork hooks of every library in the process, JAX's among
+            # them. Not awaited either, so that a cancelled start leaves no process behind.
+            words = tempfile.TemporaryFile()  # noqa: SIM115
+            try:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", "vla_server_base.scenes.worker"],
+                    stdin=theirs.fileno(),
+                    stdout=theirs.fileno(),
+                    stderr=words,
+                    env={**ENVIRONMENT, **os.environ},
+                    # Ctrl-C in a terminal is for the server, which ends its workers itself.
+                    start_new_session=True,
+                )
+            except OSError:
+                writer.close()
+                words.close()
+                raise
+        return cls(process, reader, writer, words)
+
+    async def ask(self, job: Job) -> Answer:
+        """Send a job, wait for its answer however long it takes, and note what the worker then holds.
+
+        Raises:
+            WorkerDied: instead of an answer.
+        """
+        answer = await self._exchange(job)
+        self.held = answer.held
+        return answer
+
+    async def _exchange(self, message: WorkerSettings | Job) -> Answer:
+        # Off the loop and in pieces: a scene may carry 60 MB of meshes.
+        frame = memoryview(await asyncio.to_thread(to_worker, message))
+        try:
+            for start in range(0, len(frame), PIECE_BYTES):
+                self._writer.write(frame[start : start + PIECE_BYTES])
+                await self._writer.drain()
+            return await read_answer(self._reader)
+        except (EOFError, OSError, ValueError) as error:
+            self.kill()
+            returncode = await self.ended()
+            logger.warning("worker pid=%s returncode=%s %s", self._process.pid, returncode, self._last_words())
+            raise WorkerDied(_how(returncode, error), returncode) from error
+
+    async def ended(self) -> int:
+        """Wait until the process has ended; return its exit status, negative for a signal."""
+        return await asyncio.shield(self._returncode)
+
+    def kill(self) -> None:
+        """End the process now, without waiting for it to be gone."""
+        if self._process.returncode is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
+
+    async def end(self) -> None:
+        """End the process and wait until nothing of it is left."""
+        self.kill()
+        self._writer.close()
+        # An answer that nobody read would keep the pipe open for ever.
+        with contextlib.suppress(OSError):
+            await self._reader.read()
+        await self.ended()
+        self._words.close()
+
+    def _last_words(self) -> str:
+        size = self._words.seek(0, os.SEEK_END)
+        self._words.seek(max(0, size - 2000))
+        return self._words.read().decode("utf-8", "replace").strip()
+
+
+def _how(returncode: int, error: Exception) -> str:
+    if returncode < 0:
+        names = {number.value: number.name for number in signal.Signals}
+        return f"its worker was ended by {names.get(-returncode, f'signal {-returncode}')}"
+    return f"its worker ended with status {returncode} ({type(error).__name__})"

@@ -1,0 +1,201 @@
+"""What a stranger's XML may say, and how the stranger is told what it may not."""
+
+import ctypes
+import re
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import mujoco
+import pytest
+
+from vla_server_base.errors import MissingAsset, SceneError, SceneRefused
+from vla_server_base.scenes import limits
+from vla_server_base.scenes.messages import Scene
+from vla_server_base.scenes.screening import DROPPED_ATTRIBUTES, FILE_ATTRIBUTES, REFUSED_ELEMENTS, screen
+
+
+def in_world(text: str) -> Scene:
+    return Scene(xml=f"<mujoco>\n<worldbody>\n{text}\n</worldbody></mujoco>")
+
+
+def test_every_element_stays_on_its_line_and_says_the_same():
+    xml = """<?xml version="1.0"?>
+<!-- a comment
+     of two lines -->
+<mujoco model="a &amp; b">
+  <worldbody>  <geom size="1"
+       rgba="1 0 0 1"/>
+    <body name="&#228; &quot;&lt;"/>
+  </worldbody>
+</mujoco>"""
+    screened = screen(Scene(xml=xml))
+    lines = screened.xml.split("\n")
+    assert lines[3] == '<mujoco model="a &amp; b">'
+    assert lines[4] == '<worldbody><geom size="1" rgba="1 0 0 1"></geom>'
+    assert lines[6].startswith("<body name='ä \"&lt;'>")
+    assert screen(screened) == screened
+
+
+def test_malformed_xml_is_told_with_line_and_column():
+    with pytest.raises(SceneError, match=r"malformed at line 2, column 5: mismatched tag") as caught:
+        screen(Scene(xml="<mujoco>\n  </body>"))
+    assert caught.value.code == "scene_invalid"
+
+
+@pytest.mark.parametrize("xml", ["", "   ", "not xml", "<mujoco>", "<mujoco>\0</mujoco>", "<mujoco a=1/>", "\ud800"])
+def test_what_is_no_xml_is_malformed(xml):
+    with pytest.raises(SceneError, match="malformed"):
+        screen(Scene(xml=xml))
+
+
+def test_the_root_must_be_mujoco():
+    with pytest.raises(SceneRefused, match="root element is <robot>"):
+        screen(Scene(xml="<robot name='a'><link name='b'/></robot>"))
+
+
+@pytest.mark.parametrize("tag", sorted(REFUSED_ELEMENTS))
+def test_elements_that_read_files_or_run_code_are_refused_with_their_line(tag):
+    with pytest.raises(SceneRefused, match=f"line 3: <{tag}> is not taken") as caught:
+        screen(in_world(f'<{tag} file="a.xml" name="a" plugin="b"/>'))
+    assert caught.value.hint
+
+
+def test_a_namespace_does_not_hide_an_include():
+    with pytest.raises(SceneRefused, match="<include>"):
+        screen(in_world('<include xmlns="x" file="/etc/passwd"/>'))
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        '<!DOCTYPE a [<!ENTITY x "y">]><mujoco/>',
+        '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]><mujoco>&x;</mujoco>',
+        '<!DOCTYPE a SYSTEM "http://localhost/a.dtd"><mujoco/>',
+    ],
+)
+def test_document_types_and_their_entities_are_refused(document):
+    with pytest.raises(SceneRefused, match="document type"):
+        screen(Scene(xml=document))
+
+
+@pytest.mark.parametrize("attribute", sorted(FILE_ATTRIBUTES))
+@pytest.mark.parametrize("value", ["/etc/passwd", "../a.png", "a/b.png", "a\\b.png", "file:a.png", "..", "", "a" * 300])
+def test_a_file_named_by_a_path_is_refused(attribute, value):
+    xml = f'<mujoco>\n<asset><texture type="cube" {attribute}="{value}"/></asset></mujoco>'
+    with pytest.raises(SceneRefused, match=r"line 2: .* is not a plain file name"):
+        screen(Scene(xml=xml, assets={value: b""}))
+
+
+def test_an_asset_that_was_not_sent_is_missed_by_name_beside_those_that_were():
+    xml = '<mujoco><asset>\n<mesh file="arm.obj"/></asset></mujoco>'
+    with pytest.raises(MissingAsset, match=r"line 2: <mesh> names the asset 'arm.obj'") as caught:
+        screen(Scene(xml=xml, assets={"leg.obj": b"", "hand.obj": b""}))
+    assert caught.value.hint == "assets sent: hand.obj, leg.obj"
+
+
+def test_only_named_assets_reach_mujoco_and_folders_are_forgotten():
+    xml = (
+        '<mujoco><compiler meshdir="/etc" texturedir=".." assetdir="a" strippath="true" angle="radian"/>'
+        '<asset><mesh file="arm v1.obj"/></asset></mujoco>'
+    )
+    screened = screen(Scene(xml=xml, assets={"arm v1.obj": b"1", "leg.obj": b"2"}))
+    assert screened.assets == {"arm v1.obj": b"1"}
+    assert '<compiler angle="radian">' in screened.xml
+
+
+def test_a_scene_of_more_than_2_mb_is_refused():
+    with pytest.raises(SceneRefused, match="2000017 bytes"):
+        screen(Scene(xml="<mujoco>" + " " * 2_000_000 + "</mujoco>"))
+
+
+@pytest.mark.parametrize(
+    ("scene", "what"),
+    [
+        ("<geom size='1'/>" * 20_001, "elements"),
+        ("<body>" * 301 + "</body>" * 301, "levels"),
+        ("<replicate count='2147483647'><geom size='1'/></replicate>", "replicas"),
+        ("<replicate count='100'>" * 3 + "<geom size='1'/>" + "</replicate>" * 3, "replicas"),
+        ("<replicate count='3000'>" + "<geom size='1'/>" * 10 + "</replicate>", "elements"),
+        ("<flexcomp name='f' type='grid' count='60 60 60'/>", "points in flexcomps"),
+        ("<flexcomp name='f' type='grid' count='100000 0 100000'/>", "points in flexcomps"),
+        ("<replicate count='50'><flexcomp name='f' type='grid' count='6 6 6'/></replicate>", "points in flexcomps"),
+    ],
+)
+def test_scenes_that_multiply_are_refused(scene, what):
+    with pytest.raises(SceneRefused, match=f"line 3: this makes .* {what}"):
+        screen(in_world(scene))
+
+
+@pytest.mark.parametrize(
+    ("element", "attribute"),
+    [
+        ("<size nkey='2000000000'/>", "nkey"),
+        ("<size memory='100G'/>", "memory"),
+        ("<size memory='2000M'/>", "memory"),
+        ("<size nuser_geom='2e9'/>", "nuser_geom"),
+        ("<size njmax='2000000000'/>", "njmax"),
+        ("<option iterations='2000000000'/>", "iterations"),
+        ("<visual><quality numslices='3000'/></visual>", "numslices"),
+        ("<visual><quality shadowsize='65536'/></visual>", "shadowsize"),
+        ("<visual><global offwidth='100000'/></visual>", "offwidth"),
+        ("<asset><texture builtin='flat' width='50000' height='50000'/></asset>", "width"),
+        ("<default><texture width='50000'/></default>", "width"),
+        ("<asset><hfield nrow='46341' ncol='46341' size='1 1 1 1'/></asset>", "nrow"),
+        ("<asset><mesh builtin='supersphere' params='10000 1 1'/></asset>", "params"),
+        ("<worldbody><camera resolution='20000 20000'/></worldbody>", "resolution"),
+        ("<sensor><user dim='2000000000'/></sensor>", "dim"),
+        ("<custom><numeric size='2000000000'/></custom>", "size"),
+    ],
+)
+def test_numbers_beyond_their_cap_are_refused_with_the_reason(element, attribute):
+    with pytest.raises(SceneRefused, match=f'line 1: {attribute}=".*" .* is more than') as caught:
+        screen(Scene(xml=f"<mujoco>{element}</mujoco>"))
+    assert len(caught.value.hint) > 10
+
+
+@pytest.mark.parametrize("value", ["0x7fffffff", "many", "nan", "1 2 x"])
+def test_a_capped_number_that_cannot_be_read_does_not_pass(value):
+    with pytest.raises(SceneError, match="is not a number"):
+        screen(Scene(xml=f"<mujoco><size nkey='{value}'/></mujoco>"))
+
+
+def test_usual_numbers_pass():
+    xml = """<mujoco><size memory="100M" njmax="-1"/><option iterations="50"/>
+        <visual><quality shadowsize="4096"/><global offwidth="1920" offheight="1080"/></visual>
+        <worldbody><camera resolution="1280 720"/><geom type="plane" size="1e6 1e6 1"/></worldbody></mujoco>"""
+    assert screen(Scene(xml=xml)).xml.count("=") == xml.count("=")
+
+
+def test_a_picture_that_unpacks_to_gigabytes_is_refused():
+    png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 30_000, 30_000)
+    xml = '<mujoco><asset><texture file="a.dat" type="2d"/></asset></mujoco>'
+    with pytest.raises(SceneRefused, match="30000 x 30000 pixels"):
+        screen(Scene(xml=xml, assets={"a.dat": png}))
+
+
+def test_all_attributes_of_mujoco_s_schema_that_speak_of_files_are_known():
+    attributes = set(re.findall(r"[a-z_0-9]+", schema()))
+    speaking = {name for name in attributes if re.search(r"file|path|dir$|^passt|asset", name)}
+    harmless = {"dir", "asset"}
+    assert speaking - harmless == FILE_ATTRIBUTES | DROPPED_ATTRIBUTES
+
+
+def test_every_cap_is_on_an_attribute_that_mujoco_has():
+    known = set(re.findall(r"[a-z_0-9]+", schema()))
+    assert {word for name in limits.ATTRIBUTE_CAPS for word in name.split("/")} <= known
+    assert set(limits.MODEL_CAPS) <= set(dir(mujoco.MjModel))
+
+
+def test_the_parent_s_side_does_not_import_mujoco():
+    program = "import sys, vla_server_base.scenes.pool; sys.exit('mujoco' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+def schema() -> str:
+    """Return MuJoCo's own list of elements and attributes."""
+    library = ctypes.CDLL(str(next(Path(mujoco.__file__).parent.glob("libmujoco.so*"))))
+    text = ctypes.create_string_buffer(1 << 20)
+    assert library.mj_printSchema(None, text, len(text), 0, 0) > 0
+    return text.value.decode()
