@@ -14,11 +14,11 @@ from octo_service.parity.goldens import GoldenSet, golden_sets
 # How many quantities each set compares: a set that silently compared less would otherwise pass.
 NUM_COMPARISONS = {
     "octo-small-1.5": 108,
-    "octo-base-1.5": 14,
-    "tiny": 44,
+    "octo-base-1.5": 12,
+    "tiny": 43,
     "aloha_l1": 18,
     "diff_proprio_2wrist": 22,
-    "discrete": 21,
+    "discrete": 20,
     "discrete_map": 10,
     "l1_map_tokenlearner": 10,
     "mse_map_obs": 14,

@@ -4,7 +4,6 @@ T5's vocabulary is not part of this repository. The golden tests find it through
 with spiece.model and tokenizer.json), or in shared/t5 beside the repository.
 """
 
-import io
 import json
 import os
 import re
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import sentencepiece
 import tokenizers
+from vocabulary import SENTENCES, train_vocabulary
 
 from octo_service.errors import ConfigError, InputError, TokenizerError
 from octo_service.text import (
@@ -28,13 +28,6 @@ GOLDENS = Path(__file__).parent / "goldens" / "octo"
 ROWS = json.loads((GOLDENS / "golden_tokens.json").read_text())["rows"]
 REPOSITORY = Path(__file__).resolve().parents[3]
 VOCABULARY = Path(os.environ.get("OCTO_T5_VOCABULARY", REPOSITORY.parent / "shared" / "t5"))
-SENTENCES = [
-    "pick up the fork and put it in the drawer",
-    "open the drawer",
-    "move the pot to the left of the burner",
-    "put the spoon on the towel",
-    "close the fridge door and wipe the table with the sponge",
-]
 
 
 @pytest.fixture(scope="module", params=["spiece.model", "tokenizer.json"])
@@ -60,23 +53,6 @@ def test_a_batch_is_the_same_as_its_texts_alone(t5: TextTokenizer):
     assert encoded["input_ids"].tolist() == [row["input_ids"] for row in ROWS]
 
 
-def sentencepiece_model() -> bytes:
-    """Train a vocabulary of T5's form: 0 padding, 1 end, 2 unknown, no beginning, sentinels outside of it."""
-    written = io.BytesIO()
-    sentencepiece.SentencePieceTrainer.train(
-        sentence_iterator=iter(SENTENCES * 20),
-        model_writer=written,
-        vocab_size=60,
-        pad_id=0,
-        eos_id=1,
-        unk_id=2,
-        bos_id=-1,
-        hard_vocab_limit=False,
-        minloglevel=2,
-    )
-    return written.getvalue()
-
-
 def tokenizer_json(model: bytes) -> str:
     """Write the same vocabulary in the other form, as the hub's t5-base has it."""
     pieces = sentencepiece.SentencePieceProcessor(model_proto=model)
@@ -98,7 +74,7 @@ def tokenizer_json(model: bytes) -> str:
 @pytest.fixture(scope="module")
 def vocabularies(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("vocabulary")
-    (folder / "spiece.model").write_bytes(sentencepiece_model())
+    (folder / "spiece.model").write_bytes(train_vocabulary())
     (folder / "tokenizer.json").write_text(tokenizer_json((folder / "spiece.model").read_bytes()))
     return folder
 

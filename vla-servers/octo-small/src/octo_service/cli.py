@@ -11,12 +11,12 @@ from vla_server_base.errors import VLAError
 
 def main() -> None:
     """Run one command; what went wrong is one sentence and exit code 1."""
-    command = tyro.cli(
-        Serve | Demo | Predict | Convert | Check,
-        description="Octo, the open generalist robot policy, served.",
-        config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
-    )
     try:
+        command = tyro.cli(
+            Serve | Demo | Predict | Convert | Check,
+            description="Octo, the open generalist robot policy, served.",
+            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
+        )
         command.run()
     except (OctoError, VLAError) as error:
         hint = getattr(error, "hint", None)

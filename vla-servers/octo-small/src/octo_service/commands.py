@@ -148,7 +148,7 @@ class Convert:
         """Load and save."""
         model = OctoModel.load_pretrained(self.source, step=self.step, tokenizer=self.octo.tokenizer)
         model.save_pretrained(model.checkpoint.step, self.target)
-        print(f"{self.target}: step {model.checkpoint.step}, parameters {model.checkpoint.params_hash[:16]}")
+        print(f"{self.target}: step {model.checkpoint.step}, {len(model.checkpoint.params)} arrays")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -74,4 +75,4 @@ def _encode(name: str, case: Mapping[str, Any]) -> np.ndarray:
     shapes = declared_shapes(lambda parameters: encoder(parameters, pixels, film))
     assert len(shapes) == case["num_leaves"], f"{name} has {len(shapes)} parameters, not {case['num_leaves']}"
     leaves = {path: jnp.asarray(leaf) for path, leaf in stand_in_parameters(shapes, f"encoders/{name}").items()}
-    return np.asarray(encoder(stored(Leaves(leaves, {})), pixels, film))
+    return np.asarray(jax.jit(lambda leaves: encoder(stored(Leaves(leaves, {})), pixels, film))(leaves))

@@ -1,0 +1,105 @@
+"""The command line, typed as a user would."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from vocabulary import train_vocabulary
+
+from octo_service.commands import Serve
+from octo_service.config import OctoConfig
+from octo_service.http_client import Server
+from octo_service.model import OctoModel
+from vla_server_base.config import ServerConfig
+from vla_server_base.serving import serving
+
+TINY = {"OCTO_MODEL": "random://octo-tiny", "VLA_DEVICE": "cpu", "VLA_SCENE_WORKERS": "1"}
+
+
+def octo_service(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "octo_service.cli", *map(str, arguments)]
+    settings = {**os.environ, **TINY, "VLA_CACHE_DIR": str(cwd / "cache"), **environment}
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env=settings,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        timeout=240,
+        check=False,
+    )
+
+
+def test_the_demo_prints_an_action_and_where_the_pictures_lie_and_ends(tmp_path: Path):
+    result = octo_service("demo", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    action = re.search(r"^action +\[(.*)\]$", result.stdout, re.MULTILINE)
+    assert action is not None, result.stdout
+    assert np.isfinite([float(number) for number in action[1].split(",")]).sum() == 8
+    pictures = re.findall(r"^picture +(\S+)$", result.stdout, re.MULTILINE)
+    assert len(pictures) == 2
+    for picture in pictures:
+        with Image.open(picture) as image:
+            assert image.size == (224, 224)
+    assert "random weights" in result.stdout
+    assert "Warning" not in result.stderr
+
+
+def test_predict_asks_a_running_server_with_a_picture_and_a_seed(tmp_path: Path):
+    picture = tmp_path / "seen.png"
+    Image.new("RGB", (320, 240), (200, 30, 30)).save(picture)
+    server = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
+    with serving(Serve(server=server, octo=OctoConfig(model="random://octo-tiny")).app()) as url:
+        Server(url).wait_until_healthy()
+        arguments = ("predict", "open the drawer", "--image", picture, "--seed", "7", "--url", url)
+        first, again = (octo_service(*arguments, cwd=tmp_path) for _ in range(2))
+    assert first.returncode == 0, first.stderr
+    assert "seed 7" in first.stdout
+    actions = [re.search(r"^action .*$", result.stdout, re.MULTILINE) for result in (first, again)]
+    assert [action and action[0] for action in actions] == [actions[0] and actions[0][0]] * 2
+
+
+def test_convert_writes_a_checkpoint_that_loads(tmp_path: Path):
+    result = octo_service("convert", "random://octo-tiny", tmp_path / "tiny", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    vocabulary = tmp_path / "spiece.model"
+    vocabulary.write_bytes(train_vocabulary())
+    loaded = OctoModel.load_pretrained(tmp_path / "tiny", tokenizer=vocabulary)
+    source = OctoModel.load_pretrained("random://octo-tiny")
+    assert loaded.checkpoint.params.keys() == source.checkpoint.params.keys()
+    for path, leaf in source.checkpoint.params.items():
+        np.testing.assert_array_equal(loaded.checkpoint.params[path], leaf)
+
+
+def test_check_prints_a_table_and_exits_by_its_outcome(tmp_path: Path):
+    result = octo_service("check", "--only", "resize", "--out", tmp_path / "parity.md", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert "| 224x224 primary | lanczos_uint8 |" in (tmp_path / "parity.md").read_text()
+    unknown = octo_service("check", "--only", "everything", cwd=tmp_path)
+    assert unknown.returncode == 1
+    assert "known: octo-small-1.5" in unknown.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "says"),
+    [
+        (("serve",), {"VLA_PORT": "many"}, "VLA_PORT='many'"),
+        (("predict", "--url", "http://127.0.0.1:9"), {}, "no server answers"),
+        (("predict", "--scene", "panda/kitchen"), {"VLA_RENDERER": "raycast"}, "known here: tabletop"),
+        (("predict",), {"OCTO_MODEL": "no/such/folder"}, "there is no folder"),
+        (("convert", "no/such/folder", "out"), {}, "there is no folder"),
+    ],
+)
+def test_what_goes_wrong_is_one_sentence_and_exit_code_1(
+    arguments: tuple[str, ...], environment: dict[str, str], says: str, tmp_path: Path
+):
+    result = octo_service(*arguments, cwd=tmp_path, **environment)
+    assert result.returncode == 1
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr

@@ -1,0 +1,213 @@
+"""OctoModel: what a script that was written for the reference meets."""
+
+import dataclasses
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from vocabulary import train_vocabulary
+
+from octo_service.errors import CheckpointError, ConfigError, InputError
+from octo_service.model import OctoModel
+from octo_service.parity.goldens import recorded_tokenizer, tiny_model
+
+TEXT = "pick up the fork"
+
+
+@pytest.fixture(scope="module")
+def model(goldens: Path) -> OctoModel:
+    return tiny_model(goldens)
+
+
+def an_observation(**changes: np.ndarray) -> dict[str, np.ndarray]:
+    observation = {
+        "image_primary": np.full((1, 2, 256, 256, 3), 100, np.uint8),
+        "timestep_pad_mask": np.ones((1, 2), bool),
+    }
+    return {**observation, **changes}
+
+
+def sampled(model: OctoModel, observation: dict, **options) -> np.ndarray:
+    task = model.create_tasks(texts=[TEXT])
+    return np.asarray(model.sample_actions(observation, task, rng=jax.random.PRNGKey(0), **options))
+
+
+def test_every_group_of_tokens_can_be_read(model: OctoModel):
+    observation = an_observation()
+    task = model.create_tasks(texts=[TEXT])
+    outputs = model.run_transformer(observation, task, observation["timestep_pad_mask"])
+    sizes = {name: group.tokens.shape[-2] for name, group in outputs.items()}
+    expected = {"task_language": 16, "obs_primary": 256, "obs_task_language": 16, "readout_action": 1}
+    assert sizes == {**expected, "task": 16, "obs": 272}
+    readout = model.read_out(observation, task, observation["timestep_pad_mask"])
+    np.testing.assert_allclose(outputs["readout_action"].tokens, readout.tokens, atol=2e-6)
+
+
+def test_a_task_has_what_the_references_has(model: OctoModel):
+    by_text = model.create_tasks(texts=[TEXT, ""])
+    assert by_text["image_primary"].shape == (2, 256, 256, 3)
+    assert by_text["pad_mask_dict"]["language_instruction"].tolist() == [True, True]
+    assert by_text["pad_mask_dict"]["image_primary"].tolist() == [False, False]
+    by_goal = model.create_tasks(goals={"image_primary": np.zeros((1, 256, 256, 3), np.uint8)})
+    assert set(by_goal) == {"image_primary", "language_instruction", "pad_mask_dict"}
+    assert by_goal["pad_mask_dict"]["language_instruction"].tolist() == [False]
+
+
+def test_what_the_model_does_not_read_does_not_matter(model: OctoModel):
+    extra = an_observation(timestep=np.ones((1, 2)), something=np.ones((1, 2, 5)))
+    np.testing.assert_array_equal(sampled(model, an_observation()), sampled(model, extra))
+
+
+def test_noise_may_be_given_and_a_newer_kind_of_key_draws_the_same(model: OctoModel):
+    task = model.create_tasks(texts=[TEXT])
+    old, new = (
+        np.asarray(model.sample_actions(an_observation(), task, rng=rng))
+        for rng in (jax.random.PRNGKey(7), jax.random.key(7))
+    )
+    np.testing.assert_array_equal(old, new)
+    zeros = (np.zeros((1, 2, 28), np.float32), np.zeros((20, 1, 2, 28), np.float32))
+    given = np.asarray(model.sample_actions(an_observation(), task, noise=zeros))
+    assert given.shape == (1, 4, 7)
+    assert not np.array_equal(given, old)
+
+
+def test_an_observation_of_version_1_0_may_call_its_mask_pad_mask(model: OctoModel):
+    observation = an_observation()
+    observation["pad_mask"] = observation.pop("timestep_pad_mask")
+    np.testing.assert_array_equal(sampled(model, observation), sampled(model, an_observation()))
+
+
+@pytest.mark.parametrize(
+    ("observation", "says"),
+    [
+        (an_observation(image_primary=np.zeros((1, 2, 224, 224, 3), np.uint8)), "takes \\(256, 256, 3\\)"),
+        (an_observation(timestep_pad_mask=np.ones((1, 3), bool)), "timestep_pad_mask is \\(1, 3\\)"),
+        ({"image_front": np.zeros((1, 2, 256, 256, 3)), "timestep_pad_mask": np.ones((1, 2))}, "image_primary"),
+        ({"image_primary": np.zeros((1, 2, 256, 256, 3))}, "timestep_pad_mask is missing"),
+        (
+            {
+                "image_primary": np.zeros((1, 11, 256, 256, 3), np.uint8),
+                "timestep_pad_mask": np.ones((1, 11), bool),
+            },
+            "takes up to 10",
+        ),
+    ],
+)
+def test_an_observation_that_does_not_fit_says_what_does(model: OctoModel, observation: dict, says: str):
+    with pytest.raises(InputError, match=says):
+        sampled(model, observation)
+
+
+def test_a_task_that_does_not_fit_says_what_does(model: OctoModel):
+    with pytest.raises(InputError, match="texts="):
+        model.create_tasks()
+    with pytest.raises(InputError, match="must be a list"):
+        model.create_tasks(texts=TEXT)
+    with pytest.raises(InputError, match="one batch size"):
+        model.create_tasks(texts=[TEXT], goals={"image_primary": np.zeros((2, 256, 256, 3), np.uint8)})
+    with pytest.raises(InputError, match="takes \\(256, 256, 3\\)"):
+        model.create_tasks(goals={"image_primary": np.zeros((1, 64, 64, 3), np.uint8)})
+
+
+def test_sampling_without_a_key_and_training_are_refused(model: OctoModel):
+    task = model.create_tasks(texts=[TEXT])
+    with pytest.raises(InputError, match="PRNGKey"):
+        model.sample_actions(an_observation(), task)
+    with pytest.raises(InputError, match="train=True"):
+        model.sample_actions(an_observation(), task, rng=jax.random.PRNGKey(0), train=True)
+    with pytest.raises(InputError, match="token ids"):
+        model.embed_text(np.full((1, 16), 40000), np.ones((1, 16)))
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (lambda params: params.pop("heads_action/diffusion_model/time_preprocess/kernel"), "time_preprocess/kernel"),
+        (lambda params: params.update({"heads_action/extra/bias": np.zeros(3)}), "heads_action/extra/bias"),
+        (
+            lambda params: params.update({"octo_transformer/obs_primary_projection/bias": np.zeros(3)}),
+            "obs_primary_projection/bias",
+        ),
+        (
+            lambda params: params.pop(
+                "octo_transformer/task_tokenizers_language/hf_model/encoder/block/1/layer/0/layer_norm/weight"
+            ),
+            "block/1/layer/0/layer_norm/weight",
+        ),
+    ],
+)
+def test_a_parameter_missing_extra_or_of_another_shape_is_named(model: OctoModel, change, says: str):
+    params = dict(model.checkpoint.params)
+    change(params)
+    with pytest.raises(CheckpointError, match=says):
+        OctoModel(dataclasses.replace(model.checkpoint, params=params), model.tokenizer)
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "says"),
+    [
+        (("heads", "action", "name"), "UNetDDPMActionHead", "known here: ContinuousActionHead"),
+        (("heads", "action", "kwargs", "magic"), 1, "magic"),
+        (("observation_tokenizers", "primary", "kwargs", "encoder", "name"), "ViTHuge", "SmallStem16"),
+        (("transformer_kwargs", "add_position_embedding"), True, "add_position_embedding"),
+    ],
+)
+def test_a_config_that_asks_for_the_unknown_is_named(model: OctoModel, path: tuple, value, says: str):
+    config = jax.tree_util.tree_map(lambda leaf: leaf, model.config)
+    place = config["model"]
+    for key in path[:-1]:
+        place = place[key]
+    place[path[-1]] = value
+    with pytest.raises(ConfigError, match=says):
+        OctoModel(dataclasses.replace(model.checkpoint, config=config), model.tokenizer)
+
+
+def test_what_is_saved_loads_again_and_acts_the_same(model: OctoModel, tmp_path: Path, goldens: Path):
+    model.save_pretrained(5, tmp_path / "saved")
+    vocabulary = tmp_path / "spiece.model"
+    vocabulary.write_bytes(train_vocabulary())
+    again = OctoModel.load_pretrained(tmp_path / "saved", tokenizer=vocabulary)
+    again.tokenizer = recorded_tokenizer(goldens)
+    np.testing.assert_array_equal(sampled(model, an_observation()), sampled(again, an_observation()))
+    assert again.checkpoint.step == 5
+
+
+def test_both_forms_on_disk_give_one_model(model: OctoModel, goldens: Path):
+    other = tiny_model(goldens, "tiny_ckpt_ocdbt")
+    np.testing.assert_array_equal(sampled(model, an_observation()), sampled(other, an_observation()))
+
+
+def test_random_weights_depend_on_their_seed_alone_and_end_unsaturated():
+    first, again, other = (
+        OctoModel.load_pretrained(f"random://octo-tiny{seed}") for seed in ("", "?seed=0", "?seed=1")
+    )
+    actions = sampled(first, an_observation(), sample_shape=(8,))
+    np.testing.assert_array_equal(actions, sampled(again, an_observation(), sample_shape=(8,)))
+    assert not np.array_equal(actions, sampled(other, an_observation(), sample_shape=(8,)))
+    assert (np.abs(actions) < 4.9).mean() > 0.8
+    with pytest.raises(ConfigError, match=r"random://octo-base-1\.5"):
+        OctoModel.load_pretrained("random://octo-huge")
+
+
+def test_the_spec_for_people_names_cameras_and_sizes(model: OctoModel):
+    spec = model.get_pretty_spec()
+    assert "image_primary: (batch, window, 256, 256, 3) uint8" in spec
+    assert "language_instruction: text" in spec
+
+
+def test_params_are_nested_by_the_released_names(model: OctoModel):
+    kernel = model.params["octo_transformer"]["obs_primary_projection"]["kernel"]
+    assert kernel.shape == (64, 64)
+
+
+def test_the_reference_s_class_and_ours_share_their_public_names():
+    names = {
+        "load_pretrained",
+        "create_tasks",
+        "run_transformer",
+        "sample_actions",
+        "save_pretrained",
+        "get_pretty_spec",
+    }
+    assert names | {"config", "params", "example_batch", "dataset_statistics"} <= set(dir(OctoModel))
