@@ -85,6 +85,22 @@ def map_weights(path: Path) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     return arrays, metadata
 
 
+def leave_to_disk(array: np.ndarray) -> bool:
+    """Give back the memory of the whole file that `array` is mapped from; what is read again comes from the disk.
+
+    Returns False where it is not mapped.
+    """
+    mapped: Any = array
+    while isinstance(mapped, np.ndarray):
+        mapped = mapped.base
+    mapped = mapped.obj if isinstance(mapped, memoryview) else mapped
+    if not isinstance(mapped, mmap.mmap):
+        return False
+    if hasattr(mmap, "MADV_DONTNEED"):
+        mapped.madvise(mmap.MADV_DONTNEED)
+    return True
+
+
 def raw_bytes(array: np.ndarray) -> memoryview:
     """Return an array's bytes in C order, without a copy where it lies so."""
     return memoryview(np.ascontiguousarray(array).reshape(-1).view(np.uint8))

@@ -3,6 +3,7 @@
 Follows octo/model/octo_model.py of octo-models/octo.
 """
 
+import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -19,12 +20,13 @@ from octo_service.errors import InputError
 from octo_service.model import prediction, random_weights, t5
 from octo_service.model.heads import ActionHead
 from octo_service.model.octo import Octo, build_octo
-from octo_service.model.parameters import nested, stack_layers
-from octo_service.model.prediction import Noise, compiled, draw_noise, on_device
+from octo_service.model.parameters import nested, stack_layers, unstack_layers
+from octo_service.model.prediction import Noise, compiled, draw_noise, on_device, on_host
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.tokens import Arrays, TokenGroup
 from octo_service.statistics import action_statistics, un_normalize
 from octo_service.text import TextTokenizer
+from octo_service.weight_file import leave_to_disk
 
 
 class OctoModel:
@@ -44,9 +46,14 @@ class OctoModel:
         shapes = {path: leaf.shape for path, leaf in checkpoint.params.items()}
         self._t5_sizes = t5.sizes_of(shapes)
         checkpoints.check_params(shapes, expected_shapes(self.octo, checkpoint.example_batch, self._t5_sizes))
-        # The text embedding, a quarter of the file, stays memory-mapped: a request reads 16 of its rows.
-        leaves = {path: leaf for path, leaf in checkpoint.params.items() if path != t5.EMBEDDING}
-        self.leaves = on_device(stack_layers(leaves))
+        # The text embedding, a quarter of the file, is not moved: a request reads 16 of its rows.
+        params = checkpoint.params
+        self.leaves = on_device(stack_layers({path: params[path] for path in params if path != t5.EMBEDDING}))
+        # Nothing is kept twice: a mapped file gives its memory back, other arrays become views on the device's.
+        if not leave_to_disk(params[next(iter(params))]) and all(leaf.dtype == np.float32 for leaf in params.values()):
+            held = unstack_layers(on_host(self.leaves))
+            params = {path: held.get(path, params[path]) for path in params}
+            self.checkpoint = dataclasses.replace(checkpoint, params=params)
         self._embed_text = compiled(functools.partial(prediction.embed_text, self._t5_sizes or t5.T5Sizes()))
         self._run_transformer = compiled(functools.partial(prediction.run_transformer, self.octo))
         self._read_out = compiled(functools.partial(prediction.read_out, self.octo))

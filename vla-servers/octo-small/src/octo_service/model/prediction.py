@@ -99,3 +99,8 @@ def compiled(function: Any, **options: Any) -> Any:
 def on_device(leaves: Leaves) -> Leaves:
     """Move parameters to the device as float32, whatever they are stored in."""
     return jax.tree_util.tree_map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float32)), leaves)
+
+
+def on_host(leaves: Leaves) -> Leaves:
+    """Return the device's parameters as numpy arrays; on a CPU these are views."""
+    return jax.tree_util.tree_map(np.asarray, leaves)

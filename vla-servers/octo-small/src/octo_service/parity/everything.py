@@ -9,22 +9,24 @@ from octo_service.parity.episodes import compare_closed_loop
 from octo_service.parity.goldens import golden_sets
 from octo_service.parity.measures import Comparison
 from octo_service.parity.pieces import compare_encoders, compare_resize, compare_tokens
+from octo_service.text import TokenizerOptions, load_tokenizer
 
 
 def compare_all(goldens: Path, only: Collection[str] = (), vocabulary: Path | None = None) -> Iterator[Comparison]:
-    """Compare every set of a folder of goldens, or those named; token ids where there is a T5 vocabulary.
+    """Compare every set of a folder of goldens, or those named; tokenizing too where there is T5's vocabulary.
 
     Raises:
         InputError: there are no goldens in the folder, or a set is not known.
     """
     if not (goldens / "octo").is_dir():
         raise InputError(f"there are no goldens in {goldens}; they are in tests/goldens of the source")
-    sets = {name: lambda load=load: compare(load()) for name, load in golden_sets(goldens).items()}
+    tokenizer = load_tokenizer(vocabulary, TokenizerOptions()) if vocabulary else None
+    sets = {name: lambda load=load: compare(load()) for name, load in golden_sets(goldens, tokenizer).items()}
     sets |= {
         "closed_loop": lambda: compare_closed_loop(goldens),
         "resize": lambda: compare_resize(goldens),
         "encoders": lambda: compare_encoders(goldens),
-        "tokens": lambda: compare_tokens(goldens, vocabulary),
+        "tokens": lambda: compare_tokens(goldens, tokenizer),
     }
     if unknown := set(only) - set(sets):
         raise InputError(f"no goldens are named {', '.join(sorted(unknown))}; known: {', '.join(sets)}")

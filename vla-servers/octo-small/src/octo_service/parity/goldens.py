@@ -45,9 +45,12 @@ VARIANTS = (
 )
 
 
-def golden_sets(folder: Path) -> dict[str, Callable[[], GoldenSet]]:
-    """Return every set of the folder by name; each is loaded when called, the full-size ones take a GB or two."""
-    tokenizer = recorded_tokenizer(folder)
+def golden_sets(folder: Path, tokenizer: TextTokenizer | None = None) -> dict[str, Callable[[], GoldenSet]]:
+    """Return every set of the folder by name; each is loaded when called, the full-size ones take a GB or two.
+
+    Without T5's own tokenizer its recorded ids are used.
+    """
+    tokenizer = tokenizer or recorded_tokenizer(folder)
     sets = {
         "octo-small-1.5": lambda: _full_size(folder, "small", tokenizer),
         "octo-base-1.5": lambda: _full_size(folder, "base", tokenizer),

@@ -15,7 +15,7 @@ from octo_service.model.parameters import Leaves, declared_shapes, stored
 from octo_service.parity.inputs import frames, goal, image
 from octo_service.parity.measures import Comparison, largest, num_different
 from octo_service.parity.stand_in import stand_in_parameters
-from octo_service.text import TokenizerOptions, load_tokenizer
+from octo_service.text import TextTokenizer
 
 # Relative to the largest number; ResNet-26 is the deepest stack.
 ENCODER_TOLERANCE = 2e-5
@@ -35,11 +35,10 @@ def compare_resize(goldens: Path) -> Iterator[Comparison]:
         yield Comparison(golden="resize", case=" ".join(rest), quantity=method, max_error=error, tolerance=1)
 
 
-def compare_tokens(goldens: Path, vocabulary: Path | None) -> Iterator[Comparison]:
+def compare_tokens(goldens: Path, tokenizer: TextTokenizer | None) -> Iterator[Comparison]:
     """Compare the token ids of 42 texts; nothing without T5's own vocabulary, which is not ours to ship."""
-    if vocabulary is None:
+    if tokenizer is None:
         return
-    tokenizer = load_tokenizer(vocabulary, TokenizerOptions())
     for row in json.loads((goldens / "octo" / "golden_tokens.json").read_text())["rows"]:
         found = tokenizer.encode([row["text"]])
         different = sum(num_different(found[key][0], row[key]) for key in found)
