@@ -50,13 +50,13 @@ def golden_sets(folder: Path, tokenizer: TextTokenizer | None = None) -> dict[st
 
     Without T5's own tokenizer its recorded ids are used.
     """
-    tokenizer = tokenizer or recorded_tokenizer(folder)
+    chosen = tokenizer or recorded_tokenizer(folder)
     sets = {
-        "octo-small-1.5": lambda: _full_size(folder, "small", tokenizer),
-        "octo-base-1.5": lambda: _full_size(folder, "base", tokenizer),
-        "tiny": lambda: _tiny(folder, tokenizer),
+        "octo-small-1.5": lambda: _full_size(folder, "small", chosen),
+        "octo-base-1.5": lambda: _full_size(folder, "base", chosen),
+        "tiny": lambda: _tiny(folder, chosen),
     }
-    return sets | {name: lambda name=name: _variant(folder, name, tokenizer) for name in VARIANTS}
+    return sets | {name: lambda name=name: _variant(folder, name, chosen) for name in VARIANTS}
 
 
 def recorded_tokenizer(folder: Path) -> TextTokenizer:
