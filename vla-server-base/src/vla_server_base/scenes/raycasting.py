@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float32, Float64, Int
 
 from vla_server_base.contract import Image
-from vla_server_base.scenes.renderers import Drawing, Renderer
+from vla_server_base.scenes.drawing import Drawing, Renderer
 from vla_server_base.scenes.shading import Light, Surfaces, dot, sample_cube, shade
 
 # What OpenGL's fixed pipeline takes.

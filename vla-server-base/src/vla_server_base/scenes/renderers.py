@@ -1,43 +1,7 @@
-"""One interface, three renderers: OpenGL through EGL or OSMesa here, ray casting in its own file."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
+"""The three renderers by name. A system that lacks one's libraries fails when it is imported or opened."""
 
-import abc
-import os
-from typing import final
-
-import mujoco
-import numpy as np
-
-from vla_server_base.contract import Image
+from vla_server_base.scenes.drawing import Renderer
 from vla_server_base.scenes.messages import RendererName, RenderQuality
-
-FRAMEBUFFER = mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value
-FONT = mujoco.mjtFontScale.mjFONTSCALE_50.value
-# MuJoCo's default; 16384 takes 3 s and 1.2 GB.
-SHADOW_MAP_SIDE = 4096
-# Making room for 40 000 takes 0.2 s; what finds no room is not drawn.
-MAX_DRAWN = 40_000
-
-
-class Drawing(abc.ABC):
-    """One compiled scene, ready to be drawn again and again."""
-
-    @abc.abstractmethod
-    def draw(self, data: mujoco.MjData, camera: int, height: int, width: int) -> Image:
-        """Return the scene as the camera sees it in the state of `data`."""
-
-    @abc.abstractmethod
-    def free(self) -> None:
-        """Give back what the drawing holds outside Python's memory."""
-
-
-class Renderer(abc.ABC):
-    """Draws scenes; a process has one, and uses it in one thread."""
-
-    @abc.abstractmethod
-    def prepare(self, model: mujoco.MjModel) -> Drawing:
-        """Take a compiled scene, whose visual quality settings it replaces by its own."""
 
 
 def open_renderer(name: RendererName, quality: RenderQuality) -> Renderer:
@@ -46,63 +10,6 @@ def open_renderer(name: RendererName, quality: RenderQuality) -> Renderer:
         from vla_server_base.scenes.raycasting import RayCasting
 
         return RayCasting()
+    from vla_server_base.scenes.opengl import OpenGL
+
     return OpenGL(name, quality)
-
-
-@final
-class OpenGL(Renderer):
-    """MuJoCo's own renderer, in a context of its own without a window."""
-
-    def __init__(self, name: RendererName, quality: RenderQuality):
-        # MuJoCo's modules choose the platform when they are imported.
-        os.environ["PYOPENGL_PLATFORM"] = name
-        if name == "egl":
-            from mujoco.egl import GLContext
-        else:
-            from mujoco.osmesa import GLContext
-        self._gl_context = GLContext(16, 16)
-        self._gl_context.make_current()
-        self._quality = quality
-
-    def prepare(self, model: mujoco.MjModel) -> Drawing:
-        model.vis.quality.offsamples = self._quality.multisampling
-        model.vis.quality.shadowsize = SHADOW_MAP_SIDE if self._quality.shadows else 0
-        model.vis.global_.offheight = model.vis.global_.offwidth = 16
-        return _OpenGLDrawing(model, self._quality, self._gl_context)
-
-
-@final
-class _OpenGLDrawing(Drawing):
-    def __init__(self, model: mujoco.MjModel, quality: RenderQuality, gl_context: object):
-        self._model = model
-        # Held, not used: OpenGL calls without a context do nothing, and say nothing.
-        self._gl_context = gl_context
-        self._options, self._camera = mujoco.MjvOption(), mujoco.MjvCamera()
-        self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._scene = mujoco.MjvScene(model, min(_num_drawn(model), MAX_DRAWN))
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_SHADOW] = quality.shadows
-        self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = quality.reflections
-        self._context = mujoco.MjrContext(model, FONT)
-
-    def draw(self, data: mujoco.MjData, camera: int, height: int, width: int) -> Image:
-        self._camera.fixedcamid = camera
-        # Every time: else this one draws into, and shows, what another scene drew.
-        mujoco.mjr_setBuffer(FRAMEBUFFER, self._context)
-        if (self._context.offHeight, self._context.offWidth) != (height, width):
-            mujoco.mjr_resizeOffscreen(width, height, self._context)
-        everything = mujoco.mjtCatBit.mjCAT_ALL.value
-        mujoco.mjv_updateScene(self._model, data, self._options, None, self._camera, everything, self._scene)
-        viewport = mujoco.MjrRect(0, 0, width, height)
-        mujoco.mjr_render(viewport, self._scene, self._context)
-        # Zeros: should OpenGL fail to write, nobody gets to see old memory.
-        image = np.zeros((height, width, 3), np.uint8)
-        mujoco.mjr_readPixels(image, None, viewport, self._context)
-        return image[::-1]
-
-    def free(self) -> None:
-        self._context.free()
-
-
-def _num_drawn(model: mujoco.MjModel) -> int:
-    """Estimate what mjv_updateScene makes of a model; a slack tendon is a chain of segments."""
-    return 100 + model.ngeom + model.nsite + model.nflex + model.nskin + 16 * model.nwrap + model.nsensordata

@@ -12,13 +12,14 @@ from dataclasses import dataclass
 from time import perf_counter
 from typing import BinaryIO
 
-# Before mujoco is imported: its own choice of an OpenGL library can fail that import; renderers.py chooses.
+# Before mujoco is imported: its own choice of an OpenGL library can fail that import; opengl.py chooses.
 os.environ["MUJOCO_GL"] = "disable"
 
 import mujoco
 
 from vla_server_base.errors import RendererUnavailable, SceneCrashed, SceneRefused, VLAError
 from vla_server_base.scenes import confinement, limits
+from vla_server_base.scenes.drawing import Drawing, Renderer
 from vla_server_base.scenes.frames import from_worker, read_at_worker
 from vla_server_base.scenes.messages import (
     Answer,
@@ -28,7 +29,7 @@ from vla_server_base.scenes.messages import (
     SceneState,
     WorkerSettings,
 )
-from vla_server_base.scenes.renderers import Drawing, Renderer, open_renderer
+from vla_server_base.scenes.renderers import open_renderer
 from vla_server_base.scenes.scene import apply_state, camera_name, compile_scene, pick_cameras, scene_error
 from vla_server_base.scenes.screening import screen
 

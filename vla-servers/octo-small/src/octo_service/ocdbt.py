@@ -3,6 +3,7 @@
 Read with tensorstore (extra `ocdbt`). Each parameter is a zarr array whose name is its path joined by dots.
 """
 
+import importlib
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,8 @@ def read_stored_arrays(folder: Path) -> dict[str, np.ndarray]:
         CheckpointError: tensorstore is not installed, or the folder cannot be read with it.
     """
     try:
-        import tensorstore  # 40 MB that only this form of checkpoint needs
+        # 40 MB that only this form of checkpoint needs; of its versions only some say what types they have.
+        tensorstore: Any = importlib.import_module("tensorstore")
     except ImportError as error:
         raise CheckpointError(
             f"{folder} holds parameters in OCDBT form, which needs tensorstore: install octo-service[ocdbt] "
