@@ -1,5 +1,6 @@
 """Documents are true: commands exist, links lead somewhere, examples run, versions agree."""
 
+import dataclasses
 import importlib.metadata
 import re
 import subprocess
@@ -7,6 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+
+from octo_service.config import OctoConfig
+from octo_service.model.random_weights import ARCHITECTURES
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
@@ -41,6 +45,20 @@ def test_the_readmes_script_runs_as_pasted(tmp_path: Path):
     script.write_text(code)
     result = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
     assert result.stdout.splitlines()[-1:] == ["(1, 4, 7)"], result.stderr
+
+
+def test_octos_settings_commands_and_models_are_documented():
+    page = (ROOT / "docs" / "octo.md").read_text()
+    settings = {f"OCTO_{field.name.upper()}" for field in dataclasses.fields(OctoConfig)}
+    named = set(re.findall(r"`(OCTO_\w+)`", page))
+    assert named == settings
+    usage = subprocess.run(
+        [sys.executable, "-m", "octo_service.cli", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    commands = re.search(r"\{([a-z,]+)\}", usage)
+    assert commands is not None
+    assert {f"octo-service {name}" for name in commands[1].split(",")} <= set(re.findall(r"octo-service \w+", page))
+    assert all(f"random://{name}" in page for name in ARCHITECTURES)
 
 
 def test_versions_agree():

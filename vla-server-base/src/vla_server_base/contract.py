@@ -153,7 +153,7 @@ class VLAModelAdapter(abc.ABC):
         """Un-normalize a chunk with the statistics of `dataset` and form the first action.
 
         Raises:
-            UnknownDataset, UnknownActionFormat: naming what is available.
+            UnknownName: a dataset or a format; with those that are available.
         """
 
     @abc.abstractmethod

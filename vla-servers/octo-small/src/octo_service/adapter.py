@@ -145,7 +145,7 @@ class OctoSmallAdapter(VLAModelAdapter):
         """Un-normalize a chunk and form its first action.
 
         Raises:
-            UnknownDataset, UnknownActionFormat: naming what is available.
+            UnknownName: a dataset or a format; with those that are available.
         """
         spec = self.spec
         if dataset not in spec.datasets and (dataset is not None or spec.datasets):

@@ -19,7 +19,7 @@ WINDOW = 2
 TEXT_TOKENS = 16
 
 # Transformer sizes of the released checkpoints; octo-tiny is for tests that need a policy but not its size.
-_SIZES: dict[str, dict[str, Any]] = {
+ARCHITECTURES: dict[str, dict[str, Any]] = {
     "octo-small-1.5": {"dim": 384, "layers": 12, "heads": 6, "mlp_dim": 1536},
     "octo-base-1.5": {"dim": 768, "layers": 12, "heads": 12, "mlp_dim": 3072},
     "octo-tiny": {
@@ -52,10 +52,10 @@ def random_checkpoint(name: str) -> Checkpoint:
         ConfigError: for an architecture that is not known, listing those that are.
     """
     parts = urlsplit(name)
-    sizes = _SIZES.get(parts.netloc)
+    sizes = ARCHITECTURES.get(parts.netloc)
     seed = parse_qs(parts.query).get("seed", ["0"])[0]
     if sizes is None or not seed.isdecimal():
-        known = ", ".join(f"{SCHEME}{known}" for known in _SIZES)
+        known = ", ".join(f"{SCHEME}{known}" for known in ARCHITECTURES)
         raise ConfigError(f"'{name}' is not known; random weights exist for {known}, each with ?seed=<number>")
     config = {"model": _model_config(**sizes), "window_size": WINDOW, "text_processor": _TEXT_PROCESSOR}
     examples = example_batch()
