@@ -9,7 +9,7 @@ OCTO := vla-servers/octo-small
 IN_BASE := cd $(BASE) && $(UV) run --no-sync
 IN_OCTO := cd $(OCTO) && $(UV) run --no-sync
 # The oldest supported pair, in an environment of its own. PYENV_VERSION matters only where pyenv hides its Pythons.
-OLDEST := cd $(OCTO) && PYENV_VERSION=3.10 UV_PROJECT_ENVIRONMENT=.venv-oldest $(UV)
+OLDEST := cd $(OCTO) && PYENV_VERSION=3.10 UV_PROJECT_ENVIRONMENT=.venv-oldest $(UV) sync --quiet --python 3.10
 
 .PHONY: help
 help: ## list these targets
@@ -44,8 +44,8 @@ test-octo: setup
 
 .PHONY: test-oldest
 test-oldest: $(UV) ## the model's parity once more, on Python 3.10 with JAX 0.4.20
-	$(OLDEST) sync --quiet --python 3.10 --extra oldest
-	$(OLDEST) run --no-sync pytest -q tests/test_parity.py
+	$(OLDEST) --extra oldest
+	cd $(OCTO) && .venv-oldest/bin/python -m pytest -q tests/test_parity.py
 
 .PHONY: parity
 parity: setup ## compare with the reference's recorded outputs and write docs/parity.md

@@ -79,10 +79,11 @@ class PredictRequest(Body):
     @pydantic.model_validator(mode="after")
     def _scene_or_image(self):
         if (self.xml_string is None) == (self.image is None):
-            given = "neither is given" if self.image is None else "both are given"
-            raise ValueError(f"exactly one of xml_string and image is taken, {given}")
+            found = "neither is given" if self.image is None else "both are given"
+            raise ValueError(f"exactly one of xml_string and image is taken, {found}")
         foreign = {"camera", "wrist_camera", "state", "assets"} if self.image is not None else {"image_wrist"}
-        if misplaced := sorted(foreign & self.model_fields_set):
+        given = {name for name in foreign & self.model_fields_set if getattr(self, name) is not None}
+        if misplaced := sorted(given):
             owner = "image" if "image_wrist" in misplaced else "xml_string"
             raise ValueError(f"{', '.join(misplaced)} can only be given together with {owner}")
         return self

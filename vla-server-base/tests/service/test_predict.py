@@ -125,3 +125,9 @@ def test_a_json_content_type_may_name_its_charset(client):
         headers={"Content-Type": "application/json; charset=utf-8"},
     )
     assert response.status_code == 200
+
+
+def test_null_means_left_out(client):
+    nothing = {"camera": None, "wrist_camera": None, "goal_image": None, "dataset": None, "seed": None}
+    reply = client.post("/predict", json={"instruction": "go", "image": RED, **nothing})
+    assert reply.status_code == 200, reply.text
