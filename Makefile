@@ -63,7 +63,7 @@ fix: setup ## format, and mend what the linter can
 .PHONY: setup
 setup: $(UV) ## install everything (done by the other targets)
 	cd $(BASE) && $(UV) sync --quiet
-	cd $(OCTO) && $(UV) sync --quiet --extra cpu --extra ocdbt
+	cd $(OCTO) && $(UV) sync --quiet --extra cpu
 
 ifneq ($(UV),uv)
 $(UV):
