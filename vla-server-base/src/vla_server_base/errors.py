@@ -2,7 +2,7 @@
 
 VLAError                    500  internal
 ├── RequestError            422  invalid_request
-│   ├── UnknownName         422  unknown_<what>: camera, dataset, action_format, scene, robot, keyframe
+│   ├── UnknownName         422  unknown_<what>: camera, dataset, action_format, keyframe; 404: robot, scene
 │   ├── InstructionError    422  instruction
 │   ├── ImageError          422  image
 │   ├── SceneError          422  scene_invalid
@@ -43,6 +43,10 @@ class RequestError(VLAError):
     code = "invalid_request"
 
 
+# Names that stand in an address, not in a body: there is nothing at that address.
+IN_AN_ADDRESS = ("robot", "scene")
+
+
 class UnknownName(RequestError):
     """A name that is not among the known ones, which the message lists."""
 
@@ -50,6 +54,8 @@ class UnknownName(RequestError):
         listed = ", ".join(sorted(known)) or "none"
         super().__init__(f"{what.replace('_', ' ')} '{given[:80]}' is not known", hint=f"known here: {listed}")
         self.code = f"unknown_{what}"
+        if what in IN_AN_ADDRESS:
+            self.status = 404
 
 
 class InstructionError(RequestError):

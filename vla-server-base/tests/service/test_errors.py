@@ -11,7 +11,7 @@ import zlib
 import httpx
 import numpy as np
 import pytest
-from conftest import echo_app, encoded, of_one_colour, wait_until_loaded
+from echo_server import echo_app, encoded, of_one_colour, wait_until_loaded
 from PIL import Image
 
 from vla_server_base.serving import serving

@@ -4,7 +4,7 @@ import asyncio
 import threading
 
 import httpx
-from conftest import echo_app, of_one_colour, wait_until, wait_until_healthy
+from echo_server import echo_app, of_one_colour, wait_until, wait_until_healthy
 
 import vla_server_base
 from vla_server_base.config import ServerConfig

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from conftest import DEADLINE_S, echo_app, of_one_colour, wait_until, wait_until_loaded
+from echo_server import DEADLINE_S, echo_app, of_one_colour, wait_until, wait_until_loaded
 
 from vla_server_base.serving import serving
 from vla_server_base.testing import EchoAdapter

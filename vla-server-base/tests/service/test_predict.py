@@ -6,7 +6,7 @@ import io
 import httpx
 import numpy as np
 import pytest
-from conftest import encoded, of_one_colour
+from echo_server import encoded, of_one_colour
 from PIL import Image
 
 from vla_server_base.testing.echo import instruction_number, noise

@@ -7,7 +7,7 @@ import xml.etree.ElementTree as ElementTree
 import httpx
 import numpy as np
 import pytest
-from conftest import echo_app, of_one_colour, wait_until_healthy
+from echo_server import echo_app, of_one_colour, wait_until_healthy
 from PIL import Image
 
 from vla_server_base.serving import serving
@@ -192,5 +192,5 @@ def test_every_bundled_scene_is_listed_readable_and_answered(client):
 )
 def test_an_unknown_robot_or_scene_is_refused_with_the_known(client, path, code, known):
     response = client.get(path)
-    assert (response.status_code, response.json()["error"]["code"]) == (422, code)
+    assert (response.status_code, response.json()["error"]["code"]) == (404, code)
     assert known in response.json()["error"]["hint"]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from conftest import DEADLINE_S, answers, of_one_colour, wait_until, wait_until_loaded
+from echo_server import DEADLINE_S, answers, of_one_colour, wait_until, wait_until_loaded
 
 MODULE = """
 from vla_server_base.app import create_vla_app
