@@ -145,16 +145,17 @@ async def test_assets_of_rubbish_are_answered(narrow_pool, kind):
 
 
 DEFENCELESS = """
-import os, socket
+import os, socket, tempfile
 os.environ["MUJOCO_GL"] = "disable"
 import mujoco
 from vla_server_base.scenes import confinement
+elsewhere = os.path.join(tempfile.gettempdir(), "vla-test-file")
 confinement.leave_no_files()
 confinement.limit_memory(1024)
 print(confinement.forbid_files())
 for attempt in (
     lambda: open("/etc/passwd"),
-    lambda: open("/tmp/vla-test-file", "w"),
+    lambda: open(elsewhere, "w"),
     lambda: open("MUJOCO_LOG.TXT", "a"),
     lambda: os.listdir("/etc"),
     lambda: mujoco.MjSpec.from_string("<mujoco><include file='/etc/passwd'/></mujoco>").compile(),
