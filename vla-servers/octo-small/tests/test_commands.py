@@ -1,9 +1,13 @@
 """The command line, typed as a user would."""
 
+import contextlib
 import os
 import re
+import socket
 import subprocess
 import sys
+import time
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -103,3 +107,34 @@ def test_what_goes_wrong_is_one_sentence_and_exit_code_1(
     assert result.returncode == 1
     assert says in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize(("level", "lines"), [("info", 1), ("warning", 0)])
+def test_serve_logs_one_line_a_request_as_the_log_level_says(level: str, lines: int, tmp_path: Path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    settings = {
+        "VLA_CACHE_DIR": str(tmp_path),
+        "VLA_RENDERER": "raycast",
+        "VLA_LOG_LEVEL": level,
+        "VLA_PORT": str(port),
+    }
+    command = [sys.executable, "-m", "octo_service.cli", "serve"]
+    log = tmp_path / "log"
+    with (
+        log.open("w") as file,
+        subprocess.Popen(command, env={**os.environ, **TINY, **settings}, stderr=file) as server,
+    ):
+        try:
+            answered = False
+            deadline = time.monotonic() + 60
+            while not answered:
+                assert time.monotonic() < deadline
+                with contextlib.suppress(OSError):
+                    urllib.request.urlopen(f"http://127.0.0.1:{port}/scenes").close()
+                    answered = True
+                time.sleep(0.05)
+        finally:
+            server.terminate()
+    assert len(re.findall(r"path=/scenes status=200", log.read_text())) == lines

@@ -1,6 +1,7 @@
 """What the command line does, one class a command; fields are its flags, environment variables their defaults."""
 
 import base64
+import logging
 import os
 import sys
 import threading
@@ -43,7 +44,8 @@ class Serve:
     def run(self) -> None:
         """Serve until stopped."""
         config = self.server
-        uvicorn.run(self.app(), host=config.host, port=config.port, log_level=config.log_level, access_log=False)
+        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        uvicorn.run(self.app(), host=config.host, port=config.port, log_config=None, access_log=False)
 
     def app(self) -> Any:
         """Return the app that these settings describe."""
