@@ -24,7 +24,7 @@ class Body(pydantic.BaseModel):
 
 
 class StateBody(Body):
-    """Where the scene's simulation stands; what is left out stays as the keyframe, or the model, has it."""
+    """Where the scene's simulation stands; what is left out stays as the keyframe has it."""
 
     qpos: list[float] | None = None
     """Joint positions in MuJoCo's qpos order [m, rad, quaternions w x y z]."""
@@ -37,7 +37,7 @@ class StateBody(Body):
     mocap_quat: list[tuple[float, float, float, float]] | None = None
     """Orientations of the mocap bodies (w x y z), a row for each."""
     keyframe: str | int | None = None
-    """Keyframe to begin with, by name or index."""
+    """Keyframe to begin with, by name or index; without it `home`, or the model's own pose where there is none."""
 
 
 class PredictRequest(Body):

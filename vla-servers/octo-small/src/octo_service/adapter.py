@@ -1,7 +1,7 @@
 """OctoSmallAdapter: Octo behind the five steps that every server here calls."""
 
+import functools
 import importlib.metadata
-from collections import OrderedDict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -47,7 +47,6 @@ class OctoSmallAdapter(VLAModelAdapter):
     def __init__(self, tokenizer: Path | None = None, dataset: str | None = None):
         self._tokenizer = tokenizer
         self._dataset = dataset
-        self._texts: OrderedDict[bytes, Array] = OrderedDict()
 
     @property
     def spec(self) -> PolicySpec:
@@ -71,6 +70,7 @@ class OctoSmallAdapter(VLAModelAdapter):
         source = None if is_random else resolve(model_id)
         folder = model_id if source is None else source.folder
         self.model = OctoModel.load_pretrained(folder, tokenizer=self._tokenizer, cache_dir=cache_dir)
+        self._embed = functools.lru_cache(NUM_TEXTS)(self._embed_text)
         statistics = self.model.dataset_statistics
         self._proprio = statistics.get("proprio") if not dataset_names(statistics) else None
         self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, self._dataset)
@@ -117,7 +117,10 @@ class OctoSmallAdapter(VLAModelAdapter):
         mask = observation["timestep_pad_mask"]
         task = dict(policy_input.task)
         if isinstance(task.get("language_instruction"), dict):
-            task["language_instruction"] = self._embedded(**task["language_instruction"])
+            tokens = task["language_instruction"]
+            task["language_instruction"] = self._embed(
+                tokens["input_ids"].tobytes(), tokens["attention_mask"].tobytes()
+            )
         readout = self.model.read_out(observation, task, mask)
         noises = [
             draw_noise(self.model.head, noise_key(policy_input.seed, policy_input.step, sample), mask.shape)
@@ -130,14 +133,8 @@ class OctoSmallAdapter(VLAModelAdapter):
         chunks = [np.asarray(self.model.predict_chunk(readout, _stacked(group)))[:, 0] for group in groups]
         return np.concatenate(chunks)[: policy_input.num_samples]
 
-    def _embedded(self, input_ids: np.ndarray, attention_mask: np.ndarray) -> Array:
-        key = input_ids.tobytes() + attention_mask.tobytes()
-        if key not in self._texts:
-            self._texts[key] = self.model.embed_text(input_ids, attention_mask)
-        self._texts.move_to_end(key)
-        while len(self._texts) > NUM_TEXTS:
-            self._texts.popitem(last=False)
-        return self._texts[key]
+    def _embed_text(self, input_ids: bytes, attention_mask: bytes) -> Array:
+        return self.model.embed_text(*(np.frombuffer(row, np.int64)[None] for row in (input_ids, attention_mask)))
 
     def postprocess_action(
         self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None, action_format: str

@@ -317,4 +317,4 @@ def _describe(examples: Arrays, names_read: Any, axes: tuple[str, ...]) -> list[
 
 def _refuse_training(train: bool) -> None:
     if train:
-        raise InputError("train=True is for training; this class predicts, see octo_service.training")
+        raise InputError("train=True is for training; this class only predicts")

@@ -129,7 +129,10 @@ def random_leaves(shapes: Shapes, seed: int) -> dict[str, np.ndarray]:
         path: _random_leaf(path, shape, np.random.default_rng((seed, index)))
         for index, (path, shape) in enumerate(sorted(shapes.items()))
     }
-    _hand_noise_through(leaves)
+    for path in leaves:
+        if path.endswith("reverse_network/Dense_1/kernel"):
+            leaves[path] *= np.float32(0.15)
+    hand_noise_through(leaves)
     return leaves
 
 
@@ -148,14 +151,14 @@ def _random_leaf(path: str, shape: tuple[int, ...], random: np.random.Generator)
     return random.standard_normal(shape, dtype=np.float32) * np.float32(spread)
 
 
-def _hand_noise_through(leaves: dict[str, np.ndarray]) -> None:
+def hand_noise_through(leaves: Mapping[str, np.ndarray]) -> None:
+    """Let a diffusion head's score network predict 0.95 of its noisy input beside what its weights make of it."""
     for path in [path for path in leaves if path.endswith("reverse_network/Dense_1/kernel")]:
         last = leaves[path]
         first = leaves[path.replace("Dense_1", "Dense_0")]
         width, i = last.shape[1], np.arange(last.shape[1])
         if 2 * width > last.shape[0]:
             continue
-        last *= np.float32(0.15)
         # swish(x) - swish(-x) = x: a pair of hidden units carries each number of the noisy action.
         first[-width + i, 2 * i] += np.float32(1)
         first[-width + i, 2 * i + 1] -= np.float32(1)

@@ -52,14 +52,15 @@ def random_checkpoint(name: str) -> Checkpoint:
         ConfigError: for an architecture that is not known, listing those that are.
     """
     parts = urlsplit(name)
-    sizes = ARCHITECTURES.get(parts.netloc)
+    sizes = dict(ARCHITECTURES.get(parts.netloc, {}))
     seed = parse_qs(parts.query).get("seed", ["0"])[0]
-    if sizes is None or not seed.isdecimal():
+    if not sizes or not seed.isdecimal():
         known = ", ".join(f"{SCHEME}{known}" for known in ARCHITECTURES)
         raise ConfigError(f"'{name}' is not known; random weights exist for {known}, each with ?seed=<number>")
+    t5_sizes = sizes.pop("t5", T5Sizes())  # of the parameters, not of the config: the reference has them from the hub
     config = {"model": _model_config(**sizes), "window_size": WINDOW, "text_processor": _TEXT_PROCESSOR}
     examples = example_batch()
-    shapes = expected_shapes(build_octo(config["model"]), examples, sizes.get("t5", T5Sizes()))
+    shapes = expected_shapes(build_octo(config["model"]), examples, t5_sizes)
     return Checkpoint(
         config=config,
         params=random_leaves(shapes, int(seed)),
@@ -82,9 +83,7 @@ def _model_config(
     mlp_dim: int,
     stem: dict[str, Any] | None = None,
     head: dict[str, Any] | None = None,
-    t5: T5Sizes | None = None,
 ) -> dict[str, Any]:
-    del t5  # sizes the parameters, not the config: the reference takes them from the hub
     return {
         "observation_tokenizers": {
             camera: _spec(

@@ -82,8 +82,8 @@ class ImageTokenizer:
         tokens = features.reshape(batch, window, -1, features.shape[-1])
         if self.use_token_learner:
             tokens = _learn_tokens(parameters / "TokenLearner_0", tokens, self.num_tokens)
-        mask_keys = keys if self.proper_pad_mask else []
-        return TokenGroup(tokens, pad_mask(tokens, observations if mask_keys else {}, keys))
+        masks = observations if self.proper_pad_mask else {}
+        return TokenGroup(tokens, pad_mask(tokens, masks, keys))
 
     def _goal(self, observations: Arrays, tasks: Arrays) -> Array:
         # A goal that is not there is black before normalization, so -1 after it.

@@ -17,6 +17,7 @@ from octo_service.model.tokens import TokenGroup
 from octo_service.parity.goldens import GoldenSet
 from octo_service.parity.inputs import build_inputs
 from octo_service.parity.measures import Comparison, largest, num_different, spread
+from octo_service.statistics import statistics_of
 
 # What a comparison yields: quantity, largest difference, tolerance.
 Found = Iterator[tuple[str, float, float]]
@@ -136,8 +137,6 @@ def _statistics(model: OctoModel, case: Mapping[str, Any]) -> dict[str, Any] | N
     """Return what a case un-normalizes with; `first_dims` cuts the embodiment's action short."""
     if "stats" not in case:
         return None
-    statistics = model.dataset_statistics
-    dataset = case["stats"]["dataset"]
-    action = statistics["action"] if dataset is None else statistics[dataset]["action"]
+    action = statistics_of(model.dataset_statistics, case["stats"]["dataset"])["action"]
     dims = case["stats"].get("first_dims")
     return {name: np.asarray(values)[:dims] for name, values in action.items()}

@@ -80,24 +80,19 @@ def tiny_model(folder: Path, form: str = "tiny_ckpt") -> OctoModel:
 
 
 def _tiny(folder: Path, tokenizer: TextTokenizer) -> GoldenSet:
-    return GoldenSet(
-        name="tiny",
-        model=OctoModel(load_checkpoint(folder / "octo" / "tiny_ckpt"), tokenizer),
-        cases=_json(folder / "octo" / "golden_tiny_cases.json")["cases"],
-        arrays=np.load(folder / "octo" / "golden_tiny.npz"),
-        **TINY,
-    )
+    folder = folder / "octo"
+    files = (folder / "tiny_ckpt", folder / "golden_tiny_cases.json", folder / "golden_tiny.npz")
+    return _from_files("tiny", tokenizer, *files)
 
 
 def _variant(folder: Path, name: str, tokenizer: TextTokenizer) -> GoldenSet:
     folder = folder / "variants" / name
-    return GoldenSet(
-        name=name,
-        model=OctoModel(load_checkpoint(folder / "ckpt"), tokenizer),
-        cases=_json(folder / "cases.json")["cases"],
-        arrays=np.load(folder / "golden.npz"),
-        **TINY,
-    )
+    return _from_files(name, tokenizer, folder / "ckpt", folder / "cases.json", folder / "golden.npz")
+
+
+def _from_files(name: str, tokenizer: TextTokenizer, checkpoint: Path, cases: Path, arrays: Path) -> GoldenSet:
+    model = OctoModel(load_checkpoint(checkpoint), tokenizer)
+    return GoldenSet(name=name, model=model, cases=_json(cases)["cases"], arrays=np.load(arrays), **TINY)
 
 
 def _full_size(folder: Path, size: str, tokenizer: TextTokenizer) -> GoldenSet:
