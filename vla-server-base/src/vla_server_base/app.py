@@ -19,8 +19,11 @@ from vla_server_base.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, NotFound, RequestError, VLAError
 from vla_server_base.routes import router
 from vla_server_base.scenes.pool import ScenePool
-from vla_server_base.service import Service, start_pool
-from vla_server_base.wire import PredictRequest, request_error_from_validation
+from vla_server_base.service import EpisodeSlots, Service, start_pool
+from vla_server_base.stores import AssetStore, SceneStore
+from vla_server_base.wire.body import request_error_from_validation
+from vla_server_base.wire.execute import ExecuteRequest
+from vla_server_base.wire.predict import PredictRequest
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +41,15 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         engine.start()
         pool_start = asyncio.create_task(start_pool(pool))
         app.state.service = Service(
-            model_id=model_id, config=config, adapter=adapter, engine=engine, pool=pool, pool_start=pool_start
+            model_id=model_id,
+            config=config,
+            adapter=adapter,
+            engine=engine,
+            pool=pool,
+            pool_start=pool_start,
+            assets=AssetStore(config.asset_store_mb * 2**20),
+            scenes=SceneStore(config.scene_store_mb * 2**20),
+            episodes=EpisodeSlots(config.max_episodes),
         )
         try:
             yield
@@ -86,10 +97,11 @@ async def _answer_validation_error(request: Request, error: Exception) -> Respon
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
-    """Describe the API, with the body that /predict reads and parses off the event loop by itself."""
+    """Describe the API, with the bodies that are read and parsed off the event loop by itself."""
     if app.openapi_schema is None:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        body = PredictRequest.model_json_schema(ref_template="#/components/schemas/{model}")
-        schema["components"]["schemas"] |= {**body.pop("$defs"), "PredictRequest": body}
+        for kind in (PredictRequest, ExecuteRequest):
+            body = kind.model_json_schema(ref_template="#/components/schemas/{model}")
+            schema["components"]["schemas"] |= {**body.pop("$defs"), kind.__name__: body}
         app.openapi_schema = schema
     return app.openapi_schema

@@ -45,6 +45,12 @@ class ServerConfig:
     scene_memory_mb: int = 4096
     """Address space that a scene may take beyond what its worker starts with."""
 
+    scene_worker_max_scenes: int = 300
+    """Scenes that a worker compiles before it is replaced."""
+
+    scene_worker_max_jobs: int = 20_000
+    """Pictures and steps of episodes that a worker answers before it is replaced."""
+
     scene_shadows: bool = False
     """Draw shadows."""
 
@@ -53,6 +59,12 @@ class ServerConfig:
 
     scene_multisampling: int = 0
     """Samples per pixel; 0 is off."""
+
+    asset_store_mb: int = 256
+    """Memory for files that were put ahead of the scenes that name them."""
+
+    scene_store_mb: int = 256
+    """Memory for scenes that may be named by their scene_id."""
 
     max_body_mb: int = 64
     """Largest request body."""
@@ -65,6 +77,9 @@ class ServerConfig:
 
     max_queue: int = 64
     """Requests that may wait for the device; more are refused with 503."""
+
+    max_episodes: int = 16
+    """Episodes that may run at once; more are refused with 503."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the server's own log says."""

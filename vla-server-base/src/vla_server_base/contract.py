@@ -111,6 +111,11 @@ class PolicySpec:
     proprio_dim: int | None = None
     details: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """The names of `cameras`, in their order."""
+        return tuple(camera.name for camera in self.cameras)
+
 
 class VLAModelAdapter(abc.ABC):
     """One policy behind five steps, called in this order; a server knows nothing else of it.

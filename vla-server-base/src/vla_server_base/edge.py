@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vla_server_base.errors import BodyTooLarge, Unavailable, VLAError
-from vla_server_base.replies import ErrorBody, ErrorReply
+from vla_server_base.replies.body import ErrorBody, ErrorReply
 
 logger = logging.getLogger(__name__)
 
@@ -82,9 +82,14 @@ def error_response(error: VLAError, request_id: str, headers: Mapping[str, str] 
         headers["Retry-After"] = str(error.retry_after_s)
     if isinstance(error, BodyTooLarge):
         headers["Connection"] = "close"  # or the rest of the body would have to be read
-    body = ErrorBody(code=error.code, message=error.message, hint=error.hint)
-    reply = ErrorReply(error=body, request_id=request_id)
+    reply = error_reply(error, request_id)
     return Response(reply.model_dump_json(), error.status, headers, "application/json")
+
+
+def error_reply(error: VLAError, request_id: str) -> ErrorReply:
+    """Return the one form of every error."""
+    body = ErrorBody(code=error.code, message=error.message, hint=error.hint)
+    return ErrorReply(error=body, request_id=request_id)
 
 
 def _request_id(given: str) -> str:

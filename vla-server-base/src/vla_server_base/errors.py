@@ -2,15 +2,19 @@
 
 VLAError                    500  internal
 ├── RequestError            422  invalid_request
+│   ├── ActionRejected      422  action_rejected  (the policy's chunk would leave the bounds)
 │   ├── UnknownName         422  unknown_<what>: camera, dataset, action_format, keyframe; 404: robot, scene
 │   ├── InstructionError    422  instruction
 │   ├── ImageError          422  image
 │   ├── SceneError          422  scene_invalid
 │   │   ├── SceneRefused    422  scene_refused    (names files, plugins, or asks for too much)
 │   │   ├── SceneState      422  scene_state      (qpos and the like of a wrong size)
+│   │   ├── SceneUnstable   422  scene_unstable   (its simulation blew up)
 │   │   ├── MissingAsset    422  scene_missing_asset
 │   │   ├── SceneTimeout    422  scene_timeout    (its worker was ended)
 │   │   └── SceneCrashed    422  scene_crashed    (its worker died or ran out of memory)
+│   ├── UnknownSceneId      422  unknown_scene_id (never answered here, or forgotten)
+│   ├── AssetMismatch       422  asset_mismatch   (the bytes are not what their hash says)
 │   ├── BodyTooLarge        413  body_too_large
 │   ├── UnsupportedMedia    415  unsupported_media
 │   ├── MethodNotAllowed    405  method_not_allowed
@@ -58,6 +62,12 @@ class UnknownName(RequestError):
             self.status = 404
 
 
+class ActionRejected(RequestError):
+    """The policy's chunk would leave the request's bounds, and its guard is `reject`."""
+
+    code = "action_rejected"
+
+
 class InstructionError(RequestError):
     """The instruction is empty or too long."""
 
@@ -88,6 +98,12 @@ class SceneState(SceneError):
     code = "scene_state"
 
 
+class SceneUnstable(SceneError):
+    """The scene's simulation left all bounds: too large a time step, forces, or a pose inside something."""
+
+    code = "scene_unstable"
+
+
 class MissingAsset(SceneError):
     """The scene names an asset that the request does not carry."""
 
@@ -104,6 +120,18 @@ class SceneCrashed(SceneError):
     """The scene killed its worker, or needed more memory than one may have."""
 
     code = "scene_crashed"
+
+
+class UnknownSceneId(RequestError):
+    """A scene that is named by its hash is not held here, or no longer."""
+
+    code = "unknown_scene_id"
+
+
+class AssetMismatch(RequestError):
+    """The bytes that were put under a hash have another."""
+
+    code = "asset_mismatch"
 
 
 class BodyTooLarge(RequestError):

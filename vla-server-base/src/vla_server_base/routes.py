@@ -1,35 +1,34 @@
 """The routes: each says what it answers, and asks the service for it."""
 
 import asyncio
+import dataclasses
 import importlib.metadata
 import platform
 import time
-from collections.abc import Awaitable
-from typing import Annotated, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Request, Response
-from starlette.requests import ClientDisconnect
 
-from vla_server_base.errors import BodyTooLarge, UnsupportedMedia
-from vla_server_base.examples import PREDICT_EXAMPLES
+from vla_server_base.disconnection import unless_disconnected
+from vla_server_base.errors import NotFound
+from vla_server_base.event_stream import EVENT_STREAM, stream_response
+from vla_server_base.examples import EXECUTE_EXAMPLES, PREDICT_EXAMPLES
+from vla_server_base.execute import execute_events, gather_reply
+from vla_server_base.multipart import multipart_schema
 from vla_server_base.predict import answer_predict
-from vla_server_base.replies import (
-    ErrorReply,
-    HealthReply,
-    InfoReply,
-    Limits,
-    LiveReply,
-    PredictReply,
-    ScenesReply,
-)
+from vla_server_base.reading import read_body, read_request
+from vla_server_base.refusal import action_formats
+from vla_server_base.replies.body import ErrorReply
+from vla_server_base.replies.episode import ExecuteReply
+from vla_server_base.replies.predict import PredictReply
+from vla_server_base.replies.status import AssetReply, HealthReply, InfoReply, Limits, LiveReply, ScenesReply
 from vla_server_base.scenes.library import bundled_scene, bundled_scenes
 from vla_server_base.service import Service
-from vla_server_base.wire import predict_request_from_json
+from vla_server_base.wire.execute import ExecuteRequest
+from vla_server_base.wire.predict import PredictRequest
 
 _HEALTH_RETRY_AFTER_S = 5
 _VERSIONED = ("vla-server-base", "fastapi", "numpy", "mujoco")
-
-T = TypeVar("T")
 
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
 
@@ -41,30 +40,71 @@ async def _service(request: Request) -> Service:
 CurrentService = Annotated[Service, Depends(_service)]
 
 
+def _request_body(kind: str, examples: dict[str, Any]) -> dict[str, Any]:
+    """Describe a body that is read off the event loop, not by the framework."""
+    json = {"schema": {"$ref": f"#/components/schemas/{kind}"}, "examples": examples}
+    multipart = {"schema": multipart_schema(kind)}
+    return {"requestBody": {"required": True, "content": {"application/json": json, "multipart/form-data": multipart}}}
+
+
 @router.post(
     "/predict",
     summary="Answer a scene, or pictures, and an instruction with an action",
     responses={200: {"model": PredictReply}},
     response_class=Response,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {
-                "application/json": {
-                    "schema": {"$ref": "#/components/schemas/PredictRequest"},
-                    "examples": PREDICT_EXAMPLES,
-                }
-            },
-        }
-    },
+    openapi_extra=_request_body("PredictRequest", PREDICT_EXAMPLES),
 )
 async def predict(request: Request, service: CurrentService) -> Response:
     started = time.perf_counter()
     _ = service.engine.spec  # while loading, nobody's megabytes are read
-    raw = await _read_json_body(request, service.config.max_body_mb * 2**20)
-    body = await asyncio.to_thread(predict_request_from_json, raw)
-    work = answer_predict(service, body, started, request.state.request_id)
-    return Response(await _unless_disconnected(request, work), media_type="application/json")
+    body, scene = await read_request(request, service, PredictRequest)
+    work = answer_predict(service, body, scene, started, request.state.request_id)
+    return Response(await unless_disconnected(request, work), media_type="application/json")
+
+
+@router.post(
+    "/execute",
+    summary="Run a whole episode: see, predict, control and advance the physics, again and again",
+    responses={
+        200: {
+            "model": ExecuteReply,
+            "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+            "description": "The episode; as a stream of events where the client accepts text/event-stream",
+        }
+    },
+    response_class=Response,
+    openapi_extra=_request_body("ExecuteRequest", EXECUTE_EXAMPLES),
+)
+async def execute(request: Request, service: CurrentService) -> Response:
+    _ = service.engine.spec
+    body, scene = await read_request(request, service, ExecuteRequest)
+    assert scene is not None, "an episode has a scene: the body requires it"
+    events = execute_events(service, body, scene, request.state.request_id)
+    if EVENT_STREAM in request.headers.get("accept", ""):
+        return await stream_response(request, events)
+    work = gather_reply(service, body, events)
+    return Response(await unless_disconnected(request, work), media_type="application/json")
+
+
+@router.put(
+    "/assets/{sha256}",
+    summary="Hold a file for scenes that name it by its hash",
+    responses={200: {"model": AssetReply, "description": "It was held already"}, 201: {"model": AssetReply}},
+    openapi_extra={"requestBody": {"required": True, "content": {"application/octet-stream": {}}}},
+)
+async def put_asset(sha256: str, request: Request, response: Response, service: CurrentService) -> AssetReply:
+    max_mb = min(service.config.max_body_mb, service.config.asset_store_mb)
+    content = bytes(await read_body(request, max_mb * 2**20))
+    is_new = await asyncio.to_thread(service.assets.put, sha256, content)
+    response.status_code = 201 if is_new else 200
+    return AssetReply(sha256=sha256, num_bytes=len(content))
+
+
+@router.head("/assets/{sha256}", summary="Whether a file is held", response_class=Response)
+async def has_asset(sha256: str, service: CurrentService) -> Response:
+    if sha256 not in service.assets:
+        raise NotFound("no asset of this hash is held here", hint="PUT it")
+    return Response()
 
 
 @router.get(
@@ -92,6 +132,8 @@ async def live() -> LiveReply:
 def info(service: CurrentService) -> InfoReply:
     status, config = service.engine.status, service.config
     policy = service.engine.spec if status.state == "loaded" else None
+    if policy is not None:
+        policy = dataclasses.replace(policy, action_formats=action_formats(policy))
     return InfoReply(
         model=service.model_id,
         model_status=status.state,
@@ -103,6 +145,8 @@ def info(service: CurrentService) -> InfoReply:
         renderers_tried=dict(service.pool.tried),
         limits=Limits(
             max_body_mb=config.max_body_mb,
+            asset_store_mb=config.asset_store_mb,
+            scene_store_mb=config.scene_store_mb,
             max_image_pixels=config.max_image_pixels,
             max_samples=config.max_samples,
             max_queue=config.max_queue,
@@ -127,53 +171,6 @@ def scenes() -> ScenesReply:
 )
 def scene_xml(robot: str, scene: str) -> Response:
     return Response(bundled_scene(robot, scene), media_type="application/xml")
-
-
-async def _read_json_body(request: Request, max_bytes: int) -> bytearray:
-    """Read the body and stop where it is over the limit, by its head or by what comes."""
-    _check_media(request)
-    too_large = BodyTooLarge(f"the body is over this server's limit of {max_bytes} bytes")
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > max_bytes:
-        raise too_large
-    body = bytearray()
-    async for part in request.stream():
-        if len(body) + len(part) > max_bytes:
-            raise too_large
-        body += part
-    return body
-
-
-def _check_media(request: Request) -> None:
-    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if media != "application/json":
-        raise UnsupportedMedia(
-            f"the body's content type is '{media[:80]}', expected application/json",
-            hint="send the header Content-Type: application/json",
-        )
-    encoding = request.headers.get("content-encoding", "identity")
-    if encoding != "identity":
-        raise UnsupportedMedia(f"the body's encoding is '{encoding[:80]}', only plain bodies are read")
-
-
-async def _unless_disconnected(request: Request, work: Awaitable[T]) -> T:
-    """Await `work`, and cancel it when the client goes away: nobody would read the answer."""
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_disconnection(request))
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        working.cancel()
-        watching.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
-
-
-async def _disconnection(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
 
 
 def _versions() -> dict[str, str]:

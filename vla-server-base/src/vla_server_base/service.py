@@ -2,15 +2,18 @@
 
 import asyncio
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.engine import Engine
-from vla_server_base.errors import RendererUnavailable
-from vla_server_base.replies import HealthReply
-from vla_server_base.scenes.messages import RenderReply, RenderRequest
+from vla_server_base.errors import Overloaded, RendererUnavailable
+from vla_server_base.replies.status import HealthReply
+from vla_server_base.scenes.messages import RenderReply, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.stores import AssetStore, SceneStore
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,9 @@ class Service:
     engine: Engine
     pool: ScenePool
     pool_start: "asyncio.Task[RendererUnavailable | None]"
+    assets: AssetStore
+    scenes: SceneStore
+    episodes: "EpisodeSlots"
 
     @property
     def health(self) -> HealthReply:
@@ -47,18 +53,51 @@ class Service:
         started = self.pool_start.done() and self.pool_start.result() is None
         return self.pool.renderer if started else None
 
-    async def render(self, request: RenderRequest) -> RenderReply:
+    async def render(self, scene: Scene, request: RenderRequest) -> RenderReply:
         """Draw a scene.
 
         Raises:
             RendererUnavailable: nothing here can.
             SceneError, UnknownName, Unavailable: see `ScenePool.render`.
         """
+        await self._pool_started()
+        return await self.pool.render(scene, request)
+
+    async def roll_out(self, scene: Scene, request: RolloutRequest) -> RolloutReply:
+        """Go on with a scene's simulation; raises what `render` does."""
+        await self._pool_started()
+        return await self.pool.roll_out(scene, request)
+
+    async def _pool_started(self) -> None:
         # Shielded, for it is every request's, not only this one's.
         error = await asyncio.shield(self.pool_start)
         if error is not None:
             raise RendererUnavailable(error.message, hint=error.hint)
-        return await self.pool.render(request)
+
+
+class EpisodeSlots:
+    """How many episodes may run at once."""
+
+    def __init__(self, num_slots: int):
+        self._num_free = self._num_slots = num_slots
+
+    @contextmanager
+    def take(self) -> Iterator[None]:
+        """Hold a slot for the length of a `with` block.
+
+        Raises:
+            Overloaded: none is free.
+        """
+        if not self._num_free:
+            raise Overloaded(
+                f"{self._num_slots} episodes are running, which is the most here",
+                hint="send again later; VLA_MAX_EPISODES raises the limit",
+            )
+        self._num_free -= 1
+        try:
+            yield
+        finally:
+            self._num_free += 1
 
 
 async def start_pool(pool: ScenePool) -> RendererUnavailable | None:

@@ -47,9 +47,9 @@ class RecedingHorizon:
         self._queue: deque[SingleAction] = deque()
 
     @property
-    def needs_chunk(self) -> bool:
-        """Whether the policy is to be asked before the next `take`."""
-        return not self._queue
+    def num_queued(self) -> int:
+        """How many actions are left before the policy is to be asked."""
+        return len(self._queue)
 
     def put(self, chunk: Chunk) -> None:
         """Replace what is queued by the start of `chunk`."""
@@ -77,10 +77,18 @@ class TemporalEnsemble:
         self._exp_weight = exp_weight
         self._chunks: deque[Chunk] = deque(maxlen=horizon)
 
-    def append(self, chunk: Chunk) -> SingleAction:
-        """Add the chunk predicted now and return the action to execute now."""
+    @property
+    def num_queued(self) -> int:
+        """None are left, ever: the policy is asked at each step."""
+        return 0
+
+    def put(self, chunk: Chunk) -> None:
+        """Add the chunk predicted now."""
         assert len(chunk) >= self._horizon, "the chunk is shorter than the ensemble's horizon"
         self._chunks.append(chunk)
+
+    def take(self) -> SingleAction:
+        """Return the action to execute now."""
         newest = len(self._chunks) - 1
         predictions = np.stack([past[newest - i] for i, past in enumerate(self._chunks)])
         weights = np.exp(-self._exp_weight * np.arange(len(predictions)))
@@ -89,3 +97,6 @@ class TemporalEnsemble:
     def reset(self) -> None:
         """Forget all chunks: a new episode begins."""
         self._chunks.clear()
+
+
+ActionPlan = RecedingHorizon | TemporalEnsemble

@@ -1,177 +1,198 @@
-"""Mutates valid scenes and sends them to a pool, which must answer each one and never be lost.
+"""Draws and steps mutated scenes in a pool, which must answer each one and never be lost.
 
-`python tests/scenes/fuzz.py --seconds 600 --seed 7` prints what came out. An input is a function of the seed
-and its number; one that breaks the pool is written down, so that it can become a test.
+`python tests/scenes/fuzz.py --scenes 100000 --seed 7` prints what came out. An input is a function of the seed
+and its number: `--first 1234 --scenes 1` sends one again. One that breaks the pool is written down, so that it
+can become a test.
 """
 
 import argparse
 import asyncio
-import copy
+import itertools
 import random
 import time
 import traceback
 from collections import Counter
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from xml.etree import ElementTree
 
-from plain_scene import PLAIN_XML, assert_serves, children, running
+import numpy as np
+from mutated_scenes import ROBOTS, mutated_scene
+from plain_scene import assert_serves, children, running
 
-from vla_server_base.errors import RequestError
-from vla_server_base.scenes.messages import RenderRequest, Scene
+from vla_server_base.errors import RequestError, SceneCrashed, SceneTimeout
+from vla_server_base.scenes.bundle import scene_from_bundle
+from vla_server_base.scenes.messages import (
+    ControlSettings,
+    Measure,
+    RenderRequest,
+    RolloutReply,
+    RolloutRequest,
+    Scene,
+    SceneState,
+    View,
+)
 from vla_server_base.scenes.pool import ScenePool
 
-SEEDS = (
-    PLAIN_XML,
-    """<mujoco model="arm"><compiler angle="radian" autolimits="true"/>
-    <option timestep="0.002" integrator="implicitfast" iterations="20" gravity="0 0 -9.8"/>
-    <size memory="10M" nkey="2" nuserdata="3"/>
-    <visual><global offwidth="640" offheight="480" fovy="45"/><quality shadowsize="1024" numslices="20"/>
-      <map znear="0.01" zfar="50"/><headlight ambient="0.1 0.1 0.1" diffuse="0.4 0.4 0.4"/></visual>
-    <statistic extent="2" center="0 0 0.5"/>
-    <default><geom friction="1 0.1 0.1" condim="3"/><joint damping="0.1" armature="0.01"/>
-      <default class="finger"><geom type="capsule" size="0.02 0.05" rgba="0.2 0.2 0.8 1"/></default></default>
-    <worldbody><light pos="0 0 2" dir="0 0 -1" cutoff="60"/><geom type="plane" size="1 1 0.1" rgba="0.5 0.5 0.5 1"/>
-      <body name="base" pos="0 0 0.1"><geom type="cylinder" size="0.1 0.1"/><site name="foot"/>
-        <body name="link" pos="0 0 0.1"><joint name="j1" axis="0 1 0" range="-1 1"/>
-          <geom type="capsule" fromto="0 0 0 0 0 0.3" size="0.04" rgba="1 0 0 1"/><site name="tip" pos="0 0 0.3"/>
-          <body name="hand" pos="0 0 0.3" quat="1 0 0 0"><joint name="j2" type="ball"/><geom class="finger"/>
-            <camera name="wrist" pos="0 0 0.1" euler="3 0 0" fovy="70"/></body></body></body>
-      <body name="mocap" mocap="true" pos="0.3 0 0.3"><geom type="ellipsoid" size="0.05 0.03 0.1"/></body>
-      <camera name="primary" pos="1 -1 1" mode="targetbody" target="base"/></worldbody>
-    <contact><exclude body1="base" body2="link"/></contact>
-    <tendon><spatial name="rope" width="0.01" range="0 1"><site site="tip"/><site site="foot"/></spatial></tendon>
-    <equality><weld body1="hand" body2="mocap" relpose="0 0 0 1 0 0 0"/>
-      <connect body1="link" anchor="0 0 0"/></equality>
-    <actuator><position name="a1" joint="j1" kp="10" ctrlrange="-1 1"/><motor joint="j1" gear="2"/></actuator>
-    <sensor><jointpos joint="j1"/><rangefinder site="tip"/><framepos objtype="site" objname="tip"/></sensor>
-    <keyframe><key name="home" qpos="0 1 0 0 0" ctrl="0 0"/></keyframe></mujoco>""",
-    """<mujoco><asset>
-      <texture name="sky" type="skybox" builtin="gradient" rgb1="0.3 0.5 0.7" rgb2="0 0 0" width="32" height="192"/>
-      <texture name="grid" type="2d" builtin="checker" rgb1="0.1 0.2 0.3" rgb2="0.2 0.3 0.4" width="64" height="64"/>
-      <material name="grid" texture="grid" texrepeat="5 5" reflectance="0.2" specular="0.3" shininess="0.2"/>
-      <mesh name="wedge" vertex="0 0 0 1 0 0 0 1 0 0 0 1" scale="0.2 0.2 0.2"/>
-      <mesh name="ball" builtin="supersphere" params="12 1 1.5"/>
-      <hfield name="hills" nrow="8" ncol="8" size="1 1 0.2 0.1"/></asset>
-    <worldbody><light directional="true" dir="0 1 -1"/><geom type="plane" size="0 0 0.1" material="grid"/>
-      <geom type="mesh" mesh="wedge" pos="0 0 0.5" rgba="0 1 0 0.5"/><geom type="mesh" mesh="ball" pos="1 0 1"/>
-      <geom type="hfield" hfield="hills" pos="0 1 0"/>
-      <replicate count="5" offset="0.1 0 0" euler="0 0 10">
-        <body pos="0 0 1"><freejoint/><geom size="0.04"/></body></replicate>
-      <frame pos="0 0 1"><geom type="box" size="0.1 0.1 0.1" material="grid"/></frame>
-      <flexcomp name="cloth" type="grid" count="4 4 1" spacing="0.1 0.1 0.1" radius="0.01" dim="2" pos="0 0 2">
-        <edge equality="true"/><contact selfcollide="none"/></flexcomp>
-      <camera name="primary" pos="0 -3 2" xyaxes="1 0 0 0 0.5 1"
-        resolution="64 64" focal="0.01 0.01" sensorsize="0.01 0.01"/>
-    </worldbody></mujoco>""",
-)  # fmt: skip
-
-VALUES = (
-    *("", " ", "0", "-1", "1", "2", "1e-300", "1e300", "-1e300", "nan", "inf", "-inf", "2147483647", "-2147483648"),
-    *("4294967296", "0 0 0", "1 0 0 0", "0 0 0 0", "1 1", "1 2 3 4 5 6 7 8 9 10", "true", "false", "auto", "none"),
-    *("sphere", "mesh", "plane", "hfield", "sdf", "free", "ball", "world", "primary", "a.png", "/etc/passwd", "é"),
-    *("100", "1000", "100000", "0.5", "1e-6", "1e6", "x" * 1000, "1 " * 500),
-)
-ATTRIBUTES = (
-    *("name", "class", "type", "size", "pos", "quat", "euler", "axisangle", "fromto", "rgba", "mass", "density"),
-    *("mesh", "material", "texture", "file", "count", "params", "range", "user", "group", "contype", "mode", "target"),
-    *("fovy", "focal", "resolution", "ipd", "orthographic", "extent", "znear", "zfar", "nkey", "memory", "width"),
-    *("height", "nrow", "ncol", "dim", "anchor", "body1", "site", "joint", "gear", "childclass", "mocap", "gravcomp"),
-)
+NUM_AT_ONCE = 2
+SMALL = View(height=64, width=64)
+EXTREMES = (0.0, 1.0, -1.0, 0.1, 1e-300, 1e-6, 3.2, 1e3, 1e10, -1e10, 1e300, -1e300)
+KINDS = {"height": 1, "distance": 2, "contact": 2, "joint": 1}
 
 
-TREES = tuple(ElementTree.fromstring(seed) for seed in SEEDS)
-# What may stand in what, by example.
-CHILDREN_BY_PARENT = {
-    tag: [child for tree in TREES for parent in tree.iter(tag) for child in parent]
-    for tag in {element.tag for tree in TREES for element in tree.iter()}
-}
-
-
-def mutated(random_source: random.Random) -> str:
-    """Return one scene, mutated in its tree, its attributes, or its characters."""
-    root = copy.deepcopy(random_source.choice(TREES))
-    for _ in range(random_source.choice((1, 1, 2, 3, 8))):
-        mutate_element(random_source.choice(list(root.iter())), random_source)
-    xml = ElementTree.tostring(root, encoding="unicode")
-    if random_source.random() < 0.05:
-        at = random_source.randrange(len(xml))
-        xml = xml[:at] + chr(random_source.choice((0, 9, 34, 38, 60, 62, 127, 233, 0x10FFFF))) + xml[at + 1 :]
-    return xml
-
-
-def mutate_element(element: ElementTree.Element, random_source: random.Random) -> None:
-    """Change a value or a word of one, add an attribute or an element, or take one away."""
-    present, fitting = list(element), CHILDREN_BY_PARENT[element.tag]
-    kind = random_source.randrange(10)
-    if kind < 2 and element.attrib:
-        element.set(random_source.choice(list(element.attrib)), random_source.choice(VALUES))
-    elif kind < 5 and element.attrib:
-        name = random_source.choice(list(element.attrib))
-        words = element.get(name, "").split() or [""]
-        words[random_source.randrange(len(words))] = random_source.choice(VALUES)
-        element.set(name, " ".join(words))
-    elif kind == 5:
-        element.set(random_source.choice(ATTRIBUTES), random_source.choice(VALUES))
-    elif kind == 6 and present:
-        element.remove(random_source.choice(present))
-    elif kind == 7 and fitting:
-        element.extend([nameless(random_source.choice(fitting))] * random_source.choice((2, 50)))
-    elif fitting:
-        element.append(nameless(random_source.choice(fitting)))
-
-
-def nameless(element: ElementTree.Element) -> ElementTree.Element:
-    """Return a copy without names, which would only be refused for being there twice."""
-    copied = copy.deepcopy(element)
-    for part in copied.iter():
-        part.attrib.pop("name", None)
-    return copied
-
-
-async def fuzz(pool: ScenePool, seconds: float, seed: int) -> Counter:
-    """Send scenes for so long; return how often each kind of answer came.
+async def fuzz(pool: ScenePool, seed: int, numbers: Iterable[int]) -> Counter:
+    """Send the inputs with these numbers; return how often each kind of answer came.
 
     Raises:
         AssertionError: an answer was none, or the pool no longer draws the plain scene; naming the input.
     """
     outcomes: Counter = Counter()
-    deadline = time.monotonic() + seconds
-    number = 0
-    while time.monotonic() < deadline:
-        number += 1
-        xml = mutated(random.Random(f"{seed}-{number}"))
-        try:
-            reply = await pool.render(RenderRequest(scene=Scene(xml=xml), height=64, width=64))
-            assert reply.images["primary"].shape == (64, 64, 3)
-            outcomes["drawn"] += 1
-        except RequestError as error:
-            outcomes[error.code] += 1
-        except BaseException as error:
-            raise AssertionError(f"input {number} of seed {seed} broke the pool:\n{xml}") from error
-        if number % 100 == 0:
-            await assert_serves(pool)
+    left = iter(numbers)
+
+    async def send_some() -> None:
+        for number in left:
+            try:
+                await _Input(pool, seed, number, outcomes).send()
+            except BaseException as error:
+                scene = mutated_scene(random.Random(f"{seed}-{number}"))
+                raise AssertionError(f"input {number} of seed {seed} broke the pool:\n{scene}") from error
+            if number % 100 == 0:
+                await assert_serves(pool)
+
+    await asyncio.gather(*(send_some() for _ in range(NUM_AT_ONCE)))
     await assert_serves(pool)
     return outcomes
 
 
-async def main(seconds: float, seed: int, renderer: str) -> None:
-    before = children()
-    async with running(renderer=renderer, scene_workers=1, scene_timeout_s=5) as pool:
-        print(f"renderer {pool.renderer}, seed {seed}, {seconds:g} s")
+class _Input:
+    """One scene, and what is asked of it."""
+
+    def __init__(self, pool: ScenePool, seed: int, number: int, outcomes: Counter):
+        self._pool, self._name, self._outcomes = pool, f"input {number} of seed {seed}", outcomes
+        self._random = random.Random(f"{seed}-{number}")
+
+    async def send(self) -> None:
+        made_from, scene = mutated_scene(self._random)
+        self._outcomes["scenes"] += 1
+        if isinstance(scene, bytes):
+            self._outcomes["zips"] += 1
+            try:
+                scene = scene_from_bundle(scene)
+            except RequestError as error:
+                self._refused("unpacked", error)
+                return
+        if not await self._draw(scene):
+            return
+        control = ControlSettings() if made_from in ROBOTS and self._random.random() < 0.8 else None
+        reply = await self._step(scene, self._request(control))
+        if reply is None and control is not None:
+            reply = await self._step(scene, self._request(None))
+        if reply is not None and self._random.random() < 0.5:
+            await self._step(scene, self._request(control if reply.robot else None, reply))
+
+    async def _draw(self, scene: Scene) -> bool:
         try:
-            outcomes = await fuzz(pool, seconds, seed)
+            reply = await self._pool.render(scene, RenderRequest(view=SMALL))
+        except RequestError as error:
+            self._refused("drawn", error)
+            return False
+        assert reply.pictures.images["primary"].shape == (64, 64, 3)
+        self._outcomes["drawn"] += 1
+        return True
+
+    async def _step(self, scene: Scene, request: RolloutRequest) -> RolloutReply | None:
+        try:
+            reply = await self._pool.roll_out(scene, request)
+        except RequestError as error:
+            self._refused("stepped", error)
+            return None
+        assert np.isfinite(reply.state.qpos).all()
+        assert len(reply.steps) == len(request.actions)
+        self._outcomes["stepped"] += 1
+        self._outcomes["with an arm"] += len(reply.steps) > 0
+        return reply
+
+    def _request(self, control: ControlSettings | None, before: RolloutReply | None = None) -> RolloutRequest:
+        """Return a step from the scene's own state, or from one of the right sizes, or from where `before` ended."""
+        source = self._random
+        start, measures = SceneState(), ()
+        if before is not None:
+            start = before.end if source.random() < 0.3 else self._state(before)
+            measures = tuple(self._measures(before))
+        actions = np.zeros((0, 7))
+        if control is not None:
+            actions = np.array([[self._number(0.02) for _ in range(7)] for _ in range(source.choice((1, 2)))])
+        return RolloutRequest(
+            start=start,
+            actions=actions,
+            hold_s=0.1,
+            control=control,
+            clamp=source.random() < 0.1,
+            measures=measures,
+            view=SMALL if source.random() < 0.3 else None,
+        )
+
+    def _state(self, before: RolloutReply) -> SceneState:
+        given = {
+            name: np.array([self._number(1.0) for _ in getattr(before.state, name)])
+            for name in ("qpos", "qvel", "ctrl")
+            if self._random.random() < 0.5
+        }
+        return SceneState(**given)
+
+    def _measures(self, before: RolloutReply) -> Iterator[Measure]:
+        assert before.names is not None
+        for kind, how_many in KINDS.items():
+            known = before.names.joints if kind == "joint" else before.names.bodies
+            names = [name for name in known if name]
+            if names:
+                yield Measure(kind=kind, names=tuple(self._random.choice(names) for _ in range(how_many)))
+
+    def _number(self, spread: float) -> float:
+        return self._random.choice(EXTREMES) if self._random.random() < 0.1 else self._random.gauss(0, spread)
+
+    def _refused(self, instead_of: str, error: RequestError) -> None:
+        self._outcomes[f"not {instead_of}: {error.code}"] += 1
+        if isinstance(error, SceneCrashed | SceneTimeout):
+            print(f"{self._name} not {instead_of}: {error.code}: {error.message[:200]}", flush=True)
+
+
+def until(deadline: float, numbers: Iterable[int]) -> Iterator[int]:
+    """Yield numbers until it is that late, by `time.monotonic`."""
+    return itertools.takewhile(lambda _: time.monotonic() < deadline, numbers)
+
+
+def _told(numbers: Iterable[int], every: int) -> Iterator[int]:
+    started = time.monotonic()
+    for count, number in enumerate(numbers):
+        if count and count % every == 0:
+            print(f"{count} scenes in {time.monotonic() - started:.0f} s", flush=True)
+        yield number
+
+
+async def main(arguments: argparse.Namespace) -> None:
+    before, started = children(), time.monotonic()
+    last = arguments.first + arguments.scenes if arguments.scenes else None
+    numbers = itertools.takewhile(lambda number: last is None or number < last, itertools.count(arguments.first))
+    if arguments.seconds:
+        numbers = until(started + arguments.seconds, numbers)
+    async with running(renderer=arguments.renderer, scene_workers=NUM_AT_ONCE, scene_timeout_s=5) as pool:
+        print(f"renderer {pool.renderer}, seed {arguments.seed}", flush=True)
+        try:
+            outcomes = await fuzz(pool, arguments.seed, _told(numbers, every=5_000))
         except AssertionError as error:
             Path("fuzz-finding.txt").write_text("".join(traceback.format_exception(error)))
             raise
-        for code, count in outcomes.most_common():
-            print(f"{count:8d} {code}")
+    for code, count in outcomes.most_common():
+        print(f"{count:8d} {code}")
+    print(f"{time.monotonic() - started:.0f} s")
     assert children() == before
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=60)
+    parser.add_argument("--seconds", type=float, default=None)
+    parser.add_argument("--scenes", type=int, default=None)
+    parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--renderer", choices=("auto", "egl", "osmesa", "raycast"), default="auto")
-    arguments = parser.parse_args()
-    asyncio.run(main(arguments.seconds, arguments.seed, arguments.renderer))
+    asyncio.run(main(parser.parse_args()))

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.scenes.messages import RenderRequest, Scene, SceneState
+from vla_server_base.scenes.messages import RenderRequest, Scene, SceneState, View
 from vla_server_base.scenes.pool import ScenePool
 
 PLAIN_XML = """
@@ -39,12 +39,12 @@ async def running(**settings) -> AsyncIterator[ScenePool]:
 async def render(pool: ScenePool, xml: str = PLAIN_XML, assets=None, *, state=None, **rest):
     """Return the reply to a request."""
     scene = Scene(xml=xml, assets=assets or {})
-    return await pool.render(RenderRequest(scene=scene, state=state or SceneState(), **rest))
+    return await pool.render(scene, RenderRequest(state=state or SceneState(), view=View(**rest)))
 
 
 async def assert_serves(pool: ScenePool) -> None:
     """The plain scene comes out right: red on the left, blue on the right, nothing above."""
-    image = (await render(pool)).images["primary"]
+    image = (await render(pool)).pictures.images["primary"]
     rows, columns = where(image, "red")
     assert abs(rows.mean() - 112) < 4
     assert columns.mean() < 90

@@ -11,6 +11,7 @@ import pytest
 from plain_scene import PLAIN_XML, assert_serves, children, render, running
 
 from vla_server_base.errors import Overloaded, SceneCrashed, SceneTimeout, Unavailable
+from vla_server_base.scenes.messages import RenderReply
 
 pytestmark = pytest.mark.anyio
 
@@ -40,7 +41,7 @@ def pool_is_full(pool) -> bool:
 
 async def test_the_same_scene_is_compiled_once(pool):
     xml = PLAIN_XML.replace("1.5", "1.50001")
-    times = [(await render(pool, xml)).compile_ms for _ in range(4)]
+    times = [(await render(pool, xml)).cost.compile_ms for _ in range(4)]
     assert times[0] > 0
     assert times[1:] == [0, 0, 0]
 
@@ -52,15 +53,15 @@ async def test_assets_are_part_of_what_a_scene_is(pool):
     for size in (0.2, 0.8):
         corners = [(0, 0, 0), (size, 0, 0), (0, size, 0), (0, 0, size)]
         mesh = "".join(f"v {x} {y} {z}\n" for x, y, z in corners) + "f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
-        pictures.append((await render(pool, xml, {"m.obj": mesh.encode()})).images["primary"])
+        pictures.append((await render(pool, xml, {"m.obj": mesh.encode()})).pictures.images["primary"])
     assert (pictures[1] > 0).sum() > 4 * (pictures[0] > 0).sum()
 
 
 async def test_a_worker_keeps_only_the_last_scenes(pool):
     for i in range(40):
-        assert (await render(pool, PLAIN_XML + f"<!-- {i} -->", height=16, width=16)).compile_ms > 0
-    assert (await render(pool, PLAIN_XML + "<!-- 39 -->", height=16, width=16)).compile_ms == 0
-    assert (await render(pool, PLAIN_XML + "<!-- 0 -->", height=16, width=16)).compile_ms > 0
+        assert (await render(pool, PLAIN_XML + f"<!-- {i} -->", height=16, width=16)).cost.compile_ms > 0
+    assert (await render(pool, PLAIN_XML + "<!-- 39 -->", height=16, width=16)).cost.compile_ms == 0
+    assert (await render(pool, PLAIN_XML + "<!-- 0 -->", height=16, width=16)).cost.compile_ms > 0
 
 
 async def test_a_worker_killed_in_the_middle_is_a_crash_and_the_next_request_is_served():
@@ -148,7 +149,7 @@ async def test_requests_cancelled_while_they_wait_leave_no_trace(pool):
         if i % 3:
             request.cancel()
     outcomes = await asyncio.gather(*requests, return_exceptions=True)
-    assert all(isinstance(outcome, asyncio.CancelledError) or outcome.images for outcome in outcomes)
+    assert all(isinstance(outcome, asyncio.CancelledError) or outcome.pictures.images for outcome in outcomes)
     assert sum(not isinstance(outcome, asyncio.CancelledError) for outcome in outcomes) >= 7
     await assert_serves(pool)
 
@@ -159,7 +160,7 @@ async def test_more_waiting_than_the_limit_is_refused():
         outcomes = await asyncio.gather(*requests, return_exceptions=True)
         refused = [outcome for outcome in outcomes if isinstance(outcome, Overloaded)]
         assert len(refused) == 5, "one is drawn and two wait"
-        assert sum(hasattr(outcome, "images") for outcome in outcomes) == 3
+        assert sum(isinstance(outcome, RenderReply) for outcome in outcomes) == 3
 
 
 async def test_a_worker_that_dies_by_itself_is_told_by_its_signal(monkeypatch):

@@ -32,7 +32,7 @@ MOVING = """
 
 async def column(pool, state: SceneState, colour: str = "red") -> float:
     reply = await render(pool, MOVING, state=state, camera="top")
-    return where(reply.images["primary"], colour)[1].mean()
+    return where(reply.pictures.images["primary"], colour)[1].mean()
 
 
 async def test_a_keyframe_is_applied_by_name_or_index_and_before_the_rest(pool):
@@ -47,13 +47,13 @@ async def test_a_keyframe_is_applied_by_name_or_index_and_before_the_rest(pool):
 async def test_a_request_without_a_keyframe_starts_at_the_one_named_home(pool):
     at_home = MOVING.replace('name="right"', 'name="home"')
     reply = await render(pool, at_home, camera="top")
-    home = where(reply.images["primary"], "red")[1].mean()
+    home = where(reply.pictures.images["primary"], "red")[1].mean()
     assert home == pytest.approx(await column(pool, SceneState(keyframe="right")))
 
 
 async def test_a_mocap_body_moves_and_its_quaternion_is_normalized(pool):
     turned = SceneState(mocap_pos=np.array([[0.5, -0.4, 0]]), mocap_quat=np.array([[30.0, 0, 0, 30.0]]))
-    image = (await render(pool, MOVING, state=turned, camera="top")).images["primary"]
+    image = (await render(pool, MOVING, state=turned, camera="top")).pictures.images["primary"]
     rows, columns = where(image, "blue")
     assert columns.mean() > 150
     assert np.ptp(rows) > np.ptp(columns), "a quarter turn stands it upright"
@@ -94,16 +94,16 @@ async def test_numbers_that_overflow_on_the_way_are_refused(pool):
 
 
 async def test_primary_is_the_camera_of_that_name_else_the_first_that_is_not_wrist(pool):
-    assert (await render(pool, MOVING)).cameras == {"primary": "side", "wrist": "wrist"}
-    assert (await render(pool, MOVING.replace('"top"', '"primary"'))).cameras["primary"] == "primary"
-    assert (await render(pool, MOVING.replace(' name="side"', ""))).cameras["primary"] == "camera 0"
+    assert (await render(pool, MOVING)).pictures.cameras == {"primary": "side", "wrist": "wrist"}
+    assert (await render(pool, MOVING.replace('"top"', '"primary"'))).pictures.cameras["primary"] == "primary"
+    assert (await render(pool, MOVING.replace(' name="side"', ""))).pictures.cameras["primary"] == "camera 0"
 
 
 async def test_a_request_may_choose_its_cameras_and_have_no_wrist(pool):
     chosen = await render(pool, MOVING, camera="wrist", wrist_camera="top")
-    assert chosen.cameras == {"primary": "wrist", "wrist": "top"}
+    assert chosen.pictures.cameras == {"primary": "wrist", "wrist": "top"}
     alone = await render(pool, MOVING, camera="top", wrist_camera="")
-    assert list(alone.images) == ["primary"]
+    assert list(alone.pictures.images) == ["primary"]
 
 
 async def test_an_unknown_camera_is_told_with_the_scene_s_own(pool):
@@ -118,7 +118,7 @@ async def test_a_scene_without_a_camera_is_told_how_to_get_one(pool):
         await render(pool, "<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
     camera = caught.value.hint[caught.value.hint.index("<camera") :]
     xml = f"<mujoco><worldbody><geom size='0.1' rgba='1 0 0 1'/>{camera}</worldbody></mujoco>"
-    image = (await render(pool, xml)).images["primary"]
+    image = (await render(pool, xml)).pictures.images["primary"]
     assert len(where(image, "red")[0]) > 100, "the camera of the hint looks at the origin"
 
 
@@ -126,7 +126,7 @@ async def test_a_scene_with_only_a_wrist_camera_asks_for_a_choice(pool):
     xml = "<mujoco><worldbody><geom size='1'/><camera name='wrist' pos='0 0 3'/></worldbody></mujoco>"
     with pytest.raises(SceneError, match="only camera is 'wrist'"):
         await render(pool, xml)
-    assert (await render(pool, xml, camera="wrist")).cameras["primary"] == "wrist"
+    assert (await render(pool, xml, camera="wrist")).pictures.cameras["primary"] == "wrist"
 
 
 @pytest.mark.parametrize(

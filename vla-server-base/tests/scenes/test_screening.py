@@ -12,8 +12,9 @@ import pytest
 
 from vla_server_base.errors import MissingAsset, SceneError, SceneRefused
 from vla_server_base.scenes import limits
+from vla_server_base.scenes.asset_names import FILE_ATTRIBUTES
 from vla_server_base.scenes.messages import Scene
-from vla_server_base.scenes.screening import DROPPED_ATTRIBUTES, FILE_ATTRIBUTES, REFUSED_ELEMENTS, screen
+from vla_server_base.scenes.screening import DROPPED_ATTRIBUTES, REFUSED_ELEMENTS, screen
 
 
 def in_world(text: str) -> Scene:
@@ -81,8 +82,24 @@ def test_document_types_and_their_entities_are_refused(document):
 
 
 @pytest.mark.parametrize("attribute", sorted(FILE_ATTRIBUTES))
-@pytest.mark.parametrize("value", ["/etc/passwd", "../a.png", "a/b.png", "a\\b.png", "file:a.png", "..", "", "a" * 300])
-def test_a_file_named_by_a_path_is_refused(attribute, value):
+@pytest.mark.parametrize(
+    "value",
+    [
+        "/etc/passwd",
+        "../a.png",
+        "a/../b.png",
+        "a/..",
+        "a/",
+        ".",
+        "a\\b.png",
+        "C:/a.png",
+        "file:a.png",
+        "..",
+        "",
+        "a" * 300,
+    ],
+)
+def test_a_file_named_by_a_path_that_leads_elsewhere_is_refused(attribute, value):
     xml = f'<mujoco>\n<asset><texture type="cube" {attribute}="{value}"/></asset></mujoco>'
     with pytest.raises(SceneRefused, match=r"line 2: .* is not a plain file name"):
         screen(Scene(xml=xml, assets={value: b""}))
@@ -103,6 +120,12 @@ def test_only_named_assets_reach_mujoco_and_folders_are_forgotten():
     screened = screen(Scene(xml=xml, assets={"arm v1.obj": b"1", "leg.obj": b"2"}))
     assert screened.assets == {"arm v1.obj": b"1"}
     assert '<compiler angle="radian">' in screened.xml
+
+
+def test_a_scene_of_too_many_assets_is_refused():
+    assets = {f"{number}.obj": b"" for number in range(limits.MAX_ASSETS + 1)}
+    with pytest.raises(SceneRefused, match="2001 assets; 2000 are the most"):
+        screen(Scene(xml="<mujoco/>", assets=assets))
 
 
 def test_a_scene_of_more_than_2_mb_is_refused():
@@ -177,7 +200,7 @@ def test_a_picture_that_unpacks_to_gigabytes_is_refused():
 
 def test_all_attributes_of_mujoco_s_schema_that_speak_of_files_are_known():
     attributes = set(re.findall(r"[a-z_0-9]+", schema()))
-    speaking = {name for name in attributes if re.search(r"file|path|dir$|^passt|asset", name)}
+    speaking = {name for name in attributes if re.search(r"file|path|dir$|^passt|^embed$|asset", name)}
     harmless = {"dir", "asset"}
     assert speaking - harmless == FILE_ATTRIBUTES | DROPPED_ATTRIBUTES
 

@@ -5,16 +5,28 @@ import inspect
 import json
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
+from typing import get_args
 
 import httpx
 import pytest
 
-from vla_server_base import config, errors, replies, wire
+from vla_server_base import config, errors
+from vla_server_base.replies.episode import EndEvent, ExecuteReply, StepEvent, StepReply
+from vla_server_base.replies.predict import PredictReply, Timing
+from vla_server_base.replies.status import InfoReply
 from vla_server_base.routes import router
+from vla_server_base.scenes.robots import ROBOT_NAMES
+from vla_server_base.wire.arm import ArmFields, BoundsBody, ControlBody, RobotBody
+from vla_server_base.wire.execute import ExecuteRequest, InContact, JointRange, Lifted, Near
+from vla_server_base.wire.predict import PredictRequest
+from vla_server_base.wire.scene import StateBody
 
 DOCS = Path(__file__).parents[3] / "docs"
 HTTP = (DOCS / "http.md").read_text()
+EPISODES = (DOCS / "episodes.md").read_text()
 CONFIGURATION = (DOCS / "configuration.md").read_text()
 
 # A command in a `sh` block and what it answers, in the `json` block right after it.
@@ -22,23 +34,63 @@ EXAMPLES = re.findall(r"```sh\n(curl (?:(?!```).)*)\n```\n+```json\n(.*?)\n```",
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.VLAError)]
 UNKNOWN = [f"unknown_{what}" for what in ("camera", "dataset", "action_format", "scene", "robot", "keyframe")]
 CODES = sorted({kind.code for kind in KINDS}.union(UNKNOWN))
+IN_THE_ARM = [f"unknown_{what}" for what in ("robot_name", "joint", "actuator", "site_or_body", "body")]
+
+EPISODE_FIELDS = [
+    *(name for kind in (RobotBody, ControlBody, BoundsBody) for name in kind.model_fields),
+    *(ExecuteRequest.model_fields.keys() - ArmFields.model_fields),
+]
+EPISODE_KEYS = {name for kind in (ExecuteReply, StepReply, StepEvent) for name in kind.model_fields}
 
 
 @pytest.mark.parametrize("path", [route.path for route in router.routes])
 def test_every_route_is_described(path):
-    assert re.search(rf"^## `(GET|POST) {re.escape(path)}`$", HTTP, re.MULTILINE)
+    assert re.search(rf"^## `(GET|POST|PUT) {re.escape(path)}`$", HTTP, re.MULTILINE)
 
 
-@pytest.mark.parametrize("field", [*wire.PredictRequest.model_fields, *wire.StateBody.model_fields])
+@pytest.mark.parametrize("field", [*PredictRequest.model_fields, *StateBody.model_fields])
 def test_every_field_of_a_request_is_described(field):
     assert f"| `{field}` |" in HTTP
 
 
-@pytest.mark.parametrize(
-    "key", [*replies.PredictReply.model_fields, *replies.Timing.model_fields, *replies.InfoReply.model_fields]
-)
+@pytest.mark.parametrize("key", [*PredictReply.model_fields, *Timing.model_fields, *InfoReply.model_fields])
 def test_every_key_of_a_reply_is_described(key):
     assert f"| `{key}` |" in HTTP
+
+
+@pytest.mark.parametrize("field", EPISODE_FIELDS)
+def test_every_field_of_an_episode_is_described(field):
+    assert f"| `{field}` |" in EPISODES
+
+
+@pytest.mark.parametrize("key", sorted(EPISODE_KEYS | set(EndEvent.model_fields)))
+def test_every_key_of_an_episode_is_described(key):
+    assert f"`{key}`" in EPISODES
+
+
+@pytest.mark.parametrize("kind", [Lifted, Near, InContact, JointRange])
+def test_every_predicate_is_described(kind):
+    (name,) = get_args(kind.model_fields["kind"].annotation)
+    (line,) = re.findall(rf"^\| `{name}` \|.*$", EPISODES, re.MULTILINE)
+    assert all(f"`{field}`" in line for field in kind.model_fields.keys() - {"kind"})
+
+
+@pytest.mark.parametrize("robot", ROBOT_NAMES)
+def test_every_known_robot_is_named(robot):
+    assert f"`{robot}`" in EPISODES
+
+
+def test_the_episodes_script_prints_what_it_says(tmp_path):
+    ((code, printed),) = re.findall(r"```python\n(.*?)```\n```\n(.*?)```", EPISODES, re.DOTALL)
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.stdout == printed, done.stderr
+
+
+def test_the_names_an_arm_lacks_are_described():
+    (title,) = [line for line in HTTP.splitlines() if line.startswith("### `unknown_robot_name`")]
+    assert re.findall(r"`(unknown_\w+)`", title) == IN_THE_ARM
 
 
 @pytest.mark.parametrize("code", CODES)

@@ -11,7 +11,7 @@ import zlib
 import httpx
 import numpy as np
 import pytest
-from echo_server import echo_app, encoded, of_one_colour, wait_until_loaded
+from echo_server import echo_app, encoded, of_one_colour, wait_until, wait_until_loaded
 from PIL import Image
 
 from vla_server_base.serving import serving
@@ -64,20 +64,23 @@ def test_an_unknown_dataset_or_format_is_refused_with_the_known(client):
     assert "'bridge'" in error["message"]
     assert "echo, echo_doubled" in error["hint"]
     error = refused(client, 422, "unknown_action_format", action_format="joints")
-    assert "ee_delta, standard" in error["hint"]
+    assert "ee_delta, joint_position, standard" in error["hint"]
 
 
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"image": None}, "exactly one of xml_string and image is taken, neither is given"),
-        ({"xml_string": "<mujoco/>"}, "exactly one of xml_string and image is taken, both are given"),
-        ({"state": {}, "camera": "top"}, "camera, state can only be given together with xml_string"),
+        ({"image": None}, "exactly one of xml_string, scene_id, image is taken, none is given"),
+        (
+            {"xml_string": "<mujoco/>"},
+            "exactly one of xml_string, scene_id, image is taken, xml_string and image are given",
+        ),
+        ({"state": {}, "camera": "top"}, "camera, state can only be given together with a scene"),
         (
             {"image": None, "xml_string": "<mujoco/>", "image_wrist": RED},
             "image_wrist can only be given together with image",
         ),
-        ({"image": None, "image_wrist": RED}, "neither is given"),
+        ({"image": None, "image_wrist": RED}, "none is given"),
         ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
         ({"seed": 2**32}, "seed: Input should be less than 4294967296"),
         ({"seed": "1"}, "seed: Input should be a valid integer"),
@@ -94,7 +97,7 @@ def test_a_field_that_does_not_fit_is_named_with_what_is_expected(client, body, 
 def test_unknown_fields_are_refused_by_name_with_the_known(client):
     error = refused(client, 422, "invalid_request", img=RED, instrution="go")
     assert "unknown field 'img'; unknown field 'instrution'" in error["message"]
-    assert "instruction, xml_string" in error["hint"]
+    assert "xml_string, scene_id" in error["hint"]
     state = {"qpose": [0]}
     error = refused(client, 422, "invalid_request", image=None, xml_string="<mujoco/>", state=state)
     assert "unknown field 'state.qpose'" in error["message"]
@@ -221,7 +224,12 @@ def test_a_request_id_is_bounded_and_cleaned(client):
 def test_each_request_is_one_line_in_the_log(client, caplog):
     caplog.set_level(logging.INFO, "vla_server_base.edge")
     client.get("/nowhere%0Aelse", headers={"X-Request-Id": "line-1"})
-    (line,) = [record.getMessage() for record in caplog.records if "line-1" in record.getMessage()]
+
+    def lines() -> list[str]:
+        return [record.getMessage() for record in caplog.records if "line-1" in record.getMessage()]
+
+    wait_until(lines)  # the line is written when the answer has left
+    (line,) = lines()
     assert line.startswith("method=GET path=/nowhere%0Aelse status=404 ms=")
     assert "\n" not in line
 

@@ -11,8 +11,9 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.engine import Engine
 from vla_server_base.errors import ModelUnavailable
 from vla_server_base.scenes.pool import ScenePool
-from vla_server_base.service import Service
+from vla_server_base.service import EpisodeSlots, Service
 from vla_server_base.serving import serving
+from vla_server_base.stores import AssetStore, SceneStore
 from vla_server_base.testing import EchoAdapter
 
 REQUEST = {"instruction": "go", "image": of_one_colour(255, 0, 0), "seed": 0}
@@ -104,6 +105,9 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
             engine=engine,
             pool=ScenePool(config),
             pool_start=asyncio.ensure_future(waited_for(pool_start)),
+            assets=AssetStore(1),
+            scenes=SceneStore(1),
+            episodes=EpisodeSlots(1),
         )
         engine.start()
         while engine.status.state != "loaded":

@@ -3,8 +3,8 @@
 import httpx
 import pytest
 
-from vla_server_base.replies import PredictReply
-from vla_server_base.wire import PredictRequest
+from vla_server_base.replies.predict import PredictReply
+from vla_server_base.wire.predict import PredictRequest
 
 
 @pytest.fixture
@@ -34,6 +34,8 @@ def test_the_body_of_predict_is_described_field_by_field(schema):
 def test_every_route_tells_what_it_answers_and_how_it_fails(schema):
     assert set(schema["paths"]) == {
         "/predict",
+        "/execute",
+        "/assets/{sha256}",
         "/health",
         "/live",
         "/info",
@@ -42,7 +44,8 @@ def test_every_route_tells_what_it_answers_and_how_it_fails(schema):
     }
     for operations in schema["paths"].values():
         for operation in operations.values():
-            assert all(content["schema"] for content in operation["responses"]["200"]["content"].values())
+            answer = operation["responses"]["200"]
+            assert all(content["schema"] for content in answer.get("content", {}).values())
             failure = operation["responses"]["default"]["content"]["application/json"]["schema"]
             assert failure == {"$ref": "#/components/schemas/ErrorReply"}
             assert operation["summary"]

@@ -1,24 +1,24 @@
 """Bytes between the server and a scene worker.
 
-To the worker: a length and a pickle. From the worker, which may have been taken over by a scene: lengths,
-JSON and raw pixels, so that nothing it says is executed.
+To the worker: a length and a pickle. From the worker, which may have been taken over by a scene: a length and
+msgpack, checked against the types of messages.py, so that nothing it says is executed.
 """
 
-import json
 import pickle
 import struct
+from dataclasses import dataclass
 from typing import Any, BinaryIO, Protocol
 
+import msgspec
 import numpy as np
 
 from vla_server_base import errors
-from vla_server_base.scenes.messages import Answer, Job, RenderReply, WorkerSettings
+from vla_server_base.scenes.messages import Answer, Job, RenderReply, RolloutReply, WorkerSettings
 
-TO_WORKER = struct.Struct("<Q")
-FROM_WORKER = struct.Struct("<IQ")
-# The most that an answer may hold: two pictures of the largest size, and a long error.
-MAX_HEADER_BYTES = 1 << 20
-MAX_PIXEL_BYTES = 1 << 26
+LENGTH = struct.Struct("<Q")
+MAX_ANSWER_BYTES = 1 << 26
+"""Two pictures of the largest size take 25 MB."""
+DTYPES = frozenset({"|u1", "<f8"})
 
 # The errors a worker may answer with; any other name counts as a crash.
 ERRORS = {
@@ -29,6 +29,7 @@ ERRORS = {
         errors.SceneError,
         errors.SceneRefused,
         errors.SceneState,
+        errors.SceneUnstable,
         errors.MissingAsset,
         errors.SceneTimeout,
         errors.SceneCrashed,
@@ -43,44 +44,54 @@ class FrameReader(Protocol):
     async def readexactly(self, n: int) -> bytes: ...
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Error:
+    name: str
+    message: str
+    hint: str | None
+    code: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Answer:
+    """An Answer as it travels: one of the three is there."""
+
+    held: frozenset[str]
+    spent: bool
+    error: _Error | None = None
+    render: RenderReply | None = None
+    rollout: RolloutReply | None = None
+
+
 def to_worker(message: WorkerSettings | Job) -> bytes:
     """Return the frame that carries a message to a worker."""
     body = pickle.dumps(message, protocol=5)
-    return TO_WORKER.pack(len(body)) + body
+    return LENGTH.pack(len(body)) + body
 
 
 def read_at_worker(stream: BinaryIO) -> Any:
     """Return the server's next message, or None at the end of the stream."""
-    head = stream.read(TO_WORKER.size)
-    if len(head) < TO_WORKER.size:
+    head = stream.read(LENGTH.size)
+    if len(head) < LENGTH.size:
         return None
-    return pickle.loads(stream.read(*TO_WORKER.unpack(head)))
+    return pickle.loads(stream.read(*LENGTH.unpack(head)))
 
 
 def from_worker(answer: Answer) -> bytes:
     """Return the frame that carries an answer to the server."""
-    header: dict[str, Any] = {"held": sorted(answer.held), "spent": answer.spent}
-    pixels = b""
-    if isinstance(answer.outcome, RenderReply):
-        reply = answer.outcome
-        pixels = b"".join(image.tobytes() for image in reply.images.values())
-        header |= {
-            "sizes": {name: image.shape[:2] for name, image in reply.images.items()},
-            "cameras": dict(reply.cameras),
-            "renderer": reply.renderer,
-            "compile_ms": reply.compile_ms,
-            "render_ms": reply.render_ms,
-        }
-    else:
-        error = answer.outcome
-        header |= {
-            "error": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
-            "code": error.code,
-        }
-    text = json.dumps(header).encode()
-    return FROM_WORKER.pack(len(text), len(pixels)) + text + pixels
+    outcome = answer.outcome
+    error = None
+    if isinstance(outcome, errors.VLAError):
+        error = _Error(name=type(outcome).__name__, message=outcome.message, hint=outcome.hint, code=outcome.code)
+    travelling = _Answer(
+        held=answer.held,
+        spent=answer.spent,
+        error=error,
+        render=outcome if isinstance(outcome, RenderReply) else None,
+        rollout=outcome if isinstance(outcome, RolloutReply) else None,
+    )
+    body = msgspec.msgpack.encode(travelling, enc_hook=_plain)
+    return LENGTH.pack(len(body)) + body
 
 
 async def read_answer(stream: FrameReader) -> Answer:
@@ -90,37 +101,33 @@ async def read_answer(stream: FrameReader) -> Answer:
         EOFError: the worker ended.
         ValueError: it said something that is no answer.
     """
-    num_text, num_pixels = FROM_WORKER.unpack(await stream.readexactly(FROM_WORKER.size))
-    if num_text > MAX_HEADER_BYTES or num_pixels > MAX_PIXEL_BYTES:
+    (length,) = LENGTH.unpack(await stream.readexactly(LENGTH.size))
+    if length > MAX_ANSWER_BYTES:
         raise ValueError("an answer of that size is none")
-    header = json.loads(await stream.readexactly(num_text))
-    pixels = np.frombuffer(await stream.readexactly(num_pixels), np.uint8)
-    try:
-        outcome = _error(header) if "error" in header else _reply(header, pixels)
-        return Answer(outcome=outcome, held=frozenset(header["held"]), spent=bool(header["spent"]))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError("an answer lacks a field") from error
+    travelled = msgspec.msgpack.decode(await stream.readexactly(length), type=_Answer, dec_hook=_array)
+    outcome = _vla_error(travelled.error) if travelled.error else travelled.render or travelled.rollout
+    if outcome is None:
+        raise ValueError("an answer lacks its outcome")
+    return Answer(outcome=outcome, held=travelled.held, spent=travelled.spent)
 
 
-def _reply(header: dict[str, Any], pixels: np.ndarray) -> RenderReply:
-    images, start = {}, 0
-    for name, (height, width) in header["sizes"].items():
-        end = start + height * width * 3
-        images[name] = pixels[start:end].reshape(height, width, 3)
-        start = end
-    return RenderReply(
-        images=images,
-        cameras=header["cameras"],
-        renderer=header["renderer"],
-        compile_ms=float(header["compile_ms"]),
-        render_ms=float(header["render_ms"]),
-    )
+def _plain(value: Any) -> Any:
+    assert isinstance(value, np.ndarray), type(value)
+    return value.dtype.str, value.shape, np.ascontiguousarray(value).data
 
 
-def _error(header: dict[str, Any]) -> errors.VLAError:
-    kind = ERRORS.get(header["error"], errors.SceneCrashed)
+def _array(_: type, value: Any) -> np.ndarray:
+    """Form an array; msgspec then checks it against the annotation that it is for."""
+    match value:
+        case [str() as dtype, [*shape], bytes() as content] if dtype in DTYPES:
+            return np.frombuffer(content, dtype).reshape(shape)
+    raise ValueError("an array lacks its form")
+
+
+def _vla_error(travelled: _Error) -> errors.VLAError:
+    kind = ERRORS.get(travelled.name, errors.SceneCrashed)
     error = kind.__new__(kind)
     # UnknownName forms its message from names that have not travelled.
-    errors.VLAError.__init__(error, str(header["message"]), hint=header["hint"])
-    error.code = str(header["code"])
+    errors.VLAError.__init__(error, travelled.message, hint=travelled.hint)
+    error.code = travelled.code
     return error

@@ -20,8 +20,29 @@ MAX_FLEX_POINTS = 5_000
 MAX_ASSET_PIXELS = 4096 * 4096
 """Pixels of one PNG, read off its header: a file of 1 MB can unpack to 4 GB."""
 
+MAX_ASSETS = 2_000
+"""Files of one scene; the Panda of the menagerie has 67."""
+
+MAX_NAME_CHARS = 200
+"""Characters of a file's name, folders included."""
+
+MAX_BUNDLE_ENTRIES = 2 * MAX_ASSETS
+"""Entries of a zip, folders and what else lies in them included; each costs a kilobyte before it is read."""
+
+MAX_BUNDLE_BYTES = 256 * 2**20
+"""Bytes of all that a zip unpacks to; the Panda with its meshes is 34 MB."""
+
+MAX_BUNDLE_RATIO = 100
+"""Bytes that a byte of a zip may unpack to: the Panda's meshes are 7, deflate ends at 1000."""
+
+UNSUSPICIOUS_BYTES = 4 * 2**20
+"""What a zip may unpack to whatever its ratio."""
+
 MAX_PICTURE_SIDE = 2048
 """Pixels along one side of a rendered picture."""
+
+MAX_PHYSICS_STEPS = 20_000
+"""Of one request; one step of an arm at a table takes 0.02 to 0.1 ms."""
 
 MIN_NEAR_PLANE = 1e-6
 """MuJoCo ends its process with exit(1) where extent * znear is smaller ("frustum_near too small")."""
@@ -60,7 +81,7 @@ ATTRIBUTE_CAPS = {
     "numslices": _TESSELLATION,
     "numstacks": _TESSELLATION,
     "numquads": _TESSELLATION,
-    "shadowsize": Cap(16_384, "the server's own setting counts anyway"),
+    "shadowsize": Cap(8_192, "the server's own setting counts anyway"),
     "offsamples": Cap(64, "the server's own setting counts anyway"),
     "offwidth": Cap(16_384, "the request's own size counts anyway"),
     "offheight": Cap(16_384, "the request's own size counts anyway"),

@@ -1,4 +1,4 @@
-"""ScenePool: scenes in, pictures out, through worker processes that a scene may kill.
+"""ScenePool: scenes in, pictures and simulations out, through worker processes that a scene may kill.
 
 There is one worker more than may be busy at once, so that a lost one has its replacement ready. A worker
 is busy, idle, or being replaced; whoever waits for one gets it, an error, or is cancelled.
@@ -9,6 +9,7 @@ import logging
 import signal
 from collections import deque
 from collections.abc import Coroutine
+from types import TracebackType
 from typing import Any
 
 from vla_server_base.config import ServerConfig
@@ -26,6 +27,9 @@ from vla_server_base.scenes.messages import (
     RenderQuality,
     RenderReply,
     RenderRequest,
+    RolloutReply,
+    RolloutRequest,
+    Scene,
     WorkerSettings,
 )
 from vla_server_base.scenes.worker_process import WorkerDied, WorkerProcess
@@ -33,6 +37,7 @@ from vla_server_base.scenes.worker_process import WorkerDied, WorkerProcess
 logger = logging.getLogger(__name__)
 
 AUTO: tuple[RendererName, ...] = ("egl", "osmesa", "raycast")
+SMALL_SCENE_BYTES = 1_000_000
 RETRY_S = 1.0
 """Between attempts to start a worker where one could not be started."""
 
@@ -91,9 +96,20 @@ class ScenePool:
             ),
             timeout_s=self._config.scene_timeout_s,
             memory_mb=self._config.scene_memory_mb,
+            max_scenes=self._config.scene_worker_max_scenes,
+            max_jobs=self._config.scene_worker_max_jobs,
         )
 
-    async def render(self, request: RenderRequest) -> RenderReply:
+    async def __aenter__(self) -> "ScenePool":
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def render(self, scene: Scene, request: RenderRequest) -> RenderReply:
         """Return the request's pictures; cancelling it leaves the worker to finish, within its time.
 
         Raises:
@@ -102,10 +118,25 @@ class ScenePool:
             Overloaded: more is waiting than `max_queue`.
             Unavailable: the pool is closed, or no worker can be started.
         """
-        # Off the loop: hashing 30 MB of meshes takes 20 ms.
-        key = await asyncio.to_thread(lambda: request.scene.key)
+        reply = await self._answer(scene, request)
+        assert isinstance(reply, RenderReply)
+        return reply
+
+    async def roll_out(self, scene: Scene, request: RolloutRequest) -> RolloutReply:
+        """Go on with a simulation, in any worker: all that it is comes with the request and leaves with the reply.
+
+        Raises:
+            SceneError, UnknownName, Overloaded, Unavailable: as `render`; also for robots, bodies and joints.
+        """
+        reply = await self._answer(scene, request)
+        assert isinstance(reply, RolloutReply)
+        return reply
+
+    async def _answer(self, scene: Scene, request: RenderRequest | RolloutRequest) -> RenderReply | RolloutReply:
+        # Off the loop where it is large: hashing 30 MB of meshes takes 20 ms.
+        key = scene.key if scene.num_bytes < SMALL_SCENE_BYTES else await asyncio.to_thread(lambda: scene.key)
         worker = await self._take(key)
-        return await asyncio.shield(self._start_task(self._finishing, self._use(worker, key, request)))
+        return await asyncio.shield(self._start_task(self._finishing, self._use(worker, key, scene, request)))
 
     async def close(self) -> None:
         """Answer whoever waits, end every worker, and leave nothing behind."""
@@ -166,17 +197,11 @@ class ScenePool:
                 future.set_exception(error)
         self._waiting.clear()
 
-    async def _use(self, worker: WorkerProcess, key: str, request: RenderRequest) -> RenderReply:
+    async def _use(
+        self, worker: WorkerProcess, key: str, scene: Scene, request: RenderRequest | RolloutRequest
+    ) -> RenderReply | RolloutReply:
         """Have a worker do one job within its time, and free or replace it."""
-        job = Job(
-            key=key,
-            scene=None if key in worker.held else request.scene,
-            state=request.state,
-            camera=request.camera,
-            wrist_camera=request.wrist_camera,
-            height=request.height,
-            width=request.width,
-        )
+        job = Job(key=key, scene=None if key in worker.held else scene, request=request)
         usable = False
         try:
             answer = await asyncio.wait_for(worker.ask(job), self._config.scene_timeout_s)

@@ -35,10 +35,13 @@ def compile_scene(scene: Scene) -> mujoco.MjModel:
         SceneCrashed: it needs more memory than a worker may have.
         SceneRefused: it compiled to more than a stranger's scene may be.
     """
+    files = dict(scene.assets)
+    # Flexcomps read theirs with the XML, everything else later; passing 34 MB there takes 150 ms.
+    read_with_xml = files if "<flexcomp" in scene.xml else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            model = mujoco.MjSpec.from_string(scene.xml, assets=dict(scene.assets)).compile()
+            model = mujoco.MjSpec.from_string(scene.xml, include=read_with_xml, assets=files).compile()
         except ValueError as error:
             raise scene_error(error) from error
     _check_model(model)

@@ -12,23 +12,23 @@ from math import prod
 from xml.parsers import expat
 from xml.sax.saxutils import quoteattr
 
-from vla_server_base.errors import MissingAsset, SceneError, SceneRefused
+from vla_server_base.errors import SceneError, SceneRefused
 from vla_server_base.scenes import limits
+from vla_server_base.scenes.asset_names import FILE_ATTRIBUTES, AssetNames
 from vla_server_base.scenes.messages import Scene
 
 REFUSED_ELEMENTS = {
-    "include": "it reads a file; write what the file holds in its place",
+    "include": "it reads a file; flatten the model first: mujoco.MjSpec.from_file(path).to_xml() writes it as one",
     "model": "it reads a file; write what the file holds in place of the <attach>",
     "attach": "it needs another model's file; write what that file holds in its place",
     "extension": "plugins run native code; leave them out",
     "plugin": "plugins run native code; leave them out",
     "composite": "MuJoCo 4 has it no more; use <replicate> or <flexcomp>",
 }
-FILE_ATTRIBUTES = frozenset({"file", "fileback", "filedown", "filefront", "fileleft", "fileright", "fileup"})
-# They say where files lie or when they are read; assets are found by plain name and read at once.
-DROPPED_ATTRIBUTES = frozenset({"assetdir", "meshdir", "passthrough", "strippath", "texturedir"})
+# They say where files lie or when they are read; MuJoCo gets all files in one folder and reads them at once.
+DROPPED_ATTRIBUTES = frozenset({"assetdir", "embed", "meshdir", "passthrough", "strippath", "texturedir"})
 
-PLAIN_NAME = re.compile(r"[\w.+() -]{1,200}")
+PLAIN_PATH = re.compile(r"(?:[\w.+() -]+/+)*[\w.+() -]+")
 BYTES_PER_SUFFIX = {suffix: 1024**power for power, suffix in enumerate("KMGTPE", start=1)}
 
 
@@ -36,7 +36,7 @@ def screen(scene: Scene) -> Scene:
     """Return the scene as MuJoCo may see it: checked, written anew, with only the assets that it names.
 
     Raises:
-        SceneError: the XML is malformed; with line and column.
+        SceneError: the XML is malformed, or a file that it names could be one of several; with the line.
         SceneRefused: it names files, plugins, or asks for far too much; with the line.
         MissingAsset: it names an asset that the request does not carry.
     """
@@ -46,11 +46,16 @@ def screen(scene: Scene) -> Scene:
             f"the scene's XML is {len(document)} bytes long; {limits.MAX_XML_BYTES} is the most",
             hint="send numbers that fill pages, such as meshes, as assets",
         )
-    screened = _Screening(scene.assets)
+    if len(scene.assets) > limits.MAX_ASSETS:
+        raise SceneRefused(
+            f"the scene comes with {len(scene.assets)} assets; {limits.MAX_ASSETS} are the most",
+            hint="leave out what it does not name",
+        )
+    screened = _Screening(AssetNames(scene.assets))
     screened.read(document)
-    assets = {name: scene.assets[name] for name in sorted(screened.named_assets)}
-    for name, content in assets.items():
-        _check_asset(name, content)
+    for name in screened.assets.flat:
+        _check_asset(name, scene.assets[name])
+    assets = {flat: scene.assets[name] for name, flat in screened.assets.flat.items()}
     return Scene(xml="".join(screened.written), assets=assets)
 
 
@@ -58,11 +63,12 @@ def screen(scene: Scene) -> Scene:
 class _Screening:
     """One pass over one document."""
 
-    assets: Mapping[str, bytes]
+    assets: AssetNames
     written: list[str] = field(default_factory=list)
-    named_assets: set[str] = field(default_factory=set)
     # For each open element, how many copies of its children the replicates around them make.
     _replicas: list[int] = field(default_factory=list)
+    # Elements that name files, by their place in `written`: they wait for the last <compiler>.
+    _naming: list["_Element"] = field(default_factory=list)
     _num_elements: int = 0
     _num_flex_points: int = 0
     _written_line: int = 1
@@ -80,19 +86,29 @@ class _Screening:
                 f"the scene's XML is malformed at line {error.lineno}, column {error.offset + 1}:"
                 f" {expat.ErrorString(error.code)}"
             ) from error
+        for element in self._naming:
+            attributes = self.assets.with_flat_names(element.tag, element.attributes, element.line)
+            self.written[element.place] += _start_tag(element.tag, attributes)
 
     def _start(self, tag: str, attributes: dict[str, str]) -> None:
         if not self._replicas and tag != "mujoco":
             raise self._refusal(f"the root element is <{tag[:40]}>", "a scene is MJCF: <mujoco>...</mujoco>")
         if tag in REFUSED_ELEMENTS:
             raise self._refusal(f"<{tag}> is not taken", REFUSED_ELEMENTS[tag])
+        if tag == "compiler":
+            self.assets.look_into(attributes)
         kept = {name: value for name, value in attributes.items() if name not in DROPPED_ATTRIBUTES}
         for name, value in kept.items():
             if name in FILE_ATTRIBUTES:
-                self._name_asset(tag, name, value)
+                self._check_path(tag, name, value)
             self._check_cap(tag, name, value)
         self._count(tag, kept)
-        self._write(f"<{tag}{''.join(f' {name}={quoteattr(value)}' for name, value in kept.items())}>")
+        if FILE_ATTRIBUTES.isdisjoint(kept):
+            self._write(_start_tag(tag, kept))
+        else:
+            self._write("")
+            line = self._parser.CurrentLineNumber
+            self._naming.append(_Element(place=len(self.written) - 1, line=line, tag=tag, attributes=kept))
 
     def _end(self, tag: str) -> None:
         self._replicas.pop()
@@ -103,20 +119,14 @@ class _Screening:
         self.written.append("\n" * (line - self._written_line) + text)
         self._written_line = line
 
-    def _name_asset(self, tag: str, attribute: str, value: str) -> None:
-        if not PLAIN_NAME.fullmatch(value) or value in (".", ".."):
+    def _check_path(self, tag: str, attribute: str, path: str) -> None:
+        is_plain = len(path) <= limits.MAX_NAME_CHARS and PLAIN_PATH.fullmatch(path)
+        segments = path.split("/")
+        if not is_plain or ".." in segments or segments[-1] == ".":
             raise self._refusal(
-                f'{attribute}="{value[:80]}" of <{tag}> is not a plain file name',
-                "send the file as an asset and name it here without any folder",
+                f'{attribute}="{path[:80]}" of <{tag}> is not a plain file name',
+                "send the file as an asset and name it here as it is named there: file.obj or folder/file.obj",
             )
-        if value not in self.assets:
-            sent = ", ".join(sorted(self.assets)[:20]) or "none"
-            raise MissingAsset(
-                f"line {self._parser.CurrentLineNumber}: <{tag}> names the asset '{value}',"
-                " which the request does not carry",
-                hint=f"assets sent: {sent[:500]}",
-            )
-        self.named_assets.add(value)
 
     def _check_cap(self, tag: str, attribute: str, value: str) -> None:
         cap = limits.ATTRIBUTE_CAPS.get(f"{tag}/{attribute}") or limits.ATTRIBUTE_CAPS.get(attribute)
@@ -145,8 +155,8 @@ class _Screening:
 
     def _product(self, tag: str, attribute: str, attributes: Mapping[str, str]) -> int:
         numbers = self._numbers(tag, attribute, attributes.get(attribute, "1"))
-        # A zero beside a huge number must not hide it.
-        return prod(max(1, int(min(number, 1e12))) for number in numbers)
+        # A zero beside a huge number must not hide it; nor is every float an integer.
+        return prod(int(min(max(number, 1.0), 1e12)) for number in numbers)
 
     def _numbers(self, tag: str, attribute: str, value: str) -> list[float]:
         try:
@@ -163,6 +173,20 @@ class _Screening:
 
     def _refusal(self, what: str, hint: str) -> SceneRefused:
         return SceneRefused(f"line {self._parser.CurrentLineNumber}: {what}", hint=hint)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Element:
+    """An element that names files."""
+
+    place: int
+    line: int
+    tag: str
+    attributes: Mapping[str, str]
+
+
+def _start_tag(tag: str, attributes: Mapping[str, str]) -> str:
+    return f"<{tag}{''.join(f' {name}={quoteattr(value)}' for name, value in attributes.items())}>"
 
 
 def _number(word: str) -> float:

@@ -8,7 +8,7 @@ Reads settings and jobs from standard input, answers on standard output, ends wh
 import os
 import sys
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from time import perf_counter
 from typing import BinaryIO
 
@@ -23,22 +23,25 @@ from vla_server_base.scenes.drawing import Drawing, Renderer
 from vla_server_base.scenes.frames import from_worker, read_at_worker
 from vla_server_base.scenes.messages import (
     Answer,
+    Cost,
     Job,
+    Pictures,
     RenderReply,
+    RenderRequest,
+    RolloutReply,
+    RolloutRequest,
     Scene,
-    SceneState,
+    View,
     WorkerSettings,
 )
 from vla_server_base.scenes.renderers import open_renderer
+from vla_server_base.scenes.rollout import Simulation
 from vla_server_base.scenes.scene import apply_state, camera_name, compile_scene, pick_cameras, scene_error
 from vla_server_base.scenes.screening import screen
 
 MAX_HELD_SCENES = 8
 MAX_HELD_BYTES = 512_000_000
 """Of compiled models; the renderer holds about as much again."""
-
-MAX_COMPILED_SCENES = 300
-"""After so many the worker asks to be replaced. No leak is known: 500 cycles left its memory as it was."""
 
 CPU_PER_SECOND = 4
 """Processor seconds for each second that a job may take, in case the server is too busy to end it."""
@@ -58,11 +61,7 @@ PROOF_SCENE = """
 PROOF = Job(
     key="proof",
     scene=Scene(xml=PROOF_SCENE),
-    state=SceneState(),
-    camera=None,
-    wrist_camera=None,
-    height=32,
-    width=48,
+    request=RenderRequest(view=View(height=32, width=48)),
 )
 
 
@@ -109,6 +108,7 @@ def _start(settings: WorkerSettings) -> tuple[Answer, "Worker | None"]:
 class _HeldScene:
     model: mujoco.MjModel
     data: mujoco.MjData
+    simulation: Simulation
     drawing: Drawing
     num_bytes: int
 
@@ -120,13 +120,14 @@ class Worker:
         self._renderer = renderer
         self._settings = settings
         self._held: OrderedDict[str, _HeldScene] = OrderedDict()
-        self._num_compiled = 0
+        self._num_compiled = self._num_jobs = 0
 
     def prove(self) -> RenderReply:
         """Draw a red box before a blue sky, look at it, and forget it."""
-        reply = self._render(PROOF)
+        reply = self._work(PROOF)
+        assert isinstance(reply, RenderReply)
         self._forget("proof")
-        picture = reply.images["primary"]
+        picture = reply.pictures.images["primary"]
         middle, corner = picture[16, 24].astype(int), picture[0, 0].astype(int)
         if not (middle[0] > middle[1:].max() + 50 and corner[2] > corner[:2].max() + 50):
             raise RuntimeError(f"it draws {middle.tolist()} for red and {corner.tolist()} for blue")
@@ -135,8 +136,9 @@ class Worker:
     def answer(self, job: Job) -> Answer:
         """Answer whatever the job does; `spent` after what may have left this process unwell."""
         confinement.limit_cpu(CPU_PER_SECOND * self._settings.timeout_s)
+        self._num_jobs += 1
         try:
-            outcome = self._render(job)
+            outcome = self._work(job)
         except VLAError as error:
             outcome = error
         except (ValueError, MemoryError) as error:
@@ -144,34 +146,31 @@ class Worker:
         except Exception as error:
             said = " ".join(str(error).split())[:500]
             outcome = SceneCrashed(f"MuJoCo broke off at this scene: {said}", hint="it may be malformed")
-        broken = isinstance(outcome, SceneCrashed)
-        return Answer(
-            outcome=outcome,
-            held=frozenset(self._held),
-            spent=broken or self._num_compiled >= MAX_COMPILED_SCENES,
-        )
+        worn = self._num_compiled >= self._settings.max_scenes or self._num_jobs >= self._settings.max_jobs
+        return Answer(outcome=outcome, held=frozenset(self._held), spent=worn or isinstance(outcome, SceneCrashed))
 
-    def _render(self, job: Job) -> RenderReply:
-        if not (1 <= job.height <= limits.MAX_PICTURE_SIDE and 1 <= job.width <= limits.MAX_PICTURE_SIDE):
-            raise SceneRefused(
-                f"a picture of {job.height} x {job.width} pixels is not drawn",
-                hint=f"1 to {limits.MAX_PICTURE_SIDE} pixels along each side",
-            )
-        start = perf_counter()
+    def _work(self, job: Job) -> RenderReply | RolloutReply:
+        started = perf_counter()
         scene, compiled_now = self._compiled(job)
-        compiled = perf_counter()
-        cameras = pick_cameras(scene.model, job.camera, job.wrist_camera)
-        apply_state(scene.model, scene.data, job.state)
-        images = {
-            name: scene.drawing.draw(scene.data, camera, job.height, job.width) for name, camera in cameras.items()
-        }
-        return RenderReply(
-            images=images,
-            cameras={name: camera_name(scene.model, camera) for name, camera in cameras.items()},
-            renderer=self._settings.renderer,
-            compile_ms=(compiled - start) * 1e3 if compiled_now else 0.0,
-            render_ms=(perf_counter() - compiled) * 1e3,
-        )
+        compile_ms = (perf_counter() - started) * 1e3 if compiled_now else 0.0
+        cost = Cost(compile_ms=compile_ms, num_bytes=scene.num_bytes)
+        if isinstance(job.request, RenderRequest):
+            return self._render(scene, job.request, cost)
+        return self._roll_out(scene, job.request, cost)
+
+    def _render(self, scene: _HeldScene, request: RenderRequest, cost: Cost) -> RenderReply:
+        started = perf_counter()
+        apply_state(scene.model, scene.data, request.state)
+        pictures = _draw(scene, request.view)
+        return RenderReply(pictures=pictures, cost=replace(cost, render_ms=(perf_counter() - started) * 1e3))
+
+    def _roll_out(self, scene: _HeldScene, request: RolloutRequest, cost: Cost) -> RolloutReply:
+        started = perf_counter()
+        reply = scene.simulation.roll_out(request)
+        moved = perf_counter()
+        pictures = _draw(scene, request.view) if request.view else None
+        cost = replace(cost, physics_ms=(moved - started) * 1e3, render_ms=(perf_counter() - moved) * 1e3)
+        return replace(reply, pictures=pictures, cost=cost)
 
     def _compiled(self, job: Job) -> tuple[_HeldScene, bool]:
         if job.key in self._held:
@@ -180,11 +179,13 @@ class Worker:
         assert job.scene is not None, "the server knows which scenes this worker holds"
         self._num_compiled += 1
         model = compile_scene(screen(job.scene))
+        data = mujoco.MjData(model)
         scene = _HeldScene(
             model=model,
-            data=mujoco.MjData(model),
+            data=data,
+            simulation=Simulation(model, data),
             drawing=self._renderer.prepare(model),
-            num_bytes=mujoco.mj_sizeModel(model),
+            num_bytes=mujoco.mj_sizeModel(model) + data.nbuffer + data.narena,
         )
         self._held[job.key] = scene
         while len(self._held) > 1 and self._holds_too_much():
@@ -192,11 +193,28 @@ class Worker:
         return scene, True
 
     def _holds_too_much(self) -> bool:
-        num_bytes = sum(scene.num_bytes for scene in self._held.values())
+        num_bytes = sum(mujoco.mj_sizeModel(scene.model) for scene in self._held.values())
         return len(self._held) > MAX_HELD_SCENES or num_bytes > MAX_HELD_BYTES
 
     def _forget(self, key: str) -> None:
         self._held.pop(key).drawing.free()
+
+
+def _draw(scene: _HeldScene, view: View) -> Pictures:
+    """Draw the state that the scene's data are in.
+
+    Raises:
+        SceneRefused: a size that is not drawn.
+        SceneError, UnknownName: no such camera.
+    """
+    if not (1 <= view.height <= limits.MAX_PICTURE_SIDE and 1 <= view.width <= limits.MAX_PICTURE_SIDE):
+        raise SceneRefused(
+            f"a picture of {view.height} x {view.width} pixels is not drawn",
+            hint=f"1 to {limits.MAX_PICTURE_SIDE} pixels along each side",
+        )
+    cameras = pick_cameras(scene.model, view.camera, view.wrist_camera)
+    images = {name: scene.drawing.draw(scene.data, camera, view.height, view.width) for name, camera in cameras.items()}
+    return Pictures(images=images, cameras={name: camera_name(scene.model, camera) for name, camera in cameras.items()})
 
 
 if __name__ == "__main__":

@@ -122,8 +122,9 @@ class WorkerProcess:
         return answer
 
     async def _exchange(self, message: WorkerSettings | Job) -> Answer:
-        # Off the loop and in pieces: a scene may carry 60 MB of meshes.
-        frame = memoryview(await asyncio.to_thread(to_worker, message))
+        # Off the loop and in pieces: a scene may carry 60 MB of meshes. Without a scene it is a few kB.
+        carries_scene = isinstance(message, Job) and message.scene is not None
+        frame = memoryview(await asyncio.to_thread(to_worker, message) if carries_scene else to_worker(message))
         try:
             for start in range(0, len(frame), PIECE_BYTES):
                 self._writer.write(frame[start : start + PIECE_BYTES])

@@ -53,14 +53,17 @@ class _Episode:
     def ensemble(self) -> dict[str, np.ndarray]:
         window, ensemble = ObservationWindow(2), TemporalEnsemble(4, 0.0)
         chunks = [self._chunk(window, step, self.keys[step]) for step in range(len(self.keys))]
-        executed = [ensemble.append(chunk) for chunk in chunks]
+        executed = []
+        for chunk in chunks:
+            ensemble.put(chunk)
+            executed.append(ensemble.take())
         return {"every_step_chunks": np.stack(chunks), "ensemble_executed": np.stack(executed)}
 
     def receding_horizon(self) -> dict[str, np.ndarray]:
         window, horizon = ObservationWindow(2), RecedingHorizon(4)
         chunks, executed = [], []
         for step in range(len(self.keys)):
-            if horizon.needs_chunk:
+            if not horizon.num_queued:
                 chunks.append(self._chunk(window, step, self.keys[len(chunks)]))
                 horizon.put(chunks[-1])
             else:

@@ -1,0 +1,45 @@
+"""An episode as server-sent events, one for each step, for as long as the client listens."""
+
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+
+import pydantic
+from fastapi import Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
+
+from vla_server_base.disconnection import unless_disconnected
+from vla_server_base.edge import error_reply
+from vla_server_base.errors import VLAError
+from vla_server_base.replies.episode import EndEvent, StartEvent, StepEvent
+
+EVENT_STREAM = "text/event-stream"
+_NAMES = {StartEvent: "start", StepEvent: "step", EndEvent: "end"}
+# A proxy shall pass on each event when it comes.
+_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+
+Events = AsyncGenerator[StartEvent | StepEvent | EndEvent, None]
+
+
+async def stream_response(request: Request, events: Events) -> Response:
+    """Wait for the first event, so that what fails before it has its own status, and return the stream."""
+    first = await unless_disconnected(request, anext(events))
+    return StreamingResponse(_encoded(request, first, events), headers=_HEADERS, media_type=EVENT_STREAM)
+
+
+async def _encoded(request: Request, first: StartEvent | StepEvent | EndEvent, events: Events) -> AsyncIterator[bytes]:
+    async with aclosing(events):
+        yield _event(_NAMES[type(first)], first)
+        while True:
+            try:
+                event = await unless_disconnected(request, anext(events))
+            except StopAsyncIteration:
+                return
+            except VLAError as error:
+                yield _event("error", error_reply(error, request.state.request_id))
+                return
+            yield _event(_NAMES[type(event)], event)
+
+
+def _event(name: str, content: pydantic.BaseModel) -> bytes:
+    return format_sse_event(event=name, data_str=content.model_dump_json(exclude_unset=True))

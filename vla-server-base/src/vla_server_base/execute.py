@@ -1,0 +1,125 @@
+"""One POST /execute: an episode from the parsed body to events, and the events gathered into one reply."""
+
+import asyncio
+import base64
+import secrets
+from collections.abc import AsyncGenerator, AsyncIterator
+from dataclasses import dataclass, field
+from typing import Literal
+
+from vla_server_base.contract import Image
+from vla_server_base.episodes import EpisodeEnd, EpisodeStart, EpisodeStep, play
+from vla_server_base.errors import RequestError
+from vla_server_base.policies import EnginePolicy
+from vla_server_base.recording import animated_webp, state_log
+from vla_server_base.refusal import check_task
+from vla_server_base.replies.episode import (
+    EndEvent,
+    ExecuteReply,
+    StartEvent,
+    StepEvent,
+    end_event,
+    start_event,
+    step_event,
+)
+from vla_server_base.scenes.messages import Pictures, Scene, SimulationState
+from vla_server_base.service import Service
+from vla_server_base.wire.execute import ExecuteRequest, settings_from_body
+from vla_server_base.wire.task import task_from_body
+
+ExecuteEvent = StartEvent | StepEvent | EndEvent
+
+
+async def execute_events(
+    service: Service, body: ExecuteRequest, scene: Scene, request_id: str
+) -> AsyncGenerator[ExecuteEvent, None]:
+    """Run the episode that `body` asks for; its start is the first event, before which most errors come.
+
+    Raises:
+        RequestError: the policy cannot answer this, or its actions cannot drive an arm.
+        SceneError, UnknownName, Unavailable: see `episodes.play`.
+    """
+    spec = service.engine.spec
+    check_task(body, spec)
+    if body.execution_horizon > spec.horizon:
+        raise RequestError(f"execution_horizon: {body.execution_horizon} is over this policy's horizon, {spec.horizon}")
+    policy = EnginePolicy(service.engine, service.adapter, body.dataset)
+    seed = secrets.randbelow(2**32) if body.seed is None else body.seed
+    settings = settings_from_body(body, seed, with_wrist="wrist" in spec.camera_names)
+    task = await asyncio.to_thread(task_from_body, body, service.config.max_image_pixels)
+    recorder = _Recorder(scene=scene, rate_hz=settings.control.rate_hz, kinds=body.record)
+    with_frames = body.frames == "jpeg"
+    with service.episodes.take():
+        async for event in play(policy, service, scene, task, settings):
+            recorder.add(event)
+            if isinstance(event, EpisodeStart):
+                service.scenes.remember(scene)
+                images = event.pictures if with_frames else None
+                yield await asyncio.to_thread(start_event, event, images, seed, scene.key, request_id)
+            elif isinstance(event, EpisodeStep):
+                yield await asyncio.to_thread(step_event, event, event.pictures if with_frames else None)
+            else:
+                yield end_event(event, await asyncio.to_thread(recorder.recordings))
+
+
+async def gather_reply(service: Service, body: ExecuteRequest, events: AsyncIterator[ExecuteEvent]) -> bytes:
+    """Run an episode to its end and return it as one JSON reply."""
+    start, end = None, None
+    steps: list[StepEvent] = []
+    async for event in events:
+        if isinstance(event, StartEvent):
+            start = event
+        elif isinstance(event, StepEvent):
+            steps.append(event)
+        else:
+            end = event
+    assert start is not None, "an episode starts"
+    assert end is not None, "an episode ends"
+    return await asyncio.to_thread(_reply, service, body, start, steps, end)
+
+
+def _reply(service: Service, body: ExecuteRequest, start: StartEvent, steps: list[StepEvent], end: EndEvent) -> bytes:
+    spec = service.engine.spec
+    reply = ExecuteReply(
+        actions=[step.action for step in steps],
+        states=[step.state for step in steps],
+        initial_state=start.state,
+        steps=list(steps),
+        dataset=body.dataset or spec.default_dataset,
+        model=service.model_id,
+        weights=spec.weights,
+        **start.model_dump(include={"request_id", "scene_id", "seed", "robot", "joint_names", "body_names", "cameras"}),
+        **end.model_dump(include={"reason", "success", "duration_ms", "rejected", "recordings"}),
+    )
+    return reply.model_dump_json(exclude_unset=True).encode()
+
+
+@dataclass(kw_only=True)
+class _Recorder:
+    """Keeps what the recordings that were asked for are made of."""
+
+    scene: Scene
+    rate_hz: float
+    kinds: tuple[Literal["webp", "state_log"], ...]
+    frames: list[Image] = field(default_factory=list)
+    states: list[SimulationState] = field(default_factory=list)
+
+    def add(self, event: EpisodeStart | EpisodeStep | EpisodeEnd) -> None:
+        if isinstance(event, EpisodeStart):
+            self._keep(event.state, event.pictures)
+        elif isinstance(event, EpisodeStep):
+            self._keep(event.result.state, event.pictures)
+
+    def _keep(self, state: SimulationState, pictures: Pictures | None) -> None:
+        if "state_log" in self.kinds:
+            self.states.append(state)
+        if "webp" in self.kinds and pictures is not None:
+            self.frames.append(pictures.images["primary"])
+
+    def recordings(self) -> dict[str, str]:
+        made = {}
+        if self.frames:
+            made["webp"] = base64.b64encode(animated_webp(self.frames, self.rate_hz)).decode("ascii")
+        if self.states:
+            made["state_log"] = state_log(self.scene.xml, self.states)
+        return made

@@ -1,0 +1,128 @@
+"""Reads a multipart/form-data body: a request's JSON, and beside it a scene and its files as they are."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from python_multipart.exceptions import FormParserError
+from python_multipart.multipart import MultipartParser, parse_options_header
+
+from vla_server_base.errors import RequestError
+from vla_server_base.scenes import limits
+
+MAX_PARTS = limits.MAX_ASSETS + 3
+_CHUNK_BYTES = 2**18
+_PARTS = "parts known here: request (JSON), xml (MJCF), scene (.mjz or .zip), assets (files, by their file names)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A request's JSON and what came beside it; a plain JSON body is an upload with nothing beside it."""
+
+    request: bytes
+    xml: bytes | None = None
+    scene: bytes | None = None
+    assets: Mapping[str, bytes] = field(default_factory=dict)
+
+
+def upload_from_multipart(raw: bytes | bytearray, content_type: str) -> Upload:
+    """Take a body apart; not for the event loop, since it may hold megabytes.
+
+    Raises:
+        RequestError: it is malformed or cut off, or a part is missing, unknown, twice or one too many.
+    """
+    single: dict[str, bytes] = {}
+    assets: dict[str, bytes] = {}
+    for part in _parts(raw, content_type):
+        name, file_name = _names(part)
+        if name not in ("request", "xml", "scene", "assets"):
+            raise RequestError(f"unknown part '{name[:80]}'", hint=_PARTS)
+        if name == "assets" and not file_name:
+            raise RequestError(
+                "a part 'assets' has no file name", hint="the file name is what the scene calls the file"
+            )
+        target, key = (assets, file_name) if name == "assets" else (single, name)
+        if key in target:
+            raise RequestError(f"the part '{key[:80]}' is given twice")
+        target[key] = bytes(part.content)
+    if "request" not in single:
+        raise RequestError("the part 'request' is missing", hint=_PARTS)
+    return Upload(**single, assets=assets)
+
+
+def multipart_schema(request: str) -> dict[str, Any]:
+    """Return the OpenAPI schema of a multipart body whose part `request` has the component of that name."""
+    file = {"type": "string", "format": "binary"}
+    parts = {"request": {"$ref": f"#/components/schemas/{request}"}, "xml": {"type": "string"}, "scene": file}
+    return {
+        "type": "object",
+        "required": ["request"],
+        "properties": parts | {"assets": {"type": "array", "items": file}},
+    }
+
+
+@dataclass(kw_only=True)
+class _Part:
+    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
+    content: bytearray = field(default_factory=bytearray)
+
+
+def _parts(raw: bytes | bytearray, content_type: str) -> list[_Part]:
+    boundary = parse_options_header(content_type)[1].get(b"boundary")
+    if not boundary:
+        raise RequestError(
+            "the content type multipart/form-data names no boundary",
+            hint="let the HTTP library write the Content-Type header: it knows the boundary",
+        )
+    reading = _Reading()
+    try:
+        parser = MultipartParser(boundary, reading.callbacks())
+        for start in range(0, len(raw), _CHUNK_BYTES):
+            parser.write(bytes(raw[start : start + _CHUNK_BYTES]))
+    except FormParserError as error:
+        raise RequestError(f"the multipart body is malformed: {error}") from error
+    if not reading.is_complete:
+        raise RequestError("the multipart body is cut off: its closing boundary is missing")
+    return reading.parts
+
+
+class _Reading:
+    """Collects what the parser finds."""
+
+    def __init__(self) -> None:
+        self.parts: list[_Part] = []
+        self.is_complete = False
+        self._name, self._value = bytearray(), bytearray()
+
+    def callbacks(self) -> Any:
+        return {
+            "on_part_begin": self._begin,
+            "on_part_data": lambda data, start, end: self.parts[-1].content.extend(data[start:end]),
+            "on_header_field": lambda data, start, end: self._name.extend(data[start:end]),
+            "on_header_value": lambda data, start, end: self._value.extend(data[start:end]),
+            "on_header_end": self._end_header,
+            "on_end": self._end,
+        }
+
+    def _begin(self) -> None:
+        if len(self.parts) == MAX_PARTS:
+            raise RequestError(f"the body has more than {MAX_PARTS} parts", hint="send many files as one .zip: scene")
+        self.parts.append(_Part())
+
+    def _end_header(self) -> None:
+        self.parts[-1].headers.append((bytes(self._name).lower(), bytes(self._value)))
+        self._name.clear()
+        self._value.clear()
+
+    def _end(self) -> None:
+        self.is_complete = True
+
+
+def _names(part: _Part) -> tuple[str, str]:
+    """Return a part's name and its file name, empty where it has none."""
+    disposition = dict(part.headers).get(b"content-disposition", b"")
+    _, options = parse_options_header(disposition)
+    try:
+        return options.get(b"name", b"").decode(), options.get(b"filename", b"").decode()
+    except UnicodeDecodeError as error:
+        raise RequestError("the name of a part is no UTF-8 text") from error

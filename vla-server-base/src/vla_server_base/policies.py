@@ -1,0 +1,140 @@
+"""Policies as an episode takes them: an adapter loaded here, or a server elsewhere."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from types import TracebackType
+from typing import Any
+
+import httpx
+import numpy as np
+from jaxtyping import Float
+
+from vla_server_base.config import ServerConfig
+from vla_server_base.contract import Observation, Task, VLAModelAdapter, Window
+from vla_server_base.engine import Engine
+from vla_server_base.errors import RequestError, Unavailable
+from vla_server_base.images import encode_png
+
+ARM_ACTION = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
+"""The action that controllers execute: the end effector's motion [m, rad] and the gripper, 1 open and 0 closed."""
+
+_POLL_S = 0.05
+_REQUEST_TIMEOUT_S = 120.0
+
+
+def check_drives_arm(action_names: tuple[str, ...]) -> None:
+    """Refuse a policy whose actions are no motions of an end effector.
+
+    Raises:
+        RequestError: naming its actions.
+    """
+    if action_names != ARM_ACTION:
+        raise RequestError(
+            f"this policy's action ({', '.join(action_names)}) does not move an end effector",
+            hint=f"an arm is driven by {', '.join(ARM_ACTION)}",
+        )
+
+
+class EnginePolicy:
+    """The policy of a running engine; chunks are un-normalized with the statistics of `dataset`."""
+
+    def __init__(self, engine: Engine, adapter: VLAModelAdapter, dataset: str | None = None):
+        self._engine, self._adapter = engine, adapter
+        self._spec = engine.spec
+        check_drives_arm(self._spec.action_names)
+        self._dataset = dataset or self._spec.default_dataset
+
+    @property
+    def window(self) -> int:
+        return self._spec.window
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        return self._spec.camera_names
+
+    async def predict(self, window: Window, task: Task, seed: int, step: int) -> Float[np.ndarray, "horizon 7"]:
+        prediction = await self._engine.predict(window, task, seed, step)
+        format_ = self._spec.action_formats[0]
+        return self._adapter.postprocess_action(prediction.chunks[0], self._dataset, format_).actions
+
+
+@asynccontextmanager
+async def load_policy(
+    adapter: VLAModelAdapter, model_id: str, *, config: ServerConfig | None = None, dataset: str | None = None
+) -> AsyncIterator[EnginePolicy]:
+    """Load `adapter` in this process and give it as a policy for the length of an `async with` block.
+
+    Raises:
+        ModelUnavailable: it cannot be loaded; with the reason.
+        RequestError: its actions cannot drive an arm.
+    """
+    engine = Engine(adapter, config or ServerConfig(), model_id)
+    engine.start()
+    try:
+        while engine.status.state == "loading":
+            await asyncio.sleep(_POLL_S)
+        yield EnginePolicy(engine, adapter, dataset)
+    finally:
+        await engine.close()
+
+
+class HttpPolicy:
+    """The policy of a server, by its address.
+
+    >>> async with HttpPolicy("http://127.0.0.1:8002") as policy: ...
+
+    Raises:
+        Unavailable: there is no server, or its policy is not loaded.
+        RequestError: whatever else it answers with.
+    """
+
+    def __init__(self, url: str, dataset: str | None = None):
+        self._url, self._dataset = url.rstrip("/"), dataset
+
+    async def __aenter__(self) -> "HttpPolicy":
+        self._client = httpx.AsyncClient(base_url=self._url, timeout=_REQUEST_TIMEOUT_S)
+        info = (await self._ask("GET", "/info"))["policy"]
+        if info is None:
+            raise Unavailable(f"the policy at {self._url} is not loaded")
+        check_drives_arm(tuple(info["action_names"]))
+        self.window: int = info["window"]
+        self.cameras = tuple(camera["name"] for camera in info["cameras"])
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def predict(self, window: Window, task: Task, seed: int, step: int) -> Float[np.ndarray, "horizon 7"]:
+        body = await asyncio.to_thread(self._body, window, task)
+        reply = await self._ask("POST", "/predict", json={**body, "seed": seed, "step": step})
+        return np.array(reply["actions"], np.float64)
+
+    def _body(self, window: Window, task: Task) -> dict[str, Any]:
+        seen = [o for o, is_seen in zip(window.observations, window.timestep_pad_mask, strict=True) if is_seen]
+        goals = {"primary": "goal_image", "wrist": "goal_image_wrist"}
+        return {
+            **_pictures(seen[-1]),
+            "history": [_pictures(observation) for observation in seen[:-1]],
+            "instruction": task.instruction or "",
+            "dataset": self._dataset,
+            **{goals[name]: encode_png(image) for name, image in task.goal_images.items()},
+        }
+
+    async def _ask(self, method: str, path: str, **content: Any) -> Mapping[str, Any]:
+        try:
+            response = await self._client.request(method, path, **content)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"no server answers at {self._url} ({error})") from error
+        if response.is_success:
+            return response.json()
+        error = response.json()["error"]
+        kind = Unavailable if response.status_code == Unavailable.status else RequestError
+        raise kind(error["message"], hint=error["hint"])
+
+
+def _pictures(observation: Observation) -> dict[str, str]:
+    names = {"primary": "image", "wrist": "image_wrist"}
+    return {names[name]: encode_png(image) for name, image in observation.images.items()}

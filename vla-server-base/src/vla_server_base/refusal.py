@@ -1,0 +1,74 @@
+"""What a policy cannot answer, refused before anything is rendered for it."""
+
+from collections.abc import Mapping
+
+from vla_server_base.config import ServerConfig
+from vla_server_base.contract import PolicySpec
+from vla_server_base.errors import ImageError, InstructionError, RequestError, UnknownName
+from vla_server_base.policies import ARM_ACTION, check_drives_arm
+from vla_server_base.wire.predict import PredictRequest
+from vla_server_base.wire.scene import SceneFields
+
+JOINT_POSITION = "joint_position"
+"""The action format that the server forms itself, by inverse kinematics on the scene's arm."""
+
+
+def action_formats(spec: PolicySpec) -> tuple[str, ...]:
+    """Return the formats that a request may ask for: the policy's own, and joint positions where it drives an arm."""
+    return (*spec.action_formats, *([JOINT_POSITION] if spec.action_names == ARM_ACTION else []))
+
+
+def check_predict(body: PredictRequest, spec: PolicySpec, config: ServerConfig) -> None:
+    """Refuse what this policy cannot answer.
+
+    Raises:
+        InstructionError, ImageError, UnknownName, RequestError: naming what is taken instead.
+    """
+    check_task(body, spec)
+    _check_pictures({"image": ("primary", body.image), "image_wrist": ("wrist", body.image_wrist)}, spec)
+    if len(body.history) >= spec.window:
+        raise RequestError(
+            f"history: {len(body.history)} past observations are given, this policy's window takes {spec.window - 1}"
+        )
+    formats = action_formats(spec)
+    if body.action_format is not None and body.action_format not in formats:
+        raise UnknownName("action_format", body.action_format, formats)
+    if body.action_format == JOINT_POSITION and body.image is not None:
+        raise RequestError("action_format: joint_position is for a scene, whose arm it moves, not for pictures")
+    if body.preview or body.guard != "off":
+        check_drives_arm(spec.action_names)
+    if body.num_samples > config.max_samples:
+        raise RequestError(f"num_samples: {body.num_samples} is over this server's limit of {config.max_samples}")
+    if body.proprio is not None and len(body.proprio) != spec.proprio_dim:
+        takes = f"takes {spec.proprio_dim}" if spec.proprio_dim else "takes none"
+        raise RequestError(f"proprio: {len(body.proprio)} numbers are given, this policy {takes}")
+
+
+def check_task(body: SceneFields, spec: PolicySpec) -> None:
+    """Refuse a task that this policy cannot take up, whatever is to come of it.
+
+    Raises:
+        InstructionError, ImageError, UnknownName: naming what is taken instead.
+    """
+    goals = body.goal_image is not None or body.goal_image_wrist is not None
+    if not body.instruction.strip() and not goals:
+        hint = "say what the robot is to do: an instruction" + (", or a goal_image" if spec.takes_goal_images else "")
+        raise InstructionError("the instruction is empty", hint=hint)
+    if len(body.instruction) > spec.max_instruction_chars:
+        given, limit = len(body.instruction), spec.max_instruction_chars
+        raise InstructionError(f"the instruction has {given} characters, at most {limit} are taken")
+    if goals and not spec.takes_goal_images:
+        raise ImageError("this policy takes no goal images", hint="say it in the instruction instead")
+    pictures = {"goal_image": ("primary", body.goal_image), "goal_image_wrist": ("wrist", body.goal_image_wrist)}
+    _check_pictures(pictures, spec)
+    if body.wrist_camera and "wrist" not in spec.camera_names:
+        raise UnknownName("camera", "wrist", spec.camera_names)
+    if body.dataset is not None and body.dataset not in spec.datasets:
+        raise UnknownName("dataset", body.dataset, spec.datasets)
+
+
+def _check_pictures(pictures: Mapping[str, tuple[str, str | None]], spec: PolicySpec) -> None:
+    names = spec.camera_names
+    for picture, (camera, given) in pictures.items():
+        if given is not None and camera not in names:
+            raise ImageError(f"{picture}: this policy has no {camera} camera", hint=f"it has: {', '.join(names)}")

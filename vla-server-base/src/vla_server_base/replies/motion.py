@@ -1,0 +1,64 @@
+"""What an action does to an arm."""
+
+from typing import Any, Literal
+
+from vla_server_base.replies.body import Reply
+from vla_server_base.scenes.messages import RolloutStep
+
+
+class ContactReply(Reply):
+    """Something that the robot touched during a step."""
+
+    bodies: tuple[str, str]
+    force_n: float
+    """The most that they pressed on one another [N]."""
+
+
+class ViolationReply(Reply):
+    """A bound that a step went beyond."""
+
+    kind: Literal["joint", "velocity", "workspace", "contact"]
+    what: str
+    """The joint, the axis, or the two bodies."""
+    value: float
+    limit: float
+
+
+class MotionReply(Reply):
+    """What an action does, or did, to the arm."""
+
+    position: tuple[float, float, float]
+    """The end effector at the end, in the robot's base frame [m]."""
+    quaternion: tuple[float, float, float, float]
+    """Its orientation (w x y z)."""
+    joint_targets: list[float]
+    """Where the controller sent the joints [rad or m], in the order of `robot.joints`."""
+    gripper: float
+    """Where it sent the gripper: 0 closed, 1 open."""
+    scale: float
+    """How much of the action's motion was executed; less than 1 where `guard` is `clamp` and had to cut it."""
+    contacts: list[ContactReply]
+    """What the robot touched, hardest first."""
+    violations: list[ViolationReply]
+    """Which bounds were passed."""
+
+
+def motion_reply(step: RolloutStep) -> MotionReply:
+    """Return what an action does to the arm."""
+    return MotionReply(**motion_fields(step))
+
+
+def motion_fields(step: RolloutStep) -> dict[str, Any]:
+    """Return the fields of a MotionReply."""
+    return {
+        "position": tuple(step.pose.position.tolist()),
+        "quaternion": tuple(step.pose.quaternion.tolist()),
+        "joint_targets": step.joint_targets.tolist(),
+        "gripper": step.openness,
+        "scale": step.scale,
+        "contacts": [ContactReply(bodies=contact.bodies, force_n=contact.force_n) for contact in step.contacts],
+        "violations": [
+            ViolationReply(kind=found.kind, what=found.what, value=found.value, limit=found.limit)
+            for found in step.violations
+        ],
+    }

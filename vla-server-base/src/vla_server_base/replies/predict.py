@@ -1,0 +1,53 @@
+"""What /predict answers."""
+
+from typing import Literal
+
+from vla_server_base.replies.body import Reply
+from vla_server_base.replies.motion import MotionReply
+
+
+class Timing(Reply):
+    """Milliseconds spent on a request."""
+
+    compile: float
+    """Compiling the scene; 0 where it was still held."""
+    render: float
+    """Rendering the scene."""
+    preview: float
+    """Rolling the chunk out in the scene, for joint positions, `preview` and `guard`."""
+    queue: float
+    """Waiting for the device."""
+    infer: float
+    """On the device, with all that ran in the same batch."""
+    total: float
+    """From the request's head to the reply."""
+
+
+class PredictReply(Reply):
+    """The action to execute, the chunk it comes from, and all that is needed to get it again."""
+
+    action: list[float]
+    """The chunk's first action in the asked-for format."""
+    actions: list[list[float]]
+    """The whole chunk, un-normalized: `horizon` rows of `action_dim` numbers."""
+    action_format: str
+    action_names: list[str]
+    """What each number of `action` is."""
+    dataset: str | None
+    """Whose statistics un-normalized it."""
+    seed: int
+    model: str
+    weights: Literal["pretrained", "random", "none"]
+    """Whether the answer means anything: random weights only have the right shapes."""
+    cameras: dict[str, str]
+    """Which of the scene's cameras each of the policy's cameras was; empty where pictures were sent."""
+    timing_ms: Timing
+    request_id: str
+    scene_id: str | None = None
+    """Names the scene in later requests, in place of the scene; left out where pictures were sent."""
+    samples: list[list[list[float]]] | None = None
+    """All chunks, un-normalized, where `num_samples` is more than 1; the first is `actions`."""
+    images: dict[str, str] | None = None
+    """Base64 PNG by the policy's camera names, where `return_image` asked for them."""
+    preview: list[MotionReply] | None = None
+    """What each action of the chunk is predicted to do, where `preview` or `guard` asked for it."""

@@ -1,0 +1,158 @@
+"""What is measured while a simulation runs: heights, distances, contacts, and bounds that are passed."""
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's names are in compiled modules, which pyright cannot read)
+
+from collections.abc import Iterable, Iterator
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+
+from vla_server_base.errors import UnknownName
+from vla_server_base.scenes.arm import Arm
+from vla_server_base.scenes.messages import Bounds, Contact, Measure, Violation
+
+LOOK_EVERY = 5
+"""Physics steps between two looks at contacts and the workspace: 10 ms at the usual 2 ms."""
+
+MAX_CONTACTS = 50
+AXES = ("x", "y", "z")
+
+
+class Instruments:
+    """Measures a simulation as a request asks for; `arm` is None where none is driven.
+
+    Raises:
+        UnknownName: a body or a joint that the scene has not.
+    """
+
+    def __init__(
+        self,
+        model: mujoco.MjModel,
+        data: mujoco.MjData,
+        arm: Arm | None,
+        bounds: Bounds,
+        measures: tuple[Measure, ...],
+    ):
+        self.model, self.data, self.arm, self.bounds = model, data, arm, bounds
+        self._measures = [
+            (measure.kind, [self._id(measure.kind, name) for name in measure.names]) for measure in measures
+        ]
+
+    def _id(self, kind: str, name: str) -> int:
+        what, number = ("joint", mujoco.mjtObj.mjOBJ_JOINT) if kind == "joint" else ("body", mujoco.mjtObj.mjOBJ_BODY)
+        index = mujoco.mj_name2id(self.model, number, name)
+        if index < 0:
+            of_kind = self.model.joint if kind == "joint" else self.model.body
+            count = self.model.njnt if kind == "joint" else self.model.nbody
+            known = (of_kind(i).name[:80] for i in range(count))
+            raise UnknownName(what, name, [found for found in known if found][:50])
+        return index
+
+    def measure(self) -> tuple[float, ...]:
+        """Return what each measure says of the state that the data are in."""
+        return tuple(self._measured(kind, ids) for kind, ids in self._measures)
+
+    def _measured(self, kind: str, ids: list[int]) -> float:
+        data = self.data
+        if kind == "height":
+            return float(data.xpos[ids[0], 2])
+        if kind == "distance":
+            return float(np.linalg.norm(data.xpos[ids[0]] - data.xpos[ids[1]]))
+        if kind == "contact":
+            return sum(self.pressing(self.mask(ids[:1]), self.mask(ids[1:])).values())
+        return float(data.qpos[self.model.jnt_qposadr[ids[0]]])
+
+    def pressing(self, is_first: np.ndarray, is_second: np.ndarray) -> dict[tuple[int, int], float]:
+        """Return how hard bodies of one kind press on bodies of another [N]; the kinds as masks over all bodies."""
+        contact, forces = self.data.contact, {}
+        # A flexible body's contacts have no geoms; they are left out.
+        bodies = np.where(contact.geom >= 0, self.model.geom_bodyid[contact.geom], 0)
+        meet = (is_first[bodies[:, 0]] & is_second[bodies[:, 1]]) | (is_second[bodies[:, 0]] & is_first[bodies[:, 1]])
+        wrench = np.zeros(6)
+        for index in np.flatnonzero(meet & (contact.geom >= 0).all(axis=1)).tolist():
+            mujoco.mj_contactForce(self.model, self.data, index, wrench)
+            pair = (int(bodies[index, 0]), int(bodies[index, 1]))
+            forces[pair] = forces.get(pair, 0.0) + float(abs(wrench[0]))
+        return forces
+
+    def mask(self, bodies: Iterable[int]) -> np.ndarray:
+        """Return which bodies of the scene are among these."""
+        return np.isin(np.arange(self.model.nbody), list(bodies))
+
+    def watch(self) -> "Watch":
+        """Begin to watch one step of the arm."""
+        return Watch(self)
+
+
+class Watch:
+    """The extremes of one control step."""
+
+    def __init__(self, instruments: Instruments):
+        assert instruments.arm is not None, "a watch is kept over an arm"
+        self._instruments, self._arm = instruments, instruments.arm
+        self._is_robot = instruments.mask(self._arm.bodies)
+        self._num_looks = 0
+        self._speeds = np.zeros(len(self._arm.robot.joints))
+        self._lowest, self._highest = np.full(3, np.inf), np.full(3, -np.inf)
+        self._forces: dict[tuple[int, int], float] = {}
+
+    def look(self, *, is_last: bool) -> None:
+        """Take note of the state after one physics step."""
+        data = self._instruments.data
+        np.maximum(self._speeds, np.abs(self._arm.joint_speeds(data)), out=self._speeds)
+        self._num_looks += 1
+        if self._num_looks % LOOK_EVERY and not is_last:
+            return
+        position, _ = self._arm.pose(data)
+        self._note(position)
+        pressing = self._instruments.pressing(self._is_robot, ~self._is_robot)
+        for bodies, force in pressing.items():
+            self._forces[bodies] = max(force, self._forces.get(bodies, 0.0))
+
+    def look_at_target(self, joint_targets: Float[np.ndarray, " joints"]) -> None:
+        """Take note of where the arm is sent: it lags, so it may leave the workspace only after this step."""
+        position, _ = self._arm.forward(self._instruments.data, joint_targets)
+        self._note(position)
+
+    def _note(self, position: Float[np.ndarray, " 3"]) -> None:
+        np.minimum(self._lowest, position, out=self._lowest)
+        np.maximum(self._highest, position, out=self._highest)
+
+    def contacts(self) -> tuple[Contact, ...]:
+        """Return what the robot touched, hardest first."""
+        name = self._instruments.model.body
+        hardest = sorted(self._forces.items(), key=lambda item: -item[1])[:MAX_CONTACTS]
+        return tuple(
+            Contact(bodies=(name(bodies[0]).name, name(bodies[1]).name), force_n=force) for bodies, force in hardest
+        )
+
+    def violations(self) -> tuple[Violation, ...]:
+        """Return which bounds were passed, and how far."""
+        return (*self._fast_joints(), *self._out_of_workspace(), *self._hard_contacts())
+
+    def _fast_joints(self) -> Iterator[Violation]:
+        limits = self._arm.velocity_limits
+        if self._instruments.bounds.max_joint_speed is not None:
+            limits = np.full(len(self._speeds), self._instruments.bounds.max_joint_speed)
+        if limits is not None:
+            for joint, speed, limit in zip(self._arm.robot.joints, self._speeds, limits, strict=True):
+                if speed > limit:
+                    yield Violation(kind="velocity", what=joint, value=float(speed), limit=float(limit))
+
+    def _out_of_workspace(self) -> Iterator[Violation]:
+        workspace = self._instruments.bounds.workspace
+        if workspace is not None:
+            for axis, name in enumerate(AXES):
+                lowest, highest = float(self._lowest[axis]), float(self._highest[axis])
+                if lowest < workspace[0, axis]:
+                    yield Violation(kind="workspace", what=name, value=lowest, limit=float(workspace[0, axis]))
+                if highest > workspace[1, axis]:
+                    yield Violation(kind="workspace", what=name, value=highest, limit=float(workspace[1, axis]))
+
+    def _hard_contacts(self) -> Iterator[Violation]:
+        limit = self._instruments.bounds.max_contact_force_n
+        for contact in self.contacts():
+            if contact.force_n > limit:
+                what = " and ".join(contact.bodies)
+                yield Violation(kind="contact", what=what, value=contact.force_n, limit=limit)

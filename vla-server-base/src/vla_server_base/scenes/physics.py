@@ -1,0 +1,81 @@
+"""A compiled scene's simulation inside a worker: put into a state, stepped, left again."""
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's names are in compiled modules, which pyright cannot read)
+
+import mujoco
+import numpy as np
+from jaxtyping import Float
+
+from vla_server_base.errors import SceneUnstable
+from vla_server_base.scenes.messages import SceneState, SimulationState, Snapshot
+from vla_server_base.scenes.scene import apply_state
+
+FULL_STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
+UNSTABLE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
+
+FullState = Float[np.ndarray, " numbers"]
+
+
+class Physics:
+    """One simulation of a scene. Between two calls, all that belongs to the state is computed."""
+
+    def __init__(self, model: mujoco.MjModel, data: mujoco.MjData):
+        self.model, self.data = model, data
+
+    def begin(self, start: SceneState | Snapshot) -> None:
+        """Forget what was, and stand where `start` says.
+
+        Raises:
+            SceneState, UnknownName: see `scene.apply_state`.
+        """
+        if isinstance(start, SceneState):
+            apply_state(self.model, self.data, start)
+            return
+        mujoco.mj_resetData(self.model, self.data)
+        self.restore(start.physics)
+
+    def full_state(self) -> FullState:
+        """Return all that the simulation's future follows from: mjSTATE_INTEGRATION."""
+        physics = np.empty(mujoco.mj_stateSize(self.model, FULL_STATE))
+        mujoco.mj_getState(self.model, self.data, physics, FULL_STATE)
+        return physics
+
+    def restore(self, physics: FullState) -> None:
+        """Stand where `full_state` said."""
+        mujoco.mj_setState(self.model, self.data, physics, FULL_STATE)
+        self._derive()
+
+    def state(self) -> SimulationState:
+        """Return what a client gets to know of the state."""
+        data = self.data
+        return SimulationState(
+            qpos=data.qpos.copy(), qvel=data.qvel.copy(), ctrl=data.ctrl.copy(), time_s=float(data.time)
+        )
+
+    def num_steps(self, seconds: float) -> int:
+        """Return how many steps come nearest to a time."""
+        return round(seconds / self.model.opt.timestep)
+
+    def step(self) -> None:
+        """Advance by one time step; `settle` after the last."""
+        mujoco.mj_step(self.model, self.data)
+
+    def settle(self) -> None:
+        """Compute what belongs to the state that the last step reached.
+
+        Raises:
+            SceneUnstable: MuJoCo gave the simulation up, and began anew.
+        """
+        for kind in UNSTABLE:
+            if self.data.warning[kind].number:
+                raise SceneUnstable(
+                    "the simulation became unstable",
+                    hint="a smaller time step, softer actuators or a start without overlaps may help",
+                )
+        self._derive()
+
+    def _derive(self) -> None:
+        physics = self.full_state()
+        mujoco.mj_forward(self.model, self.data)
+        # The solver's warm start is a part of the state, and was just overwritten.
+        mujoco.mj_setState(self.model, self.data, physics, FULL_STATE)

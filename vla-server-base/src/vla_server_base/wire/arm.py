@@ -1,0 +1,131 @@
+"""An arm in a request: which it is, how actions move it, what it must stay within."""
+
+from typing import Literal
+
+import numpy as np
+import pydantic
+from pydantic import Field
+
+from vla_server_base.scenes.messages import Bounds, ControlSettings
+from vla_server_base.scenes.robots import Gripper, Robot
+from vla_server_base.wire.body import Body
+from vla_server_base.wire.scene import SceneFields
+
+Point = tuple[float, float, float]
+
+
+class GripperBody(Body):
+    """The actuators that move a gripper's fingers."""
+
+    actuators: list[str] = Field(min_length=1, max_length=16)
+    """Their names in the scene."""
+    open: list[float]
+    """The control value of each where the gripper is open."""
+    closed: list[float]
+    """The control value of each where it is closed."""
+
+    @pydantic.model_validator(mode="after")
+    def _a_value_for_each(self):
+        if not len(self.actuators) == len(self.open) == len(self.closed):
+            raise ValueError("open and closed hold one value for each actuator")
+        return self
+
+
+class RobotBody(Body):
+    """An arm by the names that its parts have in the scene."""
+
+    joints: list[str] = Field(min_length=1, max_length=32)
+    """The arm's joints, from base to flange."""
+    end_effector: str
+    """The site or body that is controlled."""
+    offset: Point = (0.0, 0.0, 0.0)
+    """The controlled point in its frame [m]."""
+    gripper: GripperBody | None = None
+    """The gripper; null for an arm without one."""
+    home: list[float] | None = None
+    """A comfortable pose [rad or m], to which the arm tends where it is free to; null for mid range."""
+    velocity_limits: list[float] | None = None
+    """The fastest that each joint may move [rad/s or m/s]."""
+
+    @pydantic.model_validator(mode="after")
+    def _a_value_for_each(self):
+        for name in ("home", "velocity_limits"):
+            values = getattr(self, name)
+            if values is not None and len(values) != len(self.joints):
+                raise ValueError(f"{name} holds one value for each of the {len(self.joints)} joints")
+        return self
+
+
+class ControlBody(Body):
+    """How an action moves the arm."""
+
+    rate_hz: float = Field(default=5.0, ge=1.0, le=100.0)
+    """Actions a second: each is executed for 1 / rate_hz of simulated time."""
+    frame: Literal["base", "tool"] = "base"
+    """Whose axes the action's motion is along."""
+    max_translation_m: float = Field(default=0.05, gt=0.0, le=1.0)
+    """Longest motion of one action; longer ones are shortened."""
+    max_rotation_rad: float = Field(default=0.25, gt=0.0, le=3.14)
+    """Largest turn of one action."""
+    gripper: Literal["absolute", "sticky"] = "absolute"
+    """`absolute` opens above the threshold; `sticky` starts a whole opening or closing when the number jumps."""
+    gripper_threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
+    """What the gripper's number (1 open, 0 closed) is compared with."""
+
+
+class BoundsBody(Body):
+    """What a motion must stay within."""
+
+    workspace: tuple[Point, Point] | None = None
+    """Lowest and highest corner of a box for the end effector, in the robot's base frame [m]; null for none."""
+    max_joint_speed: float | None = Field(default=None, gt=0.0)
+    """For every joint of the arm [rad/s or m/s]; null takes the robot's own limits where they are known."""
+    max_contact_force_n: float = Field(default=100.0, gt=0.0)
+    """How hard any part of the robot may press on anything [N]."""
+
+
+class ArmFields(SceneFields):
+    """A scene with an arm that is to move."""
+
+    robot: str | RobotBody | None = None
+    """The arm: a known robot's name, or a description; null finds the scene's arm."""
+    control: ControlBody = ControlBody()
+    """How actions move it."""
+    bounds: BoundsBody = BoundsBody()
+    """What `guard` watches over."""
+    guard: Literal["off", "warn", "clamp", "reject"] = "off"
+    """What is done where an action would leave the bounds: nothing, say so, cut its motion, or refuse the chunk."""
+    preview: bool = False
+    """Whether to say what the whole chunk is predicted to do; a guard other than `off` says it anyway."""
+
+
+def robot_from_body(robot: str | RobotBody | None) -> str | Robot | None:
+    """Return which arm is meant."""
+    if not isinstance(robot, RobotBody):
+        return robot
+    gripper = robot.gripper and Gripper(
+        actuators=tuple(robot.gripper.actuators), open=tuple(robot.gripper.open), closed=tuple(robot.gripper.closed)
+    )
+    return Robot(
+        name="described",
+        joints=tuple(robot.joints),
+        end_effector=robot.end_effector,
+        offset=robot.offset,
+        gripper=gripper,
+        home=None if robot.home is None else tuple(robot.home),
+        velocity_limits=None if robot.velocity_limits is None else tuple(robot.velocity_limits),
+    )
+
+
+def control_from_body(control: ControlBody) -> ControlSettings:
+    """Return how actions move the arm."""
+    return ControlSettings(**control.model_dump())
+
+
+def bounds_from_body(bounds: BoundsBody) -> Bounds:
+    """Return what the motion must stay within."""
+    return Bounds(
+        workspace=None if bounds.workspace is None else np.array(bounds.workspace, np.float64),
+        max_joint_speed=bounds.max_joint_speed,
+        max_contact_force_n=bounds.max_contact_force_n,
+    )

@@ -1,0 +1,63 @@
+"""What every request's body is: strict, frozen, and refused by name."""
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import pydantic
+
+from vla_server_base.errors import RequestError
+from vla_server_base.multipart import Upload
+
+_MAX_PROBLEMS_NAMED = 5
+
+
+class Body(pydantic.BaseModel):
+    """A request's body: unknown fields and near misses of a type are refused, by name."""
+
+    model_config = pydantic.ConfigDict(
+        extra="forbid", strict=True, frozen=True, allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+
+AnyBody = TypeVar("AnyBody", bound=Body)
+
+
+def body_from_upload(kind: type[AnyBody], upload: Upload) -> AnyBody:
+    """Parse a request's JSON, knowing what came beside it; not for the event loop, since it may hold megabytes.
+
+    Raises:
+        RequestError: naming the fields, and what is expected of them.
+    """
+    try:
+        return kind.model_validate_json(upload.request, context=upload)
+    except pydantic.ValidationError as error:
+        raise request_error_from_validation(error.errors(include_input=False), kind) from error
+
+
+def request_error_from_validation(problems: Sequence[Any], kind: type[Body] | None = None) -> RequestError:
+    """Say in one sentence what pydantic found, without repeating what was sent; `kind` is the body that it read."""
+    named = [_sentence(problem) for problem in problems[:_MAX_PROBLEMS_NAMED]]
+    if len(problems) > len(named):
+        named.append(f"and {len(problems) - len(named)} more")
+    unknown = [problem["loc"] for problem in problems if problem["type"] == "extra_forbidden"]
+    known = _fields_beside(kind, unknown[0]) if kind and unknown else []
+    return RequestError("; ".join(named), hint=f"fields known here: {', '.join(known)}" if known else None)
+
+
+def _fields_beside(kind: type[Body], where: Sequence[str | int]) -> list[str]:
+    """List the fields of the body that holds the field at `where`; none where that may be of several kinds."""
+    for name in where[:-1]:
+        field = kind.model_fields.get(str(name))
+        inner = field and field.annotation
+        if not (isinstance(inner, type) and issubclass(inner, Body)):
+            return []
+        kind = inner
+    return list(kind.model_fields)
+
+
+def _sentence(problem: Any) -> str:
+    where = ".".join(str(part)[:80] for part in problem["loc"])
+    if problem["type"] == "extra_forbidden":
+        return f"unknown field '{where}'"
+    what = problem["msg"].removeprefix("Value error, ")
+    return f"{where}: {what}" if where else what

@@ -1,0 +1,114 @@
+"""The body of POST /execute: an episode, and what counts as success."""
+
+from typing import Annotated, Literal
+
+import pydantic
+from pydantic import Field
+
+from vla_server_base.episodes import EpisodeSettings, Predicate
+from vla_server_base.scenes.messages import Measure
+from vla_server_base.wire.arm import ArmFields, bounds_from_body, control_from_body, robot_from_body
+from vla_server_base.wire.body import Body
+from vla_server_base.wire.scene import state_from_body, view_from_body
+
+
+class Lifted(Body):
+    """A body is higher than it was at the start."""
+
+    kind: Literal["lifted"]
+    body: str
+    """The body's name."""
+    height_m: float = 0.05
+    """How much higher its origin is."""
+
+
+class Near(Body):
+    """Two bodies are near one another."""
+
+    kind: Literal["near"]
+    bodies: tuple[str, str]
+    """The bodies' names."""
+    distance_m: float = Field(default=0.05, gt=0.0)
+    """The largest distance between their origins."""
+
+
+class InContact(Body):
+    """Two bodies touch."""
+
+    kind: Literal["in_contact"]
+    bodies: tuple[str, str]
+    """The bodies' names."""
+    force_n: float = Field(default=1e-3, gt=0.0)
+    """How hard they press on one another at least [N]."""
+
+
+class JointRange(Body):
+    """A joint stands within a range."""
+
+    kind: Literal["joint_range"]
+    joint: str
+    """The joint's name."""
+    low: float
+    """Lowest position [rad or m]."""
+    high: float
+    """Highest position [rad or m]."""
+
+
+Success = Annotated[Lifted | Near | InContact | JointRange, Field(discriminator="kind")]
+
+
+class ExecuteRequest(ArmFields):
+    """A whole episode: a scene with an arm, an instruction, and how the loop is closed."""
+
+    max_steps: int = Field(default=75, ge=1, le=1000)
+    """Actions after which the episode ends, if it has not before."""
+    execution_horizon: int = Field(default=1, ge=1)
+    """Actions of each chunk that are executed before the policy is asked again."""
+    ensemble_weight: float | None = None
+    """Averages overlapping chunks instead, with weights exp(-w * age), the oldest first; null does not."""
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    """The episode is a function of this and of the request; drawn and returned if left out."""
+    latency_ms: float = Field(default=0.0, ge=0.0, le=2000.0)
+    """Simulated time that passes while the policy thinks; the arm holds what it was told before."""
+    success: tuple[Success, ...] = Field(default=(), max_length=16)
+    """The episode ends as soon as all of these hold at once."""
+    frames: Literal["none", "jpeg"] = "none"
+    """Whether each event of a stream carries what the policy's cameras see."""
+    record: tuple[Literal["webp", "state_log"], ...] = ()
+    """What to return of the whole episode: an animation, a scene to replay in MuJoCo's viewer."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_way_to_execute(self):
+        if self.ensemble_weight is not None and self.execution_horizon > 1:
+            raise ValueError("execution_horizon and ensemble_weight exclude one another")
+        return self
+
+
+def settings_from_body(body: ExecuteRequest, seed: int, *, with_wrist: bool) -> EpisodeSettings:
+    """Return how the episode runs."""
+    return EpisodeSettings(
+        max_steps=body.max_steps,
+        execution_horizon=body.execution_horizon,
+        ensemble_weight=body.ensemble_weight,
+        seed=seed,
+        latency_s=body.latency_ms / 1e3,
+        success=tuple(_predicate(success) for success in body.success),
+        guard=body.guard,
+        preview=body.preview,
+        bounds=bounds_from_body(body.bounds),
+        robot=robot_from_body(body.robot),
+        control=control_from_body(body.control),
+        state=state_from_body(body.state),
+        view=view_from_body(body, with_wrist=with_wrist),
+        with_pictures=body.frames != "none" or "webp" in body.record,
+    )
+
+
+def _predicate(success: Success) -> Predicate:
+    if isinstance(success, Lifted):
+        return Predicate(measure=Measure(kind="height", names=(success.body,)), rise=success.height_m)
+    if isinstance(success, Near):
+        return Predicate(measure=Measure(kind="distance", names=success.bodies), high=success.distance_m)
+    if isinstance(success, InContact):
+        return Predicate(measure=Measure(kind="contact", names=success.bodies), low=success.force_n)
+    return Predicate(measure=Measure(kind="joint", names=(success.joint,)), low=success.low, high=success.high)

@@ -1,0 +1,55 @@
+"""The body of POST /predict."""
+
+from typing import ClassVar
+
+import pydantic
+from pydantic import Field
+
+from vla_server_base.wire.arm import ArmFields
+from vla_server_base.wire.body import Body
+from vla_server_base.wire.task import TaskFields
+
+
+class PastObservation(Body):
+    """What the robot saw a step earlier, or before that."""
+
+    image: str
+    """What the primary camera saw."""
+    image_wrist: str | None = None
+    """What the wrist camera saw."""
+    proprio: list[float] | None = None
+    """The robot's own state then."""
+
+
+class PredictRequest(ArmFields):
+    """What a robot sees and what it is to do: a scene or `image`, and an instruction."""
+
+    sources: ClassVar[tuple[str, ...]] = (*ArmFields.sources, "image")
+
+    image: str | None = None
+    """What the primary camera saw, instead of a scene: PNG, JPEG or WebP as base64, or as a data: URL."""
+    image_wrist: str | None = None
+    """What the wrist camera saw; goes with `image`."""
+    history: tuple[PastObservation, ...] = ()
+    """What was seen before, oldest first, at most the policy's window less one; goes with `image`."""
+    proprio: list[float] | None = None
+    """The robot's own state in the units of the policy's training data, for policies that take it."""
+    action_format: str | None = None
+    """Form of `action` in the reply; without it the policy's first, `standard` as a rule."""
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    """Noise is a function of this and of `step`; drawn and returned if left out."""
+    step: int = Field(default=0, ge=0, lt=2**31)
+    """Which step of an episode this is: each draws other noise from the same seed."""
+    num_samples: int = Field(default=1, ge=1)
+    """How many chunks to draw; more than one adds `samples` to the reply."""
+    return_image: bool = False
+    """Whether the reply has `images`: what the policy's cameras saw, before it was resized."""
+
+    @pydantic.model_validator(mode="after")
+    def _nothing_foreign(self):
+        with_image, with_scene = {"image_wrist", "history"}, ArmFields.model_fields.keys() - TaskFields.model_fields
+        foreign, owner = (with_image, "image") if self.image is None else (with_scene, "a scene")
+        given = {name for name in foreign & self.model_fields_set if getattr(self, name) is not None}
+        if given:
+            raise ValueError(f"{', '.join(sorted(given))} can only be given together with {owner}")
+        return self

@@ -1,0 +1,135 @@
+"""A MuJoCo scene in a request, and its way into the core types."""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import pydantic
+from pydantic import Field
+
+from vla_server_base.errors import RequestError
+from vla_server_base.images import decode_base64
+from vla_server_base.multipart import Upload
+from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
+from vla_server_base.scenes.messages import Scene, SceneState, View
+from vla_server_base.stores import AssetStore, SceneStore
+from vla_server_base.wire.body import Body
+from vla_server_base.wire.task import TaskFields
+
+_NOTHING_BESIDE = Upload(request=b"")
+
+
+class StateBody(Body):
+    """Where the scene's simulation stands; what is left out stays as the keyframe has it."""
+
+    qpos: list[float] | None = None
+    """Joint positions in MuJoCo's qpos order [m, rad, quaternions w x y z]."""
+    qvel: list[float] | None = None
+    """Joint velocities [m/s, rad/s]."""
+    ctrl: list[float] | None = None
+    """Actuator controls."""
+    mocap_pos: list[tuple[float, float, float]] | None = None
+    """Positions of the mocap bodies [m], a row for each."""
+    mocap_quat: list[tuple[float, float, float, float]] | None = None
+    """Orientations of the mocap bodies (w x y z), a row for each."""
+    keyframe: str | int | None = None
+    """Keyframe to begin with, by name or index; without it `home`, or the model's own pose where there is none."""
+
+
+class AssetReference(Body):
+    """A file that was put at /assets/{sha256} before."""
+
+    sha256: str
+    """The SHA-256 of its bytes, in hexadecimal."""
+
+
+class SceneFields(TaskFields):
+    """A task in a scene: the scene, its state, and the cameras to look through."""
+
+    sources: ClassVar[tuple[str, ...]] = ("xml_string", "scene_id")
+    """Fields of which a request has exactly one, unless it is multipart and has a scene as a part."""
+
+    xml_string: str | None = None
+    """A MuJoCo scene (MJCF), rendered here."""
+    scene_id: str | None = None
+    """A scene that was answered before, by the scene_id of that reply."""
+    camera: str | None = None
+    """The scene's camera to look through; without it `primary`, else the first that is not `wrist`."""
+    wrist_camera: str | None = None
+    """The scene's wrist camera; without it the one named `wrist` where there is one; "" for none."""
+    state: StateBody = StateBody()
+    """The scene's state."""
+    assets: dict[str, str | AssetReference] = Field(default_factory=dict)
+    """Files that the scene names (meshes, textures), by name: base64, or the hash of one that was put before."""
+
+    @pydantic.model_validator(mode="after")
+    def _one_source(self, info: Any):  # pydantic's ValidationInfo is a protocol that no run-time check can test
+        upload = info.context or _NOTHING_BESIDE
+        given = [name for name in self.sources if getattr(self, name) is not None]
+        given += [f"the part '{name}'" for name in ("xml", "scene") if getattr(upload, name) is not None]
+        if len(given) != 1:
+            found = f"{' and '.join(given)} are given" if given else "none is given"
+            raise ValueError(f"exactly one of {', '.join(self.sources)} is taken, {found}")
+        brings_scene = self.xml_string is not None or upload.xml is not None or upload.scene is not None
+        if not brings_scene and (self.assets or upload.assets):
+            raise ValueError(f"assets are not taken beside {given[0]}: they are the files of a scene that is sent")
+        return self
+
+
+def scene_from_body(body: SceneFields, upload: Upload, assets: AssetStore, scenes: SceneStore) -> Scene | None:
+    """Return the scene that a request brings or names, None where it has none; not for the event loop.
+
+    Raises:
+        UnknownSceneId, MissingAsset: it names what is not held here.
+        SceneError: see `scene_from_bundle`.
+        RequestError: an asset is not base64, or comes twice.
+    """
+    if body.scene_id is not None:
+        return scenes.get(body.scene_id)
+    if upload.scene is not None:
+        scene = scene_from_bundle(upload.scene)
+    elif upload.xml is not None:
+        scene = Scene(xml=mjcf_text(upload.xml))
+    elif body.xml_string is not None:
+        scene = Scene(xml=body.xml_string)
+    else:
+        return None
+    merged = dict(scene.assets)
+    named = {name: _asset(name, given, assets) for name, given in body.assets.items()}
+    for more in (upload.assets, named):
+        if twice := sorted(merged.keys() & more.keys()):
+            raise RequestError(f"the asset '{twice[0][:80]}' is given twice")
+        merged |= more
+    return Scene(xml=scene.xml, assets=merged)
+
+
+def state_from_body(state: StateBody) -> SceneState:
+    """Return where the scene's simulation stands."""
+    return SceneState(
+        qpos=_array(state.qpos),
+        qvel=_array(state.qvel),
+        ctrl=_array(state.ctrl),
+        mocap_pos=_array(state.mocap_pos, 3),
+        mocap_quat=_array(state.mocap_quat, 4),
+        keyframe=state.keyframe,
+    )
+
+
+def view_from_body(body: SceneFields, *, with_wrist: bool) -> View:
+    """Return what to look through; `with_wrist` says whether the policy has that camera."""
+    return View(camera=body.camera, wrist_camera=body.wrist_camera if with_wrist else "")
+
+
+def _asset(name: str, given: str | AssetReference, assets: AssetStore) -> bytes:
+    if isinstance(given, AssetReference):
+        return assets.get(given.sha256, name)
+    try:
+        return decode_base64(given)
+    except ValueError as error:
+        raise RequestError(f"asset '{name[:80]}' is not base64") from error
+
+
+def _array(numbers: list | None, columns: int | None = None) -> np.ndarray | None:
+    if numbers is None:
+        return None
+    array = np.array(numbers, np.float64)
+    return array.reshape(-1, columns) if columns else array

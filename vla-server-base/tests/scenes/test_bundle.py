@@ -1,0 +1,235 @@
+"""Scenes as one zip: what people and MuJoCo write is read, and what only an attacker writes is not."""
+
+import io
+import stat
+import struct
+import time
+import warnings
+import zipfile
+
+import mujoco
+import pytest
+from test_asset_names import PICTURE, TETRAHEDRON
+
+from vla_server_base.errors import SceneError, SceneRefused
+from vla_server_base.scenes import limits
+from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
+from vla_server_base.scenes.scene import compile_scene
+from vla_server_base.scenes.screening import screen
+
+XML = """<mujoco model="two files"><compiler meshdir="meshes" texturedir="textures"/>
+    <asset><mesh file="a.obj"/><texture name="t" type="2d" file="b.png"/><material name="m" texture="t"/></asset>
+    <worldbody><geom type="mesh" mesh="a" material="m"/></worldbody></mujoco>"""
+FILES = {"meshes/a.obj": TETRAHEDRON, "textures/b.png": PICTURE}
+
+
+def zipped(*entries, method=zipfile.ZIP_DEFLATED) -> bytes:
+    """A zip of (name or ZipInfo, content)."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings(), zipfile.ZipFile(buffer, "w", method) as bundle:
+        warnings.simplefilter("ignore")  # of names that come twice
+        for name, content in entries:
+            bundle.writestr(name, content)
+    return buffer.getvalue()
+
+
+def compiled(packed: bytes) -> mujoco.MjModel:
+    return compile_scene(screen(scene_from_bundle(packed)))
+
+
+def test_what_mujoco_writes_is_read(tmp_path):
+    spec = mujoco.MjSpec.from_string(XML, assets=FILES)
+    model = spec.compile()
+    buffer = io.BytesIO()
+    spec.assets = FILES
+    spec.to_zip(buffer)
+    assert compiled(buffer.getvalue()).nmeshvert == model.nmeshvert
+    if hasattr(spec, "encode"):
+        path = tmp_path / "scene.mjz"
+        spec.encode(str(path), model=model)
+        read = compiled(path.read_bytes())
+        assert (read.nmeshvert, read.ntex) == (model.nmeshvert, 1)
+
+
+@pytest.mark.parametrize("folder", ["", "robot/", "robot/v2/"])
+@pytest.mark.parametrize("name", ["scene.xml", "Robot v2.XML"])
+def test_a_zipped_folder_is_read(folder, name):
+    entries = [(folder, b"")] if folder else []
+    entries += [(folder + name, XML)] + [(folder + path, content) for path, content in FILES.items()]
+    scene = scene_from_bundle(zipped(*entries))
+    assert scene.xml == XML
+    assert scene.assets == FILES
+    assert compiled(zipped(*entries)).nmesh == 1
+
+
+def test_files_beside_the_model_s_folder_are_found():
+    packed = zipped(("mjcf/scene.xml", XML.replace('"meshes"', '"../meshes"')), *FILES.items())
+    assert compiled(packed).nmesh == 1
+
+
+def test_what_macos_and_windows_add_is_left_out():
+    clutter = [("__MACOSX/._scene.xml", b"\0"), ("._scene.xml", b"\0"), ("LICENSE [1]?", b"text")]
+    packed = zipped(("scene.xml", XML), *FILES.items(), *clutter)
+    assert set(scene_from_bundle(packed).assets) == {*FILES, "LICENSE [1]?"}
+
+
+@pytest.mark.parametrize(
+    ("names", "chosen"),
+    [
+        (["a.xml", "scene.xml", "model.xml"], "scene.xml"),
+        (["a.xml", "model.xml"], "model.xml"),
+        (["r/a.xml", "r/scene.xml", "r/deeper/scene.xml"], "r/scene.xml"),
+        (["a.xml", "deeper/scene.xml"], "a.xml"),
+    ],
+)
+def test_of_several_models_the_topmost_scene_is_taken(names, chosen):
+    scene = scene_from_bundle(zipped(*((name, f"<mujoco model='{name}'/>") for name in names)))
+    assert scene.xml == f"<mujoco model='{chosen}'/>"
+    assert scene.assets == {}
+
+
+@pytest.mark.parametrize("names", [("a.xml", "b.xml"), ("a/scene.xml", "b/scene.xml")])
+def test_several_models_of_one_rank_are_named(names):
+    with pytest.raises(SceneError, match=f"several models: {names[0]}, {names[1]}") as caught:
+        scene_from_bundle(zipped(*((name, XML) for name in names)))
+    assert "scene.xml" in caught.value.hint
+
+
+def named(name: str, content=b"x", *, mode: int = 0, method=zipfile.ZIP_DEFLATED):
+    info = zipfile.ZipInfo(name)
+    info.external_attr = mode << 16
+    info.compress_type = method
+    return info, content
+
+
+@pytest.mark.parametrize(
+    ("entry", "said"),
+    [
+        (named("/etc/passwd"), "leads out of it"),
+        (named("../secret.obj"), "leads out of it"),
+        (named("a/../../secret.obj"), "leads out of it"),
+        (named("a//b.obj"), "leads out of it"),
+        (named("a\\b.obj"), "leads out of it"),
+        (named("C:/b.obj"), "leads out of it"),
+        (named("a\nb.obj"), "leads out of it"),
+        (named("a" * 201), "201 characters"),
+        (named("link.obj", b"/etc/passwd", mode=stat.S_IFLNK | 0o777), "a link or a device"),
+        (named("fifo", mode=stat.S_IFIFO), "a link or a device"),
+        (named("a.obj", method=zipfile.ZIP_BZIP2), "method 12"),
+        (named("a.obj", method=zipfile.ZIP_LZMA), "method 14"),
+        (named("scene.xml"), "in it twice"),
+    ],
+)
+def test_entries_that_only_an_attacker_writes_are_refused(entry, said):
+    with pytest.raises(SceneRefused, match=said) as caught:
+        scene_from_bundle(zipped(("scene.xml", XML), entry))
+    assert caught.value.hint
+
+
+def test_an_encrypted_entry_is_refused():
+    packed = bytearray(zipped(("scene.xml", XML)))
+    for signature, place in ((b"PK\x03\x04", 6), (b"PK\x01\x02", 8)):
+        packed[packed.index(signature) + place] |= 1
+    with pytest.raises(SceneRefused, match="encrypted"):
+        scene_from_bundle(bytes(packed))
+
+
+@pytest.mark.parametrize(
+    "packed",
+    [
+        zipped(("robot.mjb", b"\x31\xd4\0\0")),
+        b"\x31\xd4\0\0" + bytes(100),
+        zipped(("scene.xml", b"\x31\xd4\0\0" + bytes(100))),
+    ],
+)
+def test_mjb_is_refused_wherever_it_stands(packed):
+    with pytest.raises(SceneRefused, match="MJB is not taken") as caught:
+        scene_from_bundle(packed)
+    assert "MJCF" in caught.value.hint
+
+
+def test_mjb_as_mujoco_saves_it_is_refused(tmp_path):
+    path = tmp_path / "model.xml"
+    mujoco.mj_saveModel(mujoco.MjSpec.from_string("<mujoco/>").compile(), str(path))
+    with pytest.raises(SceneRefused, match="MJB is not taken"):
+        mjcf_text(path.read_bytes())
+
+
+def test_a_model_that_is_no_text_is_refused():
+    with pytest.raises(SceneRefused, match=r"no UTF-8 text \(byte 8\)"):
+        scene_from_bundle(zipped(("scene.xml", b"<mujoco>\xff")))
+
+
+@pytest.mark.parametrize(
+    ("packed", "said"),
+    [
+        (b"", "cannot be read"),
+        (XML.encode(), "cannot be read"),
+        (zipped(("scene.xml", XML))[:-30], "cannot be read"),
+        (zipped(("scene.xml", XML)).replace(b"PK\x03\x04", b"PK\x03\x05"), "cannot be read"),
+        (zipped(), "holds no .xml"),
+        (zipped(("inner.mjz", zipped(("scene.xml", XML)))), "only another zip, 'inner.mjz'"),
+    ],
+)
+def test_what_holds_no_scene_is_told_so(packed, said):
+    with pytest.raises(SceneError, match=said) as caught:
+        scene_from_bundle(packed)
+    assert (caught.value.code, bool(caught.value.hint)) == ("scene_invalid", True)
+
+
+def test_damage_is_noticed():
+    packed = bytearray(zipped(("scene.xml", XML), method=zipfile.ZIP_STORED))
+    packed[packed.index(b"two files")] ^= 1
+    with pytest.raises(SceneError, match="cannot be read"):
+        scene_from_bundle(bytes(packed))
+
+
+@pytest.mark.parametrize("said_size", [None, 10])
+def test_a_bomb_is_not_unpacked_whatever_size_it_claims(said_size):
+    packed = bytearray(zipped(("scene.xml", XML), ("a.obj", bytes(2**25))))
+    if said_size is not None:
+        place = packed.rindex(b"PK\x01\x02") + 24
+        packed[place : place + 4] = struct.pack("<I", said_size)
+    start = time.monotonic()
+    with pytest.raises(SceneError):
+        scene_from_bundle(bytes(packed))
+    assert time.monotonic() - start < 1
+
+
+def test_a_bomb_is_told_what_is_too_much():
+    packed = zipped(("scene.xml", XML), ("a.obj", bytes(2**25)))
+    with pytest.raises(SceneRefused, match=f"more than {limits.UNSUSPICIOUS_BYTES} bytes") as caught:
+        scene_from_bundle(packed)
+    assert "100 times" in caught.value.hint
+
+
+def test_the_sizes_of_all_entries_count_together(monkeypatch):
+    monkeypatch.setattr(limits, "MAX_BUNDLE_BYTES", 2**20)
+    packed = zipped(("scene.xml", XML), *((f"{number}.obj", bytes(2**18)) for number in range(5)))
+    with pytest.raises(SceneRefused, match="unpacks to more than 1048576 bytes"):
+        scene_from_bundle(packed)
+
+
+def test_too_many_entries_are_refused_before_they_are_listed():
+    packed = zipped(*((f"{number}.obj", b"") for number in range(limits.MAX_BUNDLE_ENTRIES + 1)))
+    few = packed.replace(struct.pack("<H", limits.MAX_BUNDLE_ENTRIES + 1), struct.pack("<H", 1))
+    for each in (packed, few):
+        with pytest.raises(SceneRefused, match="more than 4000 entries"):
+            scene_from_bundle(each)
+
+
+def test_repetitive_text_is_no_bomb():
+    geoms = "<geom size='0.1' pos='1 2 3' rgba='1 0 0 1'/>" * 15_000
+    packed = zipped(("scene.xml", f"<mujoco><worldbody>{geoms}</worldbody></mujoco>"))
+    assert len(scene_from_bundle(packed).xml) > 600_000
+
+
+def test_a_flattened_model_is_what_the_hint_for_includes_says(tmp_path):
+    (tmp_path / "robot.xml").write_text("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
+    (tmp_path / "scene.xml").write_text("<mujoco><include file='robot.xml'/></mujoco>")
+    packed = zipped(*((path.name, path.read_text()) for path in tmp_path.iterdir()))
+    with pytest.raises(SceneRefused, match="<include>") as caught:
+        compiled(packed)
+    assert "mujoco.MjSpec.from_file(path).to_xml()" in caught.value.hint
+    flat = mujoco.MjSpec.from_file(str(tmp_path / "scene.xml")).to_xml()
+    assert compiled(zipped(("scene.xml", flat))).ngeom == 1
