@@ -16,6 +16,7 @@ from vla_server_base.contract import Image, Observation, Task, Window
 from vla_server_base.scenes.messages import (
     Bounds,
     ControlSettings,
+    Cost,
     Measure,
     Pictures,
     Pose,
@@ -116,6 +117,7 @@ class EpisodeStart:
     names: SceneNames
     robot: Robot
     pictures: Pictures
+    cost: Cost
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,6 +210,7 @@ class _Loop:
             names=reply.names,
             robot=reply.robot,
             pictures=reply.pictures,
+            cost=reply.cost,
         )
 
     async def step(self, index: int) -> EpisodeStep | EpisodeEnd:

@@ -88,7 +88,7 @@ def _reply(service: Service, body: ExecuteRequest, start: StartEvent, steps: lis
         dataset=body.dataset or spec.default_dataset,
         model=service.model_id,
         weights=spec.weights,
-        **start.model_dump(include={"request_id", "scene_id", "seed", "robot", "joint_names", "body_names", "cameras"}),
+        **start.model_dump(exclude={"state", "images"}),
         **end.model_dump(include={"reason", "success", "duration_ms", "rejected", "recordings"}),
     )
     return reply.model_dump_json(exclude_unset=True).encode()

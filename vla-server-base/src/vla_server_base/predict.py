@@ -16,7 +16,7 @@ from vla_server_base.images import decode_image, encode_png
 from vla_server_base.refusal import JOINT_POSITION, check_predict
 from vla_server_base.replies.motion import motion_reply
 from vla_server_base.replies.predict import PredictReply, Timing
-from vla_server_base.scenes.messages import RenderRequest, RolloutReply, RolloutRequest, Scene
+from vla_server_base.scenes.messages import Cost, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.service import Service
 from vla_server_base.sessions import ObservationWindow
 from vla_server_base.wire.arm import bounds_from_body, control_from_body, robot_from_body
@@ -31,8 +31,7 @@ class _Sight:
 
     images: tuple[Mapping[str, Image], ...]
     cameras: Mapping[str, str] = field(default_factory=dict)
-    compile_ms: float = 0.0
-    render_ms: float = 0.0
+    cost: Cost = field(default_factory=Cost)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +62,7 @@ async def answer_predict(
         reply = _reply(service, body, spec, sight, seed, prediction, actions)
         if scene is not None:
             reply.scene_id = scene.key
+            reply.scene_memory_mb = round(sight.cost.num_bytes / 2**20, 3)
         if foresight is not None:
             _add_foresight(reply, body, foresight)
         reply.request_id = request_id
@@ -102,8 +102,7 @@ async def _render(service: Service, body: PredictRequest, scene: Scene, spec: Po
     return _Sight(
         images=(reply.pictures.images,),
         cameras=reply.pictures.cameras,
-        compile_ms=reply.cost.compile_ms,
-        render_ms=reply.cost.render_ms,
+        cost=reply.cost,
     )
 
 
@@ -193,8 +192,8 @@ def _reply(
         weights=spec.weights,
         cameras=dict(sight.cameras),
         timing_ms=Timing(
-            compile=round(sight.compile_ms, 3),
-            render=round(sight.render_ms, 3),
+            compile=round(sight.cost.compile_ms, 3),
+            render=round(sight.cost.render_ms, 3),
             preview=0.0,
             queue=round(prediction.queue_ms, 3),
             infer=round(prediction.infer_ms, 3),

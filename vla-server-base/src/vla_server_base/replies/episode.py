@@ -57,6 +57,10 @@ class StartEvent(Reply):
 
     request_id: str
     scene_id: str
+    scene_compile_ms: float
+    """Compiling the scene; 0 where it was still held."""
+    scene_memory_mb: float
+    """What holding the scene takes: the compiled model and one simulation."""
     seed: int
     state: StateReply
     robot: RobotReply
@@ -120,6 +124,10 @@ class ExecuteReply(Reply):
     model: str
     weights: Literal["pretrained", "random", "none"]
     scene_id: str
+    scene_compile_ms: float
+    """Compiling the scene; 0 where it was still held."""
+    scene_memory_mb: float
+    """What holding the scene takes: the compiled model and one simulation."""
     request_id: str
     recordings: dict[str, str]
     """Where asked for: `webp`, an animation as base64; `state_log`, MJCF with a keyframe for each state."""
@@ -132,6 +140,8 @@ def start_event(
     event = StartEvent(
         request_id=request_id,
         scene_id=scene_id,
+        scene_compile_ms=round(start.cost.compile_ms, 3),
+        scene_memory_mb=round(start.cost.num_bytes / 2**20, 3),
         seed=seed,
         state=state_reply(start.state),
         robot=RobotReply(

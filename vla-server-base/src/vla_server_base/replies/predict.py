@@ -45,6 +45,8 @@ class PredictReply(Reply):
     request_id: str
     scene_id: str | None = None
     """Names the scene in later requests, in place of the scene; left out where pictures were sent."""
+    scene_memory_mb: float | None = None
+    """What holding the scene takes: the compiled model and one simulation; left out where pictures were sent."""
     samples: list[list[list[float]]] | None = None
     """All chunks, un-normalized, where `num_samples` is more than 1; the first is `actions`."""
     images: dict[str, str] | None = None

@@ -100,6 +100,11 @@ class ScenePool:
             max_jobs=self._config.scene_worker_max_jobs,
         )
 
+    @property
+    def pids(self) -> frozenset[int]:
+        """The process ids of the workers there are."""
+        return frozenset(worker.pid for worker in self._workers)
+
     async def __aenter__(self) -> "ScenePool":
         await self.start()
         return self
@@ -217,6 +222,16 @@ class ScenePool:
                 self._replace(worker)
         if isinstance(answer.outcome, VLAError):
             raise answer.outcome
+        cost = answer.outcome.cost
+        logger.debug(
+            "scene=%s worker=%s compile_ms=%.1f physics_ms=%.1f render_ms=%.1f memory_mb=%.1f",
+            key[:16],
+            worker.pid,
+            cost.compile_ms,
+            cost.physics_ms,
+            cost.render_ms,
+            cost.num_bytes / 2**20,
+        )
         return answer.outcome
 
     def _death(self, death: WorkerDied) -> VLAError:

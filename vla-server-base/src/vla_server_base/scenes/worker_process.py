@@ -58,6 +58,11 @@ class WorkerProcess:
         self._returncode: asyncio.Future[int] = loop.create_future()
         threading.Thread(target=self._watch, args=(loop,), name=f"watch-{process.pid}", daemon=True).start()
 
+    @property
+    def pid(self) -> int:
+        """The process's id."""
+        return self._process.pid
+
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         returncode = self._process.wait()
         with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
