@@ -86,8 +86,8 @@ async def last(num_episodes: int, num_steps: int, max_jobs: int) -> bool:
             settings = EpisodeSettings(seed=seed, max_steps=num_steps)
             async for event in play(policy, pool, scene, task, settings):
                 workers |= pool.pids
-            assert isinstance(event, EpisodeEnd)
-            assert event.num_steps == num_steps
+                num_played = event.num_steps if isinstance(event, EpisodeEnd) else None
+            assert num_played == num_steps
             memory_mb.append(resident_mb())
     tenth = max(1, num_episodes // 10)
     first, end = np.median(memory_mb[tenth : 2 * tenth]), np.median(memory_mb[-tenth:])

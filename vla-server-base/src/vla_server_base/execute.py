@@ -17,6 +17,7 @@ from vla_server_base.replies.episode import (
     EndEvent,
     ExecuteReply,
     StartEvent,
+    StateReply,
     StepEvent,
     end_event,
     start_event,
@@ -28,6 +29,12 @@ from vla_server_base.wire.execute import ExecuteRequest, settings_from_body
 from vla_server_base.wire.task import task_from_body
 
 ExecuteEvent = StartEvent | StepEvent | EndEvent
+
+MAX_KEPT_NUMBERS = 2_000_000
+"""Of the states of one episode that is kept whole, for a reply or a state log: 40 MB as JSON."""
+
+MAX_KEPT_PICTURES = 300
+"""Of one animation: 45 MB until it is encoded."""
 
 
 async def execute_events(
@@ -49,11 +56,17 @@ async def execute_events(
     task = await asyncio.to_thread(task_from_body, body, service.config.max_image_pixels)
     recorder = _Recorder(scene=scene, rate_hz=settings.control.rate_hz, kinds=body.record)
     with_frames = body.frames == "jpeg"
+    if "webp" in body.record and body.max_steps > MAX_KEPT_PICTURES:
+        raise RequestError(
+            f"record: an animation is of at most {MAX_KEPT_PICTURES} steps, max_steps is {body.max_steps}"
+        )
     with service.episodes.take():
         async for event in play(policy, service, scene, task, settings):
             recorder.add(event)
             if isinstance(event, EpisodeStart):
                 service.scenes.remember(scene)
+                if "state_log" in body.record:
+                    _check_kept(body, event.state)
                 images = event.pictures if with_frames else None
                 yield await asyncio.to_thread(start_event, event, images, seed, scene.key, request_id)
             elif isinstance(event, EpisodeStep):
@@ -62,12 +75,22 @@ async def execute_events(
                 yield end_event(event, await asyncio.to_thread(recorder.recordings))
 
 
+def _check_kept(body: ExecuteRequest, state: SimulationState | StateReply) -> None:
+    kept = body.max_steps * (len(state.qpos) + len(state.qvel) + len(state.ctrl))
+    if kept > MAX_KEPT_NUMBERS:
+        raise RequestError(
+            f"the states of this episode would be {kept} numbers, at most {MAX_KEPT_NUMBERS} are kept",
+            hint="fewer max_steps, a smaller scene, or a stream: Accept: text/event-stream",
+        )
+
+
 async def gather_reply(service: Service, body: ExecuteRequest, events: AsyncIterator[ExecuteEvent]) -> bytes:
     """Run an episode to its end and return it as one JSON reply."""
     start, end = None, None
     steps: list[StepEvent] = []
     async for event in events:
         if isinstance(event, StartEvent):
+            _check_kept(body, event.state)
             start = event
         elif isinstance(event, StepEvent):
             steps.append(event)

@@ -94,10 +94,14 @@ class HttpPolicy:
 
     async def __aenter__(self) -> "HttpPolicy":
         self._client = httpx.AsyncClient(base_url=self._url, timeout=_REQUEST_TIMEOUT_S)
-        info = (await self._ask("GET", "/info"))["policy"]
-        if info is None:
-            raise Unavailable(f"the policy at {self._url} is not loaded")
-        check_drives_arm(tuple(info["action_names"]))
+        try:
+            info = (await self._ask("GET", "/info"))["policy"]
+            if info is None:
+                raise Unavailable(f"the policy at {self._url} is not loaded")
+            check_drives_arm(tuple(info["action_names"]))
+        except BaseException:
+            await self._client.aclose()
+            raise
         self.window: int = info["window"]
         self.cameras = tuple(camera["name"] for camera in info["cameras"])
         return self
@@ -126,11 +130,12 @@ class HttpPolicy:
     async def _ask(self, method: str, path: str, **content: Any) -> Mapping[str, Any]:
         try:
             response = await self._client.request(method, path, **content)
-        except httpx.HTTPError as error:
-            raise Unavailable(f"no server answers at {self._url} ({error})") from error
+            answer = response.json()
+        except (httpx.HTTPError, ValueError) as error:
+            raise Unavailable(f"no policy server answers at {self._url} ({error})") from error
         if response.is_success:
-            return response.json()
-        error = response.json()["error"]
+            return answer
+        error = answer["error"]
         kind = Unavailable if response.status_code == Unavailable.status else RequestError
         raise kind(error["message"], hint=error["hint"])
 

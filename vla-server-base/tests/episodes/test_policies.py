@@ -57,7 +57,7 @@ async def test_what_a_server_refuses_is_said_in_its_own_words(url):
 
 
 async def test_no_server_is_unavailable():
-    with pytest.raises(Unavailable, match="no server answers"):
+    with pytest.raises(Unavailable, match="no policy server answers"):
         async with HttpPolicy("http://127.0.0.1:9"):
             pass
 

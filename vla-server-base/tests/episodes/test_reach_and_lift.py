@@ -32,5 +32,6 @@ async def test_workers_are_replaced_as_configured_in_the_midst_of_episodes():
         for _ in range(4):
             async for event in play(policy, pool, tabletop("widowx"), Task(instruction="x"), settings):
                 served |= pool.pids
-            assert isinstance(event, EpisodeEnd)
+                is_over = isinstance(event, EpisodeEnd)
+            assert is_over
     assert len(served) >= 4, "16 jobs, 4 for each"

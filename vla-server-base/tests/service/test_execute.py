@@ -143,6 +143,7 @@ def test_success_is_judged_over_named_bodies_and_joints(client):
         ({"max_steps": 0}, "invalid_request"),
         ({"latency_ms": -1}, "invalid_request"),
         ({"control": {"rate_hz": 1000}}, "invalid_request"),
+        ({"record": ["webp"], "max_steps": 301}, "invalid_request"),
         ({"image": of_one_colour(1, 2, 3)}, "invalid_request"),
         ({"instruction": " "}, "instruction"),
         ({"dataset": "moon"}, "unknown_dataset"),
@@ -151,6 +152,21 @@ def test_success_is_judged_over_named_bodies_and_joints(client):
 )
 def test_what_cannot_be_executed_is_refused_by_name(client, fields, code):
     assert execute(client, 422, **fields)["code"] == code
+
+
+def test_an_episode_too_large_to_keep_is_streamed_or_refused(client):
+    crowd = "".join(
+        f"<body pos='{x} {y} 5'><freejoint/><geom size='0.01' contype='0' conaffinity='0'/></body>"
+        for x in range(2, 22)
+        for y in range(8)
+    )
+    fields = {"xml_string": PANDA.replace("<keyframe>", "<!--").replace("</keyframe>", "-->"), "max_steps": 1000}
+    fields["xml_string"] = fields["xml_string"].replace("</worldbody>", crowd + "</worldbody>")
+    assert "at most 2000000 are kept" in execute(client, 422, **fields)["message"]
+    accept = {"Accept": "text/event-stream"}
+    with client.stream("POST", "/execute", json={**EPISODE, **fields}, headers=accept) as response:
+        lines = response.iter_lines()
+        assert next(lines) == "event: start"
 
 
 def test_the_example_of_the_api_page_runs(client):

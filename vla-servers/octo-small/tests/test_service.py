@@ -64,6 +64,15 @@ def test_the_same_seed_gives_the_same_action_and_another_a_different_one(client:
     assert first != other
 
 
+def test_an_episode_is_what_the_same_seed_gives_again(client: httpx.Client):
+    xml = client.get("/scenes/widowx/tabletop").text
+    body = {"instruction": "pick up the red cube", "xml_string": xml, "seed": 4, "max_steps": 3, "execution_horizon": 2}
+    one, other = (client.post("/execute", json=body).json() for _ in range(2))
+    assert np.shape(one["actions"]) == (3, 7)
+    assert one["states"][-1]["time"] == pytest.approx(0.6)
+    assert (one["actions"], one["states"]) == (other["actions"], other["states"])
+
+
 def test_a_picture_gives_what_a_script_gets_from_the_model(client: httpx.Client):
     """The whole path equals the reference's: lanczos to 256, the first step padded, key k, un-normalized."""
     picture = np.random.default_rng(0).integers(0, 256, (256, 256, 3), np.uint8)  # of the policy's size already
