@@ -52,7 +52,7 @@ parity: setup ## compare with the reference's recorded outputs and write docs/pa
 	$(IN_OCTO) octo-service check --out ../../docs/parity.md
 
 .PHONY: fuzz
-fuzz: setup ## send mutated scenes to the scene workers for ten minutes
+fuzz: setup ## draw and step mutated scenes in the scene workers for ten minutes
 	$(IN_BASE) python tests/scenes/fuzz.py --seconds 600
 
 .PHONY: fix

@@ -58,10 +58,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--alone-s", type=float, default=10.0, help="how long the second client is alone, twice")
     alone_s = parser.parse_args().alone_s
-    with _server() as url, _second_client(url) as second, tempfile.TemporaryDirectory() as folder:
+    with (
+        _server() as url,
+        _second_client(url) as second,
+        tempfile.TemporaryDirectory() as folder,
+        httpx.Client(base_url=url, timeout=60) as attacker,
+    ):
         alone = [_span(alone_s)]
         started = time.time()
-        rows = [_attack(url, attack) for attack in _attacks(Path(folder))]
+        rows = [_attack(attacker, attack) for attack in _attacks(Path(folder))]
         during = (started, time.time())
         alone.append(_span(alone_s))
         second.stop.set()
@@ -104,9 +109,9 @@ def _attacks(folder: Path) -> Iterator[Attack]:
         yield Attack(name=f"joint_position: {name}", request={"json": {**body, "action_format": "joint_position"}})
 
 
-def _attack(url: str, attack: Attack) -> tuple[str, int, str, float]:
+def _attack(attacker: httpx.Client, attack: Attack) -> tuple[str, int, str, float]:
     started = time.perf_counter()
-    reply = httpx.post(url + attack.path, timeout=60, **attack.request)
+    reply = attacker.post(attack.path, **attack.request)
     seconds = time.perf_counter() - started
     code = reply.json()["error"]["code"] if reply.status_code >= 400 else "none"
     return attack.name, reply.status_code, code, seconds

@@ -39,7 +39,7 @@ class ServerConfig:
     scene_workers: int = 2
     """Processes that compile and render scenes."""
 
-    scene_timeout_s: float = 10.0
+    scene_timeout_s: float = 8.0
     """A scene that takes longer is refused and its worker ended."""
 
     scene_memory_mb: int = 4096

@@ -156,11 +156,6 @@ class _Input:
             print(f"{self._name} not {instead_of}: {error.code}: {error.message[:200]}", flush=True)
 
 
-def until(deadline: float, numbers: Iterable[int]) -> Iterator[int]:
-    """Yield numbers until it is that late, by `time.monotonic`."""
-    return itertools.takewhile(lambda _: time.monotonic() < deadline, numbers)
-
-
 def _told(numbers: Iterable[int], every: int) -> Iterator[int]:
     started = time.monotonic()
     for count, number in enumerate(numbers):
@@ -171,10 +166,10 @@ def _told(numbers: Iterable[int], every: int) -> Iterator[int]:
 
 async def main(arguments: argparse.Namespace) -> None:
     before, started = children(), time.monotonic()
-    last = arguments.first + arguments.scenes if arguments.scenes else None
-    numbers = itertools.takewhile(lambda number: last is None or number < last, itertools.count(arguments.first))
-    if arguments.seconds:
-        numbers = until(started + arguments.seconds, numbers)
+    numbers = itertools.islice(itertools.count(arguments.first), arguments.scenes)
+    if arguments.scenes is None:
+        deadline = started + arguments.seconds
+        numbers = itertools.takewhile(lambda _: time.monotonic() < deadline, numbers)
     async with running(renderer=arguments.renderer, scene_workers=NUM_AT_ONCE, scene_timeout_s=5) as pool:
         print(f"renderer {pool.renderer}, seed {arguments.seed}", flush=True)
         try:
@@ -190,7 +185,7 @@ async def main(arguments: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seconds", type=float, default=None)
+    parser.add_argument("--seconds", type=float, default=60, help="how long, unless --scenes says how many")
     parser.add_argument("--scenes", type=int, default=None)
     parser.add_argument("--first", type=int, default=1)
     parser.add_argument("--seed", type=int, default=0)

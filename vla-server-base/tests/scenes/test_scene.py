@@ -149,3 +149,12 @@ async def test_what_mujoco_says_of_a_scene_reaches_the_client_with_its_line(pool
 async def test_pictures_of_impossible_sizes_are_refused(pool, size):
     with pytest.raises(SceneRefused, match="is not drawn"):
         await render(pool, MOVING, height=size[0], width=size[1])
+
+
+async def test_a_flexible_body_takes_its_mesh_from_an_asset(pool):
+    xml = """<mujoco><worldbody><light pos="0 0 3"/>
+        <flexcomp name="cloth" type="mesh" file="folder/cloth.obj" dim="2" radius="0.01" rgba="1 0 0 1">
+          <edge equality="true"/></flexcomp><camera pos="0.2 0.2 2"/></worldbody></mujoco>"""
+    cloth = b"v 0 0 0\nv 0.8 0 0\nv 0 0.8 0\nv 0.8 0.8 0.1\nf 1 2 3\nf 2 4 3\n"
+    reply = await render(pool, xml, {"folder/cloth.obj": cloth})
+    assert len(where(reply.pictures.images["primary"], "red")[0]) > 1000

@@ -38,6 +38,9 @@ MAX_BUNDLE_RATIO = 100
 UNSUSPICIOUS_BYTES = 4 * 2**20
 """What a zip may unpack to whatever its ratio."""
 
+MAX_TEXELS = 150_000_000
+"""Of all textures that MuJoCo draws by itself; a cube of 4096 has 100 million and takes 1 s."""
+
 MAX_PICTURE_SIDE = 2048
 """Pixels along one side of a rendered picture."""
 
@@ -55,7 +58,7 @@ class Cap(NamedTuple):
     reason: str
 
 
-_ITERATIONS = Cap(10_000, "one forward pass is all that is computed here")
+_ITERATIONS = Cap(1_000, "each physics step may take as many; 100 is usual")
 _BUFFER = Cap(100_000, "it is allocated whether it is used or not")
 _TESSELLATION = Cap(200, "every sphere is drawn with the square of it")
 _BUFFERED_SAMPLES = Cap(1_000, "every sample is allocated")

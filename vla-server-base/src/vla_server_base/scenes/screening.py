@@ -71,6 +71,7 @@ class _Screening:
     _naming: list["_Element"] = field(default_factory=list)
     _num_elements: int = 0
     _num_flex_points: int = 0
+    _num_texels: int = 0
     _written_line: int = 1
 
     def read(self, document: bytes) -> None:
@@ -143,12 +144,17 @@ class _Screening:
         if tag == "flexcomp":
             points = max(self._product(tag, name, attributes) for name in ("count", "cellcount"))
             self._num_flex_points += around * points
+        if tag == "texture":
+            width, height = (self._product(tag, name, attributes) for name in ("width", "height"))
+            # A cube has six squares, whatever it says its height is.
+            self._num_texels += width * max(height, 6 * width if attributes.get("type") != "2d" else 1)
         self._replicas.append(inside)
         for what, number, largest in (
             ("elements, replicated ones counted,", self._num_elements, limits.MAX_ELEMENTS),
             ("levels of elements", len(self._replicas), limits.MAX_DEPTH),
             ("replicas of one element", inside, limits.MAX_REPLICAS),
             ("points in flexcomps", self._num_flex_points, limits.MAX_FLEX_POINTS),
+            ("texels in textures", self._num_texels, limits.MAX_TEXELS),
         ):
             if number > largest:
                 raise self._refusal(f"this makes {number} {what} and {largest} is the most", "make it smaller")

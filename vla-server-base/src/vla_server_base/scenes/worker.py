@@ -20,7 +20,7 @@ import mujoco
 from vla_server_base.errors import RendererUnavailable, SceneCrashed, SceneRefused, VLAError
 from vla_server_base.scenes import confinement, limits
 from vla_server_base.scenes.drawing import Drawing, Renderer
-from vla_server_base.scenes.frames import from_worker, read_at_worker
+from vla_server_base.scenes.frames import AnswerWriter, read_at_worker
 from vla_server_base.scenes.messages import (
     Answer,
     Cost,
@@ -68,13 +68,13 @@ PROOF = Job(
 def main() -> None:
     """Serve until standard input ends."""
     confinement.end_with_parent()
-    answers = _take_standard_output()
+    answers = AnswerWriter(_take_standard_output())
     confinement.leave_no_files()
     settings = read_at_worker(sys.stdin.buffer)
     ready, worker = _start(settings)
-    _send(answers, ready)
+    answers.send(ready)
     while worker and (job := read_at_worker(sys.stdin.buffer)) is not None:
-        _send(answers, worker.answer(job))
+        answers.send(worker.answer(job))
     # Libraries of OpenGL crash or hang in their own endings; nothing is left that needs one.
     os._exit(0)
 
@@ -84,11 +84,6 @@ def _take_standard_output() -> BinaryIO:
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     return answers
-
-
-def _send(answers: BinaryIO, answer: Answer) -> None:
-    answers.write(from_worker(answer))
-    answers.flush()
 
 
 def _start(settings: WorkerSettings) -> tuple[Answer, "Worker | None"]:
