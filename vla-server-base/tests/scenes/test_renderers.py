@@ -131,7 +131,7 @@ async def test_scenes_held_at_the_same_time_do_not_show_in_each_other_s_pictures
 
 
 async def test_shadows_and_multisampling_are_settings_of_the_server_and_only_of_opengl(pools):
-    xml = """<mujoco><visual><quality shadowsize="16384" offsamples="64"/></visual><worldbody>
+    xml = """<mujoco><visual><quality shadowsize="8192" offsamples="64"/></visual><worldbody>
         <light directional="true" pos="-2 0 2" dir="1 0 -1" diffuse="0.8 0.8 0.8"/>
         <geom type="plane" size="1 1 0.1"/><geom type="box" size="0.1 0.1 0.1" pos="-0.2 0 0.4" euler="0 0 10"/>
         <camera pos="0 0 2"/></worldbody></mujoco>"""

@@ -139,9 +139,9 @@ def roomy():
 
 
 def test_a_scene_that_needs_too_much_memory_is_given_up_and_the_next_is_served(roomy):
-    large = '<texture name="{}" type="2d" builtin="flat" width="4096" height="4096"/>'
-    assets = "".join(map(large.format, range(30)))  # 50 MB each
-    hungry = TWO_VIEWS.replace("<worldbody>", f"<asset>{assets}</asset><worldbody>")
+    rays = '<worldbody><camera name="many" resolution="4096 4096"/>'  # a rangefinder casts one for each pixel
+    sensor = '<sensor><rangefinder camera="many"/></sensor></mujoco>'
+    hungry = TWO_VIEWS.replace("<worldbody>", rays).replace("</mujoco>", sensor)
     assert "memory" in refused(roomy, "scene_crashed", xml_string=hungry)["message"]
     assert predicted(roomy, xml_string=TWO_VIEWS)["action"]
 
