@@ -66,18 +66,16 @@ class World(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class Predicate:
-    """A part of success: a measure that has risen by `rise`, or lies from `low` to `high`."""
+    """A part of success: a measure that lies from `low` to `high`, or has changed by that much `since_start`."""
 
     measure: Measure
     low: float = -np.inf
     high: float = np.inf
-    rise: float | None = None
+    since_start: bool = False
 
     def holds(self, value: float, at_start: float) -> bool:
         """Say whether the measure satisfies it."""
-        if self.rise is not None:
-            return value - at_start >= self.rise
-        return self.low <= value <= self.high
+        return self.low <= value - at_start * self.since_start <= self.high
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -102,7 +102,7 @@ async def test_success_ends_the_episode_early(pool):
     assert (end.reason, end.success) == ("success", True)
     assert [step.success for step in steps] == [False] * (len(steps) - 1) + [True]
     assert len(steps) < 20
-    lifted = Predicate(measure=Measure(kind="height", names=("red_cube",)), rise=0.05)
+    lifted = Predicate(measure=Measure(kind="height", names=("red_cube",)), low=0.05, since_start=True)
     _, _, end = await played(pool, forward, success=(closer, lifted), max_steps=4)
     assert (end.reason, end.success) == ("max_steps", False)
 

@@ -126,6 +126,21 @@ def test_measures_are_taken_at_the_start_and_after_each_step(robot):
     assert on_blue == 0.0
 
 
+def test_places_are_measured_along_directions_and_between_bodies(robot):
+    both = ("red_cube", "blue_cube")
+    diagonal = (0.6, 0.0, 0.8)
+    measures = (
+        *(Measure(kind="along", names=(name,), direction=diagonal) for name in both),
+        *(Measure(kind=kind, names=both) for kind in ("above", "horizontal_distance")),
+    )
+    start = robot.roll_out(at_home()).state.qpos
+    red, blue = start[-21:-18], start[-14:-11] + np.array([0, 0, 0.1])
+    start[-14:-11] = blue
+    reply = robot.roll_out(RolloutRequest(start=SceneState(qpos=start), measures=measures))
+    expected = [red @ diagonal, blue @ diagonal, -0.1, np.hypot(*(red - blue)[:2])]
+    np.testing.assert_allclose(reply.measures, expected, atol=1e-9)
+
+
 def test_a_joints_position_is_a_measure_and_needs_no_arm():
     pendulum = simulation(PENDULUM.format(timestep=0.002, mass=1))
     request = RolloutRequest(

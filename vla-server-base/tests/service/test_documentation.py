@@ -20,7 +20,7 @@ from vla_server_base.replies.status import InfoReply
 from vla_server_base.routes import router
 from vla_server_base.scenes.robots import ROBOT_NAMES
 from vla_server_base.wire.arm import ArmFields, BoundsBody, ControlBody, RobotBody
-from vla_server_base.wire.execute import ExecuteRequest, InContact, JointRange, Lifted, Near
+from vla_server_base.wire.execute import ExecuteRequest, InContact, JointRange, Lifted, Measured, Near
 from vla_server_base.wire.predict import PredictRequest
 from vla_server_base.wire.scene import StateBody
 
@@ -68,7 +68,7 @@ def test_every_key_of_an_episode_is_described(key):
     assert f"`{key}`" in EPISODES
 
 
-@pytest.mark.parametrize("kind", [Lifted, Near, InContact, JointRange])
+@pytest.mark.parametrize("kind", [Lifted, Near, InContact, JointRange, Measured])
 def test_every_predicate_is_described(kind):
     (name,) = get_args(kind.model_fields["kind"].annotation)
     (line,) = re.findall(rf"^\| `{name}` \|.*$", EPISODES, re.MULTILINE)

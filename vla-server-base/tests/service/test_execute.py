@@ -127,6 +127,9 @@ def test_success_is_judged_over_named_bodies_and_joints(client):
     touching = {"kind": "in_contact", "bodies": ["red_cube", "world"]}
     assert execute(client, success=[touching])["success"] is True
     assert execute(client, success=[touching, {"kind": "lifted", "body": "red_cube"}])["success"] is False
+    stays = {"kind": "measured", "measure": "along", "names": ["red_cube"], "direction": [0, 1, 0], "high": 0.01}
+    assert execute(client, success=[{**stays, "since_start": True}])["success"] is True
+    assert execute(client, success=[{**stays, "low": 0.005, "since_start": True}])["success"] is False
 
 
 @pytest.mark.parametrize(
@@ -137,6 +140,7 @@ def test_success_is_judged_over_named_bodies_and_joints(client):
         ({"robot": "r2d2"}, "unknown_robot_name"),
         ({"robot": {"joints": ["a"], "end_effector": "b"}}, "unknown_joint"),
         ({"robot": {"joints": ["joint1"], "end_effector": "ee", "home": [0, 1]}}, "invalid_request"),
+        ({"success": [{"kind": "measured", "measure": "above", "names": ["red_cube"]}]}, "invalid_request"),
         ({"success": [{"kind": "eaten", "body": "red_cube"}]}, "invalid_request"),
         ({"execution_horizon": 5}, "invalid_request"),
         ({"execution_horizon": 2, "ensemble_weight": 0}, "invalid_request"),

@@ -35,9 +35,7 @@ class Instruments:
         measures: tuple[Measure, ...],
     ):
         self.model, self.data, self.arm, self.bounds = model, data, arm, bounds
-        self._measures = [
-            (measure.kind, [self._id(measure.kind, name) for name in measure.names]) for measure in measures
-        ]
+        self._measures = [(measure, [self._id(measure.kind, name) for name in measure.names]) for measure in measures]
 
     def _id(self, kind: str, name: str) -> int:
         what, number = ("joint", mujoco.mjtObj.mjOBJ_JOINT) if kind == "joint" else ("body", mujoco.mjtObj.mjOBJ_BODY)
@@ -51,17 +49,22 @@ class Instruments:
 
     def measure(self) -> tuple[float, ...]:
         """Return what each measure says of the state that the data are in."""
-        return tuple(self._measured(kind, ids) for kind, ids in self._measures)
+        return tuple(self._measured(measure, ids) for measure, ids in self._measures)
 
-    def _measured(self, kind: str, ids: list[int]) -> float:
+    def _measured(self, measure: Measure, ids: list[int]) -> float:
         data = self.data
-        if kind == "height":
-            return float(data.xpos[ids[0], 2])
-        if kind == "distance":
-            return float(np.linalg.norm(data.xpos[ids[0]] - data.xpos[ids[1]]))
-        if kind == "contact":
+        if measure.kind == "joint":
+            return float(data.qpos[self.model.jnt_qposadr[ids[0]]])
+        if measure.kind == "contact":
             return sum(self.pressing(self.mask(ids[:1]), self.mask(ids[1:])).values())
-        return float(data.qpos[self.model.jnt_qposadr[ids[0]]])
+        if measure.kind == "height":
+            return float(data.xpos[ids[0], 2])
+        if measure.kind == "along":
+            return float(data.xpos[ids[0]] @ measure.direction)
+        apart = data.xpos[ids[0]] - data.xpos[ids[1]]
+        if measure.kind == "above":
+            return float(apart[2])
+        return float(np.linalg.norm(apart if measure.kind == "distance" else apart[:2]))
 
     def pressing(self, is_first: np.ndarray, is_second: np.ndarray) -> dict[tuple[int, int], float]:
         """Return how hard bodies of one kind press on bodies of another [N]; the kinds as masks over all bodies."""

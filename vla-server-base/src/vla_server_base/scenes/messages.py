@@ -13,6 +13,7 @@ from vla_server_base.errors import VLAError
 from vla_server_base.scenes.robots import Robot
 
 RendererName = Literal["egl", "osmesa", "raycast"]
+MeasureKind = Literal["height", "along", "distance", "horizontal_distance", "above", "contact", "joint"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,12 +165,15 @@ class Snapshot:
 class Measure:
     """Something to be measured after each step, over named bodies or a joint of the scene.
 
-    `height` of a body's origin [m]; `distance` between the origins of two bodies [m]; `contact`: how
-    hard two bodies press on one another [N], 0 where they do not touch; `joint`: a joint's position [rad or m].
+    Of bodies' origins, in the world's frame [m]: `height` of one; `along`, where one stands along `direction`, a unit
+    vector; `distance` between two; `horizontal_distance` between two; `above`, how much higher the first is than the
+    second. `contact`: how hard two bodies press on one another [N], 0 where they do not touch; `joint`: a joint's
+    position [rad or m].
     """
 
-    kind: Literal["height", "distance", "contact", "joint"]
+    kind: MeasureKind
     names: tuple[str, ...]
+    direction: tuple[float, float, float] = (0.0, 0.0, 1.0)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,12 +1,14 @@
 """The body of POST /execute: an episode, and what counts as success."""
 
-from typing import Annotated, Literal
+from collections.abc import Iterable
+from typing import Annotated, Any, Literal
 
+import numpy as np
 import pydantic
 from pydantic import Field
 
 from vla_server_base.episodes import EpisodeSettings, Predicate
-from vla_server_base.scenes.messages import Measure
+from vla_server_base.scenes.messages import Measure, MeasureKind
 from vla_server_base.wire.arm import ArmFields, bounds_from_body, control_from_body, robot_from_body
 from vla_server_base.wire.body import Body
 from vla_server_base.wire.scene import state_from_body, view_from_body
@@ -54,7 +56,36 @@ class JointRange(Body):
     """Highest position [rad or m]."""
 
 
-Success = Annotated[Lifted | Near | InContact | JointRange, Field(discriminator="kind")]
+NAMES_PER_MEASURE = {"height": 1, "along": 1, "joint": 1}
+"""All others are between two."""
+
+
+class Measured(Body):
+    """Any measure lies within a range, or has changed by that much since the start."""
+
+    kind: Literal["measured"]
+    measure: MeasureKind
+    """What is measured, as `Measure` has it."""
+    names: tuple[str, ...]
+    """The body, the two bodies or the joint."""
+    direction: tuple[float, float, float] = (0.0, 0.0, 1.0)
+    """For `along`: a unit vector in the world's frame."""
+    low: float | None = None
+    """The least [m, N, rad]."""
+    high: float | None = None
+    """The most [m, N, rad]."""
+    since_start: bool = False
+    """Whether the range is for the change since the start."""
+
+    @pydantic.model_validator(mode="after")
+    def _names_fit(self):
+        count = NAMES_PER_MEASURE.get(self.measure, 2)
+        if len(self.names) != count:
+            raise ValueError(f"'{self.measure}' takes {count} of names, {len(self.names)} are given")
+        return self
+
+
+Success = Annotated[Lifted | Near | InContact | JointRange | Measured, Field(discriminator="kind")]
 
 
 class ExecuteRequest(ArmFields):
@@ -104,11 +135,36 @@ def settings_from_body(body: ExecuteRequest, seed: int, *, with_wrist: bool) -> 
     )
 
 
+def success_to_body(predicates: Iterable[Predicate]) -> list[dict[str, Any]]:
+    """Return predicates as `success` of a request takes them."""
+    bodies = (
+        Measured(
+            kind="measured",
+            measure=predicate.measure.kind,
+            names=predicate.measure.names,
+            direction=predicate.measure.direction,
+            low=predicate.low if np.isfinite(predicate.low) else None,
+            high=predicate.high if np.isfinite(predicate.high) else None,
+            since_start=predicate.since_start,
+        )
+        for predicate in predicates
+    )
+    return [body.model_dump(mode="json", exclude_defaults=True) for body in bodies]
+
+
 def _predicate(success: Success) -> Predicate:
     if isinstance(success, Lifted):
-        return Predicate(measure=Measure(kind="height", names=(success.body,)), rise=success.height_m)
+        measure = Measure(kind="height", names=(success.body,))
+        return Predicate(measure=measure, low=success.height_m, since_start=True)
     if isinstance(success, Near):
         return Predicate(measure=Measure(kind="distance", names=success.bodies), high=success.distance_m)
     if isinstance(success, InContact):
         return Predicate(measure=Measure(kind="contact", names=success.bodies), low=success.force_n)
-    return Predicate(measure=Measure(kind="joint", names=(success.joint,)), low=success.low, high=success.high)
+    if isinstance(success, JointRange):
+        return Predicate(measure=Measure(kind="joint", names=(success.joint,)), low=success.low, high=success.high)
+    return Predicate(
+        measure=Measure(kind=success.measure, names=success.names, direction=success.direction),
+        low=-np.inf if success.low is None else success.low,
+        high=np.inf if success.high is None else success.high,
+        since_start=success.since_start,
+    )

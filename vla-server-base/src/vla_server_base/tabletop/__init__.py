@@ -1,0 +1,1 @@
+"""The tabletop suite: tasks, placements, scripted experts and their demonstrations on the bundled scenes."""

@@ -1,0 +1,205 @@
+"""Scripted experts: the action that each task needs now, as a function of the present state alone.
+
+Nothing is remembered between two steps. What comes next follows from where things are: whether the pads hold the
+object, how far the gripper is from where it has to be, how high. So an expert goes on from any state, also from one
+that a disturbance or another policy led to.
+"""
+
+import numpy as np
+from jaxtyping import Float
+
+from vla_server_base.tabletop.tables import Table, TableState, Thing
+from vla_server_base.tabletop.tasks import NEXT_TO_M, TabletopTask
+
+STRIDE_M, TURN_RAD = 0.04, 0.25
+"""The longest motion and the largest turn of one action."""
+
+GAIN = 0.5
+"""How much of what is missing one action goes; the arm lags by half an action, so that all of it would overshoot."""
+
+HOVER_M = 0.10
+WIDE, NARROW = (2.0, 0.008), (8.0, 0.004)
+"""Funnels: how much higher than the goal for each metre to the side, beyond the second [m]; narrow by a neighbour."""
+
+GAP_M = 0.007
+"""Between what is put next to one another, where `NEXT_TO_M` allows for it."""
+
+LIFT_TO_M = 0.2
+PUSH_HEIGHT_M, PUSH_STRIDE_M, PUSH_FROM_M = 0.013, 0.03, 0.08
+AIMED_M, AIMED_RAD = 0.008, 0.2
+
+STILL = np.zeros(3)
+OPEN, CLOSED = 1.0, 0.0
+
+Vector = Float[np.ndarray, " 3"]
+
+
+def expert_action(state: TableState, task: TabletopTask) -> Float[np.ndarray, " 7"]:
+    """Return what to do now: dx, dy, dz [m], droll, dpitch, dyaw [rad], gripper (1 open, 0 closed).
+
+    At most `STRIDE_M` and `TURN_RAD`. Once the task is done it goes on as if it were not: lifts on to a height,
+    pushes on, stays over what it put down.
+    """
+    motion, yaw, gripper = _move(state, task)
+    return np.array([*shortened(motion, STRIDE_M), *_turn_upright(state, yaw), gripper])
+
+
+def shortened(vector: Vector, length: float) -> Vector:
+    """Cut a vector to a length, along its direction."""
+    return vector * min(1.0, length / max(float(np.linalg.norm(vector)), 1e-9))
+
+
+def _move(state: TableState, task: TabletopTask) -> tuple[Vector, float, float]:
+    """Return the motion before it is cut, the yaw that is wanted, and the gripper's number."""
+    thing = state.things[task.object]
+    if task.verb == "pick_up":
+        return _lift(state) if _holds(state, thing) else _grasp(state, task.object)
+    if task.target is None:
+        return _push(state, thing, task.direction[1])
+    target = state.things[task.target]
+    goal = _goal_on(state, target) if task.verb == "put_on" else _goal_next_to(state, task, target)
+    is_placed = _is_on(state, thing, target) if task.verb == "put_on" else _is_next_to(state, thing, target)
+    if is_placed:
+        return _let_go(state, thing)
+    if _holds(state, thing):
+        funnel = WIDE if task.verb == "put_on" else NARROW
+        return _approach(thing.position, goal, funnel), state.yaw, CLOSED
+    return _grasp(state, task.object)
+
+
+def _holds(state: TableState, thing: Thing) -> bool:
+    """Whether the pads have closed on the object."""
+    half = state.table.half_size
+    offset = np.abs(thing.position - state.position)
+    is_between = float(np.hypot(*offset[:2])) < 0.8 * half and offset[2] < 0.5 * half
+    return bool(is_between and 1.4 * half < state.gap < _nearly_open(state.table))
+
+
+def _nearly_open(table: Table) -> float:
+    return table.open_gap - 0.006
+
+
+def _lift(state: TableState) -> tuple[Vector, float, float]:
+    return np.array([0, 0, GAIN * (LIFT_TO_M - state.position[2])]), state.yaw, CLOSED
+
+
+def _grasp(state: TableState, name: str) -> tuple[Vector, float, float]:
+    """Come down over the object, turned along its sides, and close."""
+    thing = state.things[name]
+    yaw = _grasp_yaw(state, name)
+    goal = thing.position
+    misses = np.abs(goal - state.position)
+    is_open = state.gap >= _nearly_open(state.table)
+    is_aimed = float(np.hypot(*misses[:2])) < AIMED_M and misses[2] < AIMED_M
+    if is_open and is_aimed and abs(yaw - state.yaw) < AIMED_RAD:
+        return STILL, yaw, CLOSED
+    raised = HOVER_M if not is_open else 0.25 * max(0.0, abs(yaw - state.yaw) - AIMED_RAD / 2)
+    return _approach(state.position, goal, WIDE, raised), yaw, OPEN
+
+
+def _grasp_yaw(state: TableState, name: str) -> float:
+    """Return the nearest yaw along a cube's sides at which the open fingers come down on no other object."""
+    thing = state.things[name]
+    nearest = _nearest_quarter(thing.yaw, state.yaw) if name.endswith("cube") else 0.0
+    others = [other.position[:2] for other_name, other in state.things.items() if other_name != name]
+
+    def cost(yaw: float) -> float:
+        aside = (state.table.open_gap / 2 + 0.01) * np.array([-np.sin(yaw), np.cos(yaw)])
+        places = [thing.position[:2] + side * aside for side in (1, -1)]
+        nearest_other = min(float(np.linalg.norm(place - other)) for place in places for other in others)
+        return abs(yaw - state.yaw) + 10 * (nearest_other < 1.2 * state.table.half_size + 0.015)
+
+    return min((nearest, nearest + np.pi / 2, nearest - np.pi / 2), key=cost)
+
+
+def _let_go(state: TableState, thing: Thing) -> tuple[Vector, float, float]:
+    """Open, then leave upwards."""
+    if state.gap < 2 * state.table.half_size + 0.008:
+        return STILL, state.yaw, OPEN
+    return np.array([0, 0, GAIN * (thing.position[2] + HOVER_M - state.position[2])]), state.yaw, OPEN
+
+
+def _approach(start: Vector, goal: Vector, funnel: tuple[float, float], raised: float = 0.0) -> Vector:
+    """Bring what is at `start` to `goal` as through a `funnel`: sideways high over the table, down over the goal.
+
+    `raised` is how much higher than the funnel it has to be for now.
+    """
+    missing = goal - start
+    aside = float(np.hypot(*missing[:2]))
+    slope, radius = funnel
+    height = float(np.clip(slope * (aside - radius) + raised, 0, HOVER_M))
+    missing = missing + np.array([0, 0, height])
+    # Too low for where it is: first up, then sideways.
+    missing[:2] *= np.clip(1.5 - missing[2] / 0.03, 0, 1)
+    return GAIN * missing
+
+
+def _goal_on(state: TableState, target: Thing) -> Vector:
+    return target.position + np.array([0, 0, 2 * state.table.half_size + 0.002])
+
+
+def _is_on(state: TableState, thing: Thing, target: Thing) -> bool:
+    apart = thing.position - target.position
+    return bool(np.hypot(*apart[:2]) < 0.018 and abs(apart[2] - 2 * state.table.half_size) < 0.006)
+
+
+def _goal_next_to(state: TableState, task: TabletopTask, target: Thing) -> Vector:
+    """Choose the place before or behind the target, as seen by the gripper: its fingers open to the other two sides.
+
+    The nearer one, unless another object is there.
+    """
+    thing = state.things[task.object]
+    along = state.axes[:2, 0] / np.linalg.norm(state.axes[:2, 0])
+    direction = float(np.arctan2(along[1], along[0]))
+    sizes = sum(_extent(state, name, direction) for name in (task.object, task.target or ""))
+    reach = min(sizes + GAP_M, NEXT_TO_M - 0.005)
+    others = [other.position[:2] for name, other in state.things.items() if name not in (task.object, task.target)]
+    places = [target.position[:2] + side * reach * along for side in (1, -1)]
+
+    def cost(place: Float[np.ndarray, " 2"]) -> float:
+        is_taken = any(np.linalg.norm(place - other) < 3.4 * state.table.half_size for other in others)
+        return float(np.linalg.norm(thing.position[:2] - place)) + is_taken
+
+    return np.array([*min(places, key=cost), state.table.half_size])
+
+
+def _extent(state: TableState, name: str, direction: float) -> float:
+    """Return how far an object reaches from its middle in a direction."""
+    if not name.endswith("cube"):
+        return state.table.half_size
+    angle = state.things[name].yaw - direction
+    return state.table.half_size * float(abs(np.cos(angle)) + abs(np.sin(angle)))
+
+
+def _is_next_to(state: TableState, thing: Thing, target: Thing) -> bool:
+    apart = thing.position - target.position
+    is_low = thing.position[2] < state.table.half_size + 0.004
+    return bool(np.hypot(*apart[:2]) < NEXT_TO_M - 0.002 and is_low)
+
+
+def _push(state: TableState, thing: Thing, direction: float) -> tuple[Vector, float, float]:
+    """Come down behind the object with closed fingers, then push; `direction` is 1 to +y and -1 to -y."""
+    offset = thing.position - state.position
+    behind, aside = offset[1] * direction, offset[0]
+    is_low = state.position[2] < PUSH_HEIGHT_M + 0.015
+    if is_low and state.gap > state.table.open_gap / 2:
+        return STILL, 0.0, CLOSED
+    if is_low and 0.02 < behind < 0.15 and abs(aside) < 0.015:
+        drop = PUSH_HEIGHT_M - state.position[2]
+        return np.array([GAIN * aside, direction * PUSH_STRIDE_M, GAIN * drop]), 0.0, CLOSED
+    goal = np.array([thing.position[0], thing.position[1] - direction * PUSH_FROM_M, PUSH_HEIGHT_M])
+    return _approach(state.position, goal, WIDE), 0.0, CLOSED
+
+
+def _nearest_quarter(yaw: float, present: float) -> float:
+    """Return the yaw nearest to the present one at which a cube that is turned by `yaw` looks the same."""
+    return present + (yaw - present + np.pi / 4) % (np.pi / 2) - np.pi / 4
+
+
+def _turn_upright(state: TableState, yaw: float) -> Vector:
+    """Return the turn towards the gripper pointing straight down, turned by `yaw`."""
+    cos, sin = np.cos(yaw), np.sin(yaw)
+    wanted = np.array([[cos, sin, 0], [sin, -cos, 0], [0, 0, -1.0]])
+    turn = wanted @ state.axes.T
+    vector = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]) / 2
+    return shortened(GAIN * vector, TURN_RAD)
