@@ -6,12 +6,16 @@ three thousand by its last bit. Normals are therefore formed from uniform bits b
 """
 
 import functools
+import hashlib
 from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float32
+from jaxtyping import Array, Float32, Int32, UInt32
+
+# Two numbers, as jax.random.PRNGKey makes them, on the host or on a device.
+Key = Array | np.ndarray
 
 # The uniform numbers that become normal ones: as close to ±1 as float32 allows.
 LOWEST = np.nextafter(np.float32(-1), np.float32(0))
@@ -74,6 +78,29 @@ def diffusion_noise(
     return numbers[0], numbers[1:]
 
 
+def training_noise(
+    rng: Key, shape: tuple[int, ...], steps: int
+) -> tuple[Int32[np.ndarray, "*times"], Float32[np.ndarray, "*shape"]]:
+    """Draw what a diffusion head learns to undo: after how many steps, 0 to `steps - 1`, and the noise itself.
+
+    `shape` is (n_diffusion_samples, batch, window, numbers), as DiffusionActionHead.loss of the reference has it;
+    `rng` is the key of the step, from which the head's own comes.
+    """
+    time, uniform = _time_and_uniform(rng, shape, steps)
+    return np.asarray(time), _normal(np.asarray(uniform))
+
+
+def module_key(rng: Key, path: str) -> Array:
+    """Return the key that flax gives the module at `path` ("heads_action/map_head") for its only draw."""
+    digest = hashlib.sha1(path.replace("/", "").encode() + b"\x01").digest()
+    return jax.random.fold_in(rng, np.uint32(int.from_bytes(digest[:4], "big")))
+
+
+def next_key(rng: Key) -> tuple[UInt32[np.ndarray, "2"], UInt32[np.ndarray, "2"]]:
+    """Split a training run's key into the one it goes on with and the one of this step."""
+    return tuple(np.asarray(_split(rng)))
+
+
 def gumbel_noise(rng: Array, shape: tuple[int, ...]) -> Float32[np.ndarray, "*shape"]:
     """Draw the noise with which a discrete head samples (distrax.Categorical of the reference)."""
     return np.asarray(_gumbel(rng, shape))
@@ -81,7 +108,7 @@ def gumbel_noise(rng: Array, shape: tuple[int, ...]) -> Float32[np.ndarray, "*sh
 
 def _as_the_reference_draws(draw: Callable) -> Callable:
     @functools.wraps(draw)
-    def wrapped(rng: Array, *args):
+    def wrapped(rng: Key, *args):
         if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
             rng = jax.random.key_data(rng)
         cpu = jax.local_devices(backend="cpu")[0]  # a GPU's log differs from the CPU's in the last bit
@@ -99,6 +126,20 @@ def _uniform_chain(rng: Array, shape: tuple[int, ...], count: int) -> Array:
         return key, jax.random.uniform(own, shape, minval=LOWEST, maxval=1.0)
 
     return jax.lax.scan(draw, rng, None, length=count)[1]
+
+
+@_as_the_reference_draws
+@functools.partial(jax.jit, static_argnums=(1, 2))
+def _time_and_uniform(rng: Key, shape: tuple[int, ...], steps: int) -> tuple[Array, Array]:
+    time_key, noise_key = jax.random.split(module_key(rng, "heads_action"))
+    time = jax.random.randint(time_key, (*shape[:-1], 1), 0, steps)
+    return time, jax.random.uniform(noise_key, shape, minval=LOWEST, maxval=1.0)
+
+
+@_as_the_reference_draws
+@jax.jit
+def _split(rng: Key) -> Array:
+    return jax.random.split(rng)
 
 
 @_as_the_reference_draws

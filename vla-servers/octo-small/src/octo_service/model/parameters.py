@@ -10,6 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from octo_service.model.noise import Key, module_key
+
 Shapes = dict[str, tuple[int, ...]]
 
 
@@ -28,23 +30,33 @@ class Parameters:
     """A place in the tree. `parameters / "Dense_0"` goes down, `get("kernel", 3, 4)` reads a leaf there.
 
     Every read says the shape it needs, so one forward pass both computes and declares what it is made of.
+    A training pass has a `rng`, which dropout draws from; without one nothing is dropped.
     """
 
     leaf: Callable[[str, tuple[int, ...]], Array]
     stacks: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     path: str = ""
+    rng: Key | None = None
 
     def __truediv__(self, name: str) -> "Parameters":
-        return Parameters(self.leaf, self.stacks, f"{self.path}{name}/")
+        return Parameters(self.leaf, self.stacks, f"{self.path}{name}/", self.rng)
 
     def get(self, name: str, *shape: int) -> Array:
         """Return the leaf `name` here; its shape is `shape`."""
         return self.leaf(self.path + name, shape)
 
+    def dropout(self, name: str, x: Array, rate: float) -> Array:
+        """Drop numbers of `x` at `rate` in training, as the reference's module `name` here does."""
+        if self.rng is None or not rate:
+            return x
+        kept = jax.random.bernoulli(module_key(self.rng, self.path + name), 1 - rate, x.shape)
+        return jnp.where(kept, x / (1 - rate), 0)
+
     def fold(self, layers: str, count: int, step: Callable[["Parameters", Array], Array], x: Array) -> Array:
         """Apply `step` at the places `layers.format(0)` to `layers.format(count - 1)` in turn.
 
-        Where they are stacked this is one loop on the device, which compiles several times faster.
+        Where they are stacked this is one loop on the device, which compiles several times faster; nothing is
+        dropped in it, its layers having one path.
         """
         stack = self.stacks.get(self.path + layers)
         if stack is None:
@@ -54,21 +66,21 @@ class Parameters:
         return jax.lax.scan(lambda x, single: (step(stored(Leaves(single, {})), x), None), x, stack)[0]
 
 
-def stored(leaves: Leaves) -> Parameters:
-    """Give the tree whose leaves are `leaves`."""
+def stored(leaves: Leaves, rng: Key | None = None) -> Parameters:
+    """Give the tree whose leaves are `leaves`; with a `rng` for training."""
 
     def leaf(path: str, shape: tuple[int, ...]) -> Array:
         value = leaves.single[path]
         assert value.shape == shape, f"{path} is {value.shape}, the network wants {shape}"
         return value
 
-    return Parameters(leaf, leaves.stacks)
+    return Parameters(leaf, leaves.stacks, rng=rng)
 
 
-def stack_layers(leaves: Mapping[str, np.ndarray]) -> Leaves:
+def stack_layers(leaves: Mapping[str, Any], stack: Callable[[list[Any]], Any] = np.stack) -> Leaves:
     """Stack what repeats: the encoder blocks of the transformer and of T5."""
     single: dict[str, Any] = {}
-    repeated: dict[tuple[str, str], dict[int, np.ndarray]] = {}
+    repeated: dict[tuple[str, str], dict[int, Any]] = {}
     for path, value in leaves.items():
         match = re.fullmatch(r"(.*/(?:encoderblock_|block/))(\d+)/(.*)", path)
         if match:
@@ -80,7 +92,7 @@ def stack_layers(leaves: Mapping[str, np.ndarray]) -> Leaves:
         if len(values) == 1:  # such as T5's relative positions, which only its first block has
             single |= {f"{layers.format(layer)}/{name}": value for layer, value in values.items()}
         else:
-            stacks.setdefault(layers, {})[name] = np.stack([values[layer] for layer in sorted(values)])
+            stacks.setdefault(layers, {})[name] = stack([values[layer] for layer in sorted(values)])
     return Leaves(single, stacks)
 
 

@@ -141,6 +141,20 @@ def bin_thresholds(num_bins: int, bin_type: str, low: float, high: float) -> Flo
     return norm.ppf(jnp.linspace(1e-6, 1 - 1e-6, num_bins + 1))
 
 
+def bin_tokens(
+    numbers: Float[Array, "*batch"], num_bins: int, bin_type: str, low: float, high: float
+) -> Int[Array, "*batch"]:
+    """Return the bin each number falls in; uniform bins take in what lies outside of them.
+
+    A number outside of normal bins falls in bin 0, on either side, as in the reference.
+    """
+    if bin_type == "uniform":
+        numbers = jnp.clip(numbers, low + 1e-6, high - 1e-6)
+    edges = bin_thresholds(num_bins, bin_type, low, high)
+    inside = (numbers[..., None] >= edges[:-1]) & (numbers[..., None] < edges[1:])
+    return jnp.argmax(inside, axis=-1)
+
+
 def bin_values(tokens: Int[Array, "*batch"], thresholds: Float[Array, " edges"]) -> Float[Array, "*batch"]:
     """Return the middle of each bin."""
     return ((thresholds[1:] + thresholds[:-1]) / 2)[tokens]
@@ -172,12 +186,9 @@ class LowdimObsTokenizer:
             if observations[key].ndim != 3:
                 raise InputError(f"'{key}' is {observations[key].shape}; it must be (batch, window, numbers)")
         numbers = jnp.concatenate([jnp.asarray(observations[key], jnp.float32) for key in keys], axis=-1)
-        tokens = jax.nn.one_hot(self._bins(numbers), self.n_bins) if self.discretize else numbers[..., None]
+        if not self.discretize:
+            tokens = numbers[..., None]
+        else:
+            bins = bin_tokens(numbers, self.n_bins, self.bin_type, self.low, self.high)
+            tokens = jax.nn.one_hot(bins, self.n_bins)
         return TokenGroup(tokens, jnp.ones(tokens.shape[:-1], bool))
-
-    def _bins(self, numbers: Float[Array, "*batch"]) -> Int[Array, "*batch"]:
-        if self.bin_type == "uniform":
-            numbers = jnp.clip(numbers, self.low + 1e-6, self.high - 1e-6)
-        edges = bin_thresholds(self.n_bins, self.bin_type, self.low, self.high)
-        inside = (numbers[..., None] >= edges[:-1]) & (numbers[..., None] < edges[1:])
-        return jnp.argmax(inside, axis=-1)  # a number outside of all bins falls in bin 0, as in the reference

@@ -31,6 +31,7 @@ def attention(
     keys: Float[Array, "batch keys dim"],
     mask: Bool[Array, "#batch #queries keys"] | None,
     num_heads: int,
+    dropout_rate: float = 0.0,
 ) -> Float[Array, "batch queries dim"]:
     """Attend from `queries` to `keys` where `mask` is True (flax's MultiHeadDotProductAttention).
 
@@ -49,15 +50,19 @@ def attention(
     logits = jnp.einsum("bqhk,bthk->bhqt", query, heads("key", keys))
     if mask is not None:
         logits = jnp.where(mask[:, None], logits, jnp.finfo(logits.dtype).min)
-    values = jnp.einsum("bhqt,bthk->bqhk", jax.nn.softmax(logits), heads("value", keys))
+    weights = parameters.dropout("", jax.nn.softmax(logits), dropout_rate)
+    values = jnp.einsum("bhqt,bthk->bqhk", weights, heads("value", keys))
     out = parameters / "out"
     return jnp.einsum("bqhk,hkd->bqd", values, out.get("kernel", num_heads, head_dim, dim)) + out.get("bias", dim)
 
 
-def mlp_block(parameters: Parameters, x: Float[Array, "*batch dim"], mlp_dim: int) -> Float[Array, "*batch dim"]:
+def mlp_block(
+    parameters: Parameters, x: Float[Array, "*batch dim"], mlp_dim: int, dropout_rate: float
+) -> Float[Array, "*batch dim"]:
     """Apply the feed-forward block: dense, gelu (tanh form), dense."""
     hidden = jax.nn.gelu(dense(parameters / "Dense_0", x, mlp_dim), approximate=True)
-    return dense(parameters / "Dense_1", hidden, x.shape[-1])
+    hidden = parameters.dropout("Dropout_0", hidden, dropout_rate)
+    return parameters.dropout("Dropout_1", dense(parameters / "Dense_1", hidden, x.shape[-1]), dropout_rate)
 
 
 def attention_pool(
@@ -66,7 +71,10 @@ def attention_pool(
     mask: Bool[Array, "batch window tokens"] | None,
     num_readouts: int,
 ) -> Float[Array, "batch window readouts dim"]:
-    """Pool tokens by learned probes that attend to them (the reference's MAPHead, 8 heads)."""
+    """Pool tokens by learned probes that attend to them (the reference's MAPHead, 8 heads).
+
+    Its MLP drops at 0.1 in training, whatever the config says: the reference leaves that rate at its default.
+    """
     batch, window, num_tokens, dim = tokens.shape
     tokens = tokens.reshape(batch * window, num_tokens, dim)
     probe = jnp.tile(parameters.get("probe", 1, num_readouts, dim), (batch * window, 1, 1))
@@ -74,16 +82,13 @@ def attention_pool(
         mask = mask.reshape(batch * window, 1, num_tokens)
     pooled = attention(parameters / "MultiHeadDotProductAttention_0", probe, tokens, mask, num_heads=8)
     normed = layer_norm(parameters / "LayerNorm_0", pooled)
-    pooled = pooled + mlp_block(parameters / "MlpBlock_0", normed, 4 * dim)
+    pooled = pooled + mlp_block(parameters / "MlpBlock_0", normed, 4 * dim, dropout_rate=0.1)
     return pooled.reshape(batch, window, num_readouts, dim)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Transformer:
-    """A stack of pre-norm encoder blocks; fields are `transformer_kwargs` of a checkpoint's config.
-
-    Dropout rates are part of the config and have no effect at inference.
-    """
+    """A stack of pre-norm encoder blocks; fields are `transformer_kwargs` of a checkpoint's config."""
 
     num_layers: int
     mlp_dim: int
@@ -102,10 +107,11 @@ class Transformer:
 
         def block(place: Parameters, tokens: Array) -> Array:
             x = layer_norm(place / "LayerNorm_0", tokens)
-            x = attention(place / "MultiHeadDotProductAttention_0", x, x, mask, self.num_attention_heads)
-            tokens = tokens + x
+            attend = place / "MultiHeadDotProductAttention_0"
+            x = attention(attend, x, x, mask, self.num_attention_heads, self.attention_dropout_rate)
+            tokens = tokens + place.dropout("Dropout_0", x, self.dropout_rate)
             x = layer_norm(place / "LayerNorm_1", tokens)
-            return tokens + mlp_block(place / "MlpBlock_0", x, self.mlp_dim)
+            return tokens + mlp_block(place / "MlpBlock_0", x, self.mlp_dim, self.dropout_rate)
 
         tokens = parameters.fold("encoderblock_{}", self.num_layers, block, tokens)
         return layer_norm(parameters / "encoder_norm", tokens)

@@ -1,19 +1,19 @@
 """The inputs of a golden case, drawn from its JSON description; the same draws made the goldens."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 
 def build_inputs(case: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the observation and the arguments of `create_tasks` of a case."""
     task = dict(case["task"])
     if "goals" in task:
-        task["goals"] = _tree(task["goals"])
-    return _tree(case["observation"]), task
+        task["goals"] = tree(task["goals"])
+    return tree(case["observation"]), task
 
 
 def image(name: str, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
@@ -44,6 +44,25 @@ def _lowdim(name: str, batch: int, window: int, dim: int, scale: float = 1.0) ->
     return random.standard_normal((batch, window, dim), dtype=np.float32) * np.float32(scale)
 
 
+def _normal(name: str, shape: Sequence[int]) -> Float[np.ndarray, "..."]:
+    return _generator(f"normal/{name}/" + "x".join(map(str, shape))).standard_normal(tuple(shape), dtype=np.float32)
+
+
+def _action_pad_mask(
+    name: str, shape: Sequence[int], rules: Sequence[Sequence[Any]]
+) -> Bool[np.ndarray, "batch window horizon action_dim"]:
+    """Mask a row's actions from one of the horizon on, its numbers from one on, or some at random."""
+    mask = np.ones(shape, bool)
+    for kind, row, value in rules:
+        if kind == "horizon":
+            mask[row, :, int(value) :] = False
+        elif kind == "dim":
+            mask[row, ..., int(value) :] = False
+        else:
+            mask[row] &= _generator(f"padmask/{name}/{row}").random(tuple(shape[1:])) >= value
+    return mask
+
+
 def _generator(name: str) -> np.random.Generator:
     key = int.from_bytes(hashlib.sha256(name.encode()).digest()[:8], "little")
     return np.random.Generator(np.random.Philox(key=key))
@@ -53,17 +72,21 @@ _FUNCTIONS = {
     "frames": frames,
     "goal": goal,
     "lowdim": _lowdim,
+    "normal": _normal,
+    "padmask": _action_pad_mask,
     "bool": lambda values: np.array(values, bool),
     "float": lambda values: np.array(values, np.float32),
 }
 
 
-def _tree(spec: Mapping[str, Any]) -> Any:
+def tree(spec: Mapping[str, Any]) -> Any:
+    """Draw the arrays that a description, or a tree of them, says."""
     if "fn" not in spec:
-        return {key: _tree(value) for key, value in spec.items()}
+        return {key: tree(value) for key, value in spec.items()}
     array = _FUNCTIONS[spec["fn"]](*spec["args"])
     for index, value in spec.get("set", []):
         array[tuple(index)] = value
+    array[spec.get("zero_rows", [])] = 0
     assert spec.get("sha", fingerprint(array)) == fingerprint(array), f"{spec} is drawn differently here"
     return array
 

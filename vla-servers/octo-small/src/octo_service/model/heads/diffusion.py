@@ -67,7 +67,8 @@ class DiffusionHead:
         x = dense(network / "Dense_0", jnp.concatenate([time, embedding, noisy], axis=-1), self.hidden_dim)
         for block in range(self.num_blocks):
             layers = network / f"MLPResNetBlock_{block}"
-            y = layer_norm(layers / "LayerNorm_0", x) if self.use_layer_norm else x
+            y = layers.dropout("Dropout_0", x, self.dropout_rate)
+            y = layer_norm(layers / "LayerNorm_0", y) if self.use_layer_norm else y
             y = jax.nn.silu(dense(layers / "Dense_0", y, 4 * self.hidden_dim))
             x = x + dense(layers / "Dense_1", y, self.hidden_dim)
         return dense(network / "Dense_1", jax.nn.silu(x), noisy.shape[-1])

@@ -5,11 +5,11 @@ Follows DiscreteActionHead of octo/model/components/action_heads.py.
 
 from dataclasses import dataclass
 
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from octo_service.errors import ConfigError
 from octo_service.model.parameters import Parameters
-from octo_service.model.tokens import TokenGroup, bin_thresholds, bin_values
+from octo_service.model.tokens import TokenGroup, bin_thresholds, bin_tokens, bin_values
 from octo_service.model.transformer import attention_pool, dense
 
 
@@ -50,7 +50,15 @@ class DiscreteHead:
         """Sample by the Gumbel-max trick; without `gumbel` take the likeliest bin."""
         if gumbel is not None:
             logits = logits / temperature + gumbel
-        return bin_values(logits.argmax(-1), bin_thresholds(self.vocab_size, self.normalization_type, 0, 1))
+        return self.actions(logits.argmax(-1))
+
+    def labels(self, actions: Float[Array, "*batch"]) -> Int[Array, "*batch"]:
+        """Return the bins of normalized actions, which training teaches."""
+        return bin_tokens(actions, self.vocab_size, self.normalization_type, 0, 1)
+
+    def actions(self, labels: Int[Array, "*batch"]) -> Float[Array, "*batch"]:
+        """Return the normalized actions in the middle of bins."""
+        return bin_values(labels, bin_thresholds(self.vocab_size, self.normalization_type, 0, 1))
 
     @property
     def _num_tokens(self) -> int:

@@ -1,0 +1,79 @@
+"""An Octo of octo-tiny's size that sees pictures of 32 by 32: it trains in seconds."""
+
+from typing import Any
+
+import numpy as np
+
+from octo_service.checkpoint import Checkpoint
+from octo_service.model.octo import Octo, build_octo
+from octo_service.model.parameters import random_leaves
+from octo_service.model.random_weights import random_checkpoint
+from octo_service.model.shapes import expected_shapes
+from octo_service.model.t5 import T5Sizes
+from octo_service.stored_params import hash_of
+
+HORIZON, ACTION_DIM, TEXT_DIM = 2, 3, 16
+DIFFUSION = {"name": "DiffusionActionHead", "kwargs": {"hidden_dim": 128, "num_blocks": 1, "n_diffusion_samples": 32}}
+REGRESSION = {"name": "MSEActionHead", "kwargs": {"use_map": False}}
+
+
+def small_checkpoint(head: dict[str, Any], **transformer: Any) -> Checkpoint:
+    checkpoint = random_checkpoint("random://octo-tiny")
+    config = checkpoint.config
+    encoder = {"name": "PatchEncoder", "kwargs": {"patch_size": 16, "num_features": 64}}
+    camera = {"obs_stack_keys": ["image_primary"], "task_stack_keys": ["image_primary"], "encoder": encoder}
+    sizes = {"action_horizon": HORIZON, "action_dim": ACTION_DIM, "readout_key": "readout_action"}
+    config["model"] |= {
+        "observation_tokenizers": {"primary": {"name": "ImageTokenizer", "kwargs": camera}},
+        "heads": {"action": {"name": head["name"], "kwargs": {**sizes, **head["kwargs"]}}},
+    }
+    config["model"]["transformer_kwargs"] |= {
+        "dropout_rate": 0.0,
+        "attention_dropout_rate": 0.0,
+        "num_layers": 1,
+        **transformer,
+    }
+    tokens = np.zeros((1, 16), np.int64)
+    examples = {
+        "observation": {
+            "image_primary": np.zeros((1, 1, 32, 32, 3), np.uint8),
+            "timestep_pad_mask": np.ones((1, 1), bool),
+        },
+        "task": {
+            "image_primary": np.zeros((1, 32, 32, 3), np.uint8),
+            "language_instruction": {"input_ids": tokens, "attention_mask": tokens},
+        },
+    }
+    sizes = T5Sizes(dim=TEXT_DIM, num_layers=2, num_heads=2, head_dim=8, mlp_dim=32)
+    params = random_leaves(expected_shapes(build_octo(config["model"]), examples, sizes), 0)
+    return Checkpoint(
+        config=config,
+        params=params,
+        dataset_statistics=checkpoint.dataset_statistics,
+        example_batch=examples,
+        step=0,
+        params_hash=hash_of(params),
+        statistics_hash=checkpoint.statistics_hash,
+    )
+
+
+def small_octo(head: dict[str, Any], **transformer: Any) -> tuple[Octo, dict[str, np.ndarray]]:
+    """Return the architecture and its parameters without the text encoder."""
+    checkpoint = small_checkpoint(head, **transformer)
+    params = {path: leaf for path, leaf in checkpoint.params.items() if "hf_model" not in path}
+    return build_octo(checkpoint.config["model"]), params
+
+
+def batch_of(size: int, seed: int, window: int = 1) -> dict[str, Any]:
+    """Draw samples that have nothing in common, so that each must be learned by heart."""
+    random = np.random.default_rng(seed)
+    shape = (size, window, HORIZON, ACTION_DIM)
+    return {
+        "observation": {
+            "image_primary": random.integers(0, 256, (size, window, 32, 32, 3), np.uint8),
+            "timestep_pad_mask": np.ones((size, window), bool),
+        },
+        "task": {"language_instruction": random.standard_normal((size, 16, TEXT_DIM), np.float32)},
+        "action": random.uniform(-1.5, 1.5, shape).astype(np.float32),
+        "action_pad_mask": np.ones(shape, bool),
+    }

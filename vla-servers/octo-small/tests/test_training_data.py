@@ -1,0 +1,167 @@
+"""Augmentation by its properties; windows, chunks and goals of short trajectories by hand."""
+
+import jax
+import numpy as np
+import pytest
+
+from octo_service.training.augmentation import PRIMARY, WRIST, Augmentation, Jitter, augment
+from octo_service.training.trajectories import Trajectory, choose_goals, chunk, sample
+
+NOTHING = Augmentation(crop_area=(1, 1), crop_ratio=(1, 1), brightness=0, contrast=(1, 1), saturation=(1, 1), hue=0)
+compiled = jax.jit(augment)
+
+
+def _pictures(batch: int, window: int = 2, size: int = 16) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (batch, window, size, size, 3), np.uint8)
+
+
+def _jitter(**changed: float) -> Jitter:
+    drawn = NOTHING.draw(np.random.default_rng(0), 1)
+    return drawn._replace(**{name: np.array([value], np.float32) for name, value in changed.items()})
+
+
+def test_without_jitter_every_picture_stays_as_it_is():
+    pictures = _pictures(3)
+    np.testing.assert_array_equal(compiled(pictures, NOTHING.draw(np.random.default_rng(0), 3)), pictures)
+
+
+def test_the_same_seed_augments_in_the_same_way():
+    pictures = _pictures(3)
+    first, second, other = (
+        np.asarray(compiled(pictures, PRIMARY.draw(np.random.default_rng(seed), 3))) for seed in (1, 1, 2)
+    )
+    np.testing.assert_array_equal(first, second)
+    assert np.any(first != other)
+    assert first.dtype == np.uint8
+
+
+def test_every_frame_of_a_sample_is_augmented_alike_and_samples_differ():
+    pictures = np.broadcast_to(_pictures(1, 1), (2, 3, 16, 16, 3))
+    found = np.asarray(compiled(pictures, PRIMARY.draw(np.random.default_rng(0), 2)))
+    assert all(np.array_equal(found[0, 0], frame) for frame in found[0])
+    assert not np.array_equal(found[0], found[1])
+
+
+def test_draws_keep_to_their_ranges():
+    drawn = PRIMARY.draw(np.random.default_rng(0), 2000)
+    top, left, bottom, right = drawn.box.T
+    assert drawn.box.min() >= 0
+    assert drawn.box.max() <= 1 + 1e-6
+    area, ratio = (bottom - top) * (right - left), (right - left) / (bottom - top)
+    assert 0.8 * 0.9 < area.min() < 0.82
+    assert 0.98 < area.max() <= 1 + 1e-6
+    assert 0.9 - 1e-5 < ratio.min() < 0.92
+    assert 1.08 < ratio.max() < 1.1 + 1e-5
+    assert np.abs(drawn.brightness).max() == pytest.approx(0.1, abs=1e-3)
+    assert np.abs(drawn.hue).max() == pytest.approx(0.05, abs=1e-3)
+    for factor in (drawn.contrast, drawn.saturation):
+        assert (factor.min(), factor.max()) == pytest.approx((0.9, 1.1), abs=1e-3)
+    # Independent draws: no two have anything to do with each other.
+    correlation = np.corrcoef([area, drawn.brightness, drawn.contrast, drawn.saturation, drawn.hue])
+    assert np.abs(correlation - np.eye(5)).max() < 0.1
+
+
+def test_a_wrist_camera_keeps_its_frame():
+    drawn = WRIST.draw(np.random.default_rng(0), 5)
+    np.testing.assert_array_equal(drawn.box, np.tile([0, 0, 1, 1], (5, 1)))
+    assert np.abs(drawn.brightness).min() > 0
+
+
+def test_a_crop_shows_a_part_of_the_picture_at_full_size():
+    ramp = np.tile(np.linspace(0, 255, 17).astype(np.uint8)[:, None, None], (1, 17, 3))[None]
+    found = np.asarray(compiled(ramp, _jitter()._replace(box=np.array([[0.25, 0, 0.75, 1]], np.float32))))
+    expected = np.linspace(0.25, 0.75, 17) * 255
+    np.testing.assert_allclose(found[0, :, 3, 1], expected, atol=2)
+
+
+def test_brightness_is_added_and_ends_at_white():
+    picture = np.full((1, 4, 4, 3), 100, np.uint8)
+    assert np.all(np.abs(np.asarray(compiled(picture, _jitter(brightness=0.1)), int) - 125.5) <= 1)
+    assert np.all(np.asarray(compiled(picture + 150, _jitter(brightness=0.1))) == 255)
+
+
+def test_contrast_stretches_about_the_mean():
+    picture = np.full((1, 4, 4, 3), 100, np.uint8)
+    picture[:, :2] = 120
+    found = np.asarray(compiled(picture, _jitter(contrast=2.0)), int)
+    np.testing.assert_allclose(found[0, :, 0, 0], [130, 130, 90, 90], atol=1)
+
+
+def test_without_saturation_a_picture_is_grey():
+    found = np.asarray(compiled(_pictures(1), _jitter(saturation=0.0)))
+    np.testing.assert_array_equal(found[..., 0], found[..., 1])
+    np.testing.assert_array_equal(found[..., 0], _pictures(1).max(-1))
+
+
+def test_a_third_of_the_hues_turns_red_to_green():
+    red = np.zeros((1, 2, 2, 3), np.uint8)
+    red[..., 0] = 200
+    found = np.asarray(compiled(red, _jitter(hue=1 / 3)), int)
+    np.testing.assert_allclose(found, np.broadcast_to([0, 200, 0], found.shape), atol=1)
+
+
+def _trajectory(length: int, instruction: str = "open the drawer") -> Trajectory:
+    steps = np.arange(length, dtype=np.float32)
+    pictures = np.broadcast_to(np.arange(1, length + 1, dtype=np.uint8)[:, None, None, None], (length, 2, 2, 3))
+    return Trajectory(
+        observation={"image_primary": pictures, "proprio": steps[:, None]},
+        action=np.stack([steps, -steps], axis=1),
+        instruction=instruction,
+    )
+
+
+def test_windows_and_chunks_repeat_what_is_beyond_the_ends():
+    chunks = chunk(np.full(4, 3), window=2, horizon=3)
+    np.testing.assert_array_equal(chunks.observed, [[0, 0], [0, 1], [1, 2], [2, 3]])
+    np.testing.assert_array_equal(chunks.timestep_pad_mask, [[False, True], [True, True], [True, True], [True, True]])
+    np.testing.assert_array_equal(chunks.acted[0], [[0, 1, 2], [0, 1, 2]])
+    np.testing.assert_array_equal(chunks.acted[2], [[1, 2, 3], [2, 3, 3]])
+    np.testing.assert_array_equal(chunks.acted[3], [[2, 3, 3], [3, 3, 3]])
+    # The goal is at timestep 3: what is done at 5 and later is past it.
+    np.testing.assert_array_equal(chunks.task_completed[2], [[False] * 3, [False] * 3])
+    np.testing.assert_array_equal(chunks.task_completed[3], [[False] * 3, [False, False, True]])
+
+
+def test_a_goal_in_hindsight_ends_the_actions_that_count():
+    chunks = chunk(np.array([1, 1, 2, 3, 4]), window=1, horizon=4)
+    np.testing.assert_array_equal(chunks.task_completed[0], [[False, False, False, True]])
+    np.testing.assert_array_equal(chunks.task_completed[1], [[False, False, True, True]])
+    np.testing.assert_array_equal(chunks.task_completed[2], [[False, False, True, True]])
+
+
+def test_goals_are_uniform_over_the_future():
+    trajectory = _trajectory(6)
+    goals = [choose_goals(trajectory, np.random.default_rng(seed), keep_image_prob=1.0) for seed in range(600)]
+    drawn = np.stack([found.timestep for found in goals])
+    assert np.all(drawn >= np.arange(6))
+    for timestep in range(6):
+        counts = np.bincount(drawn[:, timestep], minlength=6)[timestep:]
+        np.testing.assert_allclose(counts, 600 / (6 - timestep), atol=70)
+    near = choose_goals(trajectory, np.random.default_rng(0), keep_image_prob=1.0, max_goal_distance=2)
+    assert np.all(near.timestep - np.arange(6) <= 1)
+
+
+def test_either_the_goal_image_or_the_instruction_is_dropped():
+    trajectory = _trajectory(200)
+    goals = choose_goals(trajectory, np.random.default_rng(0), keep_image_prob=0.3)
+    assert goals.by_image.mean() == pytest.approx(0.3, abs=0.1)
+    assert np.all(goals.timestep[~goals.by_image] == 199)
+    assert choose_goals(_trajectory(9, instruction=""), np.random.default_rng(0), keep_image_prob=0.0).by_image.all()
+    assert not choose_goals(trajectory, np.random.default_rng(0), keep_image_prob=0.0).by_image.any()
+
+
+@pytest.mark.parametrize("by_image", [True, False])
+def test_a_sample_is_what_the_model_is_trained_on(by_image: bool):
+    trajectory = _trajectory(5)
+    goals = choose_goals(trajectory, np.random.default_rng(0), keep_image_prob=float(by_image))
+    goals = goals._replace(timestep=np.where(goals.by_image, 3, 4))
+    made = sample(trajectory, 2, goals, chunk(goals.timestep, window=2, horizon=4))
+    np.testing.assert_array_equal(made["observation"]["proprio"], [[1], [2]])
+    assert made["observation"]["image_primary"].shape == (2, 2, 2, 3)
+    np.testing.assert_array_equal(made["action"][:, :, 0], [[1, 2, 3, 4], [2, 3, 4, 4]])
+    task = made["task"]
+    assert task["language_instruction"] == ("" if by_image else "open the drawer")
+    assert np.all(task["image_primary"] == (4 if by_image else 0))
+    assert task["pad_mask_dict"] == {"image_primary": by_image, "language_instruction": not by_image}
+    ended = [[True] * 4, [True, True, True, not by_image]]
+    np.testing.assert_array_equal(made["action_pad_mask"], np.repeat(np.array(ended)[..., None], 2, axis=-1))
