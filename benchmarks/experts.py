@@ -12,7 +12,6 @@ import os
 import platform
 import sys
 from datetime import date
-from math import sqrt
 
 import numpy as np
 
@@ -20,6 +19,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.tabletop.demonstrations import Demonstrations, DemonstrationSettings
 from vla_server_base.tabletop.tables import TABLES
+from vla_server_base.tabletop.tally import wilson_interval
 from vla_server_base.tabletop.tasks import TASKS
 from vla_server_base.tabletop.trials import Trial, draw_trial
 
@@ -49,7 +49,7 @@ async def main() -> None:
                     draw_trial(TASKS[name], seed, robot=arguments.robot, jitter=False) for seed in range(num_trials)
                 ]
                 num_done, steps = await attempt(pool, trials, settings, arguments.workers)
-                low, high = wilson(num_done, num_trials)
+                low, high = wilson_interval(num_done, num_trials)
                 cells += [f"{num_done} of {num_trials} ({low:.1%} to {high:.1%})", f"{steps:.0f}"]
                 is_right &= settings is DISTURBED or num_done >= LEAST_RATE * num_trials
             print(f"| {' | '.join(cells)} |", flush=True)
@@ -63,14 +63,6 @@ async def attempt(
     shown = Demonstrations(pool, trials, settings, num_at_once=num_at_once)
     steps = [len(demonstration.steps) - settings.steps_after async for demonstration in shown]
     return len(steps), float(np.median(steps)) if steps else float("nan")
-
-
-def wilson(num_done: int, num_tried: int) -> tuple[float, float]:
-    """Return Wilson's 95 % interval of a rate."""
-    z, rate = 1.96, num_done / num_tried
-    middle = rate + z * z / (2 * num_tried)
-    spread = z * sqrt(rate * (1 - rate) / num_tried + z * z / (4 * num_tried**2))
-    return (middle - spread) / (1 + z * z / num_tried), (middle + spread) / (1 + z * z / num_tried)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ VLAError                    500  internal
 │   ├── UnsupportedMedia    415  unsupported_media
 │   ├── MethodNotAllowed    405  method_not_allowed
 │   └── NotFound            404  not_found
+├── DatasetError            500  internal         (never a request's: recorded episodes on disk)
 └── Unavailable             503  unavailable
     ├── ModelUnavailable    503  model_unavailable
     ├── Overloaded          503  overloaded
@@ -160,6 +161,10 @@ class NotFound(RequestError):
 
     status = 404
     code = "not_found"
+
+
+class DatasetError(VLAError):
+    """Recorded episodes are missing, damaged, or do not fit together."""
 
 
 class Unavailable(VLAError):

@@ -1,4 +1,4 @@
-"""Policies as an episode takes them: an adapter loaded here, or a server elsewhere."""
+"""Policies as an episode takes them: an adapter loaded here, a server elsewhere, either with a shorter window."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -13,14 +13,17 @@ from jaxtyping import Float
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, Task, VLAModelAdapter, Window
 from vla_server_base.engine import Engine
+from vla_server_base.episodes import Policy
 from vla_server_base.errors import RequestError, Unavailable
 from vla_server_base.images import encode_png
+from vla_server_base.sessions import ObservationWindow
 
 ARM_ACTION = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 """The action that controllers execute: the end effector's motion [m, rad] and the gripper, 1 open and 0 closed."""
 
 _POLL_S = 0.05
 _REQUEST_TIMEOUT_S = 120.0
+_EPISODE_TIMEOUT_S = 1800.0
 
 
 def check_drives_arm(action_names: tuple[str, ...]) -> None:
@@ -102,6 +105,8 @@ class HttpPolicy:
         except BaseException:
             await self._client.aclose()
             raise
+        self.info: Mapping[str, Any] = info
+        """What the server's /info says of its policy: a PolicySpec's fields."""
         self.window: int = info["window"]
         self.cameras = tuple(camera["name"] for camera in info["cameras"])
         return self
@@ -115,6 +120,10 @@ class HttpPolicy:
         body = await asyncio.to_thread(self._body, window, task)
         reply = await self._ask("POST", "/predict", json={**body, "seed": seed, "step": step})
         return np.array(reply["actions"], np.float64)
+
+    async def execute(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Have the server run a whole episode (`POST /execute`) and return its reply."""
+        return await self._ask("POST", "/execute", json={"dataset": self._dataset, **body}, timeout=_EPISODE_TIMEOUT_S)
 
     def _body(self, window: Window, task: Task) -> dict[str, Any]:
         seen = [o for o, is_seen in zip(window.observations, window.timestep_pad_mask, strict=True) if is_seen]
@@ -138,6 +147,29 @@ class HttpPolicy:
         error = answer["error"]
         kind = Unavailable if response.status_code == Unavailable.status else RequestError
         raise kind(error["message"], hint=error["hint"])
+
+
+class LastObservations:
+    """A policy that is shown only the last `length` observations; the rest of its window is padding.
+
+    So each of its windows looks as the first ones of an episode do, whatever the policy was trained with.
+
+    Raises:
+        RequestError: `length` is not within the policy's window.
+    """
+
+    def __init__(self, policy: Policy, length: int):
+        if not 1 <= length <= policy.window:
+            raise RequestError(f"window: {length} observations are asked for, this policy takes 1 to {policy.window}")
+        self._policy = policy
+        self.window = length
+        self.cameras = policy.cameras
+
+    async def predict(self, window: Window, task: Task, seed: int, step: int) -> Float[np.ndarray, "horizon 7"]:
+        history = ObservationWindow(self._policy.window)
+        seen = zip(window.observations, window.timestep_pad_mask, strict=True)
+        *_, padded = [history.append(observation) for observation, is_seen in seen if is_seen]
+        return await self._policy.predict(padded, task, seed, step)
 
 
 def _pictures(observation: Observation) -> dict[str, str]:

@@ -9,7 +9,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, Task
 from vla_server_base.episodes import EpisodeSettings, EpisodeStep, play
 from vla_server_base.errors import RequestError, Unavailable
-from vla_server_base.policies import HttpPolicy, check_drives_arm, load_policy
+from vla_server_base.policies import HttpPolicy, LastObservations, check_drives_arm, load_policy
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import Scene, View
 from vla_server_base.serving import serving
@@ -54,6 +54,24 @@ async def test_what_a_server_refuses_is_said_in_its_own_words(url):
         window = ObservationWindow(2).append(Observation(images={"primary": np.zeros((8, 8, 3), np.uint8)}))
         with pytest.raises(RequestError, match="dataset 'nobodys' is not known"):
             await policy.predict(window, Task(instruction="x"), 0, 0)
+
+
+async def test_a_shorter_window_is_padded_with_what_is_seen_last(pool):
+    async with load_policy(EchoAdapter(), "echo") as policy:
+        one = await actions(LastObservations(policy, 1), pool)
+        two = await actions(LastObservations(policy, 2), pool)
+        whole = await actions(policy, pool)
+    # EchoAdapter's sixth number again.
+    assert [action[5] for action in one] == [1.0] * 4
+    assert [action[5] for action in two] == [1.0, 2.0, 2.0, 2.0]
+    np.testing.assert_array_equal(two, whole)
+
+
+@pytest.mark.parametrize("length", [0, 3])
+async def test_a_window_that_the_policy_does_not_have_is_refused(length):
+    async with load_policy(EchoAdapter(), "echo") as policy:
+        with pytest.raises(RequestError, match="takes 1 to 2"):
+            LastObservations(policy, length)
 
 
 async def test_no_server_is_unavailable():

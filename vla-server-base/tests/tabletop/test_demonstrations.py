@@ -3,13 +3,16 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from vla_server_base.errors import RequestError
 from vla_server_base.scenes.messages import View
-from vla_server_base.tabletop.demonstrations import Demonstrations, DemonstrationSettings, Disturbances, demonstrate
+from vla_server_base.tabletop.demonstrations import Demonstrations, DemonstrationSettings, demonstrate
+from vla_server_base.tabletop.drivers import Disturbances, Lead
 from vla_server_base.tabletop.tasks import TASKS
 from vla_server_base.tabletop.trials import draw_trial
 
@@ -72,6 +75,96 @@ async def test_disturbed_actions_stay_within_what_an_expert_may_do(pool):
     steps = (await demonstrate(pool, draw_trial(PICK, 0, jitter=False), wild)).steps
     assert max(np.linalg.norm(step.executed[:3]) for step in steps) <= 0.04 + 1e-9
     assert any((step.executed != step.label).any() for step in steps)
+
+
+class Sinking:
+    """A policy that goes down and opens the gripper, two actions at a time, and keeps what it was shown."""
+
+    window = 2
+    cameras = ("primary",)
+
+    def __init__(self):
+        self.shown = []
+
+    async def predict(self, window, task, seed, step):
+        self.shown.append((window, task, seed, step))
+        return np.tile([0, 0, -0.01, 0, 0, 0, 1.0], (2, 1))
+
+
+def led(policy=None, **fields) -> DemonstrationSettings:
+    return replace(SMALL, max_steps=8, steps_after=0, lead=Lead(policy=policy or Sinking(), **fields))
+
+
+async def test_a_policy_leads_and_the_expert_says_what_it_would_do_and_goes_on(pool):
+    trial = next(trial for seed in range(99) if led().lead.num_steps(trial := draw_trial(PICK, seed), 8) == 5)
+    settings = replace(led(), disturbances=None)
+    steps = (await demonstrate(pool, trial, settings)).steps
+    assert [step.expert_drove for step in steps] == [False] * 5 + [True] * 3
+    for step in steps[:5]:
+        np.testing.assert_array_equal(step.executed, [0, 0, -0.01, 0, 0, 0, 1.0])
+        assert (step.label[:3] != step.executed[:3]).any()
+    for step in steps[5:]:
+        np.testing.assert_array_equal(step.executed, step.label)
+
+
+async def test_a_policy_that_leads_is_shown_what_an_episode_shows_it(pool):
+    policy = Sinking()
+    trial = draw_trial(PICK, 1)
+    demonstration = await demonstrate(pool, trial, led(policy, max_steps=None, execution_horizon=2))
+    windows, tasks, seeds, steps = zip(*policy.shown, strict=True)
+    assert (steps, set(seeds), {task.instruction for task in tasks}) == ((0, 2, 4, 6), {1}, {trial.instruction})
+    assert [window.timestep_pad_mask.tolist() for window in windows] == [[False, True]] + [[True, True]] * 3
+    for window, step in zip(windows, steps, strict=True):
+        assert window.observations[-1].images.keys() == {"primary"}
+        seen = demonstration.steps[step].observation.images["primary"]
+        np.testing.assert_array_equal(window.observations[-1].images["primary"], seen)
+
+
+async def test_a_policy_that_leads_needs_chunks_as_long_as_is_executed(pool):
+    with pytest.raises(RequestError, match="to do 3 actions of each chunk, and gives 2"):
+        await demonstrate(pool, draw_trial(PICK, 1), led(max_steps=None, execution_horizon=3))
+
+
+def test_in_how_many_episodes_and_steps_a_policy_leads_follows_from_the_seed():
+    lead = Lead(policy=Sinking(), share=0.5, max_steps=3)
+    trials = [replace(draw_trial(PICK, 0), seed=seed) for seed in range(400)]
+    drawn = [[lead.num_steps(trial, 100) for trial in trials] for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    counts = np.bincount(drawn[0], minlength=4) / 400
+    np.testing.assert_allclose(counts, [0.5 + 0.125, 0.125, 0.125, 0.125], atol=0.06)
+    throughout = Lead(policy=Sinking(), max_steps=None)
+    assert throughout.num_steps(trials[0], 100) == 100
+
+
+async def test_failures_of_a_policy_that_drove_to_the_end_are_kept(pool):
+    trials = [draw_trial(PICK, 0)]
+    for max_steps, num_kept in ((None, 1), (0, 0)):
+        making = Demonstrations(pool, trials, replace(led(max_steps=max_steps), disturbances=None))
+        assert len([found async for found in making]) == num_kept
+        assert making.num_failed == 1
+
+
+async def test_a_demonstration_is_recorded_with_the_experts_labels(pool):
+    trial = draw_trial(PICK, 3)
+    demonstration = await demonstrate(pool, trial, led(max_steps=3))
+    episode = demonstration.recorded()
+    np.testing.assert_array_equal(episode.actions, np.float32([step.label for step in demonstration.steps]))
+    assert episode.images["wrist"].shape == (8, 16, 16, 3)
+    assert episode.proprio.shape == (8, 8)
+    assert episode.expert_drove.tolist() == [step.expert_drove for step in demonstration.steps]
+    assert episode.instruction == trial.instruction
+    assert episode.metadata == {"task": "pick_up_red_cube", "seed": 3, "robot": "panda", "success": False}
+
+
+async def test_pictures_are_resized_as_they_are_told_to_be(pool):
+    def corner(image, height, width):
+        return image[:height, :width].copy()
+
+    trial, settings = draw_trial(PICK, 6), replace(SMALL, max_steps=1, steps_after=0)
+    whole = await demonstrate(pool, trial, replace(settings, picture_sides={"primary": 32, "wrist": 32}))
+    cut = await demonstrate(pool, trial, replace(settings, resize=corner))
+    drawn = whole.steps[0].observation.images["wrist"]
+    np.testing.assert_array_equal(cut.steps[0].observation.images["wrist"], drawn[:16, :16])
 
 
 async def test_the_documents_script_prints_what_it_says(tmp_path):

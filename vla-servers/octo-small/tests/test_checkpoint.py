@@ -5,6 +5,7 @@ folders, and in OCDBT; both with a `checkpoint` full of placeholders), and `chun
 0.7.5 with its limit of 2**30 bytes lowered to 1000.
 """
 
+import dataclasses
 import io
 import json
 import shutil
@@ -23,6 +24,7 @@ from octo_service.checkpoint import check_params, load_checkpoint, save_checkpoi
 from octo_service.errors import CheckpointError
 from octo_service.flax_msgpack import read_tree, write_tree
 from octo_service.stored_params import load_params
+from octo_service.weight_file import write_weights
 
 GOLDENS = Path(__file__).parent / "goldens"
 TINY, TINY_OCDBT = GOLDENS / "octo" / "tiny_ckpt", GOLDENS / "octo" / "tiny_ckpt_ocdbt"
@@ -241,8 +243,28 @@ def resident_kb(file: Path) -> int:
 
 
 def save_tiny(folder: Path, params: dict[str, np.ndarray], step: int = 1) -> None:
-    tiny = load_checkpoint(TINY)
-    save_checkpoint(folder, step, params, tiny.config, tiny.dataset_statistics, tiny.example_batch)
+    save_checkpoint(folder, dataclasses.replace(load_checkpoint(TINY), step=step, params=params))
+
+
+class TestSafetensors:
+    def test_parameters_in_one_are_mapped_where_they_are(self, tmp_path: Path):
+        tiny = load_checkpoint(TINY)
+        save_checkpoint(tmp_path, tiny)
+        item = tmp_path / str(tiny.step) / "default"
+        (item / "checkpoint").unlink()
+        halves = {path: leaf.astype(np.float16) for path, leaf in tiny.params.items()}
+        write_weights(item / "params.safetensors", halves, {})
+        loaded = load_checkpoint(tmp_path, cache_dir=tmp_path / "cache")
+        assert loaded.params.keys() == tiny.params.keys()
+        for path, leaf in loaded.params.items():
+            np.testing.assert_array_equal(leaf, halves[path])
+        assert not (tmp_path / "cache").exists()
+
+    def test_a_damaged_one_is_named(self, tmp_path: Path):
+        save_checkpoint(tmp_path, load_checkpoint(TINY))
+        file = next(tmp_path.glob("*/default")) / "params.safetensors"
+        file.write_bytes(b"noise")
+        assert str(file) in complaint(lambda: load_checkpoint(tmp_path))
 
 
 class TestSaving:
@@ -255,15 +277,22 @@ class TestSaving:
             assert (tmp_path / path).read_bytes() == (TINY / path).read_bytes()
 
     def test_another_step_is_added_and_what_describes_the_model_is_kept(self, folder: Path):
-        save_checkpoint(folder, 400000, {"a/b": np.float32([1])}, {}, {}, {})
+        other = dataclasses.replace(load_checkpoint(TINY), config={}, dataset_statistics={}, example_batch={})
+        save_checkpoint(folder, dataclasses.replace(other, step=400000, params={"a/b": np.float32([1])}))
         loaded = load_checkpoint(folder)
         assert (loaded.step, list(loaded.params)) == (400000, ["a/b"])
         assert loaded.statistics_hash == load_checkpoint(TINY).statistics_hash
 
     def test_a_step_that_is_there_is_never_overwritten(self, folder: Path):
-        message = complaint(lambda: save_checkpoint(folder, 300000, {}, {}, {}, {}))
+        message = complaint(lambda: save_checkpoint(folder, load_checkpoint(folder)))
         assert "already holds step 300000" in message
         assert load_checkpoint(folder).params_hash == FINGERPRINTS[TINY]
+
+    def test_its_own_vocabulary_goes_with_it(self, tmp_path: Path):
+        words = json.dumps({"model": {"type": "WordLevel", "vocab": {"<pad>": 0, "</s>": 1}, "unk_token": "<unk>"}})
+        save_checkpoint(tmp_path, dataclasses.replace(load_checkpoint(TINY), vocabulary=words))
+        assert load_checkpoint(tmp_path).vocabulary == words
+        assert load_checkpoint(TINY).vocabulary is None
 
     def test_flax_s_own_file_is_read_and_written_byte_for_byte(self):
         written = (GOLDENS / "orbax" / "chunked.msgpack").read_bytes()

@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, Protocol
 
 import msgspec
 import numpy as np
+from jaxtyping import jaxtyped
 
 from vla_server_base import errors
 from vla_server_base.scenes.messages import Answer, Job, RenderReply, RolloutReply, WorkerSettings
@@ -117,7 +118,10 @@ async def read_answer(stream: FrameReader) -> Answer:
     (length,) = LENGTH.unpack(await stream.readexactly(LENGTH.size))
     if length > MAX_ANSWER_BYTES:
         raise ValueError("an answer of that size is none")
-    travelled = msgspec.msgpack.decode(await stream.readexactly(length), type=_Answer, dec_hook=_array)
+    content = await stream.readexactly(length)
+    # Whoever runs this event loop may be checked by jaxtyping too: its axes are not this answer's.
+    with jaxtyped("context"):
+        travelled = msgspec.msgpack.decode(content, type=_Answer, dec_hook=_array)
     outcome = _vla_error(travelled.error) if travelled.error else travelled.render or travelled.rollout
     if outcome is None:
         raise ValueError("an answer lacks its outcome")

@@ -1,6 +1,6 @@
 """The tasks of the tabletop suite: what is to be done with which object, and what must then hold."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
@@ -111,3 +111,16 @@ def task_named(name: str) -> TabletopTask:
     if name not in TASKS:
         raise UnknownName("task", name, TASKS)
     return TASKS[name]
+
+
+def tasks_beginning(names: Iterable[str]) -> list[TabletopTask]:
+    """Return the tasks whose names begin with one of `names`, in the order of `TASKS`; all where there are none.
+
+    Raises:
+        UnknownName: no task's name begins so; naming the tasks there are.
+    """
+    beginnings = tuple(names)
+    for beginning in beginnings:
+        if not any(name.startswith(beginning) for name in TASKS):
+            raise UnknownName("task", beginning, TASKS)
+    return [task for name, task in TASKS.items() if not beginnings or name.startswith(beginnings)]

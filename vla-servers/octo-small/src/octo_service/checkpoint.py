@@ -4,6 +4,11 @@
     <step>/default/checkpoint           all parameters in one msgpack file, or
     <step>/default/manifest.ocdbt ...   one by one, with or without a `checkpoint` that names them
 
+and, which the reference has not,
+
+    tokenizer.json                      the vocabulary of a text encoder that is not T5's
+    <step>/default/params.safetensors   all parameters, memory-mapped as they are
+
 Follows `OctoModel.load_pretrained` and `save_pretrained` of octo-models/octo.
 """
 
@@ -22,6 +27,7 @@ from octo_service.flax_msgpack import read_tree, write_tree
 from octo_service.stored_params import load_params, read_file
 
 CONFIG, STATISTICS, EXAMPLE_BATCH = "config.json", "dataset_statistics.json", "example_batch.msgpack"
+VOCABULARY = "tokenizer.json"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +35,8 @@ class Checkpoint:
     """One step of a checkpoint folder, with the reference's shims for old ones applied.
 
     `params` are keyed by path ("octo_transformer/obs_primary_projection/bias"), read-only, of the dtype
-    they were stored in. `params_hash` is the same whatever form they were stored in.
+    they were stored in. `params_hash` is the same whatever form they were stored in. `vocabulary` is the content
+    of its own tokenizer.json, None where the config names one of the hub's.
     """
 
     config: dict[str, Any]
@@ -39,6 +46,7 @@ class Checkpoint:
     step: int
     params_hash: str
     statistics_hash: str
+    vocabulary: str | None = None
 
 
 def load_checkpoint(folder: Path, step: int | None = None, cache_dir: Path | None = None) -> Checkpoint:
@@ -66,6 +74,7 @@ def load_checkpoint(folder: Path, step: int | None = None, cache_dir: Path | Non
         step=step,
         params_hash=params_hash,
         statistics_hash=statistics_hash,
+        vocabulary=_read_vocabulary(folder / VOCABULARY),
     )
 
 
@@ -90,35 +99,35 @@ def check_params(params: Mapping[str, Any], expected: Mapping[str, tuple[int, ..
         )
 
 
-def save_checkpoint(
-    folder: Path,
-    step: int,
-    params: Mapping[str, Any],
-    config: Mapping[str, Any],
-    dataset_statistics: Mapping[str, Any],
-    example_batch: Mapping[str, Any],
-) -> None:
+def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """Write one step in the reference's one-file form; what describes the model only where it is missing.
 
     Raises:
         CheckpointError: the step is there already.
     """
-    folder = Path(folder)
+    folder, step = Path(folder), checkpoint.step
     if step in _steps_in(folder):
         raise CheckpointError(f"{folder} already holds step {step}; save under another step, or remove it first")
     # Written under a name that is no step's, so that a half-written step is never taken for one.
     unfinished = folder / f"{step}.unfinished"
     (unfinished / "default").mkdir(parents=True, exist_ok=True)
     with (unfinished / "default" / "checkpoint").open("wb") as file:
-        write_tree(file, _nested(params))
+        write_tree(file, _nested(checkpoint.params))
     os.replace(unfinished, folder / str(step))
+    describe(folder, checkpoint)
+
+
+def describe(folder: Path, checkpoint: Checkpoint) -> None:
+    """Write what describes a checkpoint's model, where it is missing."""
     if not (folder / CONFIG).exists():
-        (folder / CONFIG).write_text(json.dumps(config))
+        (folder / CONFIG).write_text(json.dumps(checkpoint.config))
     if not (folder / EXAMPLE_BATCH).exists():
         with (folder / EXAMPLE_BATCH).open("wb") as file:
-            write_tree(file, example_batch)
+            write_tree(file, checkpoint.example_batch)
     if not (folder / STATISTICS).exists():
-        (folder / STATISTICS).write_text(json.dumps(_as_lists(dataset_statistics)))
+        (folder / STATISTICS).write_text(json.dumps(_as_lists(checkpoint.dataset_statistics)))
+    if checkpoint.vocabulary is not None and not (folder / VOCABULARY).exists():
+        (folder / VOCABULARY).write_text(checkpoint.vocabulary, encoding="utf-8")
 
 
 def _folder_and_step(folder: Path, step: int | None) -> tuple[Path, int | None]:
@@ -175,6 +184,10 @@ def _read_example_batch(path: Path) -> dict[str, Any]:
         return {**batch, "task": batch["task"]}
     except (KeyError, TypeError) as error:
         raise CheckpointError(f"{path} is not an example batch of Octo ({error}); copy or download it again") from error
+
+
+def _read_vocabulary(path: Path) -> str | None:
+    return read_file(path, lambda content: bytes(content).decode()) if path.exists() else None
 
 
 def _first_few(names: list[str], count: int = 3) -> str:

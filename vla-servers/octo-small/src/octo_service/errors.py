@@ -6,7 +6,8 @@ OctoError
 ├── TokenizerError      no vocabulary, or not one of the kinds known here
 ├── ConfigError         the checkpoint's config.json asks for what this model does not know
 ├── DeviceError         the device that is asked for is not there
-└── InputError          observations or tasks that do not fit the checkpoint
+├── InputError          observations or tasks that do not fit the checkpoint
+└── TrainingError       a run of training whose data, settings and folder do not fit together
 """
 
 
@@ -36,3 +37,7 @@ class DeviceError(OctoError):
 
 class InputError(OctoError):
     """Observations or tasks do not fit the checkpoint."""
+
+
+class TrainingError(OctoError):
+    """A run of training cannot be started, or gone on with, with this data, these settings and this folder."""

@@ -79,7 +79,8 @@ def _patterns_of_step(step: int | None, files: set[str]) -> list[str]:
         raise HubError("is not a checkpoint of Octo: it has no step's folder (such as 300000/default)")
     if step not in (None, *steps):
         raise HubError(f"has no step {step}; it has: {', '.join(map(str, steps))}")
-    return [*MODEL_FILES, f"{steps[-1] if step is None else step}/*"]
+    own = [TOKENIZER_FILE] if TOKENIZER_FILE in files else []
+    return [*MODEL_FILES, *own, f"{steps[-1] if step is None else step}/*"]
 
 
 def _patterns_of_tokenizer(files: set[str]) -> list[str]:

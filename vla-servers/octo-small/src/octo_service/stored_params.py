@@ -20,17 +20,22 @@ logger = logging.getLogger(__name__)
 PLACEHOLDER = "PLACEHOLDER://"
 # Part of the name of a converted file; raise it when what is written there changes.
 CACHE_FORMAT = 1
+SAFETENSORS = "params.safetensors"
 Content = TypeVar("Content")
 
 
 def load_params(item: Path, cache_dir: Path | None) -> tuple[dict[str, np.ndarray], str]:
     """Load the parameters in one step's `default` folder, read-only, by path, and their hash.
 
-    With a `cache_dir` they are views on a file there, written on first use, and again if it is damaged.
+    A safetensors file is mapped where it is. Of the other forms, with a `cache_dir`, they are views on a file there,
+    written on first use, and again if it is damaged.
 
     Raises:
         CheckpointError: a file is missing or damaged; the message names it.
     """
+    if (item / SAFETENSORS).is_file():
+        params = _map_params(item / SAFETENSORS)
+        return params, hash_of(params)
     if cache_dir is None:
         params = _read_params(item)
         return params, hash_of(params)
@@ -80,6 +85,13 @@ def _fingerprint(item: Path) -> str:
     stats = [(str(path.relative_to(item)), path.resolve(), path.stat()) for path in files]
     facts = [(name, str(place), stat.st_size, stat.st_mtime_ns) for name, place, stat in stats]
     return hashlib.sha256(repr((CACHE_FORMAT, facts)).encode()).hexdigest()[:24]
+
+
+def _map_params(path: Path) -> dict[str, np.ndarray]:
+    try:
+        return dict(sorted(map_weights(path)[0].items()))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} is damaged ({str(error)[:200]}); copy or download it again") from error
 
 
 def _read_params(item: Path) -> dict[str, np.ndarray]:

@@ -160,15 +160,27 @@ def _load_sentencepiece(path: Path, options: TokenizerOptions) -> TextTokenizer:
 
 
 def _load_json(path: Path, options: TokenizerOptions) -> TextTokenizer:
+    try:
+        return json_tokenizer(path.read_text(encoding="utf-8"), options)
+    except (OSError, UnicodeDecodeError, TokenizerError) as error:
+        raise _not_a_vocabulary(path, error) from error
+
+
+def json_tokenizer(content: str, options: TokenizerOptions = DEFAULT_OPTIONS) -> TextTokenizer:
+    """Make the tokenizer that the content of a tokenizer.json describes.
+
+    Raises:
+        TokenizerError: it describes none, or one without <pad> and </s>.
+    """
     import tokenizers
 
     try:
-        tokenizer = tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+        tokenizer = tokenizers.Tokenizer.from_str(content)
     except Exception as error:  # the library raises nothing narrower
-        raise _not_a_vocabulary(path, error) from error
+        raise TokenizerError(f"it is no tokenizer.json: {str(error)[:200]}") from error
     pad, eos = tokenizer.token_to_id("<pad>"), tokenizer.token_to_id("</s>")
     if pad is None or eos is None:
-        raise _not_a_vocabulary(path, "it has no <pad> or </s>")
+        raise TokenizerError("it has no <pad> or </s>")
     tokenizer.no_padding()
     tokenizer.no_truncation()
     return TextTokenizer(lambda text: tokenizer.encode(text, add_special_tokens=False).ids, options, pad=pad, eos=eos)

@@ -72,8 +72,8 @@ class OctoModel:
         """Load a checkpoint: a folder, `hf://organization/name[@revision]`, or `random://octo-small-1.5`.
 
         `step` chooses among several in one folder (the latest by default). `tokenizer` is a `spiece.model` or
-        `tokenizer.json`; by default the one the checkpoint names comes from the hub. Converted weights stay in
-        `cache_dir` and are memory-mapped from then on.
+        `tokenizer.json`; by default it is the checkpoint's own, or the one it names comes from the hub. Converted
+        weights stay in `cache_dir` and are memory-mapped from then on.
 
         Raises:
             HubError, CheckpointError, TokenizerError, ConfigError: one sentence that says what to do.
@@ -84,7 +84,7 @@ class OctoModel:
             return cls(checkpoint, _tokenizer_of(checkpoint, path))
         checkpoint = checkpoints.load_checkpoint(hub.resolve(name, step=step).folder, step, cache_dir)
         options = text.tokenizer_options(checkpoint.config)
-        if path is None and options is not None:
+        if path is None and checkpoint.vocabulary is None and options is not None:
             path = hub.fetch_tokenizer(options.name)
         return cls(checkpoint, _tokenizer_of(checkpoint, path))
 
@@ -199,14 +199,7 @@ class OctoModel:
 
     def save_pretrained(self, step: int, checkpoint_path: str | Path) -> None:
         """Write a checkpoint in the reference's layout; the reference and `load_pretrained` read it back."""
-        checkpoints.save_checkpoint(
-            Path(checkpoint_path),
-            step,
-            self.checkpoint.params,
-            self.config,
-            self.dataset_statistics,
-            self.example_batch,
-        )
+        checkpoints.save_checkpoint(Path(checkpoint_path), dataclasses.replace(self.checkpoint, step=step))
 
     def get_pretty_spec(self) -> str:
         """Describe for people what the model takes and gives."""
@@ -290,7 +283,11 @@ class OctoModel:
 
 def _tokenizer_of(checkpoint: Checkpoint, path: Path | None) -> TextTokenizer | None:
     options = text.tokenizer_options(checkpoint.config)
-    return None if options is None else text.load_tokenizer(path, options)
+    if options is None:
+        return None
+    if path is None and checkpoint.vocabulary is not None:
+        return text.json_tokenizer(checkpoint.vocabulary, options)
+    return text.load_tokenizer(path, options)
 
 
 def _pad_masks(arrays: Arrays, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:

@@ -14,7 +14,7 @@ import numpy as np
 
 from octo_service.checkpoint import Checkpoint, load_checkpoint
 from octo_service.model import OctoModel
-from octo_service.model.random_weights import example_batch
+from octo_service.model.architectures import ARCHITECTURES
 from octo_service.parity.stand_in import stand_in_parameters
 from octo_service.text import TextTokenizer, TokenizerOptions
 
@@ -102,7 +102,7 @@ def _full_size(folder: Path, size: str, tokenizer: TextTokenizer) -> GoldenSet:
         config=_json(folder / "octo" / f"config_octo_{size}_1.5_reconstructed.json"),
         params=stand_in_parameters({path: tuple(leaf["shape"]) for path, leaf in tree.items()}),
         dataset_statistics=statistics,
-        example_batch=example_batch(),
+        example_batch=ARCHITECTURES["octo-small-1.5"].example_batch(),
         step=0,
         params_hash="stand-in",
         statistics_hash="stand-in",

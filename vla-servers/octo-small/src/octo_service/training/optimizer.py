@@ -12,6 +12,7 @@ from fnmatch import fnmatchcase
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, BFloat16, Float, Float32, Int
 
 from octo_service.errors import ConfigError
@@ -58,9 +59,10 @@ class Optimizer:
 
     def start(self, params: Leaves) -> Moments:
         """Return the moments before the first step."""
+        # Made on the host: on the device every shape of zeros would be a program to compile.
         return Moments(
-            mu={path: jnp.zeros(leaf.shape, jnp.bfloat16) for path, leaf in params.items()},
-            nu={path: jnp.zeros(leaf.shape, jnp.float32) for path, leaf in params.items()},
+            mu={path: jnp.asarray(np.zeros(leaf.shape, jnp.bfloat16)) for path, leaf in params.items()},
+            nu={path: jnp.asarray(np.zeros(leaf.shape, np.float32)) for path, leaf in params.items()},
         )
 
     def update(

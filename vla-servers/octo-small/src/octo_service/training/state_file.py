@@ -35,22 +35,25 @@ def load_state(path: Path, started: TrainState) -> TrainState:
     if different := sorted(name for name in expected.keys() | found if expected.get(name) != found.get(name)):
         raise CheckpointError(
             f"{path} is of another run: {len(different)} arrays differ ({', '.join(different[:3])}, ...); "
-            "resume with the model, the mode and the frozen parameters that it was started with"
+            "resume with the model, the mode, the frozen parameters and the averaging that it was started with"
         )
     # Copied: the file is only mapped, and the state's arrays are given up at the next step.
     held = {name: jnp.asarray(np.array(array)) for name, array in arrays.items()}
+
+    def leaves(kind: str) -> dict[str, jax.Array]:
+        return {path: held[f"{kind}/{path}"] for path in started.params}
+
     return TrainState(
         step=step,
-        params={path: held[f"params/{path}"] for path in started.params},
-        moments=Moments(
-            mu={path: held[f"mu/{path}"] for path in started.params},
-            nu={path: held[f"nu/{path}"] for path in started.params},
-        ),
+        params=leaves("params"),
+        moments=Moments(mu=leaves("mu"), nu=leaves("nu")),
         rng=rng,
+        averaged=None if started.averaged is None else leaves("averaged"),
     )
 
 
 def _named(state: TrainState) -> Iterator[tuple[str, jax.Array]]:
-    for kind, leaves in (("params", state.params), ("mu", state.moments.mu), ("nu", state.moments.nu)):
+    kinds = {"params": state.params, "mu": state.moments.mu, "nu": state.moments.nu, "averaged": state.averaged or {}}
+    for kind, leaves in kinds.items():
         for path, leaf in leaves.items():
             yield f"{kind}/{path}", leaf

@@ -28,6 +28,8 @@ class TrainState(NamedTuple):
     params: dict[str, Array]
     moments: Moments
     rng: UInt32[np.ndarray, "2"]
+    averaged: dict[str, Array] | None = None
+    """The running mean of `params`, where the trainer keeps one."""
 
 
 class Trainer:
@@ -42,19 +44,30 @@ class Trainer:
 
     Where the batches' instructions are embedded already, `params` need not hold the text encoder. Products of
     matrices have the `precision` of jax.default_matmul_precision; below "float32" a GPU is several times faster.
+    With `ema_decay` (0.999, say) the state keeps an exponential moving average of the parameters, and `trained`
+    returns that.
     """
 
-    def __init__(self, octo: Octo, params: Mapping[str, np.ndarray], optimizer: Optimizer, precision: str = "float32"):
-        self.octo, self.optimizer, self._precision = octo, optimizer, precision
+    def __init__(
+        self,
+        octo: Octo,
+        params: Mapping[str, np.ndarray],
+        optimizer: Optimizer,
+        precision: str = "float32",
+        ema_decay: float | None = None,
+    ):
+        self.octo, self.optimizer, self._precision, self._ema_decay = octo, optimizer, precision, ema_decay
         self._initial = {path: leaf for path, leaf in params.items() if optimizer.trains(path)}
         self._frozen = {path: _on_device(leaf) for path, leaf in params.items() if not optimizer.trains(path)}
         self._compiled = jax.jit(functools.partial(_train_step, octo, optimizer), donate_argnums=(0, 1))
+        self._measure = jax.jit(functools.partial(_measure, octo))
 
     def start(self, seed: int) -> TrainState:
         """Return the state before the first step; the same seed draws the same noise as in the reference."""
         params = {path: _on_device(leaf) for path, leaf in self._initial.items()}
+        averaged = None if self._ema_decay is None else {path: _on_device(leaf) for path, leaf in self._initial.items()}
         rng = np.array([seed >> 32, seed & 0xFFFFFFFF], np.uint32)
-        return TrainState(step=0, params=params, moments=self.optimizer.start(params), rng=rng)
+        return TrainState(step=0, params=params, moments=self.optimizer.start(params), rng=rng, averaged=averaged)
 
     def step(self, state: TrainState, batch: Batch) -> tuple[TrainState, Metrics]:
         """Train on one batch; the arrays of `state` are given up to the new one.
@@ -68,7 +81,31 @@ class Trainer:
             params, moments, metrics = self._compiled(
                 state.params, state.moments, self._frozen, batch, np.int32(state.step), own, draws
             )
-        return TrainState(state.step + 1, params, moments, rng), metrics
+        averaged = state.averaged
+        if averaged is not None and self._ema_decay is not None:
+            averaged = _average(averaged, params, np.int32(state.step), np.float32(self._ema_decay))
+        return TrainState(state.step + 1, params, moments, rng, averaged), metrics
+
+    def measure(self, state: TrainState, batch: Batch, rng: UInt32[np.ndarray, "2"]) -> Metrics:
+        """Return the loss's metrics of a batch that is not learned from, with the noise of `rng` and no dropout.
+
+        The parameters are the averaged ones where the state has them.
+        """
+        params = state.params if state.averaged is None else state.averaged
+        draws = draw(self.octo.heads["action"], rng, batch["action"].shape[:2])
+        with jax.threefry_partitionable(False), jax.default_matmul_precision(self._precision):
+            return self._measure(params, self._frozen, batch, rng, draws)
+
+
+def _measure(
+    octo: Octo,
+    params: dict[str, Array],
+    frozen: dict[str, Array],
+    batch: Batch,
+    rng: Array,
+    draws: DiffusionDraws | None,
+) -> Metrics:
+    return loss_fn(octo, {**frozen, **params}, batch, rng, draws, train=False)[1]
 
 
 def _train_step(
@@ -96,12 +133,23 @@ def _train_step(
     return {path: leaf + updates[path] for path, leaf in params.items()}, moments, metrics
 
 
+@functools.partial(jax.jit, donate_argnums=0)
+def _average(averaged: dict[str, Array], params: dict[str, Array], step: Array, decay: Array) -> dict[str, Array]:
+    # Shorter at first, so that little is left of where the run began.
+    decay = jnp.minimum(decay, (1 + step) / (10 + step))
+    return {path: decay * mean + (1 - decay) * params[path] for path, mean in averaged.items()}
+
+
 def _on_device(leaf: Any) -> Array:
     # Copied first: what is mapped from a file, or the caller's, must not be given up with the state.
     return jnp.asarray(np.array(leaf, np.float32))
 
 
 def trained(checkpoint: Checkpoint, state: TrainState) -> Checkpoint:
-    """Return the checkpoint that training from `checkpoint` has come to: for `OctoModel`, and to be saved."""
-    params = {**checkpoint.params, **{path: np.array(leaf) for path, leaf in state.params.items()}}
+    """Return the checkpoint that training from `checkpoint` has come to: for `OctoModel`, and to be saved.
+
+    Its parameters are the averaged ones where the state has them.
+    """
+    leaves = state.params if state.averaged is None else state.averaged
+    params = {**checkpoint.params, **{path: np.array(leaf) for path, leaf in leaves.items()}}
     return dataclasses.replace(checkpoint, params=params, step=state.step, params_hash=hash_of(params))

@@ -1,0 +1,126 @@
+"""What an episode is as features of LeRobot's: their descriptions in `meta/info.json`, and their columns in parquet."""
+
+import io
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+from jaxtyping import Shaped, UInt8
+from PIL import Image as PillowImage
+
+from vla_server_base.datasets.episode import RecordedEpisode
+from vla_server_base.datasets.lerobot import ACTION, EXPERT_DROVE, IMAGES, STATE
+from vla_server_base.datasets.video import CODEC_NAME, PIXELS
+from vla_server_base.errors import DatasetError
+
+CameraForm = Literal["video", "image"]
+Arrays = Mapping[str, Shaped[np.ndarray, "length ..."]]
+"""Features by key: pictures, and numbers with a row a timestep."""
+
+COUNTERS = {
+    "timestamp": "float32",
+    "frame_index": "int64",
+    "episode_index": "int64",
+    "index": "int64",
+    "task_index": "int64",
+}
+PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+
+
+def recorded_arrays(episode: RecordedEpisode) -> dict[str, np.ndarray]:
+    """Return what was recorded, by the features' keys."""
+    arrays = {f"{IMAGES}{name}": np.asarray(frames) for name, frames in episode.images.items()}
+    if episode.proprio is not None:
+        arrays[STATE] = episode.proprio
+    arrays[ACTION] = episode.actions
+    if episode.expert_drove is not None:
+        arrays[EXPERT_DROVE] = episode.expert_drove
+    return arrays
+
+
+def counted_arrays(episode: int, first_frame: int, length: int, task: int, fps: int) -> dict[str, np.ndarray]:
+    """Return what LeRobot counts of an episode, whose first frame is the dataset's `first_frame`."""
+    frame = np.arange(length)
+    return {
+        "timestamp": (frame / fps).astype(np.float32),
+        "frame_index": frame,
+        "episode_index": np.full(length, episode),
+        "index": first_frame + frame,
+        "task_index": np.full(length, task),
+    }
+
+
+def described(arrays: Arrays, cameras: CameraForm, fps: int) -> dict[str, Any]:
+    """Describe features as `meta/info.json` does.
+
+    Raises:
+        DatasetError: pictures of odd sides, of which there is no video.
+    """
+    return {
+        key: _camera(values.shape[1:], cameras, fps) if values.ndim == 4 else _numbers(values)
+        for key, values in arrays.items()
+    }
+
+
+def described_counters() -> dict[str, Any]:
+    """Describe what LeRobot counts."""
+    return {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in COUNTERS.items()}
+
+
+def _numbers(values: np.ndarray) -> dict[str, Any]:
+    return {"dtype": values.dtype.name, "shape": list(values.shape[1:]) or [1], "names": None}
+
+
+def _camera(shape: tuple[int, ...], cameras: CameraForm, fps: int) -> dict[str, Any]:
+    height, width, _ = shape
+    feature = {"dtype": cameras, "shape": list(shape), "names": ["height", "width", "channels"]}
+    if cameras == "image":
+        return feature
+    if height % 2 or width % 2:
+        raise DatasetError(
+            f"a video's sides are even numbers of pixels, not {width}x{height}",
+            hint='keep the pictures as they are: LeRobotWriter(cameras="image")',
+        )
+    info = {
+        "video.height": height,
+        "video.width": width,
+        "video.codec": CODEC_NAME,
+        "video.pix_fmt": PIXELS,
+        "video.fps": fps,
+        "video.channels": 3,
+        "has_audio": False,
+        "is_depth_map": False,
+    }
+    return {**feature, "info": info}
+
+
+def column(values: np.ndarray) -> pa.Array:
+    """Return a column: pictures as PNG, numbers as they are, and vectors, unless of one number, as lists."""
+    if values.ndim == 4:
+        return pa.array([{"bytes": _png(frame), "path": None} for frame in values], PICTURE)
+    if values.ndim == 1 or values.shape[1] == 1:
+        return pa.array(values.reshape(len(values)))
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+
+
+def _png(frame: UInt8[np.ndarray, "height width 3"]) -> bytes:
+    content = io.BytesIO()
+    PillowImage.fromarray(frame).save(content, "PNG")
+    return content.getvalue()
+
+
+def tasks_table(tasks: Mapping[str, int]) -> pa.Table:
+    """Return the instructions in the form of a data frame of which they are the index, as LeRobot reads it."""
+    table = pa.table({"task_index": pa.array(tasks.values(), pa.int64()), "task": pa.array(tasks)})
+    columns = [("task_index", "int64", "int64"), ("task", "unicode", "object")]
+    frame = {
+        "index_columns": ["task"],
+        "column_indexes": [],
+        "columns": [
+            {"name": name, "field_name": name, "pandas_type": kind, "numpy_type": stored, "metadata": None}
+            for name, kind, stored in columns
+        ],
+    }
+    return table.replace_schema_metadata({"pandas": json.dumps(frame)})

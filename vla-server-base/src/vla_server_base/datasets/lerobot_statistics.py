@@ -1,0 +1,58 @@
+"""Statistics as LeRobot keeps them: of each feature, of each episode and of all; without quantiles.
+
+Follows `compute_stats.py` of huggingface/lerobot, over all frames where it takes some.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from jaxtyping import Float64, Shaped
+
+FeatureStatistics = Mapping[str, Float64[np.ndarray, "..."]]
+"""`min`, `max`, `mean`, `std` by dimension, and `count`, of timesteps."""
+Statistics = Mapping[str, FeatureStatistics]
+
+
+def episode_statistics(features: Mapping[str, Shaped[np.ndarray, "length ..."]]) -> dict[str, FeatureStatistics]:
+    """Return the statistics of one episode; images are (length, height, width, 3), of them those of each colour."""
+    return {key: _of_images(values) if values.ndim == 4 else _of_numbers(values) for key, values in features.items()}
+
+
+def merged(parts: list[Statistics]) -> dict[str, FeatureStatistics]:
+    """Return the statistics of all that some statistics are of."""
+    return {key: _merged([part[key] for part in parts]) for key in parts[0]}
+
+
+def _of_numbers(values: Shaped[np.ndarray, "length *dim"]) -> FeatureStatistics:
+    return _summary(values.reshape(len(values), -1).astype(np.float64), count=len(values))
+
+
+def _of_images(frames: Shaped[np.ndarray, "length height width 3"]) -> FeatureStatistics:
+    """Of colours from 0 to 1, shaped (3, 1, 1)."""
+    colours = _summary(frames.reshape(-1, 3) / 255.0, count=len(frames))
+    return {name: value if name == "count" else value.reshape(3, 1, 1) for name, value in colours.items()}
+
+
+def _summary(values: Float64[np.ndarray, "samples dim"], count: int) -> FeatureStatistics:
+    return {
+        "min": values.min(axis=0),
+        "max": values.max(axis=0),
+        "mean": values.mean(axis=0),
+        "std": values.std(axis=0),
+        "count": np.array([count], np.float64),
+    }
+
+
+def _merged(parts: list[FeatureStatistics]) -> FeatureStatistics:
+    stacked = {name: np.stack([part[name] for part in parts]) for name in ("min", "max", "mean", "std", "count")}
+    counts = stacked["count"].reshape(-1, *[1] * (stacked["mean"].ndim - 1))
+    total = counts.sum()
+    mean = (counts * stacked["mean"]).sum(axis=0) / total
+    variance = (counts * (stacked["std"] ** 2 + (stacked["mean"] - mean) ** 2)).sum(axis=0) / total
+    return {
+        "min": stacked["min"].min(axis=0),
+        "max": stacked["max"].max(axis=0),
+        "mean": mean,
+        "std": np.sqrt(variance),
+        "count": stacked["count"].sum(axis=0),
+    }

@@ -1,0 +1,61 @@
+"""Opens recorded episodes, to read or to add to them, whatever form they have."""
+
+from pathlib import Path
+from typing import Literal
+
+from vla_server_base.datasets.array_store import HEADER, ArrayStore, ArrayStoreWriter
+from vla_server_base.datasets.episode import EpisodeDataset, EpisodeWriter
+from vla_server_base.errors import DatasetError
+
+DatasetForm = Literal["arrays", "lerobot"]
+
+LEROBOT_INFO = Path("meta") / "info.json"
+INSTALL = "install the extra `datasets`: pip install 'vla-server-base[datasets]'"
+ELSEWHERE = "write to another folder"
+
+
+def open_dataset(folder: Path | str) -> EpisodeDataset:
+    """Open an array store or a LeRobot dataset.
+
+    Raises:
+        DatasetError: the folder holds neither, it is damaged, or LeRobot's form needs packages that are not there.
+    """
+    folder = Path(folder)
+    form = form_of(folder)
+    if form is None:
+        raise DatasetError(
+            f"{folder} holds no recorded episodes: neither {HEADER} of an array store nor {LEROBOT_INFO} of LeRobot",
+            hint="name the folder that one of these lies in, or that `octo-service demonstrate --out` wrote to",
+        )
+    if form == "arrays":
+        return ArrayStore(folder)
+    try:
+        from vla_server_base.datasets.lerobot import LeRobotDataset
+    except ImportError as error:
+        raise DatasetError(f"reading LeRobot's form takes {error.name}", hint=INSTALL) from error
+    return LeRobotDataset(folder)
+
+
+def open_writer(folder: Path | str, form: DatasetForm, fps: float, robot: str | None = None) -> EpisodeWriter:
+    """Open a writer that adds to the episodes in a folder, or begins with them.
+
+    Raises:
+        DatasetError: what is there already is of another form or rate, or damaged.
+    """
+    folder = Path(folder)
+    if form_of(folder) not in (None, form):
+        raise DatasetError(f"{folder} holds episodes of the form '{form_of(folder)}', not '{form}'", hint=ELSEWHERE)
+    if form == "arrays":
+        return ArrayStoreWriter(folder, fps)
+    try:
+        from vla_server_base.datasets.lerobot_writer import LeRobotWriter
+    except ImportError as error:
+        raise DatasetError(f"writing LeRobot's form takes {error.name}", hint=INSTALL) from error
+    return LeRobotWriter(folder, fps, robot=robot)
+
+
+def form_of(folder: Path) -> DatasetForm | None:
+    """Say of what form the episodes in a folder are; None where there are none."""
+    if (folder / HEADER).exists():
+        return "arrays"
+    return "lerobot" if (folder / LEROBOT_INFO).exists() else None

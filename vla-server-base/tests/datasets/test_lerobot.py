@@ -1,0 +1,192 @@
+"""LeRobot's form: what is written is read back, and is laid out as LeRobot lays it out."""
+
+import json
+import shutil
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from recorded_episodes import assert_same, made_episode
+
+from vla_server_base.datasets import EpisodeDataset, EpisodeWriter, open_dataset
+from vla_server_base.datasets.lerobot import LeRobotDataset, read_tasks
+from vla_server_base.datasets.lerobot_writer import LeRobotWriter
+from vla_server_base.errors import DatasetError
+
+VIDEO_TOLERANCE = 3
+"""Of 255, on average over a frame: colours are halved in resolution. Neighbouring frames here are 10 apart."""
+
+
+def write(folder, episodes, **settings):
+    with LeRobotWriter(folder, fps=5, **settings) as writer:
+        for episode in episodes:
+            writer.append(episode)
+    return folder
+
+
+@pytest.mark.parametrize("episodes_per_file", [1, 2, 100])
+def test_episodes_come_back_from_video(tmp_path, episodes, episodes_per_file):
+    dataset = open_dataset(write(tmp_path, episodes, episodes_per_file=episodes_per_file))
+    assert (len(dataset), dataset.fps) == (3, 5.0)
+    for found, wanted in zip(dataset, episodes, strict=True):
+        assert_same(found, wanted, VIDEO_TOLERANCE)
+    assert dataset.metadata(1) == {"task": "pick_up", "seed": 1}
+    assert len(list(tmp_path.glob("videos/*/*/*.mp4"))) == 2 * -(-3 // episodes_per_file)
+
+
+def test_pictures_come_back_exactly_from_parquet(tmp_path):
+    odd = made_episode(3, images={"primary": np.random.default_rng(0).integers(0, 256, (7, 9, 11, 3), np.uint8)})
+    (found,) = open_dataset(write(tmp_path, [odd], cameras="image"))
+    assert_same(found, odd)
+    assert not (tmp_path / "videos").exists()
+
+
+def test_single_numbers_and_absent_features_come_back(tmp_path):
+    bare = made_episode(
+        0, images={}, proprio=np.ones((7, 1), np.float32), actions=np.zeros((7, 1), np.float32), expert_drove=None
+    )
+    (found,) = open_dataset(write(tmp_path, [bare]))
+    assert_same(found, bare)
+
+
+def test_dataset_and_writer_are_a_dataset_and_its_writer(tmp_path, episodes):
+    assert isinstance(LeRobotDataset(write(tmp_path, episodes)), EpisodeDataset)
+    assert isinstance(LeRobotWriter(tmp_path, fps=5), EpisodeWriter)
+
+
+def test_a_second_writer_goes_on_in_new_files(tmp_path, episodes):
+    write(tmp_path, episodes[:2])
+    dataset = open_dataset(write(tmp_path, episodes[2:]))
+    for found, wanted in zip(dataset, episodes, strict=True):
+        assert_same(found, wanted, VIDEO_TOLERANCE)
+    assert sorted(path.name for path in tmp_path.glob("data/*/*")) == ["file-000.parquet", "file-001.parquet"]
+
+
+def test_an_interrupted_writer_leaves_what_was_complete(tmp_path, episodes):
+    interrupted = LeRobotWriter(tmp_path, fps=5, episodes_per_file=2)
+    for episode in episodes:
+        interrupted.append(episode)
+    assert len(open_dataset(tmp_path)) == 2
+    dataset = open_dataset(write(tmp_path, [made_episode(9)]))
+    assert [episode["seed"] for episode in map(dataset.metadata, range(len(dataset)))] == [0, 1, 9]
+    assert_same(dataset[2], made_episode(9), VIDEO_TOLERANCE)
+
+
+def test_files_are_laid_out_as_lerobot_does(tmp_path, episodes):
+    write(tmp_path, episodes, robot="panda")
+    info = json.loads((tmp_path / "meta/info.json").read_text())
+    assert (info["codebase_version"], info["robot_type"], info["fps"]) == ("v3.0", "panda", 5)
+    assert (info["total_episodes"], info["total_frames"], info["total_tasks"]) == (3, 22, 2)
+    assert info["features"]["observation.images.primary"]["shape"] == [32, 48, 3]
+    assert info["features"]["action"] == {"dtype": "float32", "shape": [7], "names": None}
+    rows = pq.read_table(tmp_path / "data/chunk-000/file-000.parquet")
+    assert set(rows.column_names) == {
+        key for key, feature in info["features"].items() if feature["dtype"] != "video"
+    }, "all that is no video is a column"
+    assert rows.schema.field("action").type == pa.list_(pa.float32(), 7)
+    assert rows["index"].to_pylist() == list(range(22))
+    assert rows["frame_index"].to_pylist() == [*range(7), *range(3), *range(12)]
+    assert rows["task_index"].to_pylist() == [0] * 7 + [1] * 3 + [0] * 12
+    about = pq.read_table(tmp_path / "meta/episodes/chunk-000/file-000.parquet").to_pylist()
+    key = "videos/observation.images.wrist"
+    assert [(row["dataset_from_index"], row["dataset_to_index"]) for row in about] == [(0, 7), (7, 10), (10, 22)]
+    spans = [(row[f"{key}/from_timestamp"], row[f"{key}/to_timestamp"]) for row in about]
+    np.testing.assert_allclose(spans, [(0, 1.4), (1.4, 2.0), (2.0, 4.4)])
+    with av.open(str(tmp_path / "videos/observation.images.wrist/chunk-000/file-000.mp4")) as video:
+        stream = video.streams.video[0]
+        assert (stream.codec_context.name, stream.pix_fmt, stream.average_rate) == ("h264", "yuv420p", 5)
+        assert [round(5 * frame.time) for frame in video.decode(stream)] == list(range(22))
+
+
+def test_statistics_are_those_of_all_frames(tmp_path, episodes):
+    write(tmp_path, episodes[:1])
+    write(tmp_path, episodes[1:])
+    stored = json.loads((tmp_path / "meta/stats.json").read_text())
+    actions = np.concatenate([episode.actions for episode in episodes])
+    for name in ("min", "max", "mean", "std"):
+        np.testing.assert_allclose(stored["action"][name], getattr(actions, name)(axis=0), rtol=1e-5)
+    colours = np.concatenate([episode.images["primary"] for episode in episodes]) / 255
+    of_camera = stored["observation.images.primary"]
+    np.testing.assert_allclose(np.squeeze(of_camera["mean"]), colours.mean(axis=(0, 1, 2)))
+    np.testing.assert_allclose(np.squeeze(of_camera["std"]), colours.std(axis=(0, 1, 2)))
+    assert of_camera["count"] == [22]
+
+
+def test_a_dataset_of_version_2_1_is_read(tmp_path, episodes):
+    """Formed from one of 3.0: the files of 2.1 hold the same, one episode each."""
+    old = tmp_path / "old"
+    key = "observation.images.primary"
+    for index, episode in enumerate(episodes):
+        kept = made_episode(index, len(episode), images={"primary": episode.images["primary"]}, expert_drove=None)
+        one = write(tmp_path / f"one-{index}", [kept])
+        (old / "data/chunk-000").mkdir(parents=True, exist_ok=True)
+        (old / f"videos/chunk-000/{key}").mkdir(parents=True, exist_ok=True)
+        rows = pq.read_table(one / "data/chunk-000/file-000.parquet")
+        rows = rows.set_column(rows.column_names.index("episode_index"), "episode_index", pa.array([index] * len(rows)))
+        rows = rows.set_column(rows.column_names.index("task_index"), "task_index", pa.array([index] * len(rows)))
+        pq.write_table(rows, old / f"data/chunk-000/episode_{index:06d}.parquet")
+        shutil.copy(
+            one / f"videos/{key}/chunk-000/file-000.mp4", old / f"videos/chunk-000/{key}/episode_{index:06d}.mp4"
+        )
+    (old / "meta").mkdir()
+    info = json.loads((one / "meta/info.json").read_text())
+    info |= {
+        "codebase_version": "v2.1",
+        "total_episodes": 3,
+        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
+        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
+    }
+    (old / "meta/info.json").write_text(json.dumps(info))
+    lines = [json.dumps({"task_index": i, "task": episode.instruction}) for i, episode in enumerate(episodes)]
+    (old / "meta/tasks.jsonl").write_text("\n".join(lines))
+    for found, wanted in zip(open_dataset(old), episodes, strict=True):
+        np.testing.assert_array_equal(found.actions, wanted.actions)
+        assert found.instruction == wanted.instruction
+        off = np.abs(found.images["primary"].astype(int) - wanted.images["primary"])
+        assert off.mean() <= VIDEO_TOLERANCE
+
+
+def test_what_cannot_be_written_is_refused(tmp_path, episodes):
+    write(tmp_path / "there", episodes)
+    with pytest.raises(DatasetError, match=r"at 5 fps, where v3\.0 at 10 fps"):
+        LeRobotWriter(tmp_path / "there", fps=10)
+    with LeRobotWriter(tmp_path / "there", fps=5) as writer, pytest.raises(DatasetError, match="does not fit"):
+        writer.append(made_episode(0, proprio=None))
+    with pytest.raises(DatasetError, match=r"whole number of frames a second, not 2\.5"):
+        LeRobotWriter(tmp_path / "new", fps=2.5)
+    odd = made_episode(0, images={"primary": np.zeros((7, 9, 11, 3), np.uint8)})
+    with LeRobotWriter(tmp_path / "new", fps=5) as writer, pytest.raises(DatasetError, match="not 11x9") as error:
+        writer.append(odd)
+    assert 'cameras="image"' in error.value.hint
+
+
+def test_damage_is_named_with_what_to_do(tmp_path, episodes):
+    write(tmp_path, episodes)
+    video = tmp_path / "videos/observation.images.wrist/chunk-000/file-000.mp4"
+    whole = video.read_bytes()
+    video.write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(DatasetError, match=r"file-000\.mp4 cannot be read"):
+        open_dataset(tmp_path)[0]
+    video.unlink()
+    with pytest.raises(DatasetError, match=r"file-000\.mp4 cannot be read"):
+        open_dataset(tmp_path)[0]
+    (tmp_path / "data/chunk-000/file-000.parquet").unlink()
+    with pytest.raises(DatasetError, match="damaged or incomplete") as error:
+        open_dataset(tmp_path)[0]
+    assert "copy the dataset again" in error.value.hint
+    (tmp_path / "meta/tasks.parquet").unlink()
+    with pytest.raises(DatasetError, match="damaged or incomplete"):
+        open_dataset(tmp_path)
+    info = json.loads((tmp_path / "meta/info.json").read_text())
+    (tmp_path / "meta/info.json").write_text(json.dumps({**info, "codebase_version": "v1.6"}))
+    with pytest.raises(DatasetError, match=r"version v1\.6; read here are"):
+        open_dataset(tmp_path)
+
+
+def test_tasks_are_a_data_frame_with_instructions_for_an_index(tmp_path, episodes):
+    write(tmp_path, episodes)
+    assert read_tasks(tmp_path) == {0: "pick up cube 0", 1: "pick up cube 1"}
+    stored = json.loads(pq.read_schema(tmp_path / "meta/tasks.parquet").metadata[b"pandas"])
+    assert stored["index_columns"] == ["task"]

@@ -1,0 +1,92 @@
+"""The folder of a run: a checkpoint folder that holds, besides, what it takes to go on after a kill.
+
+config.json ... <step>/         checkpoints as the reference writes them: serve this folder
+tokenizer.json                  the vocabulary, where it is the policy's own
+run.json                        the settings, which a resumed run must have too
+state.safetensors               parameters, moments and noise of the last save
+metrics.jsonl  losses.svg       what was measured, a line a time, and its picture
+episodes/                       pictures at the policy's sizes, where the dataset has others
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from octo_service.checkpoint import CONFIG, EXAMPLE_BATCH, STATISTICS, VOCABULARY, Checkpoint, save_checkpoint
+from octo_service.errors import TrainingError
+from octo_service.training.plots import plot_run
+from octo_service.training.state_file import load_state, save_state
+from octo_service.training.trainer import TrainState, trained
+
+RUN, STATE, METRICS, PLOT, EPISODES = "run.json", "state.safetensors", "metrics.jsonl", "losses.svg", "episodes"
+
+
+class RunFolder:
+    """One run's folder, begun or gone on with.
+
+    Raises:
+        TrainingError: it holds a run already and `resume` is False, the run there has other settings, or it holds
+            something else.
+    """
+
+    def __init__(self, path: Path, settings: Mapping[str, Any], resume: bool):
+        self.path = path
+        self._settings = settings = json.loads(json.dumps(settings, default=str))
+        if (path / RUN).exists():
+            there = json.loads((path / RUN).read_text())
+            if not resume:
+                raise TrainingError(f"{path} holds a run already; go on with it by --resume, or give another --out")
+            if different := [name for name in there.keys() | settings if there.get(name) != settings.get(name)]:
+                listed = ", ".join(f"{name}: {there.get(name)}, now {settings.get(name)}" for name in sorted(different))
+                raise TrainingError(f"the run in {path} has other settings ({listed}); resume it with its own")
+        elif path.exists() and any(entry.name != EPISODES for entry in path.iterdir()):
+            raise TrainingError(f"{path} is not empty and holds no run; give another --out")
+
+    def begin(self, started: TrainState) -> TrainState:
+        """Return the state of the last save, or `started` where there is none; what was measured later is forgotten."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        self._write(RUN, json.dumps(self._settings, indent=2) + "\n")
+        if (self.path / STATE).exists():
+            state = load_state(self.path / STATE, started)
+        else:
+            state = started
+            # Of a first checkpoint that the run was killed while writing, what describes it may be cut short.
+            for name in (CONFIG, STATISTICS, EXAMPLE_BATCH, VOCABULARY):
+                (self.path / name).unlink(missing_ok=True)
+        rows = [row for row in self.rows() if row["step"] <= state.step]
+        self._write(METRICS, "".join(json.dumps(row) + "\n" for row in rows))
+        return state
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return what was measured so far."""
+        path = self.path / METRICS
+        # A last line without its end was being written when the run was killed.
+        whole, _, _ = path.read_text().rpartition("\n") if path.exists() else ("", "", "")
+        return [json.loads(line) for line in whole.splitlines()]
+
+    def log(self, step: int, **measured: float) -> None:
+        """Write down what was measured after `step` steps."""
+        with (self.path / METRICS).open("a") as file:
+            file.write(json.dumps({"step": step, **measured}) + "\n")
+
+    def plot(self) -> None:
+        """Draw what was measured so far."""
+        plot_run(self.rows(), self.path / PLOT)
+
+    def save(self, state: TrainState, checkpoint: Checkpoint, keep: int) -> None:
+        """Write the checkpoint that training from `checkpoint` has come to, and the state; keep the last `keep`."""
+        # Saved already, when the run was killed before its state was: the same parameters come again.
+        shutil.rmtree(self.path / str(state.step), ignore_errors=True)
+        save_checkpoint(self.path, trained(checkpoint, state))
+        save_state(self.path / STATE, state)
+        steps = sorted((entry for entry in self.path.iterdir() if entry.name.isdigit()), key=lambda e: int(e.name))
+        for old in steps[:-keep]:
+            shutil.rmtree(old)
+
+    def _write(self, name: str, content: str) -> None:
+        new = self.path / f"{name}.new"
+        new.write_text(content)
+        os.replace(new, self.path / name)

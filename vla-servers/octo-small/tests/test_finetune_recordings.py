@@ -1,0 +1,108 @@
+"""Episodes made ready for a policy: their pictures' sizes, what normalizes them, which are held out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from small_dataset import episode, small_store
+
+from octo_service.errors import TrainingError
+from octo_service.statistics import action_statistics, un_normalize
+from octo_service.training.recordings import (
+    Camera,
+    Recordings,
+    all_episodes,
+    dataset_statistics,
+    held_out,
+    normalize,
+    prepared,
+)
+from vla_server_base.datasets import ArrayStoreWriter
+
+OWN = {"primary": Camera(source="primary", height=32, width=32)}
+
+
+def test_a_store_with_the_policys_cameras_is_taken_as_it_is(tmp_path: Path):
+    store = small_store(tmp_path / "store")
+    assert prepared(store, OWN, tmp_path / "prepared") is store
+    assert not (tmp_path / "prepared").exists()
+
+
+def test_other_pictures_are_resized_once_and_what_was_begun_is_gone_on_with(tmp_path: Path):
+    store = small_store(tmp_path / "store")
+    cameras = {"top": Camera(source="primary", height=16, width=24)}
+    written: list[int] = []
+
+    def interrupted(numbers: range):
+        for number in numbers:
+            if number == 2 and not written:
+                raise KeyboardInterrupt
+            yield number
+
+    with pytest.raises(KeyboardInterrupt):
+        prepared(store, cameras, tmp_path / "prepared", interrupted)
+
+    def watched(numbers: range):
+        written.extend(numbers)
+        return numbers
+
+    ready = prepared(store, cameras, tmp_path / "prepared", watched)
+    assert written == [2, 3]
+    assert len(ready) == len(store)
+    for one, other in zip(ready, store, strict=True):
+        assert one.images["top"].shape == (len(other), 16, 24, 3)
+        assert np.all(one.images["top"][..., 1] == np.arange(len(other))[:, None, None])
+        np.testing.assert_array_equal(one.actions, other.actions)
+        assert one.instruction == other.instruction
+
+
+def test_a_camera_that_was_not_recorded_is_refused_by_name(tmp_path: Path):
+    cameras = {"wrist": Camera(source="hand", height=32, width=32)}
+    with pytest.raises(TrainingError, match="no camera hand; it has: primary"):
+        prepared(small_store(tmp_path), cameras, tmp_path / "prepared")
+
+
+def test_statistics_are_those_of_all_timesteps_and_leave_the_gripper_alone():
+    episodes = [episode(0, 50), episode(1, 30)]
+    found = dataset_statistics(episodes, raw_dims=(-1,))
+    actions = np.concatenate([each.actions for each in episodes])
+    np.testing.assert_allclose(found["action"]["mean"], actions.mean(0), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(found["action"]["std"], actions.std(0), rtol=1e-5)
+    np.testing.assert_array_equal(found["action"]["mask"], [True] * 6 + [False])
+    assert (found["num_transitions"], found["num_trajectories"]) == (80, 2)
+    normalized = normalize(actions, found["action"])
+    np.testing.assert_allclose(normalized[:, :6].std(0), 1, rtol=1e-4)
+    np.testing.assert_array_equal(normalized[:, 6], actions[:, 6])
+    back = un_normalize(normalized[None], action_statistics(found["action"]))
+    np.testing.assert_allclose(back[0], actions, atol=1e-4)
+
+
+def test_what_never_changes_is_not_divided_by_nothing():
+    still = [episode(3, 5, proprio=np.full((5, 2), 0.3, np.float32))]
+    found = dataset_statistics(still, raw_dims=())
+    assert not found["proprio"]["mask"].any()
+    assert not found["action"]["mask"][0]
+    np.testing.assert_array_equal(Recordings(still, found, ["", *{still[0].instruction}]).proprio, still[0].proprio)
+
+
+def test_some_episodes_are_held_out_but_never_all():
+    chosen = held_out(40, 0.1, seed=3)
+    assert chosen.sum() == 4
+    np.testing.assert_array_equal(chosen, held_out(40, 0.1, seed=3))
+    assert not np.array_equal(chosen, held_out(40, 0.1, seed=4))
+    assert [held_out(count, share, 0).sum() for count, share in ((3, 0.01), (1, 0.5), (3, 0.0), (2, 1.0))] == [
+        1,
+        0,
+        0,
+        1,
+    ]
+
+
+def test_datasets_of_different_rates_are_refused(tmp_path: Path):
+    slow = small_store(tmp_path / "slow")
+    with ArrayStoreWriter(tmp_path / "fast", fps=10) as writer:
+        writer.append(episode(0, 5))
+    assert len(list(all_episodes([slow, slow]))) == 8
+    fast = prepared(type(slow)(tmp_path / "fast"), OWN, tmp_path / "prepared")
+    with pytest.raises(TrainingError, match=r"different rates \(5, 10 fps\)"):
+        list(all_episodes([slow, fast]))

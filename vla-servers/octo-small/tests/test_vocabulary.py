@@ -1,0 +1,46 @@
+"""A vocabulary of whole words: what it knows, and that a model brings its own."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from octo_service.checkpoint import load_checkpoint, save_checkpoint
+from octo_service.model import OctoModel
+from octo_service.model.random_weights import random_checkpoint
+from octo_service.text import EOS, PAD, TokenizerOptions, json_tokenizer
+from octo_service.vocabulary import UNKNOWN, word_vocabulary
+
+INSTRUCTIONS = ("pick up the red cube", "Push the cube!")
+
+
+def ids(text: str) -> list[int]:
+    options = TokenizerOptions(max_length=6)
+    return json_tokenizer(word_vocabulary(INSTRUCTIONS), options).encode([text])["input_ids"][0].tolist()
+
+
+def test_words_are_known_whatever_their_case_and_what_stands_between_them():
+    assert ids("pick up the red cube")[-1] == EOS
+    assert ids("  Pick UP... the, red-cube") == ids("pick up the red cube")
+    assert len(set(ids("pick up the red cube"))) == 6
+
+
+def test_other_words_are_unknown_and_the_end_is_marked_before_the_padding():
+    assert ids("cube the teapot") == [*ids("cube the")[:2], UNKNOWN, EOS, PAD, PAD]
+
+
+def test_a_long_instruction_is_cut_and_still_ends():
+    assert ids("push the cube push the cube push") == [*ids("push the cube push the")[:5], EOS]
+
+
+def test_a_checkpoint_reads_instructions_with_the_vocabulary_it_brings(tmp_path: Path):
+    checkpoint = random_checkpoint("random://octo-tabletop")
+    save_checkpoint(tmp_path, replace(checkpoint, vocabulary=word_vocabulary(INSTRUCTIONS)))
+    model = OctoModel.load_pretrained(tmp_path)
+    tasks = model.create_tasks(texts=["push the red cube"])
+    assert tasks["language_instruction"]["input_ids"][0, :5].tolist() == [*ids("push the red cube")[:4], EOS]
+    assert load_checkpoint(tmp_path).vocabulary == word_vocabulary(INSTRUCTIONS)
+    observation = {name: value[:, :1] for name, value in model.example_batch["observation"].items()}
+    told = [np.asarray(model.sample_actions(observation, model.create_tasks(texts=[text]))) for text in INSTRUCTIONS]
+    assert told[0].shape == (1, 4, 7)
+    assert not np.array_equal(*told)
