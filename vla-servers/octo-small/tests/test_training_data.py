@@ -8,27 +8,30 @@ from octo_service.training.augmentation import PRIMARY, WRIST, Augmentation, Jit
 from octo_service.training.trajectories import Trajectory, choose_goals, chunk, sample
 
 NOTHING = Augmentation(crop_area=(1, 1), crop_ratio=(1, 1), brightness=0, contrast=(1, 1), saturation=(1, 1), hue=0)
+SHAPE = (2, 2, 16, 16, 3)  # batch, window, height, width: one for all, which compiles once
 compiled = jax.jit(augment)
 
 
-def _pictures(batch: int, window: int = 2, size: int = 16) -> np.ndarray:
-    return np.random.default_rng(0).integers(0, 256, (batch, window, size, size, 3), np.uint8)
+def _pictures() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, SHAPE, np.uint8)
+
+
+def _uniform(*colour: int) -> np.ndarray:
+    return np.full(SHAPE, colour, np.uint8)
 
 
 def _jitter(**changed: float) -> Jitter:
-    drawn = NOTHING.draw(np.random.default_rng(0), 1)
-    return drawn._replace(**{name: np.array([value], np.float32) for name, value in changed.items()})
+    drawn = NOTHING.draw(np.random.default_rng(0), 2)
+    return drawn._replace(**{name: np.full(2, value, np.float32) for name, value in changed.items()})
 
 
 def test_without_jitter_every_picture_stays_as_it_is():
-    pictures = _pictures(3)
-    np.testing.assert_array_equal(compiled(pictures, NOTHING.draw(np.random.default_rng(0), 3)), pictures)
+    np.testing.assert_array_equal(compiled(_pictures(), _jitter()), _pictures())
 
 
 def test_the_same_seed_augments_in_the_same_way():
-    pictures = _pictures(3)
     first, second, other = (
-        np.asarray(compiled(pictures, PRIMARY.draw(np.random.default_rng(seed), 3))) for seed in (1, 1, 2)
+        np.asarray(compiled(_pictures(), PRIMARY.draw(np.random.default_rng(seed), 2))) for seed in (1, 1, 2)
     )
     np.testing.assert_array_equal(first, second)
     assert np.any(first != other)
@@ -36,7 +39,7 @@ def test_the_same_seed_augments_in_the_same_way():
 
 
 def test_every_frame_of_a_sample_is_augmented_alike_and_samples_differ():
-    pictures = np.broadcast_to(_pictures(1, 1), (2, 3, 16, 16, 3))
+    pictures = np.broadcast_to(_pictures()[:1, :1], SHAPE)
     found = np.asarray(compiled(pictures, PRIMARY.draw(np.random.default_rng(0), 2)))
     assert all(np.array_equal(found[0, 0], frame) for frame in found[0])
     assert not np.array_equal(found[0], found[1])
@@ -68,36 +71,34 @@ def test_a_wrist_camera_keeps_its_frame():
 
 
 def test_a_crop_shows_a_part_of_the_picture_at_full_size():
-    ramp = np.tile(np.linspace(0, 255, 17).astype(np.uint8)[:, None, None], (1, 17, 3))[None]
-    found = np.asarray(compiled(ramp, _jitter()._replace(box=np.array([[0.25, 0, 0.75, 1]], np.float32))))
-    expected = np.linspace(0.25, 0.75, 17) * 255
-    np.testing.assert_allclose(found[0, :, 3, 1], expected, atol=2)
+    ramp = np.broadcast_to((np.arange(16, dtype=np.uint8) * 17)[:, None, None], SHAPE)
+    box = np.tile(np.array([0.25, 0, 0.75, 1], np.float32), (2, 1))
+    found = np.asarray(compiled(ramp, _jitter()._replace(box=box)))
+    expected = np.broadcast_to(np.linspace(0.25, 0.75, 16)[:, None, None] * 255, SHAPE)
+    np.testing.assert_allclose(found, expected, atol=2)
 
 
 def test_brightness_is_added_and_ends_at_white():
-    picture = np.full((1, 4, 4, 3), 100, np.uint8)
-    assert np.all(np.abs(np.asarray(compiled(picture, _jitter(brightness=0.1)), int) - 125.5) <= 1)
-    assert np.all(np.asarray(compiled(picture + 150, _jitter(brightness=0.1))) == 255)
+    found = np.asarray(compiled(_uniform(100, 100, 100), _jitter(brightness=0.1)), int)
+    np.testing.assert_allclose(found, np.full(SHAPE, 125.5), atol=1)
+    assert np.all(np.asarray(compiled(_uniform(250, 250, 250), _jitter(brightness=0.1))) == 255)
 
 
 def test_contrast_stretches_about_the_mean():
-    picture = np.full((1, 4, 4, 3), 100, np.uint8)
-    picture[:, :2] = 120
-    found = np.asarray(compiled(picture, _jitter(contrast=2.0)), int)
-    np.testing.assert_allclose(found[0, :, 0, 0], [130, 130, 90, 90], atol=1)
+    pictures = _uniform(100, 100, 100)
+    pictures[:, :, :8] = 120
+    found = np.asarray(compiled(pictures, _jitter(contrast=2.0)), int)
+    np.testing.assert_allclose(found, np.where(pictures == 120, 130, 90), atol=1)
 
 
 def test_without_saturation_a_picture_is_grey():
-    found = np.asarray(compiled(_pictures(1), _jitter(saturation=0.0)))
-    np.testing.assert_array_equal(found[..., 0], found[..., 1])
-    np.testing.assert_array_equal(found[..., 0], _pictures(1).max(-1))
+    found = np.asarray(compiled(_pictures(), _jitter(saturation=0.0)))
+    np.testing.assert_array_equal(found, np.broadcast_to(_pictures().max(-1, keepdims=True), SHAPE))
 
 
 def test_a_third_of_the_hues_turns_red_to_green():
-    red = np.zeros((1, 2, 2, 3), np.uint8)
-    red[..., 0] = 200
-    found = np.asarray(compiled(red, _jitter(hue=1 / 3)), int)
-    np.testing.assert_allclose(found, np.broadcast_to([0, 200, 0], found.shape), atol=1)
+    found = np.asarray(compiled(_uniform(200, 0, 0), _jitter(hue=1 / 3)), int)
+    np.testing.assert_allclose(found, _uniform(0, 200, 0), atol=1)
 
 
 def _trajectory(length: int, instruction: str = "open the drawer") -> Trajectory:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 from small_octo import ACTION_DIM, DIFFUSION, HORIZON, REGRESSION, batch_of, small_checkpoint, small_octo
 
+from octo_service.model import t5
 from octo_service.model.octo import build_octo
 from octo_service.model.parameters import Leaves, Parameters, declared_shapes, random_leaves, stored
 from octo_service.model.tokens import TokenGroup
+from octo_service.model.transformer import Transformer
 from octo_service.training.losses import draw, head_loss, loss_fn
 
 DISCRETE = {"name": "DiscreteActionHead", "kwargs": {"use_map": True, "vocab_size": 16}}
@@ -28,34 +30,52 @@ def test_the_gradient_is_the_slope_of_the_loss(kind: dict):
     def loss(place: Parameters):
         return head_loss(head, place / "heads_action", readout, actions, real, draws)[0]
 
-    @jax.jit
-    def loss_of(leaves: dict):
-        return loss(stored(Leaves(leaves, {})))
-
-    leaves = {path: jnp.asarray(leaf) for path, leaf in random_leaves(declared_shapes(loss), 0).items()}
-    gradient = jax.jit(jax.grad(loss_of))(leaves)
+    leaves = random_leaves(declared_shapes(loss), 0)
+    compiled = jax.jit(jax.value_and_grad(lambda leaves: loss(stored(Leaves(leaves, {})))))
+    gradient = jax.device_get(compiled(leaves)[1])
     direction = {path: leaf / np.sqrt(leaf.size) for path, leaf in gradient.items()}
-    slope = sum(float(jnp.vdot(gradient[path], direction[path])) for path in leaves)
-    size = 1e-3 / np.sqrt(sum(float(jnp.vdot(leaf, leaf)) for leaf in direction.values()))
+    slope = sum(np.vdot(gradient[path], direction[path]) for path in leaves)
+    size = 1e-3 / np.sqrt(sum(np.vdot(leaf, leaf) for leaf in direction.values()))
     ahead, behind = (
-        float(loss_of({path: leaf + side * size * direction[path] for path, leaf in leaves.items()}))
+        compiled({path: np.float32(leaf + side * size * direction[path]) for path, leaf in leaves.items()})[0]
         for side in (1, -1)
     )
-    assert (ahead - behind) / (2 * size) == pytest.approx(slope, rel=1e-2)
+    assert float(ahead - behind) / (2 * size) == pytest.approx(slope, rel=1e-2)
 
 
 @pytest.mark.parametrize("rate", ["dropout_rate", "attention_dropout_rate"])
 def test_the_transformer_drops_in_training_where_its_config_says_so(rate: str):
-    octo, params = small_octo(REGRESSION, **{rate: 0.5})
-    batch = batch_of(2, seed=0)
-    compiled = jax.jit(functools.partial(loss_fn, octo), static_argnums=4)
+    rates = {"dropout_rate": 0.0, "attention_dropout_rate": 0.0, rate: 0.5}
+    transformer = Transformer(num_layers=1, mlp_dim=16, num_attention_heads=2, **rates)
+    tokens, mask = np.random.default_rng(0).standard_normal((1, 4, 8), np.float32), np.ones((1, 4, 4), bool)
 
-    def loss(seed: int, train: bool) -> float:
-        return float(compiled(params, batch, np.array([0, seed], np.uint32), None, train)[0])
+    def run(place: Parameters):
+        return transformer(place, jnp.asarray(tokens), jnp.asarray(mask))
 
-    assert len({loss(0, True), loss(1, True), loss(0, False)}) == 3
-    assert loss(0, True) == loss(0, True)
-    assert loss(0, False) == loss(1, False)
+    leaves = random_leaves(declared_shapes(run), 0)
+    compiled = jax.jit(lambda leaves, rng: run(stored(Leaves(leaves, {}), rng)))
+    first, again, other = (np.asarray(compiled(leaves, np.array([0, seed], np.uint32))) for seed in (0, 0, 1))
+    without = np.asarray(compiled(leaves, None))
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+    assert np.any(first != without)
+
+
+@pytest.mark.parametrize("finetune_encoder", [False, True])
+def test_the_text_encoder_is_taught_where_its_config_says_so(finetune_encoder: bool):
+    checkpoint = small_checkpoint(REGRESSION)
+    checkpoint.config["model"]["task_tokenizers"]["language"]["kwargs"]["finetune_encoder"] = finetune_encoder
+    octo, batch, rng = build_octo(checkpoint.config["model"]), batch_of(2, seed=0), np.array([0, 0], np.uint32)
+    tokens = np.arange(32).reshape(2, 16)
+    batch["task"]["language_instruction"] = {"input_ids": tokens, "attention_mask": np.ones_like(tokens)}
+    text = {path: leaf for path, leaf in checkpoint.params.items() if path.startswith(t5.ROOT)}
+
+    @jax.jit
+    def slope(text: dict, others: dict):
+        """Say how fast the loss changes when the whole text encoder grows."""
+        return jax.jvp(lambda text: loss_fn(octo, {**others, **text}, batch, rng, None)[0], (text,), (text,))[1]
+
+    assert (float(slope(text, checkpoint.params)) != 0) == finetune_encoder
 
 
 def test_a_padded_timestep_teaches_nothing():

@@ -2,25 +2,25 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from training_goldens import GOLDENS, is_of_text_encoder, relative, training_case
+from training_goldens import GOLDENS, HEAD, relative, training_case
 
 from octo_service.errors import ConfigError
+from octo_service.model import t5
 from octo_service.model.noise import next_key
 from octo_service.training import FROZEN_KEYS, Cosine, Optimizer, Trainer, create_optimizer
-from octo_service.training.optimizer import global_norm
+from octo_service.training.optimizer import Moments
 
-CASES = {
-    ("tiny_1_5", "b4_w2_firstpad_pmd"): ("finetune_full", "full_constant", "head_only_constant", "pretrain"),
-    ("aloha_l1", "b4_w1"): ("full_constant",),
-    ("mse_map_obs", "b4_w2_firstpad_pmd"): ("full_constant", "head_mlp_only_constant"),
-    ("discrete", "b4_w2_firstpad"): ("full_constant",),
-}
-CONFIGURATIONS = [(*case, configuration) for case, found in CASES.items() for configuration in found]
+CASE = ("tiny_1_5", "b4_w2_firstpad_pmd")
+CONFIGURATIONS = [
+    *((*CASE, configuration) for configuration in ("finetune_full", "full_constant", "head_only_constant", "pretrain")),
+    ("mse_map_obs", "b4_w2_firstpad_pmd", "head_mlp_only_constant"),
+]
 # Relative to the norm of a leaf's update. The image encoder's relus stand next to zero: the reference's gradients
 # differ from themselves there, and after a step so do the parameters.
 UPDATE_TOLERANCE = 1e-2
@@ -33,42 +33,61 @@ def _tolerance(path: str) -> float:
     return ENCODER_TOLERANCE if "observation_tokenizers" in path else UPDATE_TOLERANCE
 
 
-@pytest.mark.parametrize(("variant", "name", "configuration"), CONFIGURATIONS)
-def test_three_steps_are_the_references(variant: str, name: str, configuration: str):
-    case = training_case(variant, name)
-    expected = case.spec["optimizer_steps"][configuration]
-    optimizer = create_optimizer(expected["kwargs"])
+def test_three_steps_are_the_references():
+    case = training_case(*CASE)
+    expected = case.spec["optimizer_steps"]["full_constant"]
+    optimizer, params = create_optimizer(expected["kwargs"]), case.params
+    assert all(optimizer.trains(path) for path in params)
     update = jax.jit(optimizer.update)
-    params = {path: jnp.asarray(leaf) for path, leaf in case.params.items()}
-    trainable = {path: leaf for path, leaf in params.items() if optimizer.trains(path)}
-    moments, rng = optimizer.start(trainable), np.array([0, expected["seed"]], np.uint32)
-    settled = {path: np.ones(leaf.size, bool) for path, leaf in trainable.items()}
+    moments, rng = optimizer.start(_joined(params)), np.array([0, expected["seed"]], np.uint32)
+    settled = {path: np.ones(leaf.size, bool) for path, leaf in params.items()}
     for step, recorded in enumerate(expected["steps"]):
         rng, own = next_key(rng)
         (loss, _), gradients = case.gradient(params, own)
         assert float(loss) == pytest.approx(recorded["loss"], rel=1e-3 if step else 1e-5)
-        assert float(global_norm(gradients)) == pytest.approx(recorded["grad_norm"], rel=1e-2 if step else 1e-4)
-        assert float(global_norm(trainable)) == pytest.approx(recorded["param_norm"], rel=1e-4)
-        updates, moments = update({path: gradients[path] for path in trainable}, moments, trainable, step)
+        assert _norm(gradients) == pytest.approx(recorded["grad_norm"], rel=1e-2 if step else 1e-4)
+        assert _norm(params) == pytest.approx(recorded["param_norm"], rel=1e-4)
+        joined, moments = update(_joined(gradients), moments, _joined(params), step)
+        updates = _parted(joined, params)
         # The norm of all updates holds those of leaves without a gradient, which are rounding.
-        assert float(global_norm(updates)) == pytest.approx(recorded["update_norm"], rel=2e-2)
-        for path in filter(case.has_gradient, trainable):
-            size = np.abs(np.asarray(gradients[path]).reshape(-1))
+        assert _norm(updates) == pytest.approx(recorded["update_norm"], rel=2e-2)
+        for path in filter(case.has_gradient, params):
+            size = np.abs(gradients[path].reshape(-1))
             settled[path] &= size > VANISHING * size.max()
-            _assert_update_matches(case, configuration, step + 1, path, updates[path], settled[path])
-        trainable = {path: leaf + updates[path] for path, leaf in trainable.items()}
-        params |= trainable
-    if configuration == "full_constant":
-        _assert_moments_match(case, moments, params)
-    (loss, _), _ = case.gradient(params, own)
-    assert float(loss) == pytest.approx(expected["loss_after_3_steps_same_rng_as_step_3"], rel=1e-3)
+            _assert_update_matches(case, "full_constant", step + 1, path, updates[path], settled[path])
+        params = {path: leaf + updates[path] for path, leaf in params.items()}
+    _assert_moments_match(case, Moments(_parted(moments.mu, params), _parted(moments.nu, params)), params)
 
 
-def _assert_update_matches(case, configuration: str, step: int, path: str, update: jax.Array, settled) -> None:
+def _joined(leaves: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
+    """Return what decays and what does not as one vector each: two leaves compile faster than a hundred."""
+    return {
+        kind: jnp.asarray(np.concatenate([leaf.reshape(-1) for path, leaf in leaves.items() if _kind(path) == kind]))
+        for kind in ("kernels", "others")
+    }
+
+
+def _parted(joined: Mapping[str, jax.Array], leaves: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    parts = {}
+    for kind, vector in joined.items():
+        paths = [path for path in leaves if _kind(path) == kind]
+        ends = np.cumsum([leaves[path].size for path in paths])[:-1]
+        parts |= dict(zip(paths, np.split(np.asarray(vector), ends), strict=True))
+    return {path: parts[path].reshape(leaf.shape) for path, leaf in leaves.items()}
+
+
+def _kind(path: str) -> str:
+    return "kernels" if "kernel" in path else "others"
+
+
+def _norm(leaves: Mapping[str, np.ndarray]) -> float:
+    return float(np.sqrt(sum(np.square(leaf).sum() for leaf in leaves.values())))
+
+
+def _assert_update_matches(case, configuration: str, step: int, path: str, update: np.ndarray, settled) -> None:
     recorded = case.spec["optimizer_steps"][configuration]["steps"][step - 1].get("leaf_update_norms", {})
     if path in recorded:
-        norm = float(jnp.linalg.norm(update))
-        assert norm == pytest.approx(recorded[path], rel=UPDATE_TOLERANCE), (step, path)
+        assert np.linalg.norm(update) == pytest.approx(recorded[path], rel=UPDATE_TOLERANCE), (step, path)
     key = f"opt/{configuration}/update{step}/{path}"
     if key in case.recorded:
         index = case.recorded[f"index/{path}"]
@@ -99,27 +118,31 @@ def test_learning_rates_are_the_references(variant: str, name: str, configuratio
     assert found == pytest.approx(expected["learning_rates"], rel=1e-6, abs=1e-12)
 
 
-def test_the_trainer_takes_the_references_steps():
-    case = training_case("tiny_1_5", "b4_w2_firstpad_pmd")
+def test_the_trainer_takes_the_references_steps_of_the_head_alone():
+    case = training_case(*CASE).from_readout
     expected = case.spec["optimizer_steps"]["head_only_constant"]
-    trainer = Trainer(case.model.octo, case.params, create_optimizer(expected["kwargs"]))
+    trainer = Trainer(case.octo, case.params, create_optimizer(expected["kwargs"]))
     state = trainer.start(expected["seed"])
-    assert all(path.startswith("heads_action/") for path in state.params)
-    for recorded in expected["steps"]:
+    assert state.params.keys() == {path for path in case.params if path.startswith(HEAD)}
+    for step, recorded in enumerate(expected["steps"]):
+        before = jax.device_get(state.params)
         state, metrics = trainer.step(state, case.batch)
         # The reference's grad_norm is of frozen leaves too, whose gradients are not computed here.
         for name in ("loss", "update_norm", "param_norm", "learning_rate"):
-            assert float(metrics[name]) == pytest.approx(recorded[name], rel=1e-3)
+            assert float(metrics[name]) == pytest.approx(recorded[name], rel=1e-3 if step else 1e-5), (step, name)
+        for path, leaf in before.items():
+            update = np.asarray(state.params[path]) - leaf
+            _assert_update_matches(case, "head_only_constant", step + 1, path, update, np.ones(leaf.size, bool))
     assert state.step == 3
 
 
 def test_each_mode_trains_what_its_name_says():
-    params = training_case("mse_map_obs", "b4_w2_firstpad_pmd").params
+    params = training_case("mse_map_obs", "b4_w2_firstpad_pmd").model.checkpoint.params
     trained = {
         mode: {path for path in params if Optimizer(learning_rate=Cosine(), frozen_keys=keys).trains(path)}
         for mode, keys in FROZEN_KEYS.items()
     }
-    assert trained["full"] == {path for path in params if not is_of_text_encoder(path)}
+    assert trained["full"] == {path for path in params if not path.startswith(t5.ROOT)}
     assert trained["head_only"] == {path for path in params if path.startswith("heads_action/")}
     assert trained["head_only"] - trained["head_mlp_only"] == {
         path for path in trained["head_only"] if "MultiHead" in path or path.endswith("probe")
@@ -131,11 +154,10 @@ def test_a_gradient_is_clipped_to_the_norm_of_what_is_trained():
     gradients = {"a/bias": jnp.full(4, 3.0), "b/bias": jnp.full(9, 1.0)}  # norm sqrt(45)
     optimizer = Optimizer(learning_rate=rate, clip_gradient=1.0)
     params = {path: jnp.zeros(leaf.shape) for path, leaf in gradients.items()}
-    _, moments = optimizer.update(gradients, optimizer.start(params), params, 0)
+    _, moments = jax.jit(optimizer.update)(gradients, optimizer.start(params), params, 0)
     np.testing.assert_allclose(moments.nu["a/bias"], 0.001 * 9 / 45, rtol=1e-4)
-    _, moments = dataclasses.replace(optimizer, clip_gradient=None).update(
-        gradients, optimizer.start(params), params, 0
-    )
+    unclipped = dataclasses.replace(optimizer, clip_gradient=None)
+    _, moments = jax.jit(unclipped.update)(gradients, optimizer.start(params), params, 0)
     np.testing.assert_allclose(moments.nu["a/bias"], 0.001 * 9, rtol=1e-4)
 
 
@@ -143,7 +165,7 @@ def test_only_kernels_decay():
     params = {"layer/kernel": jnp.ones(3), "layer/bias": jnp.ones(3), "obs_pos_embedding": jnp.ones(3)}
     optimizer = Optimizer(learning_rate=Cosine(init_value=0.1, peak_value=0.1, warmup_steps=1), weight_decay=0.5)
     still = {path: jnp.zeros(3) for path in params}
-    updates, _ = optimizer.update(still, optimizer.start(params), params, 0)
+    updates, _ = jax.jit(optimizer.update)(still, optimizer.start(params), params, 0)
     assert {path: float(update[0]) for path, update in updates.items()} == pytest.approx(
         {"layer/kernel": -0.05, "layer/bias": 0, "obs_pos_embedding": 0}
     )

@@ -1,5 +1,6 @@
 """What the reference's training recorded: losses, gradients, draws and optimizer steps, case by case."""
 
+import dataclasses
 import functools
 import json
 from collections.abc import Mapping
@@ -8,10 +9,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from small_octo import NORM, head_alone
 
 from octo_service.checkpoint import load_checkpoint
 from octo_service.model import OctoModel, t5
+from octo_service.model.octo import Octo
+from octo_service.model.parameters import stack_layers
+from octo_service.model.prediction import embed_text
 from octo_service.parity.inputs import build_inputs, tree
 from octo_service.text import TextTokenizer, TokenizerOptions
 from octo_service.training.losses import draw, loss_fn
@@ -25,6 +31,7 @@ CHECKPOINTS = {
 }
 # The first layers' gradients pass through relus next to zero: the reference differs from itself by 1e-3 there.
 SENSITIVE = ("StdConv_0", "StdConv_1", "GroupNorm_0", "GroupNorm_1")
+HEAD = "heads_action/"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,35 +39,42 @@ class TrainingCase:
     """One batch, what the reference made of it (`spec`, `recorded`), and this model's answer to the same."""
 
     model: OctoModel
+    octo: Octo
+    params: Mapping[str, np.ndarray]
+    """All but those of the text encoder, which are not trained."""
     batch: Mapping[str, Any]
+    """Its instructions are embedded already."""
     spec: Mapping[str, Any]
     recorded: Mapping[str, np.ndarray]
 
-    @property
-    def params(self) -> dict[str, np.ndarray]:
-        return dict(self.model.checkpoint.params)
-
     @functools.cached_property
     def gradient(self) -> Any:
-        """(params, rng, train) -> ((loss, metrics), gradients of every leaf)."""
-        octo = self.model.octo
-        compiled = jax.jit(
-            jax.value_and_grad(
-                lambda params, batch, rng, draws, train: loss_fn(octo, params, batch, rng, draws, train), has_aux=True
-            ),
-            static_argnums=4,
-        )
+        """(params, rng) -> ((loss, metrics), gradients of every leaf)."""
 
-        def gradient(params: Mapping[str, Any], rng: np.ndarray, train: bool = True) -> Any:
-            draws = draw(octo.heads["action"], rng, self.batch["action"].shape[:2])
-            with jax.threefry_partitionable(False):
-                return compiled(params, self.batch, rng, draws, train)
+        def loss(params: Any, batch: Any, rng: Any, draws: Any) -> Any:
+            return loss_fn(self.octo, params, batch, rng, draws)
+
+        with jax.threefry_partitionable(False):
+            lowered = jax.jit(jax.value_and_grad(loss, has_aux=True)).lower(
+                dict(self.params), self.batch, self.rng, self.draws(self.rng)
+            )
+            # Compiling takes most of these tests' time, and far less so; a few steps are not worth more.
+            compiled = lowered.compile({"xla_backend_optimization_level": 0})
+
+        def gradient(params: Mapping[str, Any], rng: np.ndarray) -> Any:
+            return jax.device_get(compiled(dict(params), self.batch, rng, self.draws(rng)))
 
         return gradient
 
     @functools.cached_property
-    def result(self) -> Any:
-        return self.gradient(self.params, self.rng)
+    def from_readout(self) -> "TrainingCase":
+        """The same case of a transformer that says what was recorded: only the last norm and the head are computed."""
+        params = {path: leaf for path, leaf in self.params.items() if path.startswith((NORM, HEAD))}
+        normed = (self.recorded["readout"] - params[NORM + "bias"]) / params[NORM + "scale"]
+        return dataclasses.replace(self, octo=head_alone(self.octo, normed), params=params)
+
+    def draws(self, rng: np.ndarray) -> Any:
+        return draw(self.octo.heads["action"], rng, self.batch["action"].shape[:2])
 
     @property
     def rng(self) -> np.ndarray:
@@ -68,8 +82,7 @@ class TrainingCase:
 
     def has_gradient(self, path: str) -> bool:
         """Say whether a leaf's gradient is more than rounding."""
-        leaf = self.spec["leaves"].get(path)
-        return leaf is not None and leaf["grad_norm"] > 1e-6 * self.spec["result"]["grad_global_norm"]
+        return self.spec["leaves"][path]["grad_norm"] > 1e-6 * self.spec["result"]["grad_global_norm"]
 
 
 @functools.cache
@@ -87,17 +100,27 @@ def training_case(variant: str, name: str) -> TrainingCase:
     task = model.create_tasks(**task_arguments)
     if "language_pad_mask" in spec:
         task["pad_mask_dict"]["language_instruction"] = np.array(spec["language_pad_mask"])
+    stored_params = model.checkpoint.params
+    task["language_instruction"] = _embedded(stored_params, task["language_instruction"])
     batch = {
         "observation": observation,
         "task": task,
         "action": tree(spec["action"]),
         "action_pad_mask": tree(spec["action_pad_mask"]),
     }
-    return TrainingCase(model=model, batch=batch, spec=spec, recorded=recorded)
+    params = {path: leaf for path, leaf in stored_params.items() if not path.startswith(t5.ROOT)}
+    return TrainingCase(model=model, octo=model.octo, params=params, batch=batch, spec=spec, recorded=recorded)
 
 
-def is_of_text_encoder(path: str) -> bool:
-    return path.startswith(t5.ROOT)
+def _embedded(params: Mapping[str, np.ndarray], tokens: Mapping[str, np.ndarray]) -> jax.Array:
+    encoder = {path: leaf for path, leaf in params.items() if path.startswith(t5.ROOT) and path != t5.EMBEDDING}
+    sizes = t5.sizes_of({path: leaf.shape for path, leaf in params.items()})
+    return _embed(sizes, encoder, params[t5.EMBEDDING][tokens["input_ids"]], tokens["attention_mask"])
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _embed(sizes: t5.T5Sizes, encoder: Any, rows: jax.Array, attention_mask: jax.Array) -> jax.Array:
+    return embed_text(sizes, stack_layers(encoder, jnp.stack), rows, attention_mask)
 
 
 def relative(found: Any, expected: Any) -> float:

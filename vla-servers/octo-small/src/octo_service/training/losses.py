@@ -87,12 +87,12 @@ def head_loss(
 def _leaves(octo: Octo, params: Params) -> Leaves:
     # Layers in a loop share one path, and so would share their dropout.
     drops = octo.transformer.dropout_rate or octo.transformer.attention_dropout_rate
-    return Leaves(params, {}) if drops else stack_layers(params, jnp.stack)
+    if drops:
+        return Leaves({path: jnp.asarray(leaf) for path, leaf in params.items()}, {})
+    return stack_layers(params, jnp.stack)
 
 
-def _with_text_embedded(
-    octo: Octo, params: Params, leaves: Leaves, tasks: Mapping[str, Any]
-) -> Mapping[str, Any]:
+def _with_text_embedded(octo: Octo, params: Params, leaves: Leaves, tasks: Mapping[str, Any]) -> Mapping[str, Any]:
     tokens = tasks.get("language_instruction")
     if not isinstance(tokens, Mapping):
         return tasks
