@@ -1,8 +1,8 @@
 """AdamW as the reference sets it up: some leaves frozen, gradients clipped, kernels decayed.
 
 Follows create_optimizer of octo/utils/train_utils.py and optax 0.1.5, whose AdamW it is made of (Loshchilov and
-Hutter 2019). Written out here because no release of optax runs on all of JAX 0.4.20 to the newest, and because what
-is rounded to bfloat16, and when, then does not depend on the compiler.
+Hutter 2019). Written out here so that what is rounded to bfloat16, and when, depends on neither the compiler nor the
+release of optax, of which JAX 0.4.20 and the newest JAX get different ones.
 """
 
 import dataclasses
