@@ -1,9 +1,7 @@
 """An Octo of octo-tiny's size that sees pictures of 32 by 32: it trains in seconds."""
 
-from dataclasses import dataclass, fields
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
 from octo_service.checkpoint import Checkpoint
@@ -12,10 +10,8 @@ from octo_service.model.parameters import random_leaves
 from octo_service.model.random_weights import random_checkpoint
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.t5 import T5Sizes
-from octo_service.model.tokens import TokenGroup
 from octo_service.stored_params import hash_of
 
-NORM = "octo_transformer/BlockTransformer_0/Transformer_0/encoder_norm/"
 HORIZON, ACTION_DIM, TEXT_DIM = 2, 3, 16
 DIFFUSION = {"name": "DiffusionActionHead", "kwargs": {"hidden_dim": 128, "num_blocks": 1, "n_diffusion_samples": 16}}
 REGRESSION = {"name": "MSEActionHead", "kwargs": {"use_map": False}}
@@ -66,23 +62,6 @@ def small_octo(head: dict[str, Any], **transformer: Any) -> tuple[Octo, dict[str
     checkpoint = small_checkpoint(head, **transformer)
     params = {path: leaf for path, leaf in checkpoint.params.items() if "hf_model" not in path}
     return build_octo(checkpoint.config["model"]), params
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadAlone(Octo):
-    """An Octo whose transformer always says the same, up to the scale and bias of its last norm."""
-
-    normed: np.ndarray
-
-    def run_transformer(self, parameters, observations, tasks, timestep_pad_mask) -> dict[str, TokenGroup]:
-        norm, dim = parameters / NORM.rstrip("/"), self.normed.shape[-1]
-        tokens = self.normed * norm.get("scale", dim) + norm.get("bias", dim)
-        return {self.heads["action"].readout_key: TokenGroup(tokens, jnp.ones(tokens.shape[:-1], bool))}
-
-
-def head_alone(octo: Octo, normed: np.ndarray) -> HeadAlone:
-    """Give `octo` a readout: it compiles several times faster, and shows of training what is the head's."""
-    return HeadAlone(**{field.name: getattr(octo, field.name) for field in fields(octo)}, normed=normed)
 
 
 def batch_of(size: int, seed: int, window: int = 1) -> dict[str, Any]:

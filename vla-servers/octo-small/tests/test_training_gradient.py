@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from small_octo import ACTION_DIM, DIFFUSION, HORIZON, REGRESSION, batch_of, small_checkpoint, small_octo
 
-from octo_service.model import t5
+from octo_service.model import parameters, t5
+from octo_service.model.noise import module_key
 from octo_service.model.octo import build_octo
 from octo_service.model.parameters import Leaves, Parameters, declared_shapes, random_leaves, stored
 from octo_service.model.tokens import TokenGroup
-from octo_service.model.transformer import Transformer
 from octo_service.training.losses import draw, head_loss, loss_fn
 
 DISCRETE = {"name": "DiscreteActionHead", "kwargs": {"use_map": True, "vocab_size": 16}}
@@ -43,20 +43,22 @@ def test_the_gradient_is_the_slope_of_the_loss(kind: dict):
     assert float(ahead - behind) / (2 * size) == pytest.approx(slope, rel=1e-2)
 
 
-@pytest.mark.parametrize("rate", ["dropout_rate", "attention_dropout_rate"])
-def test_the_transformer_drops_in_training_where_its_config_says_so(rate: str):
-    rates = {"dropout_rate": 0.0, "attention_dropout_rate": 0.0, rate: 0.5}
-    transformer = Transformer(num_layers=1, mlp_dim=16, num_attention_heads=2, **rates)
-    tokens, mask = np.random.default_rng(0).standard_normal((1, 4, 8), np.float32), np.ones((1, 4, 4), bool)
-
-    def run(place: Parameters):
-        return transformer(place, jnp.asarray(tokens), jnp.asarray(mask))
-
-    leaves = random_leaves(declared_shapes(run), 0)
-    compiled = jax.jit(lambda leaves, rng: run(stored(Leaves(leaves, {}), rng)))
-    first, again, other = (np.asarray(compiled(leaves, np.array([0, seed], np.uint32))) for seed in (0, 0, 1))
-    np.testing.assert_array_equal(first, again)
-    assert np.any(first != other)
+@pytest.mark.parametrize(
+    ("rate", "modules"),
+    [
+        ("dropout_rate", {"Dropout_0", "MlpBlock_0/Dropout_0", "MlpBlock_0/Dropout_1"}),
+        ("attention_dropout_rate", {"MultiHeadDotProductAttention_0/"}),
+    ],
+)
+def test_each_layer_drops_by_keys_of_its_own_where_the_config_says_so(
+    rate: str, modules: set[str], monkeypatch: pytest.MonkeyPatch
+):
+    octo, params = small_octo(REGRESSION, num_layers=2, **{rate: 0.5})
+    drawn: list[str] = []
+    monkeypatch.setattr(parameters, "module_key", lambda rng, path: (drawn.append(path), module_key(rng, path))[1])
+    jax.eval_shape(lambda params: loss_fn(octo, params, batch_of(2, seed=0), np.zeros(2, np.uint32), None), params)
+    place = "octo_transformer/BlockTransformer_0/Transformer_0/encoderblock_"
+    assert sorted(drawn) == sorted(f"{place}{layer}/{module}" for layer in (0, 1) for module in modules)
 
 
 @pytest.mark.parametrize("finetune_encoder", [False, True])

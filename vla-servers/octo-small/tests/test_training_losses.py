@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from small_octo import NORM
-from training_goldens import GOLDENS, HEAD, SENSITIVE, TrainingCase, relative, training_case
+from training_goldens import GOLDENS, HEAD, NORM, SENSITIVE, TrainingCase, relative, training_case
 
 from octo_service.model.heads.diffusion import cosine_betas
 from octo_service.model.noise import next_key

@@ -6,7 +6,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
-from small_octo import DIFFUSION, REGRESSION, batch_of, head_alone, small_checkpoint, small_octo
+from small_octo import REGRESSION, batch_of, small_checkpoint, small_octo
 
 from octo_service.checkpoint import load_checkpoint
 from octo_service.errors import CheckpointError
@@ -14,19 +14,14 @@ from octo_service.model import OctoModel
 from octo_service.text import TextTokenizer, TokenizerOptions
 from octo_service.training import FROZEN_KEYS, Cosine, Optimizer, Trainer, TrainState, load_state, save_state, trained
 
-STEPS, EMA_DECAY = 200, 0.3
-KINDS = ["all that regresses", "a head that diffuses"]
+STEPS, EMA_DECAY = 60, 0.3
 
 
 @functools.cache
-def _trainer(kind: str) -> Trainer:
+def _trainer() -> Trainer:
     schedule = Cosine(peak_value=4e-3, warmup_steps=10, decay_steps=STEPS)
-    if kind == "all that regresses":
-        return Trainer(*small_octo(REGRESSION), Optimizer(learning_rate=schedule, weight_decay=0.0))
-    optimizer = Optimizer(learning_rate=schedule, weight_decay=0.0, frozen_keys=FROZEN_KEYS["head_only"])
-    octo, params = small_octo(DIFFUSION)
-    readout = np.random.default_rng(0).standard_normal((8, 1, 1, 64), np.float32)
-    return Trainer(head_alone(octo, readout), params, optimizer, ema_decay=EMA_DECAY)
+    optimizer = Optimizer(learning_rate=schedule, weight_decay=0.0)
+    return Trainer(*small_octo(REGRESSION), optimizer, ema_decay=EMA_DECAY)
 
 
 def _run(trainer: Trainer, state: TrainState, steps: int) -> tuple[TrainState, list[float]]:
@@ -50,19 +45,18 @@ def _arrays(state: TrainState) -> list[dict[str, jax.Array]]:
     return [state.params, *state.moments, state.averaged or {}]
 
 
-@pytest.mark.parametrize("kind", KINDS)
-def test_eight_samples_are_learned_by_heart(kind: str):
-    trainer, batch = _trainer(kind), batch_of(8, seed=0)
+def test_eight_samples_are_learned_by_heart():
+    trainer, batch = _trainer(), batch_of(8, seed=0)
     state, losses = trainer.start(seed=0), []
     for _ in range(STEPS):
         state, metrics = trainer.step(state, batch)
         losses.append(metrics["loss"])
     assert float(losses[0]) > 2
-    assert np.mean([float(loss) for loss in losses[-20:]]) < 0.1
+    assert np.mean([float(loss) for loss in losses[-10:]]) < 0.01
 
 
 def test_a_run_goes_on_from_its_file_to_the_last_bit(tmp_path: Path):
-    trainer, path = _trainer("a head that diffuses"), tmp_path / "state.safetensors"
+    trainer, path = _trainer(), tmp_path / "state.safetensors"
     state, _ = _run(trainer, trainer.start(seed=7), 3)
     save_state(path, state)
     straight, expected = _run(trainer, state, 2)
@@ -73,13 +67,16 @@ def test_a_run_goes_on_from_its_file_to_the_last_bit(tmp_path: Path):
 
 def test_a_state_of_another_run_is_refused(tmp_path: Path):
     path = tmp_path / "state.safetensors"
-    save_state(path, _trainer("a head that diffuses").start(seed=0))
+    save_state(path, _trainer().start(seed=0))
+    head_only = Optimizer(learning_rate=Cosine(), frozen_keys=FROZEN_KEYS["head_only"])
     with pytest.raises(CheckpointError, match=r"of another run: \d+ arrays differ"):
-        load_state(path, _trainer("all that regresses").start(seed=0))
+        load_state(path, Trainer(*small_octo(REGRESSION), head_only, ema_decay=EMA_DECAY).start(seed=0))
+    with pytest.raises(CheckpointError, match=r"of another run: \d+ arrays differ"):
+        load_state(path, _trainer().start(seed=0)._replace(averaged=None))
 
 
 def test_a_damaged_state_is_refused(tmp_path: Path):
-    path, state = tmp_path / "state.safetensors", _trainer("all that regresses").start(seed=0)
+    path, state = tmp_path / "state.safetensors", _trainer().start(seed=0)
     save_state(path, state)
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(CheckpointError, match="is no state of a training run"):
@@ -89,13 +86,13 @@ def test_a_damaged_state_is_refused(tmp_path: Path):
 
 
 def test_what_is_averaged_follows_the_parameters_and_is_what_was_trained():
-    trainer = _trainer("a head that diffuses")
+    trainer = _trainer()
     state = trainer.start(seed=0)
     expected = {path: np.array(leaf) for path, leaf in state.params.items()}
     for decay in (1 / 10, 2 / 11, 3 / 12, 0.3, 0.3):  # rising to what was asked for
         state, _ = _run(trainer, state, 1)
         expected = {path: decay * mean + (1 - decay) * np.array(state.params[path]) for path, mean in expected.items()}
-    after = trained(small_checkpoint(DIFFUSION), state)
+    after = trained(small_checkpoint(REGRESSION), state)
     for path, mean in expected.items():
         np.testing.assert_allclose(after.params[path], mean, rtol=1e-4, atol=1e-6, err_msg=path)
     assert any(np.any(after.params[path] != np.array(leaf)) for path, leaf in state.params.items())
@@ -103,7 +100,7 @@ def test_what_is_averaged_follows_the_parameters_and_is_what_was_trained():
 
 def test_what_was_trained_is_saved_as_a_checkpoint_and_read_back_equal(tmp_path: Path):
     checkpoint, tokenizer = small_checkpoint(REGRESSION), TextTokenizer({"": []}.__getitem__, TokenizerOptions())
-    trainer = _trainer("all that regresses")
+    trainer = _trainer()
     state, _ = _run(trainer, trainer.start(seed=0), 2)
     after = trained(checkpoint, state)
     OctoModel(after, tokenizer).save_pretrained(state.step, tmp_path)

@@ -11,13 +11,13 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from small_octo import NORM, head_alone
 
 from octo_service.checkpoint import load_checkpoint
 from octo_service.model import OctoModel, t5
 from octo_service.model.octo import Octo
 from octo_service.model.parameters import stack_layers
 from octo_service.model.prediction import embed_text
+from octo_service.model.tokens import TokenGroup
 from octo_service.parity.inputs import build_inputs, tree
 from octo_service.text import TextTokenizer, TokenizerOptions
 from octo_service.training.losses import draw, loss_fn
@@ -32,6 +32,19 @@ CHECKPOINTS = {
 # The first layers' gradients pass through relus next to zero: the reference differs from itself by 1e-3 there.
 SENSITIVE = ("StdConv_0", "StdConv_1", "GroupNorm_0", "GroupNorm_1")
 HEAD = "heads_action/"
+NORM = "octo_transformer/BlockTransformer_0/Transformer_0/encoder_norm/"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedTransformer(Octo):
+    """An Octo whose transformer says what the reference's said, up to the scale and bias of its last norm."""
+
+    normed: np.ndarray
+
+    def run_transformer(self, parameters, observations, tasks, timestep_pad_mask) -> dict[str, TokenGroup]:
+        norm, dim = parameters / NORM.rstrip("/"), self.normed.shape[-1]
+        tokens = self.normed * norm.get("scale", dim) + norm.get("bias", dim)
+        return {self.heads["action"].readout_key: TokenGroup(tokens, jnp.ones(tokens.shape[:-1], bool))}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,10 +81,11 @@ class TrainingCase:
 
     @functools.cached_property
     def from_readout(self) -> "TrainingCase":
-        """The same case of a transformer that says what was recorded: only the last norm and the head are computed."""
+        """The same case with the readout that was recorded: only the last norm and the head are computed."""
         params = {path: leaf for path, leaf in self.params.items() if path.startswith((NORM, HEAD))}
         normed = (self.recorded["readout"] - params[NORM + "bias"]) / params[NORM + "scale"]
-        return dataclasses.replace(self, octo=head_alone(self.octo, normed), params=params)
+        fields = {field.name: getattr(self.octo, field.name) for field in dataclasses.fields(self.octo)}
+        return dataclasses.replace(self, octo=RecordedTransformer(**fields, normed=normed), params=params)
 
     def draws(self, rng: np.ndarray) -> Any:
         return draw(self.octo.heads["action"], rng, self.batch["action"].shape[:2])
