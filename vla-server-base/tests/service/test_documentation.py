@@ -80,11 +80,12 @@ def test_every_known_robot_is_named(robot):
     assert f"`{robot}`" in EPISODES
 
 
-def test_the_episodes_script_prints_what_it_says(tmp_path):
-    ((code, printed),) = re.findall(r"```python\n(.*?)```\n```\n(.*?)```", EPISODES, re.DOTALL)
+@pytest.mark.parametrize("page", ["episodes", "tabletop", "evaluation", "datasets"])
+def test_a_pages_script_prints_what_it_says(page, tmp_path):
+    ((code, printed),) = re.findall(r"```python\n(.*?)```\n```\n(.*?)```", (DOCS / f"{page}.md").read_text(), re.DOTALL)
     script = tmp_path / "script.py"
     script.write_text(code)
-    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, cwd=tmp_path, check=False)
     assert done.stdout == printed, done.stderr
 
 

@@ -1,11 +1,7 @@
 """An evaluation says what a policy did: experts that hear, that do not, and that do nothing come out as such."""
 
 import dataclasses
-import re
-import subprocess
-import sys
 from dataclasses import replace
-from pathlib import Path
 
 import httpx
 import numpy as np
@@ -192,12 +188,3 @@ async def test_a_server_that_plays_whole_episodes_comes_to_the_same_results(pool
 def test_each_object_can_be_asked_for_in_the_suites_scenes():
     told = [trial.task.object for trial in listening_trials([1_000_000], split="held_out")]
     assert tuple(told) == OBJECTS
-
-
-async def test_the_documents_script_prints_what_it_says(tmp_path):
-    page = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
-    ((code, printed),) = re.findall(r"```python\n(.*?)```\n```\n(.*?)```", page, re.DOTALL)
-    script = tmp_path / "script.py"
-    script.write_text(code)
-    run = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
-    assert run.stdout == printed, run.stderr

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from small_dataset import INSTRUCTIONS, episode
+from trajectory_samples import Goals, Trajectory, chunk, sample
 
 from octo_service.training.augmentation import PRIMARY
 from octo_service.training.batches import Batches, Drawn, Sampling, augmented, made_ahead
 from octo_service.training.recordings import Recordings, dataset_statistics
-from octo_service.training.trajectories import Goals, Trajectory, chunk, sample
 from octo_service.vocabulary import UNKNOWN
 
 EPISODES = [episode(number, length) for number, length in enumerate((5, 7, 6, 8))]
@@ -89,6 +89,27 @@ def test_all_timesteps_of_all_episodes_come_up_alike():
     assert len(counts) == 26
     # 400 on average: five standard deviations either way.
     assert 300 < counts.min() <= counts.max() < 500
+
+
+def test_goals_are_uniform_over_the_future():
+    drawn = _batches(batch_size=26 * 600, keep_image_prob=1.0).draw(np.random.default_rng(0))
+    is_own = drawn.episode == 2
+    now, goal = drawn.now[is_own], drawn.goal[is_own]
+    assert np.all(goal >= now)
+    for timestep in range(6):
+        counts = np.bincount(goal[now == timestep], minlength=6)[timestep:]
+        np.testing.assert_allclose(counts, np.sum(now == timestep) / (6 - timestep), atol=70)
+
+
+def test_either_the_goal_image_or_the_instruction_is_dropped():
+    drawn = _batches(batch_size=400, keep_image_prob=0.3).draw(np.random.default_rng(0))
+    length = np.array([len(episode) for episode in EPISODES])[drawn.episode]
+    # The third episode has no instruction.
+    has_words = drawn.episode != 2
+    assert drawn.by_image[has_words].mean() == pytest.approx(0.3, abs=0.1)
+    assert np.all(drawn.goal[~drawn.by_image] == length[~drawn.by_image] - 1)
+    words_only = _batches(batch_size=400, keep_image_prob=0.0).draw(np.random.default_rng(0))
+    np.testing.assert_array_equal(words_only.by_image, words_only.episode == 2)
 
 
 def test_goals_lie_ahead_and_words_are_dropped_for_them():

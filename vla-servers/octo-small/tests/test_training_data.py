@@ -3,9 +3,9 @@
 import jax
 import numpy as np
 import pytest
+from trajectory_samples import Goals, Trajectory, chunk, sample
 
 from octo_service.training.augmentation import PRIMARY, WRIST, Augmentation, Jitter, augment
-from octo_service.training.trajectories import Trajectory, choose_goals, chunk, sample
 
 NOTHING = Augmentation(crop_area=(1, 1), crop_ratio=(1, 1), brightness=0, contrast=(1, 1), saturation=(1, 1), hue=0)
 SHAPE = (2, 2, 16, 16, 3)  # batch, window, height, width: one for all, which compiles once
@@ -130,32 +130,10 @@ def test_a_goal_in_hindsight_ends_the_actions_that_count():
     np.testing.assert_array_equal(chunks.task_completed[2], [[False, False, True, True]])
 
 
-def test_goals_are_uniform_over_the_future():
-    trajectory = _trajectory(6)
-    goals = [choose_goals(trajectory, np.random.default_rng(seed), keep_image_prob=1.0) for seed in range(600)]
-    drawn = np.stack([found.timestep for found in goals])
-    assert np.all(drawn >= np.arange(6))
-    for timestep in range(6):
-        counts = np.bincount(drawn[:, timestep], minlength=6)[timestep:]
-        np.testing.assert_allclose(counts, 600 / (6 - timestep), atol=70)
-    near = choose_goals(trajectory, np.random.default_rng(0), keep_image_prob=1.0, max_goal_distance=2)
-    assert np.all(near.timestep - np.arange(6) <= 1)
-
-
-def test_either_the_goal_image_or_the_instruction_is_dropped():
-    trajectory = _trajectory(200)
-    goals = choose_goals(trajectory, np.random.default_rng(0), keep_image_prob=0.3)
-    assert goals.by_image.mean() == pytest.approx(0.3, abs=0.1)
-    assert np.all(goals.timestep[~goals.by_image] == 199)
-    assert choose_goals(_trajectory(9, instruction=""), np.random.default_rng(0), keep_image_prob=0.0).by_image.all()
-    assert not choose_goals(trajectory, np.random.default_rng(0), keep_image_prob=0.0).by_image.any()
-
-
 @pytest.mark.parametrize("by_image", [True, False])
 def test_a_sample_is_what_the_model_is_trained_on(by_image: bool):
     trajectory = _trajectory(5)
-    goals = choose_goals(trajectory, np.random.default_rng(0), keep_image_prob=float(by_image))
-    goals = goals._replace(timestep=np.where(goals.by_image, 3, 4))
+    goals = Goals(timestep=np.full(5, 3 if by_image else 4), by_image=np.full(5, by_image))
     made = sample(trajectory, 2, goals, chunk(goals.timestep, window=2, horizon=4))
     np.testing.assert_array_equal(made["observation"]["proprio"], [[1], [2]])
     assert made["observation"]["image_primary"].shape == (2, 2, 2, 3)

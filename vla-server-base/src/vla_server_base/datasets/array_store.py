@@ -21,6 +21,7 @@ import numpy as np
 
 from vla_server_base.datasets.episode import RecordedEpisode
 from vla_server_base.errors import DatasetError
+from vla_server_base.json_lines import read_rows
 
 HEADER, INDEX = "store.json", "episodes.jsonl"
 VERSION = 1
@@ -225,11 +226,10 @@ def _read_header(folder: Path) -> _Header:
 
 
 def _read_index(path: Path) -> tuple[list[Mapping[str, Any]], int]:
-    """Return the episodes, and how many bytes of the file they take: a last line without its end is none."""
+    """Return the episodes, and how many bytes of the file they take."""
     if not path.exists():
         raise DatasetError(f"{path} is missing", hint="copy the folder again")
-    whole, _, _ = path.read_bytes().rpartition(b"\n")
     try:
-        return [json.loads(line) for line in whole.splitlines()], len(whole) + bool(whole)
+        return read_rows(path)
     except ValueError as error:
         raise DatasetError(f"{path} is damaged ({error})", hint="copy the folder again") from error

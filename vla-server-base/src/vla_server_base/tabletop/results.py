@@ -1,12 +1,14 @@
 """Results on disk, as JSON lines: how a policy was evaluated, then each trial as it ended; to be gone on with."""
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
 from vla_server_base.errors import RequestError
+from vla_server_base.json_lines import read_rows
 from vla_server_base.tabletop.evaluation import TrialResult
 
 Part = Literal["suite", "listening"]
@@ -44,10 +46,8 @@ class Results:
         return [result for (of_part, _, _), result in self.found.items() if of_part == part]
 
     def _read(self, path: Path, settings: Mapping[str, Any]) -> None:
-        # A line that was cut short as the program was killed has no end.
-        *whole, cut = path.read_text().split("\n")
         try:
-            head, *rows = map(json.loads, whole)
+            (head, *rows), num_bytes = read_rows(path)
             there = head["settings"]
             results = [(row.pop("part"), TrialResult(**{**row, "lifted": tuple(row["lifted"])})) for row in rows]
         except (ValueError, KeyError, TypeError) as error:
@@ -58,8 +58,7 @@ class Results:
             listed = ", ".join(f"{name} {there.get(name)!r}, now {settings.get(name)!r}" for name in others)
             raise RequestError(f"{path} was made otherwise: {listed}", hint="give another --out, or remove it")
         self.found = {(part, result.task, result.seed): result for part, result in results}
-        if cut:
-            path.write_text("".join(f"{line}\n" for line in whole))
+        os.truncate(path, num_bytes)
 
     def _write(self, line: Mapping[str, Any]) -> None:
         if self._path is not None:

@@ -1,10 +1,12 @@
 """Lighting and camera jitter: a pool of variants of each scene, few enough that workers compile none twice for long."""
 
+from dataclasses import replace
 from functools import lru_cache
 from xml.etree import ElementTree
 
 import numpy as np
 
+from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import Scene
 from vla_server_base.tabletop.tables import rotation
@@ -16,6 +18,13 @@ LIGHT_FACTOR = 0.2
 """Each light's brightness is multiplied by 1 +- this, and each of its colours by 1 +- a quarter of it."""
 CAMERA_SHIFT_M = 0.03
 CAMERA_TURN_RAD = 0.03
+
+SCENE_TIMEOUT_S = 60.0
+
+
+def with_patience(config: ServerConfig) -> ServerConfig:
+    """Return settings for a pool of these scenes, which are our own: what takes long is a machine that is busy."""
+    return replace(config, scene_timeout_s=max(config.scene_timeout_s, SCENE_TIMEOUT_S))
 
 
 @lru_cache(maxsize=NUM_VARIANTS + 1)

@@ -25,11 +25,10 @@ from vla_server_base.tabletop.drivers import Lead
 from vla_server_base.tabletop.evaluation import FIRST_SEED
 from vla_server_base.tabletop.tasks import tasks_beginning
 from vla_server_base.tabletop.trials import Trial, draw_trial
+from vla_server_base.tabletop.variants import with_patience
 
 SEEDS_IN_ROUND = 50
 """Of so many seeds at a time, trials are ordered by scene: a worker holds 8 scenes compiled, of 64."""
-SCENE_TIMEOUT_S = 60.0
-"""These scenes are our own: what takes long is a machine that has other things to do."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +79,7 @@ class Demonstrate:
         sides, recorded = self._sides(), recorded_trials(self.out)
         trials = [trial for trial in self._trials() if (trial.task.name, trial.seed) not in recorded]
         server = config_from_environment(ServerConfig, "VLA")
-        server = dataclasses.replace(server, scene_workers=self.workers, scene_timeout_s=SCENE_TIMEOUT_S)
+        server = with_patience(dataclasses.replace(server, scene_workers=self.workers))
         progress, num_recorded = Progress("demonstrations", len(trials)), 0
         with closing(open_writer(self.out, self.format, ControlSettings().rate_hz, self.robot)) as writer:
             async with ScenePool(server) as pool, self._lead(server) as lead:

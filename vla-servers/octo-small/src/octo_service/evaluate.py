@@ -40,9 +40,7 @@ from vla_server_base.tabletop.results import Part, Results
 from vla_server_base.tabletop.tally import listening_table, success_table
 from vla_server_base.tabletop.tasks import tasks_beginning
 from vla_server_base.tabletop.trials import Trial, draw_trial
-
-SCENE_TIMEOUT_S = 60.0
-"""These scenes are our own: what takes long is a machine that has other things to do."""
+from vla_server_base.tabletop.variants import with_patience
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -150,8 +148,7 @@ class Evaluate:
             async with HttpPolicy(self.policy, self.octo.dataset) as server:
                 yield RemoteEpisodes(server=server), server.info
             return
-        workers = dataclasses.replace(self.server, scene_timeout_s=max(self.server.scene_timeout_s, SCENE_TIMEOUT_S))
-        async with ScenePool(workers) as pool:
+        async with ScenePool(with_patience(self.server)) as pool:
             if is_remote:
                 async with HttpPolicy(self.policy, self.octo.dataset) as policy:
                     yield self._local(policy, pool, policy.info), policy.info

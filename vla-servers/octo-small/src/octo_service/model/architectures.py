@@ -11,6 +11,7 @@ from octo_service.model.t5 import T5Sizes
 
 WINDOW = 2
 TEXT_TOKENS = 16
+TEXT_ENCODER = "t5-base"
 _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
@@ -26,8 +27,8 @@ class Camera:
 class Architecture:
     """The sizes of an Octo; the defaults are what the released 1.5 checkpoints have in common.
 
-    `stem` and `head` are further options of the image stems and of the action head. Without `own_words` the text
-    encoder is T5, frozen; with it, a small one of the same kind, trained with the rest on the words of its data.
+    `stem` and `head` are further options of the image stems and of the action head; `text` is of the parameters, not
+    of the config: the reference has it from the hub.
     """
 
     dim: int
@@ -35,7 +36,6 @@ class Architecture:
     heads: int
     mlp_dim: int
     text: T5Sizes = field(default_factory=T5Sizes)
-    own_words: bool = False
     cameras: Mapping[str, Camera] = field(
         default_factory=lambda: {"primary": Camera(side=256), "wrist": Camera(side=128)}
     )
@@ -48,19 +48,17 @@ class Architecture:
 
     def config(self) -> dict[str, Any]:
         """Return config.json of such a checkpoint."""
-        name = "own" if self.own_words else "t5-base"
-        words = {"tokenizer_name": name, "tokenizer_kwargs": {"max_length": TEXT_TOKENS}}
+        words = {"tokenizer_name": TEXT_ENCODER, "tokenizer_kwargs": {"max_length": TEXT_TOKENS}}
         return {
-            "model": self._model(name),
+            "model": self._model(),
             "window_size": WINDOW,
             "text_processor": {"name": "HFTokenizer", "kwargs": words},
         }
 
-    def _model(self, text_encoder: str) -> dict[str, Any]:
-        language = {"encoder": text_encoder, **({"finetune_encoder": True} if self.own_words else {})}
+    def _model(self) -> dict[str, Any]:
         return {
             "observation_tokenizers": {name: self._tokenizer(name, camera) for name, camera in self.cameras.items()},
-            "task_tokenizers": {"language": _spec("LanguageTokenizer", **language)},
+            "task_tokenizers": {"language": _spec("LanguageTokenizer", encoder=TEXT_ENCODER)},
             "heads": {
                 "action": _spec(
                     self.head_name, readout_key="readout_action", action_horizon=4, action_dim=7, **self.head
@@ -132,7 +130,6 @@ ARCHITECTURES = {
         heads=4,
         mlp_dim=256,
         text=T5Sizes(vocabulary=320, dim=64, num_layers=2, num_heads=4, head_dim=16, mlp_dim=128),
-        own_words=True,
         cameras={"primary": Camera(side=128, patch_size=32), "wrist": Camera(side=96)},
         stem={
             "kernel_sizes": (8, 3),

@@ -35,7 +35,6 @@ def random_checkpoint(name: str) -> Checkpoint:
         known = ", ".join(f"{SCHEME}{known}" for known in ARCHITECTURES)
         raise ConfigError(f"'{name}' is not known; random weights exist for {known}, each with ?seed=<number>")
     config, examples = architecture.config(), architecture.example_batch()
-    # The text encoder's sizes are of the parameters, not of the config: the reference has them from the hub.
     shapes = expected_shapes(build_octo(config["model"]), examples, architecture.text)
     return Checkpoint(
         config=config,

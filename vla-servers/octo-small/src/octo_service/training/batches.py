@@ -1,7 +1,10 @@
 """Batches of samples from recorded episodes: batch k depends on the seed and k alone.
 
-A sample is what `trajectories.sample` makes, drawn uniformly over all timesteps of all episodes; many are made at
-once here, and actions that nothing teaches are masked.
+Samples are drawn uniformly over all timesteps of all episodes, and many are made at once. Before the first observation
+stands padding that repeats it, with its chunk of actions; after the last action that one repeats. The task counts as
+completed two timesteps after the goal's: so the reference has it. Actions that nothing teaches are masked. Follows
+octo/data/traj_transforms.py (chunk_act_obs), goal_relabeling.py (uniform) and task_augmentation.py
+(delete_task_conditioning) of octo-models/octo.
 """
 
 from collections import deque

@@ -20,6 +20,7 @@ from octo_service.errors import TrainingError
 from octo_service.training.plots import plot_run
 from octo_service.training.state_file import load_state, save_state
 from octo_service.training.trainer import TrainState, trained
+from vla_server_base.json_lines import read_rows
 
 RUN, STATE, METRICS, PLOT, EPISODES = "run.json", "state.safetensors", "metrics.jsonl", "losses.svg", "episodes"
 
@@ -63,9 +64,7 @@ class RunFolder:
     def rows(self) -> list[dict[str, Any]]:
         """Return what was measured so far."""
         path = self.path / METRICS
-        # A last line without its end was being written when the run was killed.
-        whole, _, _ = path.read_text().rpartition("\n") if path.exists() else ("", "", "")
-        return [json.loads(line) for line in whole.splitlines()]
+        return read_rows(path)[0] if path.exists() else []
 
     def log(self, step: int, **measured: float) -> None:
         """Write down what was measured after `step` steps."""

@@ -1,7 +1,7 @@
-"""Samples of a trajectory: windows of observations, chunks of actions, goals seen in hindsight.
+"""Samples of one trajectory, spelled out as the reference's transforms make them: what batches are held to.
 
-Follows octo/data/traj_transforms.py (chunk_act_obs), goal_relabeling.py (uniform) and task_augmentation.py
-(delete_task_conditioning) of octo-models/octo.
+Follows octo/data/traj_transforms.py (chunk_act_obs) and task_augmentation.py (delete_task_conditioning) of
+octo-models/octo.
 """
 
 from collections.abc import Mapping
@@ -37,24 +37,6 @@ class Chunks(NamedTuple):
     timestep_pad_mask: Bool[np.ndarray, "length window"]
     acted: Int[np.ndarray, "length window horizon"]
     task_completed: Bool[np.ndarray, "length window horizon"]
-
-
-def choose_goals(
-    trajectory: Trajectory,
-    random: np.random.Generator,
-    keep_image_prob: float = 0.5,
-    max_goal_distance: int | None = None,
-) -> Goals:
-    """Choose each sample's task: a frame of its own future (itself included), uniformly, or the instruction.
-
-    The goal is an image with `keep_image_prob`, and always where there is no instruction.
-    """
-    length = len(trajectory.action)
-    now = np.arange(length)
-    end = np.full(length, length) if max_goal_distance is None else np.minimum(now + max_goal_distance, length)
-    future = random.integers(now, np.maximum(end, now + 1))
-    by_image = (random.random(length) < keep_image_prob) | (not trajectory.instruction)
-    return Goals(timestep=np.where(by_image, future, length - 1), by_image=by_image)
 
 
 def chunk(goal_timestep: Int[np.ndarray, " length"], window: int, horizon: int) -> Chunks:
