@@ -17,6 +17,7 @@ def made_episode(seed: int, length: int = 7, **changes) -> RecordedEpisode:
             "wrist": np.broadcast_to(level % 200, (length, 16, 16, 3)).astype(np.uint8),
         },
         "proprio": random.normal(size=(length, 8)).astype(np.float32),
+        "environment_state": random.normal(size=(length, 14)).astype(np.float32),
         "actions": random.normal(size=(length, 7)).astype(np.float32),
         "instruction": f"pick up cube {seed % 2}",
         "expert_drove": random.random(length) < 0.5,
@@ -28,7 +29,7 @@ def made_episode(seed: int, length: int = 7, **changes) -> RecordedEpisode:
 def assert_same(found: RecordedEpisode, wanted: RecordedEpisode, tolerance: float = 0):
     """Compare two episodes; pictures within a tolerance on average, since video is not exact."""
     np.testing.assert_array_equal(found.actions, wanted.actions)
-    for name in ("proprio", "expert_drove"):
+    for name in ("proprio", "environment_state", "expert_drove"):
         assert (getattr(found, name) is None) == (getattr(wanted, name) is None)
         np.testing.assert_array_equal(getattr(found, name), getattr(wanted, name))
     assert (found.instruction, found.metadata) == (wanted.instruction, wanted.metadata)

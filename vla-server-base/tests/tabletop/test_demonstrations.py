@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 
 from vla_server_base.errors import RequestError
-from vla_server_base.scenes.messages import View
+from vla_server_base.scenes.messages import RolloutRequest, View
 from vla_server_base.tabletop.demonstrations import Demonstrations, DemonstrationSettings, demonstrate
 from vla_server_base.tabletop.drivers import Disturbances, Lead
+from vla_server_base.tabletop.phrasings import phrasings
 from vla_server_base.tabletop.tasks import TASKS
 from vla_server_base.tabletop.trials import draw_trial
 
@@ -151,6 +152,38 @@ async def test_a_demonstration_is_recorded_with_the_experts_labels(pool):
     assert episode.expert_drove.tolist() == [step.expert_drove for step in demonstration.steps]
     assert episode.instruction == trial.instruction
     assert episode.metadata == {"task": "pick_up_red_cube", "seed": 3, "robot": "panda", "success": False}
+
+
+async def test_a_glance_is_what_an_expert_would_do_with_the_objects_laid_anew(pool):
+    settings = replace(SMALL, max_steps=4, steps_after=0, glances=2)
+    first, again = [await demonstrate(pool, draw_trial(PICK, 5), settings) for _ in range(2)]
+    assert len(first.glances) == 2 * len(first.steps)
+    for number, (glance, same) in enumerate(zip(first.glances, again.glances, strict=True)):
+        assert glance.trial.task in TASKS.values()
+        assert glance.trial.instruction in phrasings(glance.trial.task)
+        (step,), taken_at = glance.steps, first.steps[number // 2]
+        np.testing.assert_allclose(step.observation.proprio, taken_at.observation.proprio, atol=1e-6)
+        assert (step.environment_state != taken_at.environment_state).any()
+        np.testing.assert_array_equal(step.observation.images["wrist"], same.steps[0].observation.images["wrist"])
+        np.testing.assert_array_equal(step.label, same.steps[0].label)
+        # Nothing follows from its action, so that it teaches no more than that one.
+        assert glance.recorded().expert_drove.tolist() == [False]
+    assert len({glance.trial.task.name for glance in first.glances}) > 2
+    assert len({glance.steps[0].label.tobytes() for glance in first.glances}) == len(first.glances)
+    without = await demonstrate(pool, draw_trial(PICK, 5), replace(settings, glances=0))
+    np.testing.assert_array_equal(first.steps[-1].label, without.steps[-1].label)
+
+
+async def test_the_environment_state_is_where_things_are_from_the_gripper(pool):
+    trial = draw_trial(PICK, 5)
+    start = await pool.roll_out(trial.scene, RolloutRequest(start=trial.start))
+    found = (await demonstrate(pool, trial, replace(SMALL, max_steps=1, steps_after=0))).steps[0].environment_state
+    free = trial.start.qpos[9:].reshape(3, 7)
+    np.testing.assert_allclose(found[:9].reshape(3, 3), free[:, :3] - start.pose.position, atol=1e-6)
+    # Home is with the fingers along y: what a cube is turned by is what it is turned by from the gripper.
+    turns = 2 * np.arctan2(free[:2, 6], free[:2, 3])
+    np.testing.assert_allclose(found[9:13], np.column_stack([np.cos(4 * turns), np.sin(4 * turns)]).ravel(), atol=1e-3)
+    assert found[13] == pytest.approx(1.0)
 
 
 async def test_pictures_are_resized_as_they_are_told_to_be(pool):

@@ -72,6 +72,17 @@ def test_a_second_run_adds_what_is_missing(recorded: Path, tmp_path: Path, capsy
     assert "1 episodes recorded, 1 were there; 0 failed" in capsys.readouterr().out
 
 
+def test_glances_are_recorded_beside(tmp_path: Path):
+    demonstrate(f"--out {tmp_path / 'shown'} {SHORT} --episodes-per-task 1 --glances 2")
+    (episode,), glances = episodes_in(tmp_path / "shown"), episodes_in(tmp_path / "shown-glances")
+    assert len(glances) == 2 * len(episode)
+    assert {len(glance) for glance in glances} == {1}
+    for recorded in (episode, glances[0]):
+        assert recorded.environment_state is not None
+        assert recorded.environment_state.shape[1] == 14
+    assert glances[0].images["primary"].shape == (1, 96, 96, 3)
+
+
 def test_a_servers_policy_drives_and_lerobots_form_is_written(tmp_path: Path):
     command = f"--out {tmp_path} --format lerobot --tasks push_left_red --sizes primary=32 --episodes-per-task 1"
     with serving(create_vla_app(EchoAdapter(), ServerConfig(scene_workers=1), model_id="echo")) as url:

@@ -187,6 +187,35 @@ def test_another_robot_keeps_what_fits_and_a_frozen_text_encoder_is_embedded_onc
         prepare(replace(recipe, mode="head_only"), tmp_path, tmp_path / "episodes")
 
 
+def test_where_things_are_may_be_learnt_before_what_to_do(tmp_path: Path):
+    data = tmp_path / "data"
+    with ArrayStoreWriter(data, fps=5) as writer:
+        for number in range(3):
+            state = np.random.default_rng(number).normal(3, 2, size=(6, 14)).astype(np.float32)
+            writer.append(episode(number, 6, environment_state=state))
+    recipe = Recipe(
+        source="random://octo-tabletop",
+        data=(data,),
+        learn="environment_state",
+        camera=("primary=primary",),
+        horizon=1,
+        window=1,
+        validation=0,
+        batch_size=4,
+    )
+    prepared = prepare(recipe, tmp_path, tmp_path / "episodes")
+    labels = prepared.batches[0].arrays["action"]
+    assert labels.shape == (4, 1, 1, 14)
+    assert np.abs(labels.mean()) < 1, "normalized by its own statistics"
+    assert prepared.checkpoint.dataset_statistics["action"]["mean"].shape == (14,)
+    positions = prepared.checkpoint.params["octo_transformer/obs_primary_pos_embedding"]
+    assert positions.std() == pytest.approx(0.5, rel=0.1)
+
+    small_store(tmp_path / "real")
+    with pytest.raises(TrainingError, match="--learn environment_state: an episode has none"):
+        prepare(replace(recipe, data=(tmp_path / "real",)), tmp_path, tmp_path / "other")
+
+
 def test_a_run_is_only_gone_on_with_by_its_own_recipe(tmp_path: Path, straight: Path):
     settings = json.loads((straight / "run.json").read_text())
     assert RunFolder(straight, settings, resume=True).rows() == _rows(straight)

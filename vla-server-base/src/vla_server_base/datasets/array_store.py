@@ -68,6 +68,7 @@ class ArrayStore:
         return RecordedEpisode(
             images={name.removeprefix(IMAGE): array for name, array in arrays.items() if name.startswith(IMAGE)},
             proprio=arrays.get("proprio"),
+            environment_state=arrays.get("environment_state"),
             actions=arrays["actions"],
             instruction=episode["instruction"],
             expert_drove=arrays.get("expert_drove"),
@@ -191,11 +192,8 @@ class ArrayStoreWriter:
 def _arrays_of(episode: RecordedEpisode) -> dict[str, np.ndarray]:
     arrays = {f"{IMAGE}{name}": np.asarray(frames) for name, frames in episode.images.items()}
     arrays["actions"] = episode.actions
-    if episode.proprio is not None:
-        arrays["proprio"] = episode.proprio
-    if episode.expert_drove is not None:
-        arrays["expert_drove"] = episode.expert_drove
-    return arrays
+    optional = {name: getattr(episode, name) for name in ("proprio", "environment_state", "expert_drove")}
+    return arrays | {name: array for name, array in optional.items() if array is not None}
 
 
 def _array_path(folder: Path, name: str) -> Path:

@@ -15,7 +15,8 @@ class RecordedEpisode:
     """One episode: at each timestep what was seen, and the action to learn for it.
 
     `images` are RGB by camera name (`primary`, `wrist`, ...), taken before the action; `proprio` is what the robot's
-    own sensors say, None where nothing was recorded. `actions` are un-normalized. `instruction` is empty where nobody
+    own sensors say, None where nothing was recorded; `environment_state` is what only a simulation knows, such as where
+    objects are. `actions` are un-normalized. `instruction` is empty where nobody
     said what was done. `metadata` is whatever JSON holds (the task, the seed).
 
     `expert_drove` says at which timesteps an expert's action was executed (None: at all). Elsewhere a policy drove, and
@@ -28,6 +29,7 @@ class RecordedEpisode:
 
     images: Mapping[str, UInt8[np.ndarray, "length _ _ 3"]]
     proprio: Float32[np.ndarray, "length proprio_dim"] | None = None
+    environment_state: Float32[np.ndarray, "length state_dim"] | None = None
     actions: Float32[np.ndarray, "length action_dim"]
     instruction: str = ""
     expert_drove: Bool[np.ndarray, " length"] | None = None
@@ -35,7 +37,7 @@ class RecordedEpisode:
 
     def __post_init__(self):
         lengths = {f"image {name}": len(frames) for name, frames in self.images.items()}
-        for name in ("proprio", "expert_drove"):
+        for name in ("proprio", "environment_state", "expert_drove"):
             if (values := getattr(self, name)) is not None:
                 lengths[name] = len(values)
         if wrong := {name: length for name, length in lengths.items() if length != len(self.actions)}:

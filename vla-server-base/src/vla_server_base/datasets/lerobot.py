@@ -22,6 +22,7 @@ from vla_server_base.errors import DatasetError
 
 INFO, STATS, TASKS, EPISODES = "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/episodes"
 IMAGES, STATE, ACTION = "observation.images.", "observation.state", "action"
+ENVIRONMENT_STATE = "observation.environment_state"
 EXPERT_DROVE = "expert_drove"
 METADATA = "metadata"
 """A column of our own in `meta/episodes`: JSON of what else is known of the episode."""
@@ -39,8 +40,9 @@ class EpisodeFiles:
 class LeRobotDataset:
     """A local folder in LeRobot's form.
 
-    The camera of the feature `observation.images.<name>` is called name; `observation.state` is the proprio. Of an
-    episode with several tasks, the instruction is that of the first timestep. Other features are not read.
+    The camera of the feature `observation.images.<name>` is called name; `observation.state` is the proprio, and
+    `observation.environment_state` what it is called here, too. Of an episode with several tasks, the instruction is
+    that of the first timestep. Other features are not read.
 
     Raises:
         DatasetError: there is no such dataset in the folder, it is damaged, or of a version not read here.
@@ -89,7 +91,8 @@ class LeRobotDataset:
             }
             return RecordedEpisode(
                 images=images,
-                proprio=_vectors(rows[STATE]) if STATE in rows.column_names else None,
+                proprio=_optional_vectors(rows, STATE),
+                environment_state=_optional_vectors(rows, ENVIRONMENT_STATE),
                 actions=_vectors(rows[ACTION]),
                 instruction=self._tasks[rows["task_index"][0].as_py()],
                 expert_drove=rows[EXPERT_DROVE].to_numpy().astype(bool) if EXPERT_DROVE in rows.column_names else None,
@@ -103,7 +106,7 @@ class LeRobotDataset:
 
     def _rows(self, files: EpisodeFiles, index: int) -> pa.Table:
         in_rows = [key for key, feature in self._cameras.items() if feature["dtype"] == "image"]
-        wanted = {ACTION, STATE, EXPERT_DROVE} & self._features.keys()
+        wanted = {ACTION, STATE, ENVIRONMENT_STATE, EXPERT_DROVE} & self._features.keys()
         columns = [*in_rows, *sorted(wanted), "timestamp", "task_index"]
         rows = pq.read_table(files.data, columns=columns, filters=[("episode_index", "=", index)])
         if not len(rows):
@@ -201,6 +204,10 @@ def _legacy_episodes(folder: Path, info: Mapping[str, Any]) -> list[EpisodeFiles
         )
         for index in range(info["total_episodes"])
     ]
+
+
+def _optional_vectors(rows: pa.Table, key: str) -> np.ndarray | None:
+    return _vectors(rows[key]) if key in rows.column_names else None
 
 
 def _vectors(column: pa.ChunkedArray) -> np.ndarray:

@@ -11,7 +11,7 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image as PillowImage
 
 from vla_server_base.datasets.episode import RecordedEpisode
-from vla_server_base.datasets.lerobot import ACTION, EXPERT_DROVE, IMAGES, STATE
+from vla_server_base.datasets.lerobot import ACTION, ENVIRONMENT_STATE, EXPERT_DROVE, IMAGES, STATE
 from vla_server_base.datasets.video import CODEC_NAME, PIXELS
 from vla_server_base.errors import DatasetError
 
@@ -34,6 +34,8 @@ def recorded_arrays(episode: RecordedEpisode) -> dict[str, np.ndarray]:
     arrays = {f"{IMAGES}{name}": np.asarray(frames) for name, frames in episode.images.items()}
     if episode.proprio is not None:
         arrays[STATE] = episode.proprio
+    if episode.environment_state is not None:
+        arrays[ENVIRONMENT_STATE] = episode.environment_state
     arrays[ACTION] = episode.actions
     if episode.expert_drove is not None:
         arrays[EXPERT_DROVE] = episode.expert_drove

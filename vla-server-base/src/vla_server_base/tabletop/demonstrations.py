@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Float, Float32, UInt8
 from PIL import Image as PillowImage
 
 from vla_server_base.contract import Image, Observation
@@ -20,7 +20,7 @@ from vla_server_base.scenes.messages import Pictures, RolloutRequest, Simulation
 from vla_server_base.tabletop.drivers import Disturbances, Driver, Lead
 from vla_server_base.tabletop.experts import expert_action
 from vla_server_base.tabletop.tables import TableState, read_state
-from vla_server_base.tabletop.trials import Trial
+from vla_server_base.tabletop.trials import Trial, draw_glance
 
 
 def average_areas(image: Image, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
@@ -37,7 +37,8 @@ class DemonstrationSettings:
     Pictures are drawn at `view`, as a server draws them for a policy, and then brought to `picture_sides`, pixels along
     each side by camera, by `resize`, which takes a picture, height and width; a policy is best shown what its own
     resizing makes. Cameras without a side are left out, and without a `view` there are no pictures. After the task is
-    done, `steps_after` more steps are shown. `lead` is a policy that drives at first, without disturbances.
+    done, `steps_after` more steps are shown. `lead` is a policy that drives at first, without disturbances. With each
+    step come so many `glances`.
     """
 
     max_steps: int = 100
@@ -47,17 +48,19 @@ class DemonstrationSettings:
     resize: Callable[[Image, int, int], Image] = average_areas
     disturbances: Disturbances | None = field(default_factory=Disturbances)
     lead: Lead | None = None
+    glances: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemonstratedStep:
     """What was seen, what the expert would do (`label`), and what was executed: not the same while disturbed.
 
-    The observation's `proprio` is the arm's joint positions [rad], then how far the gripper is open, 0 to 1.
-    `expert_drove` is False where a policy did.
+    The observation's `proprio` is the arm's joint positions [rad], then how far the gripper is open, 0 to 1;
+    `environment_state` is that of the `TableState`. `expert_drove` is False where a policy did.
     """
 
     observation: Observation
+    environment_state: Float32[np.ndarray, " 14"]
     label: Float[np.ndarray, " 7"]
     executed: Float[np.ndarray, " 7"]
     expert_drove: bool
@@ -65,11 +68,15 @@ class DemonstratedStep:
 
 @dataclass(frozen=True, kw_only=True)
 class Demonstration:
-    """One trial, as the expert, or at first a policy, went through it."""
+    """One trial, as the expert, or at first a policy, went through it.
+
+    `glances` are of one step each: moments with the arm as it was in one of `steps`, and objects and task drawn anew.
+    """
 
     trial: Trial
     steps: tuple[DemonstratedStep, ...]
     success: bool
+    glances: tuple["Demonstration", ...] = ()
 
     @property
     def is_worth_learning(self) -> bool:
@@ -82,6 +89,7 @@ class Demonstration:
         return RecordedEpisode(
             images={name: np.stack([step.observation.images[name] for step in self.steps]) for name in first.images},
             proprio=np.array([step.observation.proprio for step in self.steps], np.float32),
+            environment_state=np.array([step.environment_state for step in self.steps]),
             actions=np.array([step.label for step in self.steps], np.float32),
             instruction=trial.instruction,
             expert_drove=np.array([step.expert_drove for step in self.steps]),
@@ -140,20 +148,17 @@ async def demonstrate(world: World, trial: Trial, settings: DemonstrationSetting
     assert reply.pose is not None, "a tabletop has an arm"
     at_start, state, pose = reply.measures, reply.state, reply.pose
     steps: list[DemonstratedStep] = []
+    glances: list[Demonstration] = []
     num_left = settings.max_steps
     is_done = False
     while num_left > 0:
         index, now = len(steps), read_state(trial.table, state, pose)
         label = expert_action(now, trial.task)
         executed = await driver.action(index, label, reply.pictures)
-        steps.append(
-            DemonstratedStep(
-                observation=_observation(now, state, reply.pictures, settings),
-                label=label,
-                executed=executed,
-                expert_drove=driver.expert_drives(index),
-            )
-        )
+        steps.append(_step(now, state, reply.pictures, label, executed, driver.expert_drives(index), settings))
+        for number in range(settings.glances):
+            glanced = draw_glance(trial, now, state.qpos, settings.glances * index + number)
+            glances.append(await _glance(world, glanced, settings))
         request = RolloutRequest(start=reply.end, actions=executed[None], measures=measures, view=settings.view)
         reply = await world.roll_out(trial.scene, request)
         state, pose = reply.steps[0].state, reply.steps[0].pose
@@ -161,18 +166,40 @@ async def demonstrate(world: World, trial: Trial, settings: DemonstrationSetting
         judged = zip(success, reply.steps[0].measures, at_start, strict=True)
         if not is_done and all(predicate.holds(value, start) for predicate, value, start in judged):
             is_done, num_left = True, settings.steps_after
-    return Demonstration(trial=trial, steps=tuple(steps), success=is_done)
+    return Demonstration(trial=trial, steps=tuple(steps), success=is_done, glances=tuple(glances))
 
 
-def _observation(
-    now: TableState, state: SimulationState, pictures: Pictures | None, settings: DemonstrationSettings
-) -> Observation:
+async def _glance(world: World, trial: Trial, settings: DemonstrationSettings) -> Demonstration:
+    """Return what the expert would do at the start of a trial; nothing is executed."""
+    reply = await world.roll_out(trial.scene, RolloutRequest(start=trial.start, view=settings.view))
+    assert reply.pose is not None, "a tabletop has an arm"
+    now = read_state(trial.table, reply.state, reply.pose)
+    label = expert_action(now, trial.task)
+    step = _step(now, reply.state, reply.pictures, label, label, False, settings)
+    return Demonstration(trial=trial, steps=(step,), success=False)
+
+
+def _step(
+    now: TableState,
+    state: SimulationState,
+    pictures: Pictures | None,
+    label: Float[np.ndarray, " 7"],
+    executed: Float[np.ndarray, " 7"],
+    expert_drove: bool,
+    settings: DemonstrationSettings,
+) -> DemonstratedStep:
     drawn = pictures.images if pictures else {}
     sides = {name: side for name, side in settings.picture_sides.items() if name in drawn}
     images = {name: settings.resize(drawn[name], side, side) for name, side in sides.items()}
-    return Observation(images=images, proprio=proprio(now, state))
+    return DemonstratedStep(
+        observation=Observation(images=images, proprio=proprio(now, state)),
+        environment_state=now.environment_state,
+        label=label,
+        executed=executed,
+        expert_drove=expert_drove,
+    )
 
 
 def proprio(now: TableState, state: SimulationState) -> Float[np.ndarray, " proprio_dim"]:
     """Return the arm's joint positions [rad], then how far the gripper is open, 0 to 1."""
-    return np.array([*state.qpos[: now.table.num_joints], now.gap / now.table.open_gap])
+    return np.array([*state.qpos[: now.table.num_joints], now.openness])

@@ -1,6 +1,6 @@
-"""Where the objects lie at the start: anywhere in reach, apart from one another, so that the task can be done."""
+"""Where the objects lie: at the start anywhere in reach, apart from one another, so that the task can be done."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from jaxtyping import Float
@@ -16,6 +16,12 @@ BEHIND_M, BEYOND_M, BESIDE = 0.12, 0.08, 3.4
 
 MARGIN_M = 0.02
 """How far from the edge of what is reached a cube lies on or next to which something is put."""
+
+HELD_M, EMPTIED_RATE, STACKED_RATE = 0.07, 0.35, 0.15
+"""What is so near to the gripper is taken for held; how often that is taken away, and one object laid on another."""
+
+TOUCHING, CLEAR = 2.9, 4.0
+"""In half sizes: how far apart objects lie that do not touch, and how high a gripper is that touches none."""
 
 Places = Mapping[str, Float[np.ndarray, " 2"]]
 
@@ -34,6 +40,42 @@ def place_objects(
         half_turn = random.uniform(-np.pi, np.pi) / 2
         row[:2], row[3:] = places[name], (np.cos(half_turn), 0, 0, np.sin(half_turn))
     return qpos
+
+
+def lay_anew(
+    qpos: Float[np.ndarray, " nq"], table: Table, gripper: Float[np.ndarray, " 3"], random: np.random.Generator
+) -> Float[np.ndarray, " nq"]:
+    """Return `qpos` with objects swapped and laid elsewhere, some on one another; the arm stays, and what it holds.
+
+    What lies within `HELD_M` of the gripper may be held; now and then that is laid elsewhere, too.
+    """
+    qpos = qpos.copy()
+    free = qpos[table.num_joints + NUM_FINGERS :].reshape(len(OBJECTS), NUM_FREE)
+    free[:] = random.permutation(free)
+    stays = (np.linalg.norm(free[:, :3] - gripper, axis=1) < HELD_M) & (random.random() > EMPTIED_RATE)
+    taken = [row[:2].copy() for row in free[stays]]
+    if gripper[2] < CLEAR * table.half_size and not stays.any():
+        taken.append(gripper[:2])
+    for row in (free[index] for index in np.flatnonzero(~stays)):
+        half_turn = random.uniform(-np.pi, np.pi) / 2
+        row[3:] = np.cos(half_turn), 0, 0, np.sin(half_turn)
+        row[:3] = *_free_place(taken, table, random), table.half_size
+        taken.append(row[:2].copy())
+    if not stays.any() and random.random() < STACKED_RATE:
+        upper, lower = random.choice(len(OBJECTS), 2, replace=False)
+        free[upper, :3] = free[lower, :3] + [*random.normal(0, 0.2 * table.half_size, 2), 2 * table.half_size]
+    return qpos
+
+
+def _free_place(
+    taken: Sequence[Float[np.ndarray, " 2"]], table: Table, random: np.random.Generator
+) -> Float[np.ndarray, " 2"]:
+    """Draw a place on the table, and a little beyond its edges, that touches nothing that is taken."""
+    low, high = np.array([table.x, table.y]).T
+    while True:
+        place = random.uniform(low - MARGIN_M, high + MARGIN_M)
+        if all(np.linalg.norm(place - other) > TOUCHING * table.half_size for other in taken):
+            return place
 
 
 def are_apart(places: Places, table: Table) -> bool:

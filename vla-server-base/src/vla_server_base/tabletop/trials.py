@@ -1,7 +1,7 @@
 """A trial: one task in one scene from one start, said in one way. All of it follows from a seed."""
 
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from xml.etree import ElementTree
 
@@ -13,9 +13,9 @@ from vla_server_base.episodes import EpisodeSettings
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import Scene, SceneState
 from vla_server_base.tabletop.phrasings import Split, phrasings
-from vla_server_base.tabletop.placements import place_objects
-from vla_server_base.tabletop.tables import Table, table_of
-from vla_server_base.tabletop.tasks import TabletopTask
+from vla_server_base.tabletop.placements import lay_anew, place_objects
+from vla_server_base.tabletop.tables import Table, TableState, table_of
+from vla_server_base.tabletop.tasks import TASKS, TabletopTask
 from vla_server_base.tabletop.variants import NUM_VARIANTS, scene_variant
 
 
@@ -59,6 +59,18 @@ def draw_trial(
         start=SceneState(qpos=place_objects(_home(robot), table, task, random)),
         instruction=said[int(number * len(said))],
     )
+
+
+def draw_glance(trial: Trial, now: TableState, qpos: Float[np.ndarray, " nq"], number: int) -> Trial:
+    """Draw a trial that starts with the arm as it is `now`, where the simulation stands at `qpos`.
+
+    Objects are laid anew around it, and the task is any. The same trial and number give the same draw.
+    """
+    random = np.random.default_rng([trial.seed, 3, zlib.crc32(trial.task.name.encode()), number])
+    task = list(TASKS.values())[random.integers(len(TASKS))]
+    start = SceneState(qpos=lay_anew(qpos, trial.table, now.position, random))
+    said = phrasings(task)
+    return replace(trial, task=task, start=start, instruction=said[random.integers(len(said))])
 
 
 @lru_cache

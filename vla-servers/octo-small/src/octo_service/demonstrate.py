@@ -4,7 +4,7 @@ import asyncio
 import dataclasses
 import re
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import aclosing, asynccontextmanager, closing
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -14,7 +14,7 @@ from octo_service.config import OctoConfig
 from octo_service.images import resize_lanczos
 from octo_service.progress import Progress
 from vla_server_base.config import ServerConfig, config_from_environment
-from vla_server_base.datasets import DatasetForm, form_of, open_dataset, open_writer
+from vla_server_base.datasets import DatasetForm, EpisodeWriter, form_of, open_dataset, open_writer
 from vla_server_base.episodes import Policy
 from vla_server_base.errors import RequestError
 from vla_server_base.policies import HttpPolicy, load_policy
@@ -56,6 +56,9 @@ class Demonstrate:
     sizes: tuple[str, ...] = ("primary=128", "wrist=64")
     """The policy's cameras and their sides in pixels."""
 
+    glances: int = 0
+    """With each step, so many single moments with the objects laid anew and any task, recorded to OUT-glances."""
+
     policy: str | None = None
     """A policy that drives at first: a checkpoint, or a server's address. The actions to learn are the expert's."""
 
@@ -81,19 +84,34 @@ class Demonstrate:
         server = config_from_environment(ServerConfig, "VLA")
         server = with_patience(dataclasses.replace(server, scene_workers=self.workers))
         progress, num_recorded = Progress("demonstrations", len(trials)), 0
-        with closing(open_writer(self.out, self.format, ControlSettings().rate_hz, self.robot)) as writer:
+        with ExitStack() as writers:
+            writer = writers.enter_context(closing(self._writer(self.out)))
+            glances = writers.enter_context(closing(self._writer(self.glances_out))) if self.glances else None
             async with ScenePool(server) as pool, self._lead(server) as lead:
-                settings = DemonstrationSettings(picture_sides=sides, resize=resize_lanczos, lead=lead)
+                settings = DemonstrationSettings(
+                    picture_sides=sides, resize=resize_lanczos, lead=lead, glances=self.glances
+                )
                 # As many again as are simulated at once, so that no worker waits for this process.
                 making = Demonstrations(pool, trials, settings, keep_failures=True, num_at_once=2 * self.workers)
                 async with aclosing(aiter(making)) as demonstrations:
                     async for demonstration in demonstrations:
                         progress.show(demonstration.success)
+                        for glance in demonstration.glances:
+                            assert glances is not None, "none were asked for"
+                            await asyncio.to_thread(glances.append, glance.recorded())
                         if demonstration.is_worth_learning:
                             await asyncio.to_thread(writer.append, demonstration.recorded())
                             num_recorded += 1
         there = f", {len(recorded)} were there" if recorded else ""
         print(f"{self.out}: {num_recorded} episodes recorded{there}; {making.num_failed} failed")
+
+    @property
+    def glances_out(self) -> Path:
+        """The folder that glances are recorded to."""
+        return self.out.with_name(f"{self.out.name}-glances")
+
+    def _writer(self, folder: Path) -> EpisodeWriter:
+        return open_writer(folder, self.format, ControlSettings().rate_hz, self.robot)
 
     def _trials(self) -> Iterator[Trial]:
         end = self.seed + self.episodes_per_task

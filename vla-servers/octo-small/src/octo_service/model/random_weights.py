@@ -7,7 +7,7 @@ import numpy as np
 
 from octo_service.checkpoint import Checkpoint
 from octo_service.errors import ConfigError
-from octo_service.model.architectures import ARCHITECTURES
+from octo_service.model.architectures import ARCHITECTURES, Architecture
 from octo_service.model.octo import build_octo
 from octo_service.model.parameters import random_leaves
 from octo_service.model.shapes import expected_shapes
@@ -22,8 +22,8 @@ _STATISTICS = {
 }
 
 
-def random_checkpoint(name: str) -> Checkpoint:
-    """Make the checkpoint that `random://<architecture>[?seed=n]` names (seed 0 by default).
+def architecture_named(name: str) -> tuple[Architecture, int]:
+    """Return the architecture and the seed that `random://<architecture>[?seed=n]` names (seed 0 by default).
 
     Raises:
         ConfigError: for an architecture that is not known, listing those that are.
@@ -34,11 +34,21 @@ def random_checkpoint(name: str) -> Checkpoint:
     if architecture is None or not seed.isdecimal():
         known = ", ".join(f"{SCHEME}{known}" for known in ARCHITECTURES)
         raise ConfigError(f"'{name}' is not known; random weights exist for {known}, each with ?seed=<number>")
+    return architecture, int(seed)
+
+
+def random_checkpoint(name: str) -> Checkpoint:
+    """Make the checkpoint that `random://<architecture>[?seed=n]` names.
+
+    Raises:
+        ConfigError: as `architecture_named`.
+    """
+    architecture, seed = architecture_named(name)
     config, examples = architecture.config(), architecture.example_batch()
     shapes = expected_shapes(build_octo(config["model"]), examples, architecture.text)
     return Checkpoint(
         config=config,
-        params=random_leaves(shapes, int(seed)),
+        params=random_leaves(shapes, seed),
         dataset_statistics={"random": {"action": _STATISTICS}},
         example_batch=examples,
         step=0,

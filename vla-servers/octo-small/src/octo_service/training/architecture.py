@@ -17,7 +17,7 @@ from octo_service.errors import TrainingError
 from octo_service.model.heads import ACTION_HEADS
 from octo_service.model.parameters import Shapes
 from octo_service.model.tokens import matching
-from octo_service.training.initialization import initial_leaves
+from octo_service.training.initialization import POSITION_DEVIATION, initial_leaves
 from octo_service.training.recordings import Camera
 
 Config = dict[str, Any]
@@ -110,10 +110,12 @@ class Merged(NamedTuple):
     dropped: tuple[str, ...]
 
 
-def merge(shapes: Shapes, stored: Mapping[str, np.ndarray], seed: int) -> Merged:
+def merge(
+    shapes: Shapes, stored: Mapping[str, np.ndarray], seed: int, position_deviation: float = POSITION_DEVIATION
+) -> Merged:
     """Take every stored parameter that has a place and its shape; draw the others."""
     kept = [path for path, shape in shapes.items() if path in stored and stored[path].shape == tuple(shape)]
-    new = initial_leaves({path: shapes[path] for path in shapes.keys() - set(kept)}, seed)
+    new = initial_leaves({path: shapes[path] for path in shapes.keys() - set(kept)}, seed, position_deviation)
     params = {path: new[path] if path in new else stored[path] for path in sorted(shapes)}
     return Merged(
         params=params,

@@ -22,10 +22,12 @@ Draw = Callable[[np.random.Generator, Shape], Leaf]
 # The deviation of a standard normal distribution cut off at two deviations, as jax.nn.initializers has it.
 CUT_DEVIATION = 0.87962566103423978
 
+POSITION_DEVIATION = 0.02
 
-def initial_leaves(shapes: Shapes, seed: int) -> dict[str, Leaf]:
+
+def initial_leaves(shapes: Shapes, seed: int, position_deviation: float = POSITION_DEVIATION) -> dict[str, Leaf]:
     """Draw every leaf by its path; each has a generator of its own, so that one more changes no other."""
-    rules = _rules(sizes_of(shapes))
+    rules = _rules(sizes_of(shapes), position_deviation)
     return {path: _rule_for(path, rules)(_generator(seed, path), shape) for path, shape in shapes.items()}
 
 
@@ -37,14 +39,14 @@ def _rule_for(path: str, rules: Mapping[str, Draw]) -> Draw:
     return next(draw for pattern, draw in rules.items() if re.search(pattern, path))
 
 
-def _rules(text: T5Sizes | None) -> dict[str, Draw]:
+def _rules(text: T5Sizes | None, position_deviation: float) -> dict[str, Draw]:
     """Return how leaves are drawn, by a pattern of their paths; the first that is found in a path counts."""
     return {
         **({} if text is None else _text_rules(text)),
         # The last norm of a residual unit: at first the unit hands on what comes in.
         r"gn3/scale$|FilmConditioning_\d+/": _zeros,
         r"/scale$": _ones,
-        r"pos_embed(ding)?$": _normal(0.02),
+        r"pos_embed(ding)?$": _normal(position_deviation),
         r"MlpBlock_\d+/Dense_\d+/bias$": _normal(1e-6),
         r"bias$": _zeros,
         r"time_preprocess/kernel$": _normal(0.2),

@@ -14,6 +14,7 @@ from octo_service.checkpoint import Checkpoint
 from octo_service.errors import TrainingError
 from octo_service.model import OctoModel, t5
 from octo_service.model.octo import Octo, build_octo
+from octo_service.model.random_weights import architecture_named
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.tokens import ImageTokenizer
 from octo_service.statistics import statistics_of
@@ -141,7 +142,16 @@ def _episodes(
         # What was prepared for other cameras is of no use.
         name = hashlib.sha256(repr((source, sorted(cameras.items()))).encode()).hexdigest()[:16]
         stores.append(prepared(dataset, cameras, folder / name, watch))
-    return list(all_episodes(stores))
+    return [_labelled(recipe, episode) for episode in all_episodes(stores)]
+
+
+def _labelled(recipe: Recipe, episode: RecordedEpisode) -> RecordedEpisode:
+    """Return an episode whose actions are what is to be learnt."""
+    if recipe.learn == "actions":
+        return episode
+    if episode.environment_state is None:
+        raise TrainingError(f"--learn {recipe.learn}: an episode has none; simulations record it")
+    return replace(episode, actions=episode.environment_state)
 
 
 def _statistics(recipe: Recipe, episodes: Sequence[RecordedEpisode], model: OctoModel) -> dict[str, Any]:
@@ -220,7 +230,11 @@ def _sampling(recipe: Recipe, octo: Octo, robot: Robot, window: int) -> Sampling
 def _parameters(recipe: Recipe, octo: Octo, example: Mapping[str, Any], model: OctoModel) -> Merged:
     stored = model.checkpoint.params
     sizes = t5.sizes_of({path: leaf.shape for path, leaf in stored.items()})
-    return merge(expected_shapes(octo, example, sizes), {} if recipe.is_from_scratch else stored, recipe.seed)
+    shapes = expected_shapes(octo, example, sizes)
+    if recipe.is_from_scratch:
+        architecture, _ = architecture_named(recipe.source)
+        return merge(shapes, {}, recipe.seed, architecture.position_deviation)
+    return merge(shapes, stored, recipe.seed)
 
 
 def _check_trained(merged: Merged, optimizer: Optimizer, mode: str) -> None:

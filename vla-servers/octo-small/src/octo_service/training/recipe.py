@@ -27,6 +27,9 @@ class Recipe:
     mode: Mode = "full"
     """What is trained: all but the text encoder; the action head; its last layers; all but the transformer."""
 
+    learn: Literal["actions", "environment_state"] = "actions"
+    """What is predicted: to begin with it may be where things are, where a simulation recorded it."""
+
     camera: tuple[str, ...] = ()
     """The dataset's cameras as name=source or name=source@size; by default those that the policy has by one name."""
 

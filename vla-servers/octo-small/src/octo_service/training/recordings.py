@@ -71,6 +71,7 @@ def _resized(episode: RecordedEpisode, cameras: Mapping[str, Camera]) -> Recorde
     return RecordedEpisode(
         images=images,
         proprio=episode.proprio,
+        environment_state=episode.environment_state,
         actions=episode.actions,
         instruction=episode.instruction,
         expert_drove=episode.expert_drove,
