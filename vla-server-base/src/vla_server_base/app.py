@@ -20,6 +20,7 @@ from vla_server_base.errors import MethodNotAllowed, NotFound, RequestError, VLA
 from vla_server_base.routes import router
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.service import EpisodeSlots, Service, start_pool
+from vla_server_base.sessions import Sessions
 from vla_server_base.stores import AssetStore, SceneStore
 from vla_server_base.wire.body import request_error_from_validation
 from vla_server_base.wire.execute import ExecuteRequest
@@ -50,6 +51,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             assets=AssetStore(config.asset_store_mb * 2**20),
             scenes=SceneStore(config.scene_store_mb * 2**20),
             episodes=EpisodeSlots(config.max_episodes),
+            sessions=Sessions(engine, adapter, config, model_id),
         )
         try:
             yield

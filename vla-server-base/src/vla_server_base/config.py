@@ -81,6 +81,18 @@ class ServerConfig:
     max_episodes: int = 16
     """Episodes that may run at once; more are refused with 503."""
 
+    max_sessions: int = 256
+    """Sessions that may be held at once; more are refused with 503."""
+
+    session_idle_s: float = 600.0
+    """A session that is not used for so long is forgotten."""
+
+    session_reset_on_new_task: bool = True
+    """Whether a new instruction, or goal picture, begins a new episode in its session."""
+
+    session_token_s: float = 3600.0
+    """For how long a session token resumes its session."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the server's own log says."""
 

@@ -13,6 +13,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.contract import Image, Observation, Task, Window
+from vla_server_base.control_loop import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 from vla_server_base.scenes.messages import (
     Bounds,
     ControlSettings,
@@ -31,7 +32,6 @@ from vla_server_base.scenes.messages import (
     View,
 )
 from vla_server_base.scenes.robots import Robot
-from vla_server_base.sessions import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 
 GuardMode = Literal["off", "warn", "clamp", "reject"]
 

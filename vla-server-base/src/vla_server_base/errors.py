@@ -15,15 +15,18 @@ VLAError                    500  internal
 │   │   └── SceneCrashed    422  scene_crashed    (its worker died or ran out of memory)
 │   ├── UnknownSceneId      422  unknown_scene_id (never answered here, or forgotten)
 │   ├── AssetMismatch       422  asset_mismatch   (the bytes are not what their hash says)
+│   ├── InvalidToken        422  invalid_token    (a session token that is not of this server, or too old)
 │   ├── BodyTooLarge        413  body_too_large
 │   ├── UnsupportedMedia    415  unsupported_media
 │   ├── MethodNotAllowed    405  method_not_allowed
 │   └── NotFound            404  not_found
 ├── DatasetError            500  internal         (never a request's: recorded episodes on disk)
+├── Superseded              409  superseded       (a newer observation of its session has come)
 └── Unavailable             503  unavailable
     ├── ModelUnavailable    503  model_unavailable
     ├── Overloaded          503  overloaded
-    └── RendererUnavailable 503  renderer_unavailable
+    ├── RendererUnavailable 503  renderer_unavailable
+    └── Late                504  late             (its deadline passed first)
 """
 
 from collections.abc import Iterable
@@ -135,6 +138,12 @@ class AssetMismatch(RequestError):
     code = "asset_mismatch"
 
 
+class InvalidToken(RequestError):
+    """A session token that was not signed here, or is too old."""
+
+    code = "invalid_token"
+
+
 class BodyTooLarge(RequestError):
     """The body is over the server's limit."""
 
@@ -167,6 +176,13 @@ class DatasetError(VLAError):
     """Recorded episodes are missing, damaged, or do not fit together."""
 
 
+class Superseded(VLAError):
+    """The turn's answer would be of no use any more: its session has seen something newer, or was ended."""
+
+    status = 409
+    code = "superseded"
+
+
 class Unavailable(VLAError):
     """The request was fine, the server cannot answer it now; it may be sent again after `retry_after_s`."""
 
@@ -192,3 +208,10 @@ class RendererUnavailable(Unavailable):
     """No renderer works on this machine."""
 
     code = "renderer_unavailable"
+
+
+class Late(Unavailable):
+    """The deadline passed before there was an answer."""
+
+    status = 504
+    code = "late"

@@ -9,16 +9,18 @@ from dataclasses import dataclass, field
 import numpy as np
 from jaxtyping import Float
 
-from vla_server_base.contract import Action, Image, Observation, PolicySpec, Window
-from vla_server_base.engine import Prediction
+from vla_server_base.contract import Action, Image, Observation, PolicySpec, Task
+from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ActionRejected
 from vla_server_base.images import decode_image, encode_png
 from vla_server_base.refusal import JOINT_POSITION, check_predict
 from vla_server_base.replies.motion import motion_reply
 from vla_server_base.replies.predict import PredictReply, Timing
+from vla_server_base.replies.session import SessionReply
 from vla_server_base.scenes.messages import Cost, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.service import Service
-from vla_server_base.sessions import ObservationWindow
+from vla_server_base.session import within_deadline
+from vla_server_base.turn import take_turn
 from vla_server_base.wire.arm import bounds_from_body, control_from_body, robot_from_body
 from vla_server_base.wire.predict import PastObservation, PredictRequest
 from vla_server_base.wire.scene import state_from_body, view_from_body
@@ -32,6 +34,17 @@ class _Sight:
     images: tuple[Mapping[str, Image], ...]
     cameras: Mapping[str, str] = field(default_factory=dict)
     cost: Cost = field(default_factory=Cost)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Decision:
+    """What the policy is to do: one action for each sample, with its chunk."""
+
+    actions: tuple[Action, ...]
+    seed: int
+    queue_ms: float
+    infer_ms: float
+    session: SessionReply | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,23 +63,23 @@ async def answer_predict(
     check_predict(body, spec, service.config)
     task = await asyncio.to_thread(task_from_body, body, service.config.max_image_pixels)
     sight = await (_decode(service, body) if scene is None else _render(service, body, scene, spec))
-    window = _window(body, sight, spec.window)
-    seed = secrets.randbelow(2**32) if body.seed is None else body.seed
-    prediction = await service.engine.predict(window, task, seed, body.step, body.num_samples)
-    actions = [_un_normalized(service, body, spec, chunk) for chunk in prediction.chunks]
+    left_ms = None if body.deadline_ms is None else max(0.0, body.deadline_ms - _since(started))
+    decision = await (_in_session if body.is_turn else _alone)(service, body, sight, task, left_ms)
     foresight = None
     if scene is not None and (body.preview or body.guard != "off" or body.action_format == JOINT_POSITION):
-        foresight = await _look_ahead(service, body, scene, actions[0].actions)
+        foresight = await _look_ahead(service, body, scene, decision.actions[0].actions)
 
     def write() -> bytes:
-        reply = _reply(service, body, spec, sight, seed, prediction, actions)
+        begun = time.perf_counter()
+        reply = _reply(service, body, spec, sight, decision)
         if scene is not None:
             reply.scene_id = scene.key
             reply.scene_memory_mb = round(sight.cost.num_bytes / 2**20, 3)
         if foresight is not None:
             _add_foresight(reply, body, foresight)
         reply.request_id = request_id
-        reply.timing_ms.total = round(1e3 * (time.perf_counter() - started), 3)
+        reply.timing_ms.write = round(_since(begun), 3)
+        reply.timing_ms.total = round(_since(started), 3)
         return reply.model_dump_json(exclude_unset=True).encode()
 
     return await asyncio.to_thread(write)
@@ -106,15 +119,48 @@ async def _render(service: Service, body: PredictRequest, scene: Scene, spec: Po
     )
 
 
-def _window(body: PredictRequest, sight: _Sight, length: int) -> Window:
-    """Return the window that ends with what is seen now."""
-    history = ObservationWindow(length)
+async def _in_session(
+    service: Service, body: PredictRequest, sight: _Sight, task: Task, deadline_ms: float | None
+) -> _Decision:
+    (observation,) = _observations(body, sight)
+    answer, session = await take_turn(service, body, observation, task, deadline_ms)
+    return _Decision(
+        actions=(answer.action,),
+        seed=answer.seed,
+        queue_ms=answer.queue_ms,
+        infer_ms=answer.infer_ms,
+        session=session,
+    )
+
+
+async def _alone(
+    service: Service, body: PredictRequest, sight: _Sight, task: Task, deadline_ms: float | None
+) -> _Decision:
+    """Ask the policy with the window that the request brings.
+
+    Raises:
+        Late: the deadline passed first.
+    """
+    spec = service.engine.spec
+    history = ObservationWindow(spec.window)
+    *_, window = [history.append(observation) for observation in _observations(body, sight)]
+    seed = secrets.randbelow(2**32) if body.seed is None else body.seed
+    asking = service.engine.predict(window, task, seed, body.step, body.num_samples)
+    prediction = await within_deadline(asking, deadline_ms)
+    return _Decision(
+        actions=tuple(_un_normalized(service, body, spec, chunk) for chunk in prediction.chunks),
+        seed=seed,
+        queue_ms=prediction.queue_ms,
+        infer_ms=prediction.infer_ms,
+    )
+
+
+def _observations(body: PredictRequest, sight: _Sight) -> list[Observation]:
     proprios = [*(observation.proprio for observation in body.history), body.proprio]
-    windows = [
-        history.append(Observation(images=images, proprio=None if proprio is None else np.array(proprio, np.float64)))
+    return [
+        Observation(images=images, proprio=None if proprio is None else np.array(proprio, np.float64))
         for images, proprio in zip(sight.images, proprios, strict=True)
     ]
-    return windows[-1]
 
 
 def _un_normalized(
@@ -151,7 +197,7 @@ async def _look_ahead(
             f" limit {found.limit:.4g}" + (f", and {len(violations) - 1} more" if len(violations) > 1 else ""),
             hint="guard: warn returns it with all that is wrong with it, guard: clamp cuts it",
         )
-    return _Foresight(rollout=rollout, total_ms=1e3 * (time.perf_counter() - started))
+    return _Foresight(rollout=rollout, total_ms=_since(started))
 
 
 def _add_foresight(reply: PredictReply, body: PredictRequest, foresight: _Foresight) -> None:
@@ -177,17 +223,16 @@ def _reply(
     body: PredictRequest,
     spec: PolicySpec,
     sight: _Sight,
-    seed: int,
-    prediction: Prediction,
-    actions: list[Action],
+    decision: _Decision,
 ) -> PredictReply:
+    first = decision.actions[0]
     reply = PredictReply(
-        action=actions[0].action.tolist(),
-        actions=actions[0].actions.tolist(),
+        action=first.action.tolist(),
+        actions=first.actions.tolist(),
         action_format=body.action_format or spec.action_formats[0],
-        action_names=list(actions[0].action_names),
+        action_names=list(first.action_names),
         dataset=body.dataset or spec.default_dataset,
-        seed=seed,
+        seed=decision.seed,
         model=service.model_id,
         weights=spec.weights,
         cameras=dict(sight.cameras),
@@ -195,14 +240,21 @@ def _reply(
             compile=round(sight.cost.compile_ms, 3),
             render=round(sight.cost.render_ms, 3),
             preview=0.0,
-            queue=round(prediction.queue_ms, 3),
-            infer=round(prediction.infer_ms, 3),
+            queue=round(decision.queue_ms, 3),
+            infer=round(decision.infer_ms, 3),
+            write=0.0,
             total=0.0,
         ),
         request_id="",
     )
     if body.num_samples > 1:
-        reply.samples = [action.actions.tolist() for action in actions]
+        reply.samples = [action.actions.tolist() for action in decision.actions]
+    if decision.session is not None:
+        reply.session = decision.session
     if body.return_image:
         reply.images = {name: encode_png(image) for name, image in sight.images[-1].items()}
     return reply
+
+
+def _since(started: float) -> float:
+    return 1e3 * (time.perf_counter() - started)

@@ -21,6 +21,7 @@ from vla_server_base.refusal import action_formats
 from vla_server_base.replies.body import ErrorReply
 from vla_server_base.replies.episode import ExecuteReply
 from vla_server_base.replies.predict import PredictReply
+from vla_server_base.replies.session import SessionsReply, SessionStatusReply
 from vla_server_base.replies.status import AssetReply, HealthReply, InfoReply, Limits, LiveReply, ScenesReply
 from vla_server_base.scenes.library import bundled_scene, bundled_scenes
 from vla_server_base.service import Service
@@ -84,6 +85,17 @@ async def execute(request: Request, service: CurrentService) -> Response:
         return await stream_response(request, events)
     work = gather_reply(service, body, events)
     return Response(await unless_disconnected(request, work), media_type="application/json")
+
+
+@router.get("/sessions", summary="The sessions that are held")
+async def sessions(service: CurrentService) -> SessionsReply:
+    statuses = [SessionStatusReply(**dataclasses.asdict(status)) for status in service.sessions.statuses()]
+    return SessionsReply(sessions=statuses, max_sessions=service.config.max_sessions)
+
+
+@router.delete("/sessions/{session_id:path}", summary="End a session")
+async def end_session(session_id: str, service: CurrentService) -> SessionStatusReply:
+    return SessionStatusReply(**dataclasses.asdict(service.sessions.end(session_id)))
 
 
 @router.put(
@@ -150,6 +162,7 @@ def info(service: CurrentService) -> InfoReply:
             max_image_pixels=config.max_image_pixels,
             max_samples=config.max_samples,
             max_queue=config.max_queue,
+            max_sessions=config.max_sessions,
             max_instruction_chars=policy.max_instruction_chars if policy else None,
             scene_timeout_s=config.scene_timeout_s,
             scene_memory_mb=config.scene_memory_mb,

@@ -13,6 +13,7 @@ from vla_server_base.errors import Overloaded, RendererUnavailable
 from vla_server_base.replies.status import HealthReply
 from vla_server_base.scenes.messages import RenderReply, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.sessions import Sessions
 from vla_server_base.stores import AssetStore, SceneStore
 
 logger = logging.getLogger(__name__)
@@ -35,6 +36,7 @@ class Service:
     assets: AssetStore
     scenes: SceneStore
     episodes: "EpisodeSlots"
+    sessions: Sessions
 
     @property
     def health(self) -> HealthReply:

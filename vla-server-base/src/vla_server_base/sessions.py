@@ -1,102 +1,175 @@
-"""What a robot's control loop remembers between steps: past observations, queued and overlapping chunks."""
+"""All sessions of a server: begun on first use, bounded in number, forgotten when idle, resumed from tokens."""
 
-from collections import deque
+import asyncio
+import re
+import secrets
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
 
-import numpy as np
-from jaxtyping import Float
+from vla_server_base.config import ServerConfig
+from vla_server_base.contract import VLAModelAdapter
+from vla_server_base.engine import Engine
+from vla_server_base.errors import NotFound, Overloaded, RequestError, UnknownName
+from vla_server_base.session import Session, SessionSettings, new_progress
+from vla_server_base.session_token import TokenSeal
 
-from vla_server_base.contract import Observation, Window
-
-Chunk = Float[np.ndarray, "horizon action_dim"]
-SingleAction = Float[np.ndarray, " action_dim"]
+SESSION_ID = re.compile(r"[A-Za-z0-9._:@/+-]{1,128}")
+KEY_FILE = "session.key"
 
 
-class ObservationWindow:
-    """The last `length` observations of one robot.
+@dataclass(frozen=True, kw_only=True)
+class SessionStatus:
+    """What anybody may know of a session."""
 
-    Follows `HistoryWrapper` of octo-models/octo: the first observation fills the whole window, and
-    the mask is False where a slot still holds such a copy.
+    id: str
+    execution: str
+    instruction: str | None
+    seed: int
+    step: int
+    idle_s: float
+    is_waiting: bool
+
+
+class Sessions:
+    """The sessions of one policy, by their id. All methods are called on the event loop.
+
+    A session that is not used for `config.session_idle_s` is forgotten; one that waits for an answer is in use.
     """
 
-    def __init__(self, length: int):
-        self._observations: deque[Observation] = deque(maxlen=length)
-        self._length = length
-        self._num_seen = 0
+    def __init__(
+        self,
+        engine: Engine,
+        adapter: VLAModelAdapter,
+        config: ServerConfig,
+        model_id: str,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self._engine, self._adapter, self._config, self._clock = engine, adapter, config, clock
+        self._sessions: dict[str, Session] = {}
+        self._model_id = model_id
+        self._seal: TokenSeal | None = None
 
-    def append(self, observation: Observation) -> Window:
-        """Add what the robot sees now and return the window that ends with it."""
-        self._observations.extend([observation] * (1 if self._observations else self._length))
-        self._num_seen = min(self._num_seen + 1, self._length)
-        mask = np.arange(self._length) >= self._length - self._num_seen
-        return Window(observations=tuple(self._observations), timestep_pad_mask=mask)
+    def open(self, session_id: str | None, seed: int | None = None, **given: Any) -> Session:
+        """Return the session of this id, begun with `seed` if there is none; None makes an id up.
 
-    def reset(self) -> None:
-        """Forget everything: a new episode begins."""
-        self._observations.clear()
-        self._num_seen = 0
+        `given` are fields of SessionSettings; those that are left out are the server's, or what the session has.
+
+        Raises:
+            RequestError: the id cannot be one, or the session was begun otherwise.
+            UnknownName: the settings name a dataset or a format that the policy has not.
+            Overloaded: there are as many sessions as may be.
+        """
+        session_id = secrets.token_hex(16) if session_id is None else _checked(session_id)
+        self._forget_idle()
+        session = self._sessions.get(session_id)
+        if session is None:
+            resets = self._config.session_reset_on_new_task
+            return self._begin(session_id, SessionSettings(**{"reset_on_new_task": resets, **given}), seed)
+        for name, value in given.items():
+            if value != (begun := getattr(session.settings, name)):
+                raise RequestError(
+                    f"{name}: session '{session_id}' was begun with {begun!r}, now {value!r} is asked for",
+                    hint="use another session_id",
+                )
+        session.last_used = self._clock()
+        return session
+
+    async def resume(self, token: bytes) -> Session:
+        """Return the session that a token is of: as it is if it is still here, else as it was then.
+
+        Raises:
+            InvalidToken: see `TokenSeal.read`.
+            Overloaded: there are as many sessions as may be.
+        """
+        resumed = await asyncio.to_thread(self._token_seal().read, token, self._engine.spec)
+        self._forget_idle()
+        if resumed.id not in self._sessions:
+            self._begin(resumed.id, resumed.settings, None).progress = resumed.progress
+        return self._sessions[resumed.id]
+
+    async def token(self, session: Session) -> bytes:
+        """Return a token of what a session has come to."""
+        seal = self._token_seal()
+        # Read off before anything is awaited: the next turn changes it.
+        content = seal.content(session.id, session.settings, session.progress)
+        return await asyncio.to_thread(seal.sealed, content)
+
+    def end(self, session_id: str) -> SessionStatus:
+        """Forget a session and return what it had come to; whoever waits for it is told.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        session = self._sessions.pop(session_id, None)
+        if session is None:
+            raise NotFound(f"there is no session '{session_id[:128]}'", hint="GET /sessions lists them")
+        session.close()
+        return self._status(session)
+
+    def statuses(self) -> list[SessionStatus]:
+        """Return what is known of each session, the last used one first."""
+        self._forget_idle()
+        ordered = sorted(self._sessions.values(), key=lambda session: session.last_used, reverse=True)
+        return [self._status(session) for session in ordered]
+
+    def _begin(self, session_id: str, settings: SessionSettings, seed: int | None) -> Session:
+        if len(self._sessions) >= self._config.max_sessions:
+            raise Overloaded(
+                f"there are {self._config.max_sessions} sessions, which is the most here",
+                hint="end one (DELETE /sessions/{id}), or send again later; VLA_MAX_SESSIONS raises the limit",
+            )
+        spec = self._engine.spec
+        settings = replace(
+            settings,
+            dataset=_known("dataset", settings.dataset, spec.datasets, spec.default_dataset),
+            action_format=_known("action_format", settings.action_format, spec.action_formats, spec.action_formats[0]),
+        )
+        self._sessions[session_id] = session = Session(
+            id=session_id,
+            settings=settings,
+            progress=new_progress(spec, settings, secrets.randbelow(2**32) if seed is None else seed),
+            engine=self._engine,
+            adapter=self._adapter,
+            clock=self._clock,
+        )
+        return session
+
+    def _forget_idle(self) -> None:
+        before = self._clock() - self._config.session_idle_s
+        for session_id, session in list(self._sessions.items()):
+            if session.last_used < before and not session.num_waiting:
+                self.end(session_id)
+
+    def _status(self, session: Session) -> SessionStatus:
+        progress = session.progress
+        return SessionStatus(
+            id=session.id,
+            execution=session.settings.execution,
+            instruction=progress.task.instruction if progress.task else None,
+            seed=progress.seed,
+            step=progress.step,
+            idle_s=round(self._clock() - session.last_used, 3),
+            is_waiting=session.num_waiting > 0,
+        )
+
+    def _token_seal(self) -> TokenSeal:
+        if self._seal is None:
+            config = self._config
+            self._seal = TokenSeal(config.cache_dir / KEY_FILE, self._model_id, config.session_token_s)
+        return self._seal
 
 
-class RecedingHorizon:
-    """Executes the first `execution_horizon` actions of each chunk, then asks for the next one.
-
-    Follows `RHCWrapper` of octo-models/octo.
-    """
-
-    def __init__(self, execution_horizon: int):
-        self._execution_horizon = execution_horizon
-        self._queue: deque[SingleAction] = deque()
-
-    @property
-    def num_queued(self) -> int:
-        """How many actions are left before the policy is to be asked."""
-        return len(self._queue)
-
-    def put(self, chunk: Chunk) -> None:
-        """Replace what is queued by the start of `chunk`."""
-        assert len(chunk) >= self._execution_horizon, "the chunk is shorter than the execution horizon"
-        self._queue = deque(chunk[: self._execution_horizon])
-
-    def take(self) -> SingleAction:
-        """Return the next action to execute."""
-        return self._queue.popleft()
-
-    def reset(self) -> None:
-        """Drop what is queued: a new episode begins."""
-        self._queue.clear()
+def _checked(session_id: str) -> str:
+    if not SESSION_ID.fullmatch(session_id):
+        raise RequestError(
+            f"session_id: '{session_id[:80]}' cannot be one", hint="1 to 128 letters, digits or any of . _ : @ / + -"
+        )
+    return session_id
 
 
-class TemporalEnsemble:
-    """Averages what the last `horizon` chunks say about the present step.
-
-    Follows `TemporalEnsembleWrapper` of octo-models/octo and arXiv 2304.13705, algorithm 2: weights
-    exp(-exp_weight * i) with i = 0 the oldest chunk, so a positive `exp_weight` trusts the oldest most.
-    """
-
-    def __init__(self, horizon: int, exp_weight: float = 0.0):
-        self._horizon = horizon
-        self._exp_weight = exp_weight
-        self._chunks: deque[Chunk] = deque(maxlen=horizon)
-
-    @property
-    def num_queued(self) -> int:
-        """None are left, ever: the policy is asked at each step."""
-        return 0
-
-    def put(self, chunk: Chunk) -> None:
-        """Add the chunk predicted now."""
-        assert len(chunk) >= self._horizon, "the chunk is shorter than the ensemble's horizon"
-        self._chunks.append(chunk)
-
-    def take(self) -> SingleAction:
-        """Return the action to execute now."""
-        newest = len(self._chunks) - 1
-        predictions = np.stack([past[newest - i] for i, past in enumerate(self._chunks)])
-        weights = np.exp(-self._exp_weight * np.arange(len(predictions)))
-        return (weights / weights.sum()) @ predictions
-
-    def reset(self) -> None:
-        """Forget all chunks: a new episode begins."""
-        self._chunks.clear()
-
-
-ActionPlan = RecedingHorizon | TemporalEnsemble
+def _known(what: str, given: str | None, known: tuple[str, ...], default: str | None) -> str | None:
+    if given is not None and given not in known:
+        raise UnknownName(what, given, known)
+    return given or default

@@ -35,6 +35,8 @@ def test_every_route_tells_what_it_answers_and_how_it_fails(schema):
     assert set(schema["paths"]) == {
         "/predict",
         "/execute",
+        "/sessions",
+        "/sessions/{session_id}",
         "/assets/{sha256}",
         "/health",
         "/live",

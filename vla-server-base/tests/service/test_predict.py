@@ -30,7 +30,7 @@ def test_a_picture_and_an_instruction_give_an_action(client):
     assert reply["action_names"] == [*names, "gripper"]
     assert (reply["dataset"], reply["seed"], reply["model"]) == ("echo", 7, "echo")
     assert (reply["weights"], reply["cameras"]) == ("none", {})
-    assert set(reply["timing_ms"]) == {"compile", "render", "preview", "queue", "infer", "total"}
+    assert set(reply["timing_ms"]) == {"compile", "render", "preview", "queue", "infer", "write", "total"}
     assert reply["timing_ms"]["total"] >= reply["timing_ms"]["infer"] > 0
     assert reply["request_id"]
     assert "samples" not in reply

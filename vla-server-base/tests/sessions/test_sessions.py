@@ -1,90 +1,290 @@
-"""Windows, receding horizons and ensembles against what the reference's wrappers put out."""
+"""Sessions: one robot's window, steps, seed and chunk, whatever others do, whatever arrives in whatever order."""
 
-import json
-from pathlib import Path
+import asyncio
+import threading
 
 import numpy as np
 import pytest
 
-from vla_server_base.contract import Observation
-from vla_server_base.sessions import ObservationWindow, RecedingHorizon, TemporalEnsemble
+from vla_server_base.config import ServerConfig
+from vla_server_base.contract import Observation, Task
+from vla_server_base.engine import Engine
+from vla_server_base.errors import InvalidToken, Late, NotFound, Overloaded, RequestError, Superseded, UnknownName
+from vla_server_base.session import Session, Turn
+from vla_server_base.sessions import Sessions
+from vla_server_base.testing import EchoAdapter
+from vla_server_base.testing.echo import noise
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "goldens" / "golden_wrappers.json").read_text())
-CHUNKS = [np.array(chunk) for chunk in GOLDEN["chunks"]]
+pytestmark = pytest.mark.anyio
 
-
-def observation(number: int) -> Observation:
-    return Observation(images={"primary": np.full((1, 1, 3), number, np.uint8)})
-
-
-def numbers(window) -> list[int]:
-    return [int(seen.images["primary"][0, 0, 0]) for seen in window.observations]
-
-
-def test_a_window_is_the_references_history():
-    history = ObservationWindow(2)
-    for step, (slots, mask, *_) in enumerate(GOLDEN["history_horizon2"]):
-        window = history.append(observation(step))
-        assert numbers(window) == slots
-        assert window.timestep_pad_mask.tolist() == [bool(real) for real in mask]
+LIFT, PUSH = Task(instruction="lift it"), Task(instruction="push it")
+RED, NUM_SEEN, NOISE = 0, 5, 6
+"""Where the echo puts the newest picture's red, the number of timesteps that are not padding, and the noise."""
 
 
-def test_a_longer_window_fills_from_the_right():
-    history = ObservationWindow(3)
-    masks = [history.append(observation(step)).timestep_pad_mask.tolist() for step in range(4)]
-    assert masks == [[False, False, True], [False, True, True], [True] * 3, [True] * 3]
+class GatedEcho(EchoAdapter):
+    """An echo whose device can be held up."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+        self.gate.set()
+        self.num_predicted = 0
+
+    def predict(self, batch):
+        self.gate.wait(30)
+        self.num_predicted += len(batch)
+        return super().predict(batch)
 
 
-def test_a_reset_window_starts_over_with_the_new_first_observation():
-    history = ObservationWindow(2)
-    for step in range(3):
-        history.append(observation(step))
-    history.reset()
-    window = history.append(observation(9))
-    assert numbers(window) == [9, 9]
-    assert window.timestep_pad_mask.tolist() == [False, True]
+@pytest.fixture
+async def adapter(tmp_path):
+    return GatedEcho()
 
 
-def put_and_take(ensemble: TemporalEnsemble, chunk: np.ndarray) -> np.ndarray:
-    assert ensemble.num_queued == 0
-    ensemble.put(chunk)
-    return ensemble.take()
+@pytest.fixture
+async def engine(adapter):
+    engine = Engine(adapter, ServerConfig(), "echo")
+    engine.start()
+    while engine.status.state == "loading":
+        await asyncio.sleep(0.01)
+    yield engine
+    adapter.gate.set()
+    await engine.close()
 
 
-@pytest.mark.parametrize("exp_weight", [0, 0.5])
-def test_an_ensemble_is_the_references(exp_weight):
-    ensemble = TemporalEnsemble(4, exp_weight)
-    actions = [put_and_take(ensemble, chunk) for chunk in CHUNKS]
-    golden = GOLDEN[f"temporal_ensemble_expweight_{exp_weight}"]
-    np.testing.assert_allclose(actions, golden, rtol=0, atol=1e-12)
+@pytest.fixture
+def sessions(engine, adapter, tmp_path):
+    return made(engine, adapter, tmp_path)
 
 
-def test_a_reset_ensemble_trusts_the_next_chunk_alone():
-    ensemble = TemporalEnsemble(4)
-    ensemble.put(CHUNKS[0])
-    ensemble.reset()
-    np.testing.assert_array_equal(put_and_take(ensemble, CHUNKS[1]), CHUNKS[1][0])
+def made(engine, adapter, tmp_path, **settings) -> Sessions:
+    return Sessions(engine, adapter, ServerConfig(cache_dir=tmp_path, **settings), "echo")
 
 
-def test_a_receding_horizon_executes_what_the_reference_executes():
-    plan = RecedingHorizon(2)
-    plan.put(CHUNKS[0])
-    executed = [plan.take(), plan.take()]
-    np.testing.assert_array_equal(executed, GOLDEN["rhc_exec2"]["executed"])
-    assert plan.num_queued == 0
+def turn(red: int, task: Task = LIFT, **fields) -> Turn:
+    """Return a turn that shows a picture of one colour; the echo answers with it."""
+    picture = np.zeros((8, 8, 3), np.uint8)
+    picture[..., 0] = red
+    return Turn(observation=Observation(images={"primary": picture}), task=task, **fields)
 
 
-def test_a_receding_horizon_asks_for_a_chunk_first_and_after_a_reset():
-    plan = RecedingHorizon(2)
-    assert plan.num_queued == 0
-    plan.put(CHUNKS[0])
-    assert plan.num_queued == 2
-    plan.reset()
-    assert plan.num_queued == 0
+async def acted(session: Session, *turns: Turn) -> list[np.ndarray]:
+    return [(await session.act(each)).action.actions for each in turns]
 
 
-def test_a_chunk_shorter_than_the_horizon_is_a_mistake():
-    with pytest.raises(AssertionError, match="shorter"):
-        RecedingHorizon(5).put(CHUNKS[0])
-    with pytest.raises(AssertionError, match="shorter"):
-        TemporalEnsemble(5).put(CHUNKS[0])
+async def test_a_session_fills_its_window_counts_its_steps_and_keeps_its_seed(sessions):
+    session = sessions.open("arm", seed=7)
+    answers = [await session.act(turn(red)) for red in (51, 102, 153)]
+    assert [answer.step for answer in answers] == [0, 1, 2]
+    first_rows = np.array([answer.action.actions[0] for answer in answers])
+    np.testing.assert_allclose(first_rows[:, RED], [0.2, 0.4, 0.6])
+    np.testing.assert_allclose(first_rows[:, NUM_SEEN], [1, 2, 2])
+    np.testing.assert_allclose(first_rows[:, NOISE], [noise(7, step) for step in range(3)])
+
+
+async def test_eight_interleaved_sessions_get_what_each_gets_alone(sessions):
+    turns = [[turn(10 * robot + step) for step in range(6)] for robot in range(8)]
+    alone = [await acted(sessions.open(f"alone-{robot}", seed=robot), *turns[robot]) for robot in range(8)]
+    together = await asyncio.gather(
+        *(acted(sessions.open(f"arm-{robot}", seed=robot), *turns[robot]) for robot in range(8))
+    )
+    np.testing.assert_array_equal(alone, together)
+
+
+async def test_a_chunk_is_executed_before_the_policy_is_asked_again(sessions, adapter):
+    session = sessions.open("arm", execution="chunk", execution_horizon=3, seed=1)
+    before = adapter.num_predicted
+    answers = [await session.act(turn(255)) for _ in range(4)]
+    assert [answer.asked_policy for answer in answers] == [True, False, False, True]
+    assert adapter.num_predicted - before == 2
+    np.testing.assert_allclose([answer.action.action[RED] for answer in answers], [1, 2, 3, 1])
+    assert [len(answer.action.actions) for answer in answers] == [4, 3, 2, 4], "what is left of the chunk"
+
+
+async def test_an_ensemble_averages_what_the_chunks_say_of_the_present_step(sessions):
+    session = sessions.open("arm", execution="ensemble", seed=1)
+    actions = await acted(session, turn(255), turn(255), turn(255))
+    np.testing.assert_allclose([rows[:, RED] for rows in actions], [[1], [1.5], [2]])
+
+
+async def test_skipped_steps_are_left_out_of_noise_and_chunk(sessions):
+    session = sessions.open("arm", execution="chunk", execution_horizon=4, seed=1)
+    answers = [await session.act(turn(255, sequence=sequence)) for sequence in (10, 11, 13, 16)]
+    assert [answer.step for answer in answers] == [0, 1, 3, 6]
+    np.testing.assert_allclose([answer.action.action[RED] for answer in answers], [1, 2, 4, 1])
+    np.testing.assert_allclose(answers[3].action.action[NOISE], noise(1, 6))
+
+
+async def test_the_same_observation_once_more_gets_the_same_answer(sessions, adapter):
+    session = sessions.open("arm", seed=1)
+    first = await session.act(turn(51, sequence=0))
+    before = adapter.num_predicted
+    again = await session.act(turn(51, sequence=0))
+    assert again is first
+    assert adapter.num_predicted == before
+    assert (await session.act(turn(51, sequence=1))).step == 1
+
+
+@pytest.mark.parametrize("order", ["sequence", "obs_time"])
+async def test_an_older_observation_is_told_so_and_changes_nothing(sessions, order):
+    session, other = sessions.open("arm", seed=1), sessions.open("other", seed=1)
+    await acted(session, turn(51, **{order: 5}))
+    with pytest.raises(Superseded, match="older than 5"):
+        await session.act(turn(255, **{order: 4}))
+    after = await acted(session, turn(102, **{order: 6}))
+    expected = await acted(other, turn(51), turn(102))
+    np.testing.assert_array_equal(after[0], expected[1])
+
+
+async def test_an_observation_that_waits_is_superseded_by_a_newer_one(sessions, adapter):
+    session = sessions.open("arm", seed=1)
+    adapter.gate.clear()
+    old = asyncio.ensure_future(session.act(turn(51, sequence=0)))
+    await asyncio.sleep(0.05)
+    new = asyncio.ensure_future(session.act(turn(102, sequence=1)))
+    with pytest.raises(Superseded, match="newer observation"):
+        await asyncio.wait_for(old, 5)
+    adapter.gate.set()
+    answer = await new
+    np.testing.assert_allclose(answer.action.action[RED], 0.4)
+    assert (answer.step, answer.action.action[NUM_SEEN]) == (1, 2), "what was seen in between counts"
+
+
+async def test_an_answer_after_its_deadline_is_late_and_the_same_turn_may_ask_again(sessions, adapter):
+    session = sessions.open("arm", seed=1)
+    adapter.gate.clear()
+    with pytest.raises(Late, match="no answer within the deadline, 50 ms"):
+        await session.act(turn(51, sequence=0, deadline_ms=50))
+    adapter.gate.set()
+    answer = await session.act(turn(51, sequence=0))
+    assert (answer.step, answer.action.action[NUM_SEEN]) == (0, 1)
+
+
+async def test_a_client_that_went_away_gets_the_answer_when_it_asks_again(sessions, adapter):
+    session = sessions.open("arm", seed=1)
+    adapter.gate.clear()
+    gone = asyncio.ensure_future(session.act(turn(51, sequence=0)))
+    await asyncio.sleep(0.05)
+    gone.cancel()
+    before = adapter.num_predicted
+    back = asyncio.ensure_future(session.act(turn(51, sequence=0)))
+    await asyncio.sleep(0)
+    adapter.gate.set()
+    assert (await back).step == 0
+    assert adapter.num_predicted == before + 1
+
+
+async def test_another_instruction_begins_anew_unless_told_otherwise(sessions):
+    for resets, steps, seen in ((True, [0, 1, 0], [1, 2, 1]), (False, [0, 1, 2], [1, 2, 2])):
+        session = sessions.open(f"resets-{resets}", reset_on_new_task=resets, seed=1)
+        answers = [await session.act(turn(51, task, sequence=i)) for i, task in enumerate((LIFT, LIFT, PUSH))]
+        assert [answer.step for answer in answers] == steps
+        assert [answer.action.action[NUM_SEEN] for answer in answers] == seen
+
+
+async def test_a_reset_begins_a_new_episode_with_the_seed_or_a_new_one(sessions):
+    session = sessions.open("arm", seed=1)
+    first = await acted(session, turn(51, sequence=3), turn(102, sequence=4))
+    session.reset()
+    np.testing.assert_array_equal(await acted(session, turn(51, sequence=0), turn(102, sequence=1)), first)
+    session.reset(seed=2)
+    assert (await session.act(turn(51))).action.action[NOISE] == noise(2, 0)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"execution": "receding"},
+        {"execution": "chunk", "execution_horizon": 3},
+        {"execution": "ensemble", "ensemble_weight": 0.1},
+    ],
+    ids=lambda settings: settings["execution"],
+)
+async def test_a_token_resumes_a_session_on_another_server_bit_for_bit(engine, adapter, tmp_path, settings):
+    turns = [turn(20 * step, sequence=step) for step in range(6)]
+    whole = await acted(made(engine, adapter, tmp_path).open("arm", seed=9, **settings), *turns)
+
+    before = made(engine, adapter, tmp_path)
+    session = before.open("arm", seed=9, **settings)
+    await acted(session, *turns[:2])
+    token = await before.token(session)
+
+    resumed = await made(engine, adapter, tmp_path).resume(token)
+    assert (resumed.id, resumed.settings) == ("arm", session.settings)
+    np.testing.assert_array_equal(np.concatenate(await acted(resumed, *turns[2:])), np.concatenate(whole[2:]))
+
+
+async def test_a_token_of_a_session_that_is_still_here_finds_it_as_it_is(sessions):
+    session = sessions.open("arm", seed=1)
+    await acted(session, turn(51))
+    token = await sessions.token(session)
+    await acted(session, turn(51))
+    assert await sessions.resume(token) is session
+    assert session.progress.step == 2
+
+
+async def test_a_token_that_was_changed_or_is_too_old_or_anothers_is_refused(engine, adapter, tmp_path):
+    sessions = made(engine, adapter, tmp_path)
+    session = sessions.open("arm")
+    await acted(session, turn(51))
+    token = await sessions.token(session)
+    changed = token[:40] + bytes([token[40] ^ 1]) + token[41:]
+    old = made(engine, adapter, tmp_path, session_token_s=-1.0)
+    elsewhere = made(engine, adapter, tmp_path / "elsewhere")
+    for refuses, presented in ((sessions, changed), (sessions, b""), (elsewhere, token)):
+        with pytest.raises(InvalidToken, match="not signed by this server"):
+            await refuses.resume(presented)
+    aged = await old.token(session)
+    with pytest.raises(InvalidToken, match="too old"):
+        await sessions.resume(aged)
+    assert (tmp_path / "session.key").stat().st_mode & 0o777 == 0o600
+
+
+async def test_the_number_of_sessions_is_bounded_and_idle_ones_make_room(engine, adapter, tmp_path):
+    now = 0.0
+    config = ServerConfig(cache_dir=tmp_path, max_sessions=2, session_idle_s=10)
+    sessions = Sessions(engine, adapter, config, "echo", clock=lambda: now)
+    sessions.open("one")
+    now = 6.0
+    sessions.open("two")
+    with pytest.raises(Overloaded, match="there are 2 sessions, which is the most here"):
+        sessions.open("three")
+    now = 11.0
+    sessions.open("three")
+    assert [status.id for status in sessions.statuses()] == ["three", "two"]
+
+
+async def test_a_session_that_waits_is_not_idle(engine, adapter, tmp_path):
+    now = 0.0
+    sessions = Sessions(engine, adapter, ServerConfig(cache_dir=tmp_path), "echo", clock=lambda: now)
+    adapter.gate.clear()
+    acting = asyncio.ensure_future(sessions.open("arm").act(turn(51)))
+    await asyncio.sleep(0.05)
+    now = 1e6
+    assert [(status.id, status.is_waiting) for status in sessions.statuses()] == [("arm", True)]
+    adapter.gate.set()
+    await acting
+
+
+async def test_an_ended_session_tells_whoever_waits(sessions, adapter):
+    adapter.gate.clear()
+    acting = asyncio.ensure_future(sessions.open("arm").act(turn(51)))
+    await asyncio.sleep(0.05)
+    sessions.end("arm")
+    with pytest.raises(Superseded, match="was ended"):
+        await asyncio.wait_for(acting, 5)
+    with pytest.raises(NotFound, match="no session 'arm'"):
+        sessions.end("arm")
+
+
+async def test_what_cannot_be_a_session_is_refused(sessions):
+    with pytest.raises(RequestError, match="cannot be one"):
+        sessions.open("a b")
+    with pytest.raises(RequestError, match="execution_horizon: 5 of a chunk"):
+        sessions.open("arm", execution="chunk", execution_horizon=5)
+    with pytest.raises(UnknownName, match="dataset 'moon'"):
+        sessions.open("arm", dataset="moon")
+    begun = sessions.open("arm", execution="ensemble", ensemble_weight=0.1)
+    assert sessions.open("arm", execution="ensemble") is sessions.open("arm") is begun
+    with pytest.raises(RequestError, match=r"ensemble_weight: session 'arm' was begun with 0.1, now 0.5 is asked for"):
+        sessions.open("arm", ensemble_weight=0.5)

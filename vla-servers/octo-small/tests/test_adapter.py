@@ -8,8 +8,8 @@ import pytest
 
 from octo_service.adapter import OctoSmallAdapter, noise_key
 from vla_server_base.contract import Observation, Task
+from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ModelUnavailable
-from vla_server_base.sessions import ObservationWindow
 from vla_server_base.testing.contract import AdapterContract, an_input
 
 

@@ -4,6 +4,7 @@ from typing import Literal
 
 from vla_server_base.replies.body import Reply
 from vla_server_base.replies.motion import MotionReply
+from vla_server_base.replies.session import SessionReply
 
 
 class Timing(Reply):
@@ -19,6 +20,8 @@ class Timing(Reply):
     """Waiting for the device."""
     infer: float
     """On the device, with all that ran in the same batch."""
+    write: float
+    """Making the reply, with the pictures that it carries."""
     total: float
     """From the request's head to the reply."""
 
@@ -29,7 +32,7 @@ class PredictReply(Reply):
     action: list[float]
     """The chunk's first action in the asked-for format."""
     actions: list[list[float]]
-    """The whole chunk, un-normalized: `horizon` rows of `action_dim` numbers."""
+    """The whole chunk, un-normalized: `horizon` rows of `action_dim` numbers; in a session what is left of it."""
     action_format: str
     action_names: list[str]
     """What each number of `action` is."""
@@ -51,5 +54,7 @@ class PredictReply(Reply):
     """All chunks, un-normalized, where `num_samples` is more than 1; the first is `actions`."""
     images: dict[str, str] | None = None
     """Base64 PNG by the policy's camera names, where `return_image` asked for them."""
+    session: SessionReply | None = None
+    """Where the session is, for a turn of one."""
     preview: list[MotionReply] | None = None
     """What each action of the chunk is predicted to do, where `preview` or `guard` asked for it."""

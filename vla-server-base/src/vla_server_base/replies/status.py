@@ -31,6 +31,7 @@ class Limits(Reply):
     max_image_pixels: int
     max_samples: int
     max_queue: int
+    max_sessions: int
     max_instruction_chars: int | None
     scene_timeout_s: float
     scene_memory_mb: int

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from vla_server_base.contract import NormalizedChunks, Observation, PolicyInput, Task, VLAModelAdapter, Window
+from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import UnknownName
-from vla_server_base.sessions import ObservationWindow
 
 
 class AdapterContract:

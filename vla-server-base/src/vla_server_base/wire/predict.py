@@ -7,6 +7,7 @@ from pydantic import Field
 
 from vla_server_base.wire.arm import ArmFields
 from vla_server_base.wire.body import Body
+from vla_server_base.wire.session import SessionFields
 from vla_server_base.wire.task import TaskFields
 
 
@@ -21,7 +22,7 @@ class PastObservation(Body):
     """The robot's own state then."""
 
 
-class PredictRequest(ArmFields):
+class PredictRequest(ArmFields, SessionFields):
     """What a robot sees and what it is to do: a scene or `image`, and an instruction."""
 
     sources: ClassVar[tuple[str, ...]] = (*ArmFields.sources, "image")
@@ -52,4 +53,7 @@ class PredictRequest(ArmFields):
         given = {name for name in foreign & self.model_fields_set if getattr(self, name) is not None}
         if given:
             raise ValueError(f"{', '.join(sorted(given))} can only be given together with {owner}")
+        alone = {"history", "step", "num_samples"} & self.model_fields_set
+        if self.is_turn and alone:
+            raise ValueError(f"{', '.join(sorted(alone))} cannot be given in a session, which keeps them itself")
         return self

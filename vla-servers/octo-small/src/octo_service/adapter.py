@@ -29,8 +29,8 @@ from vla_server_base.contract import (
     VLAModelAdapter,
     Window,
 )
+from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ModelUnavailable, UnknownName
-from vla_server_base.sessions import ObservationWindow
 
 USUAL_DATASET = "bridge_dataset"
 EE_DELTA_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")

@@ -14,7 +14,7 @@ from octo_service.parity.goldens import TINY, tiny_model
 from octo_service.parity.inputs import build_inputs
 from octo_service.parity.measures import Comparison, largest, spread
 from vla_server_base.contract import Observation
-from vla_server_base.sessions import ObservationWindow, RecedingHorizon, TemporalEnsemble
+from vla_server_base.control_loop import ObservationWindow, RecedingHorizon, TemporalEnsemble
 
 
 def compare_closed_loop(goldens: Path) -> Iterator[Comparison]:

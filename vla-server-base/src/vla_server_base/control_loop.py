@@ -1,0 +1,151 @@
+"""What a robot's control loop remembers between steps: past observations, queued and overlapping chunks."""
+
+from collections import deque
+
+import numpy as np
+from jaxtyping import Float
+
+from vla_server_base.contract import Observation, Window
+
+Chunk = Float[np.ndarray, "horizon action_dim"]
+SingleAction = Float[np.ndarray, " action_dim"]
+
+
+class ObservationWindow:
+    """The last `length` observations of one robot.
+
+    Follows `HistoryWrapper` of octo-models/octo: the first observation fills the whole window, and
+    the mask is False where a slot still holds such a copy.
+    """
+
+    def __init__(self, length: int):
+        self._observations: deque[Observation] = deque(maxlen=length)
+        self._length = length
+        self._num_seen = 0
+
+    def append(self, observation: Observation) -> Window:
+        """Add what the robot sees now and return the window that ends with it."""
+        self._observations.extend([observation] * (1 if self._observations else self._length))
+        self._num_seen = min(self._num_seen + 1, self._length)
+        return self.window()
+
+    def window(self) -> Window:
+        """Return the window that ends with what was seen last; there is no such thing before the first observation."""
+        mask = np.arange(self._length) >= self._length - self._num_seen
+        return Window(observations=tuple(self._observations), timestep_pad_mask=mask)
+
+    @property
+    def seen(self) -> tuple[Observation, ...]:
+        """What was seen, oldest first, without copies that fill the window."""
+        return tuple(self._observations)[self._length - self._num_seen :] if self._num_seen else ()
+
+    def reset(self) -> None:
+        """Forget everything: a new episode begins."""
+        self._observations.clear()
+        self._num_seen = 0
+
+
+class RecedingHorizon:
+    """Executes the first `execution_horizon` actions of each chunk, then asks for the next one.
+
+    Follows `RHCWrapper` of octo-models/octo.
+    """
+
+    def __init__(self, execution_horizon: int):
+        self._execution_horizon = execution_horizon
+        self._chunk: Chunk | None = None
+        self._num_taken = 0
+
+    @property
+    def num_queued(self) -> int:
+        """How many actions are left before the policy is to be asked."""
+        return 0 if self._chunk is None else max(0, self._execution_horizon - self._num_taken)
+
+    def put(self, chunk: Chunk) -> None:
+        """Replace what is queued by the start of `chunk`."""
+        assert len(chunk) >= self._execution_horizon, "the chunk is shorter than the execution horizon"
+        self._chunk, self._num_taken = chunk, 0
+
+    def ahead(self) -> Chunk:
+        """Return the next action and what the chunk has after it."""
+        assert self._chunk is not None, "a chunk was put"
+        return self._chunk[self._num_taken :]
+
+    def take(self) -> SingleAction:
+        """Return the next action to execute."""
+        action = self.ahead()[0]
+        self.skip(1)
+        return action
+
+    def skip(self, num_steps: int) -> None:
+        """Leave out the actions of steps that went by."""
+        self._num_taken += num_steps
+
+    def kept(self) -> list[np.ndarray]:
+        """Return what `restore` takes to go on from here, in another process."""
+        return [] if self._chunk is None else [self._chunk, np.array([self._num_taken])]
+
+    def restore(self, kept: list[np.ndarray]) -> None:
+        """Go on where another plan of the same kind was."""
+        self.reset()
+        if kept:
+            self._chunk, (self._num_taken,) = kept[0], kept[1].tolist()
+
+    def reset(self) -> None:
+        """Drop what is queued: a new episode begins."""
+        self._chunk, self._num_taken = None, 0
+
+
+class TemporalEnsemble:
+    """Averages what the last `horizon` chunks say about the present step.
+
+    Follows `TemporalEnsembleWrapper` of octo-models/octo and arXiv 2304.13705, algorithm 2: weights
+    exp(-exp_weight * i) with i = 0 the oldest chunk, so a positive `exp_weight` trusts the oldest most.
+    """
+
+    def __init__(self, horizon: int, exp_weight: float = 0.0):
+        self._horizon = horizon
+        self._exp_weight = exp_weight
+        self._chunks: list[Chunk] = []
+        """From the present step on, oldest first."""
+
+    @property
+    def num_queued(self) -> int:
+        """None are left, ever: the policy is asked at each step."""
+        return 0
+
+    def put(self, chunk: Chunk) -> None:
+        """Add the chunk predicted now."""
+        assert len(chunk) >= self._horizon, "the chunk is shorter than the ensemble's horizon"
+        self._chunks.append(chunk[: self._horizon])
+
+    def ahead(self) -> Chunk:
+        """Return the action to execute now, as the only row: what comes next is not decided yet."""
+        predictions = np.stack([chunk[0] for chunk in self._chunks])
+        weights = np.exp(-self._exp_weight * np.arange(len(predictions)))
+        return (weights / weights.sum())[None] @ predictions
+
+    def take(self) -> SingleAction:
+        """Return the action to execute now."""
+        action = self.ahead()[0]
+        self.skip(1)
+        return action
+
+    def skip(self, num_steps: int) -> None:
+        """Leave out what was said of steps that went by."""
+        self._chunks = [chunk[num_steps:] for chunk in self._chunks if len(chunk) > num_steps]
+
+    def kept(self) -> list[np.ndarray]:
+        """Return what `restore` takes to go on from here, in another process."""
+        return list(self._chunks)
+
+    def restore(self, kept: list[np.ndarray]) -> None:
+        """Go on where another plan of the same kind was."""
+        self._chunks = list(kept)
+
+    def reset(self) -> None:
+        """Forget all chunks: a new episode begins."""
+        self._chunks.clear()
+
+
+ActionPlan = RecedingHorizon | TemporalEnsemble

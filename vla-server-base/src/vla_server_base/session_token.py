@@ -1,0 +1,141 @@
+"""Session tokens: all that a session has come to, signed, for the client to keep through a restart of the server.
+
+A token is opaque to clients: a signature (HMAC-SHA256), then MessagePack, deflated. It holds the pictures of the window
+as they were sent, so it is about as large as an observation.
+"""
+
+import hashlib
+import hmac
+import os
+import secrets
+import time
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+
+from vla_server_base.contract import Observation, PolicySpec, Task
+from vla_server_base.errors import InvalidToken
+from vla_server_base.session import Progress, SessionSettings, new_progress
+
+KEY_BYTES, SIGNATURE_BYTES = 32, 32
+MAX_INFLATED_BYTES = 256 * 2**20
+VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resumed:
+    """What a token says."""
+
+    id: str
+    settings: SessionSettings
+    progress: Progress
+
+
+class TokenSeal:
+    """Signs and reads tokens; those of one model's server are another model's forgeries.
+
+    Raises:
+        OSError: the key cannot be kept in `key_file`.
+    """
+
+    def __init__(self, key_file: Path, model_id: str, max_age_s: float):
+        self._key = hmac.digest(_kept_key(key_file), model_id.encode(), "sha256")
+        self._max_age_s = max_age_s
+
+    def content(self, session_id: str, settings: SessionSettings, progress: Progress) -> dict[str, Any]:
+        """Return what a token will hold; arrays are not copied."""
+        return {
+            "version": VERSION,
+            "expires": time.time() + self._max_age_s,
+            "id": session_id,
+            "settings": msgspec.to_builtins(settings),
+            "progress": _from_progress(progress),
+        }
+
+    def sealed(self, content: Mapping[str, Any]) -> bytes:
+        """Return the token; not for the event loop."""
+        packed = zlib.compress(msgspec.msgpack.encode(content, enc_hook=_from_array), 1)
+        return self._signature(packed) + packed
+
+    def read(self, token: bytes, spec: PolicySpec) -> Resumed:
+        """Return what a token says; not for the event loop.
+
+        Raises:
+            InvalidToken: it was not signed here, or is too old.
+        """
+        signature, packed = token[:SIGNATURE_BYTES], token[SIGNATURE_BYTES:]
+        # Nothing of it is read before it is known to be ours.
+        if not hmac.compare_digest(signature, self._signature(packed)):
+            raise InvalidToken("the session token was not signed by this server, or is damaged", hint=_HINT)
+        content = msgspec.msgpack.decode(zlib.decompressobj().decompress(packed, MAX_INFLATED_BYTES))
+        if content["version"] != VERSION or content["expires"] < time.time():
+            raise InvalidToken("the session token is too old", hint=_HINT)
+        settings = msgspec.convert(content["settings"], SessionSettings)
+        return Resumed(id=content["id"], settings=settings, progress=_to_progress(content["progress"], spec, settings))
+
+    def _signature(self, packed: bytes) -> bytes:
+        return hmac.digest(self._key, packed, "sha256")
+
+
+_HINT = "begin a new session: leave session_token out"
+
+
+def _kept_key(path: Path) -> bytes:
+    """Return the key in a file that only its owner reads, made where there is none."""
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        new = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
+        descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(KEY_BYTES))
+        try:
+            # Another server may have made one meanwhile: then that one counts.
+            os.link(new, path)
+        except FileExistsError:
+            pass
+        finally:
+            new.unlink()
+    return hashlib.sha256(path.read_bytes()).digest()
+
+
+def _from_progress(progress: Progress) -> dict[str, Any]:
+    task = progress.task
+    return {
+        "seed": progress.seed,
+        "step": progress.step,
+        "sequence": progress.sequence,
+        "obs_time": progress.obs_time,
+        "task": None if task is None else {"instruction": task.instruction, "goal_images": dict(task.goal_images)},
+        "seen": [{"images": dict(seen.images), "proprio": seen.proprio} for seen in progress.history.seen],
+        "plan": progress.plan.kept(),
+    }
+
+
+def _to_progress(content: Mapping[str, Any], spec: PolicySpec, settings: SessionSettings) -> Progress:
+    progress = new_progress(spec, settings, content["seed"])
+    for seen in content["seen"]:
+        proprio = seen["proprio"]
+        images = {name: _to_array(image) for name, image in seen["images"].items()}
+        progress.history.append(Observation(images=images, proprio=None if proprio is None else _to_array(proprio)))
+    task = content["task"]
+    if task is not None:
+        goals = {name: _to_array(image) for name, image in task["goal_images"].items()}
+        progress.task = Task(instruction=task["instruction"], goal_images=goals)
+    progress.plan.restore([_to_array(chunk) for chunk in content["plan"]])
+    progress.step, progress.sequence, progress.obs_time = content["step"], content["sequence"], content["obs_time"]
+    return progress
+
+
+def _from_array(array: object) -> dict[str, Any]:
+    if not isinstance(array, np.ndarray):
+        raise NotImplementedError(type(array))
+    return {"dtype": array.dtype.str, "shape": array.shape, "data": array.tobytes()}
+
+
+def _to_array(content: Mapping[str, Any]) -> np.ndarray:
+    return np.frombuffer(content["data"], content["dtype"]).reshape(content["shape"])
