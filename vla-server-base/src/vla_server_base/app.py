@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from vla_server_base import __version__
+from vla_server_base import __version__, sockets
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.edge import Edge, error_response
@@ -62,7 +62,9 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             await pool.close()
 
     app = FastAPI(title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    app.state.config = config
     app.include_router(router)
+    app.include_router(sockets.router)
     app.add_middleware(Edge)
     app.add_exception_handler(VLAError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)

@@ -93,6 +93,9 @@ class ServerConfig:
     session_token_s: float = 3600.0
     """For how long a session token resumes its session."""
 
+    observation_keys: str = ""
+    """What a lab's clients call pictures, proprio and instruction, such as "primary=cam_high wrist=cam_left"."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the server's own log says."""
 

@@ -16,6 +16,7 @@ VLAError                    500  internal
 │   ├── UnknownSceneId      422  unknown_scene_id (never answered here, or forgotten)
 │   ├── AssetMismatch       422  asset_mismatch   (the bytes are not what their hash says)
 │   ├── InvalidToken        422  invalid_token    (a session token that is not of this server, or too old)
+│   ├── ProtocolError       422  protocol         (a frame that is not of its protocol)
 │   ├── BodyTooLarge        413  body_too_large
 │   ├── UnsupportedMedia    415  unsupported_media
 │   ├── MethodNotAllowed    405  method_not_allowed
@@ -142,6 +143,12 @@ class InvalidToken(RequestError):
     """A session token that was not signed here, or is too old."""
 
     code = "invalid_token"
+
+
+class ProtocolError(RequestError):
+    """A frame of a client's protocol that cannot be read."""
+
+    code = "protocol"
 
 
 class BodyTooLarge(RequestError):

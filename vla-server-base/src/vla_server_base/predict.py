@@ -13,16 +13,16 @@ from vla_server_base.contract import Action, Image, Observation, PolicySpec, Tas
 from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ActionRejected
 from vla_server_base.images import decode_image, encode_png
-from vla_server_base.refusal import JOINT_POSITION, check_predict
+from vla_server_base.refusal import check_predict
 from vla_server_base.replies.motion import motion_reply
 from vla_server_base.replies.predict import PredictReply, Timing
-from vla_server_base.replies.session import SessionReply
+from vla_server_base.replies.session import SessionReply, session_reply
 from vla_server_base.scenes.messages import Cost, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.service import Service
 from vla_server_base.session import within_deadline
 from vla_server_base.turn import take_turn
 from vla_server_base.wire.arm import bounds_from_body, control_from_body, robot_from_body
-from vla_server_base.wire.predict import PastObservation, PredictRequest
+from vla_server_base.wire.predict import JOINT_POSITION, PastObservation, PredictRequest, turn_from_body
 from vla_server_base.wire.scene import state_from_body, view_from_body
 from vla_server_base.wire.task import task_from_body
 
@@ -123,13 +123,14 @@ async def _in_session(
     service: Service, body: PredictRequest, sight: _Sight, task: Task, deadline_ms: float | None
 ) -> _Decision:
     (observation,) = _observations(body, sight)
-    answer, session = await take_turn(service, body, observation, task, deadline_ms)
+    reply = await take_turn(service.sessions, turn_from_body(body, observation, task, deadline_ms))
+    answer = reply.answer
     return _Decision(
         actions=(answer.action,),
         seed=answer.seed,
         queue_ms=answer.queue_ms,
         infer_ms=answer.infer_ms,
-        session=session,
+        session=session_reply(reply, body.obs_time),
     )
 
 

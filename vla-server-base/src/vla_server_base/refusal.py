@@ -6,11 +6,8 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import ImageError, InstructionError, RequestError, UnknownName
 from vla_server_base.policies import ARM_ACTION, check_drives_arm
-from vla_server_base.wire.predict import PredictRequest
+from vla_server_base.wire.predict import JOINT_POSITION, PredictRequest
 from vla_server_base.wire.scene import SceneFields
-
-JOINT_POSITION = "joint_position"
-"""The action format that the server forms itself, by inverse kinematics on the scene's arm."""
 
 
 def action_formats(spec: PolicySpec) -> tuple[str, ...]:

@@ -9,15 +9,23 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from vla_server_base.config import ServerConfig
+
 _START_TIMEOUT_S = 60.0
+
+
+def socket_settings(config: ServerConfig) -> dict[str, Any]:
+    """Return what WebSockets ask of `uvicorn.Config`: frames as large as bodies, and pictures not deflated in vain."""
+    return {"ws_max_size": config.max_body_mb * 2**20, "ws_per_message_deflate": False}
 
 
 @contextmanager
 def serving(app: FastAPI, **settings: Any) -> Iterator[str]:
-    """Serve `app` on a free port of 127.0.0.1 and give its base URL; `settings` go to `uvicorn.Config`.
+    """Serve a VLA app on a free port of 127.0.0.1 and give its base URL; `settings` go to `uvicorn.Config`.
 
     The server runs on a thread of this process and is shut down in good order at the end.
     """
+    settings = {**socket_settings(app.state.config), **settings}
     server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, **settings))
     thread = threading.Thread(target=server.run, name="uvicorn")
     thread.start()

@@ -108,6 +108,11 @@ class Sessions:
         session.close()
         return self._status(session)
 
+    def end_if_there(self, session_id: str) -> None:
+        """Forget a session, if there is one of this id."""
+        if session_id in self._sessions:
+            self.end(session_id)
+
     def statuses(self) -> list[SessionStatus]:
         """Return what is known of each session, the last used one first."""
         self._forget_idle()

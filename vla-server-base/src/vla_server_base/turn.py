@@ -1,61 +1,68 @@
-"""One turn of a session, from the parsed body to the policy's actions."""
+"""One turn of a session, however it came: what a robot saw and asks, and what it is to do."""
 
-import base64
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from vla_server_base.contract import Observation, Task
 from vla_server_base.errors import RequestError
-from vla_server_base.refusal import JOINT_POSITION
-from vla_server_base.replies.session import SessionReply
-from vla_server_base.service import Service
-from vla_server_base.session import Answer, Session, Turn
-from vla_server_base.wire.predict import PredictRequest
-from vla_server_base.wire.session import settings_from_body, token_from_body
+from vla_server_base.session import Answer, Turn
+from vla_server_base.sessions import Sessions
 
 
-async def take_turn(
-    service: Service, body: PredictRequest, observation: Observation, task: Task, deadline_ms: float | None
-) -> tuple[Answer, SessionReply]:
-    """Return what the session is to do now, within what is left of the deadline, and where it is.
+@dataclass(frozen=True, kw_only=True)
+class TurnRequest:
+    """What a client asks of a session; a session that is named by neither id nor token is made up.
+
+    `settings` are what it says of SessionSettings. `reset` begins a new episode with this turn, with a `seed` from it.
+    """
+
+    observation: Observation
+    task: Task
+    session_id: str | None = None
+    token: bytes | None = None
+    return_token: bool = False
+    reset: bool = False
+    seed: int | None = None
+    sequence: int | None = None
+    obs_time: float | None = None
+    deadline_ms: float | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TurnReply:
+    """The answer, of which session it is, and a token of that where one was asked for."""
+
+    answer: Answer
+    session_id: str
+    token: bytes | None = None
+
+
+async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
+    """Return what the session is to do now.
 
     Raises:
         Superseded, Late, RequestError, Unavailable: see `Sessions.open`, `Sessions.resume` and `Session.act`.
     """
-    session = await _session(service, body)
-    if body.reset:
-        session.reset(body.seed)
-    elif body.seed not in (None, session.progress.seed):
+    if request.token is not None:
+        session = await sessions.resume(request.token)
+    else:
+        session = sessions.open(request.session_id, request.seed, **request.settings)
+    if request.reset:
+        session.reset(request.seed)
+    elif request.seed not in (None, session.progress.seed):
         raise RequestError(
             f"seed: session '{session.id}' has the seed {session.progress.seed}",
             hint="leave it out, or begin a new episode with it: reset",
         )
     turn = Turn(
-        observation=observation,
-        task=task,
-        sequence=body.sequence,
-        obs_time=body.obs_time,
-        deadline_ms=deadline_ms,
+        observation=request.observation,
+        task=request.task,
+        sequence=request.sequence,
+        obs_time=request.obs_time,
+        deadline_ms=request.deadline_ms,
     )
     answer = await session.act(turn)
-    reply = SessionReply(
-        id=session.id,
-        step=answer.step,
-        sequence=body.sequence,
-        obs_time=body.obs_time,
-        asked_policy=answer.asked_policy,
-    )
-    if body.return_token:
-        reply.token = base64.b64encode(await service.sessions.token(session)).decode("ascii")
-    return answer, reply
-
-
-async def _session(service: Service, body: PredictRequest) -> Session:
-    if body.session_token is not None:
-        return await service.sessions.resume(token_from_body(body))
-    settings = settings_from_body(body) | _formats(body)
-    return service.sessions.open(body.session_id, body.seed, **settings)
-
-
-def _formats(body: PredictRequest) -> dict[str, str]:
-    # Joint positions are formed of each answer, by the scene's own arm.
-    given = {"dataset": body.dataset, "action_format": body.action_format}
-    return {name: value for name, value in given.items() if value not in (None, JOINT_POSITION)}
+    token = await sessions.token(session) if request.return_token else None
+    return TurnReply(answer=answer, session_id=session.id, token=token)

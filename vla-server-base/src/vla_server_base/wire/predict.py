@@ -5,10 +5,15 @@ from typing import ClassVar
 import pydantic
 from pydantic import Field
 
+from vla_server_base.contract import Observation, Task
+from vla_server_base.turn import TurnRequest
 from vla_server_base.wire.arm import ArmFields
 from vla_server_base.wire.body import Body
-from vla_server_base.wire.session import SessionFields
+from vla_server_base.wire.session import SessionFields, settings_from_body, token_from_text
 from vla_server_base.wire.task import TaskFields
+
+JOINT_POSITION = "joint_position"
+"""The action format that the server forms itself, by inverse kinematics on the scene's own arm."""
 
 
 class PastObservation(Body):
@@ -57,3 +62,29 @@ class PredictRequest(ArmFields, SessionFields):
         if self.is_turn and alone:
             raise ValueError(f"{', '.join(sorted(alone))} cannot be given in a session, which keeps them itself")
         return self
+
+
+def turn_from_body(
+    body: PredictRequest, observation: Observation, task: Task, deadline_ms: float | None
+) -> TurnRequest:
+    """Return the turn that a request is, `deadline_ms` of its deadline being left.
+
+    Raises:
+        InvalidToken: the token is not base64.
+    """
+    # Joint positions are formed of each answer, by the scene's own arm.
+    format_ = None if body.action_format == JOINT_POSITION else body.action_format
+    named = {"dataset": body.dataset, "action_format": format_}
+    return TurnRequest(
+        observation=observation,
+        task=task,
+        session_id=body.session_id,
+        token=None if body.session_token is None else token_from_text(body.session_token),
+        return_token=body.return_token,
+        reset=body.reset,
+        seed=body.seed,
+        sequence=body.sequence,
+        obs_time=body.obs_time,
+        deadline_ms=deadline_ms,
+        settings=settings_from_body(body) | {name: value for name, value in named.items() if value is not None},
+    )

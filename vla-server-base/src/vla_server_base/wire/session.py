@@ -66,13 +66,13 @@ def settings_from_body(body: SessionFields) -> dict[str, Any]:
     return {name: value for name in names if (value := getattr(body, name)) is not None}
 
 
-def token_from_body(body: SessionFields) -> bytes:
-    """Return the session token.
+def token_from_text(token: str) -> bytes:
+    """Return a session token as it was before it was put into a reply.
 
     Raises:
         InvalidToken: it is not base64.
     """
     try:
-        return base64.b64decode(body.session_token or "", validate=True)
+        return base64.b64decode(token, validate=True)
     except binascii.Error as error:
         raise InvalidToken("the session token is not base64", hint="send session.token as it was replied") from error

@@ -23,7 +23,7 @@ from octo_service.model import OctoModel
 from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.scenes.library import bundled_scene
-from vla_server_base.serving import serving
+from vla_server_base.serving import serving, socket_settings
 
 
 def _server_config() -> ServerConfig:
@@ -45,7 +45,14 @@ class Serve:
         """Serve until stopped."""
         config = self.server
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-        uvicorn.run(self.app(), host=config.host, port=config.port, log_config=None, access_log=False)
+        uvicorn.run(
+            self.app(),
+            host=config.host,
+            port=config.port,
+            log_config=None,
+            access_log=False,
+            **socket_settings(config),
+        )
 
     def app(self) -> Any:
         """Return the app that these settings describe."""

@@ -1,0 +1,107 @@
+"""openpi's WebSocket protocol, and RoboArena's on the same path: MessagePack, an observation for a chunk of actions.
+
+The server speaks first, with what it serves. Each message then is an observation, a map of named values, and is
+answered with `actions`, from the one to execute now on; errors are text, which the clients raise. RoboArena's clients
+say `endpoint`: "infer" or "reset". Follows openpi_client/websocket_client_policy.py of Physical-Intelligence/openpi.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from vla_server_base.contract import PolicySpec
+from vla_server_base.errors import ProtocolError, VLAError
+from vla_server_base.protocols.message_pack import pack, unpack
+from vla_server_base.protocols.observations import KNOWN_KEYS, ObservationReader, session_fields
+from vla_server_base.turn import TurnReply, TurnRequest
+
+RESET_DONE = "reset successful"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reset:
+    """A new episode begins."""
+
+    session_id: str | None
+    seed: int | None
+
+
+def greeting(spec: PolicySpec, keys: Mapping[str, Any] = KNOWN_KEYS) -> bytes:
+    """Return the first frame: what is served, and what RoboArena's clients want to know of it."""
+    named = (*spec.camera_names, "instruction")
+    cameras = [{"name": camera.name, "height": camera.height, "width": camera.width} for camera in spec.cameras]
+    return pack(
+        {
+            "server": "vla-servers",
+            "model": spec.model,
+            "revision": spec.revision,
+            "weights": spec.weights,
+            "cameras": cameras,
+            "observation_keys": {name: list(keys[name]) for name in named if name in keys},
+            "window": spec.window,
+            "action_horizon": spec.horizon,
+            "action_dim": spec.action_dim,
+            "action_names": list(spec.action_names),
+            "action_units": list(spec.action_units),
+            "datasets": list(spec.datasets),
+            "default_dataset": spec.default_dataset,
+            # RoboArena's PolicyServerConfig.
+            "image_resolution": [spec.cameras[0].height, spec.cameras[0].width],
+            "n_external_cameras": 1,
+            "needs_wrist_camera": False,
+            "needs_stereo_camera": False,
+            "needs_session_id": False,
+            "action_space": "cartesian_velocity",
+        },
+        as_bytes_keys=True,
+    )
+
+
+def read(frame: bytes, reader: ObservationReader) -> TurnRequest | Reset:
+    """Return what a frame asks for; not for the event loop.
+
+    Raises:
+        ProtocolError, RequestError: naming what the policy takes.
+    """
+    message = unpack(frame)
+    if not isinstance(message, dict):
+        raise ProtocolError(f"the message is {type(message).__name__}, not a map of named values")
+    endpoint = message.get("endpoint", "infer")
+    if endpoint == "reset":
+        fields = session_fields(message)
+        return Reset(session_id=fields["session_id"], seed=fields["seed"])
+    if endpoint != "infer":
+        raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint="infer and reset are")
+    return reader.turn(message)
+
+
+def write(reply: TurnReply, timing_ms: Mapping[str, float]) -> bytes:
+    """Return the frame that answers an observation.
+
+    `actions` is the only array in it: openpi's ActionChunkBroker cuts every array along its first axis.
+    """
+    answer = reply.answer
+    session = {
+        "id": reply.session_id,
+        "step": answer.step,
+        "seed": answer.seed,
+        "sequence": answer.sequence,
+        "asked_policy": answer.asked_policy,
+    }
+    if reply.token is not None:
+        session["token"] = reply.token
+    return pack(
+        {
+            "actions": answer.action.actions,
+            "server_timing": {f"{name}_ms": float(ms) for name, ms in timing_ms.items()},
+            "policy_timing": {"infer_ms": float(answer.infer_ms)},
+            "session": session,
+        },
+        as_bytes_keys=True,
+    )
+
+
+def write_error(error: VLAError, request_id: str) -> str:
+    """Return the text that a client raises."""
+    hint = f"; {error.hint}" if error.hint else ""
+    return f"{error.code}: {error.message}{hint} (request_id {request_id})"

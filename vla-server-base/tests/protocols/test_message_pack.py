@@ -1,0 +1,110 @@
+"""MessagePack with arrays: what clients send is read, what strangers send is refused, and neither costs much."""
+
+import tracemalloc
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vla_server_base.errors import ProtocolError
+from vla_server_base.protocols.message_pack import MAX_DEPTH, MAX_ITEMS, pack, unpack
+
+
+@pytest.mark.parametrize("as_bytes_keys", [False, True])
+@pytest.mark.parametrize("dtype", ["uint8", "float32", "<f8", ">i4", "bool", "float16"])
+def test_arrays_come_back_read_only(as_bytes_keys, dtype):
+    array = np.arange(12).reshape(3, 4).astype(dtype)
+    found = unpack(pack({"a": array, "b": [array[::2].T]}, as_bytes_keys=as_bytes_keys))
+    np.testing.assert_array_equal(found["a"], array)
+    np.testing.assert_array_equal(found["b"][0], array[::2].T)
+    assert found["a"].dtype == np.dtype(dtype)
+    assert not found["a"].flags.writeable
+
+
+def test_the_keys_that_mark_an_array_are_bytes_for_openpi():
+    array = np.zeros(2, np.float32)
+    raw = msgspec.msgpack.decode(pack(array, as_bytes_keys=True))
+    assert raw == {b"__ndarray__": True, b"data": bytes(8), b"dtype": "<f4", b"shape": [2]}
+
+
+def test_numbers_of_numpys_are_numbers():
+    assert unpack(pack({"x": np.float32(1.5), "n": np.int64(3), "yes": np.bool_(True)}, as_bytes_keys=True)) == {
+        "x": 1.5,
+        "n": 3,
+        "yes": True,
+    }
+
+
+PLAIN = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
+    max_leaves=20,
+)
+
+
+@given(PLAIN)
+def test_whatever_is_plain_comes_back(content):
+    assert unpack(msgspec.msgpack.encode(content)) == content
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(message):
+    try:
+        unpack(message)
+    except ProtocolError:
+        return
+    msgspec.msgpack.decode(message)
+
+
+@given(PLAIN, st.data())
+def test_a_message_that_is_cut_short_is_refused(content, data):
+    message = msgspec.msgpack.encode(content)
+    cut = data.draw(st.integers(0, len(message) - 1))
+    with pytest.raises(ProtocolError):
+        unpack(message[:cut])
+
+
+def marked(**changes) -> bytes:
+    array = {"__ndarray__": True, "data": bytes(8), "dtype": "<f4", "shape": [2], **changes}
+    return msgspec.msgpack.encode({"a": array})
+
+
+@pytest.mark.parametrize(
+    ("message", "said"),
+    [
+        (marked(dtype="O"), "dtype 'O' is not taken"),
+        (marked(dtype="V8"), "dtype 'V8' is not taken"),
+        (marked(dtype="c8"), "dtype 'c8' is not taken"),
+        (marked(dtype=[["a", "f4"]]), "is not taken"),
+        (marked(dtype="nonsense"), "dtype 'nonsense' is not taken"),
+        (marked(shape=[3]), r"shape \[3\] does not have 8 bytes"),
+        (marked(shape=[-1]), "is none"),
+        (marked(shape=[2**40, 2**40]), "is none"),
+        (marked(shape=[1] * 40), "is none"),
+        (marked(shape=None), "is none"),
+        (marked(data="text"), "are not bytes"),
+        (msgspec.msgpack.encode({1: 2}), "a map's key is int"),
+        (msgspec.msgpack.encode({"a": {"__npgeneric__": True, "data": [], "dtype": "<f4"}}), "a number's data"),
+        (b"\x80\x80", "more than one message"),
+        (b"\xd4\x01\x00", "extension type"),
+        (b"\x91" * (MAX_DEPTH + 1) + b"\xc0", "nested deeper"),
+        (b"\xdd\x00\x02\x00\x00" + b"\x90" * 2**17, f"more than {MAX_ITEMS} items"),
+        (b"\xdd\xff\xff\xff\xff", "cut short"),
+        (b"\xc6\xff\xff\xff\xff", "cut short"),
+    ],
+)
+def test_what_is_not_taken_is_refused_by_name(message, said):
+    with pytest.raises(ProtocolError, match=said):
+        unpack(message)
+
+
+def test_a_small_message_never_becomes_much_memory():
+    message = b"\xdd\x00\x10\x00\x00" + b"\x90" * 2**20
+    tracemalloc.start()
+    with pytest.raises(ProtocolError):
+        unpack(message)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1e6

@@ -1,0 +1,180 @@
+"""openpi's protocol: frames as its clients write and read them, then a live server."""
+
+import threading
+from contextlib import contextmanager
+
+import msgspec
+import numpy as np
+import pytest
+import websockets.exceptions
+from echo_server import echo_app, wait_until_healthy
+from websockets.sync.client import ClientConnection, connect
+
+from vla_server_base.contract import Action
+from vla_server_base.errors import ProtocolError, Superseded
+from vla_server_base.protocols import openpi
+from vla_server_base.protocols.message_pack import pack, unpack
+from vla_server_base.serving import serving
+from vla_server_base.session import Answer
+from vla_server_base.testing import EchoAdapter
+from vla_server_base.testing.echo import noise
+from vla_server_base.turn import TurnReply
+
+RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
+
+
+def frame(**message) -> bytes:
+    return pack({"observation/image": RED, "prompt": "go", **message}, as_bytes_keys=True)
+
+
+def test_the_greeting_says_what_is_served_and_what_roboarena_asks():
+    found = unpack(openpi.greeting(EchoAdapter().spec))
+    assert (found["model"], found["window"], found["action_horizon"], found["action_dim"]) == ("echo", 2, 4, 7)
+    assert "observation/image" in found["observation_keys"]["primary"]
+    assert found["image_resolution"] == [224, 224]
+
+
+def test_an_observation_is_a_turn(reader):
+    turn = openpi.read(frame(seed=3), reader)
+    assert (turn.task.instruction, turn.seed) == ("go", 3)
+    assert openpi.read(frame(endpoint="infer"), reader).task == turn.task
+
+
+def test_a_reset_is_one(reader):
+    assert openpi.read(pack({"endpoint": "reset", "seed": 4}), reader) == openpi.Reset(session_id=None, seed=4)
+
+
+@pytest.mark.parametrize("message", [frame(endpoint="kill"), pack([1]), pack("x"), b"", b"\xc1"])
+def test_what_is_neither_is_refused(reader, message):
+    with pytest.raises(ProtocolError):
+        openpi.read(message, reader)
+
+
+def test_actions_are_the_only_array_of_an_answer():
+    action = Action(
+        action=np.zeros(8), action_names=("x",) * 8, action_units=("m",) * 8, actions=np.arange(28.0).reshape(4, 7)
+    )
+    answer = Answer(action=action, step=2, seed=7, sequence=5, asked_policy=True, infer_ms=1.5)
+    found = unpack(openpi.write(TurnReply(answer=answer, session_id="arm"), {"total": 3}))
+    np.testing.assert_array_equal(found["actions"], action.actions)
+    assert found["session"] == {"id": "arm", "step": 2, "seed": 7, "sequence": 5, "asked_policy": True}
+    assert found["policy_timing"] == {"infer_ms": 1.5}
+    assert found["server_timing"] == {"total_ms": 3.0}
+    raw = msgspec.msgpack.decode(openpi.write(TurnReply(answer=answer, session_id="arm"), {}))
+    assert b"__ndarray__" in raw["actions"], "as its clients know it"
+
+
+def test_an_error_is_text_with_what_to_do():
+    error = Superseded("too old", hint="reset begins anew")
+    assert openpi.write_error(error, "7") == "superseded: too old; reset begins anew (request_id 7)"
+
+
+class Client:
+    """A connection as openpi's client makes it."""
+
+    def __init__(self, socket: ClientConnection):
+        self.socket = socket
+        self.metadata = unpack(socket.recv())
+
+    def ask(self, message: bytes | str):
+        self.socket.send(message)
+        answer = self.socket.recv()
+        return answer if isinstance(answer, str) else unpack(answer)
+
+
+def address(url: str) -> str:
+    return url.replace("http", "ws", 1) + "/"
+
+
+@contextmanager
+def client_of(url: str):
+    with connect(address(url), compression=None, max_size=None) as socket:
+        yield Client(socket)
+
+
+def test_a_connection_is_a_session(url):
+    with client_of(url) as client:
+        assert client.metadata["model"] == "echo"
+        answers = [client.ask(frame(seed=3)) for _ in range(3)]
+    assert [answer["session"]["step"] for answer in answers] == [0, 1, 2]
+    np.testing.assert_allclose([answer["actions"][0, 5] for answer in answers], [1, 2, 2])
+    np.testing.assert_allclose([answer["actions"][0, 6] for answer in answers], [noise(3, step) for step in range(3)])
+    assert {"read_ms", "queue_ms", "infer_ms", "total_ms"} == set(answers[0]["server_timing"])
+
+
+def test_a_reset_and_another_prompt_begin_anew(url):
+    with client_of(url) as client:
+        first = client.ask(frame(seed=3))
+        client.ask(frame())
+        assert client.ask(pack({"endpoint": "reset"})) == "reset successful"
+        np.testing.assert_array_equal(client.ask(frame())["actions"], first["actions"])
+        assert client.ask(frame(prompt="stop"))["session"]["step"] == 0
+
+
+def test_an_error_leaves_the_connection_as_it_is(url):
+    with client_of(url) as client:
+        for wrong in (b"\xc1", "hello", pack({"prompt": "go"}), frame(sequence=-1), pack([])):
+            assert "(request_id " in client.ask(wrong)
+        assert client.ask(frame())["session"]["step"] == 0
+
+
+def test_a_session_that_is_named_outlives_its_connection(url):
+    with client_of(url) as client:
+        first = client.ask(frame(session_id="outlives", seed=1, return_token=True))
+    with client_of(url) as client:
+        assert client.ask(frame(session_id="outlives"))["session"]["step"] == 1
+        again = client.ask(frame(session_token=first["session"]["token"]))
+        assert again["session"]["id"] == "outlives"
+    with client_of(url) as client:
+        assert client.ask(frame())["session"]["step"] == 0
+
+
+def test_connections_at_once_get_what_each_gets_alone(url):
+    def episode(robot: int) -> list:
+        with client_of(url) as client:
+            picture = np.full((8, 8, 3), 10 * robot, np.uint8)
+            return [client.ask(frame(seed=robot, **{"observation/image": picture}))["actions"] for _ in range(20)]
+
+    alone = [episode(robot) for robot in range(4)]
+    together = [None] * 4
+
+    def run(robot: int) -> None:
+        together[robot] = episode(robot)
+
+    threads = [threading.Thread(target=run, args=(robot,)) for robot in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    np.testing.assert_array_equal(together, alone)
+
+
+def test_a_frame_over_the_limit_closes_the_connection_and_nothing_else(url):
+    with client_of(url) as client:
+        client.socket.send(bytes(2 * 2**20))
+        with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+            client.socket.recv()
+        assert closed.value.rcvd.code == 1009
+    with client_of(url) as client:
+        assert client.ask(frame())["session"]["step"] == 0
+
+
+class SlowEcho(EchoAdapter):
+    """An echo that takes as long to load as it is told to."""
+
+    def __init__(self):
+        self.may_load = threading.Event()
+
+    def load_model(self, model_id, device, cache_dir):
+        self.may_load.wait(30)
+
+
+def test_a_client_waits_for_a_policy_that_loads_and_its_pings_are_answered():
+    adapter = SlowEcho()
+    with serving(echo_app(adapter)) as url:
+        with connect(address(url), compression=None, ping_interval=0.1, ping_timeout=0.5) as socket:
+            with pytest.raises(TimeoutError):
+                socket.recv(timeout=2)
+            adapter.may_load.set()
+            assert unpack(socket.recv(timeout=30))["model"] == "echo"
+        wait_until_healthy(url)
