@@ -1,12 +1,17 @@
 """What the cameras see at home, computed without a renderer: projections, and rays for what hides what."""
 
+import itertools
+
 import mujoco
 import numpy as np
 import pytest
 from arm import BASES, OBJECTS, Arm
 
+from vla_server_base.tabletop.tables import TABLES
+
 ARM_BODIES = {
-    "panda": ("link0", "link2", "link4", "link6", "hand"),
+    # The whole of it would leave an object on the table four pixels of a policy's 128.
+    "panda": ("link0", "hand"),
     "widowx": ("base_link", "upper_arm_link", "upper_forearm_link", "wrist_link", "gripper_link"),
 }
 FORWARD, LEFT, UP = np.eye(3)
@@ -36,7 +41,14 @@ def test_primary_sees_every_object_unhidden(arm: Arm, name: str):
     assert seen_along(arm, "primary", arm.position(name)) == name
 
 
-def test_primary_sees_the_arm_from_base_to_gripper(arm: Arm):
+@pytest.mark.parametrize("height", [0.0, 0.1])
+def test_primary_sees_whatever_stands_where_objects_are_put(arm: Arm, height: float):
+    table = TABLES[arm.robot]
+    for x, y in itertools.product(table.x, table.y):
+        assert np.abs(picture_coordinates(arm, "primary", np.array([x, y, height]))).max() < 0.95
+
+
+def test_primary_sees_base_and_gripper(arm: Arm):
     for name in ARM_BODIES[arm.robot]:
         assert np.abs(picture_coordinates(arm, "primary", arm.position(name))).max() < 0.95
     assert np.abs(picture_coordinates(arm, "primary", arm.data.site("ee").xpos)).max() < 0.8
