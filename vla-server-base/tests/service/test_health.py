@@ -13,6 +13,7 @@ from vla_server_base.errors import ModelUnavailable
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.service import EpisodeSlots, Service
 from vla_server_base.serving import serving
+from vla_server_base.sessions import Sessions
 from vla_server_base.stores import AssetStore, SceneStore
 from vla_server_base.testing import EchoAdapter
 
@@ -108,6 +109,7 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
             assets=AssetStore(1),
             scenes=SceneStore(1),
             episodes=EpisodeSlots(1),
+            sessions=Sessions(engine, adapter, config, "echo"),
         )
         engine.start()
         while engine.status.state != "loaded":
