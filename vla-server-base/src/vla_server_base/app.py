@@ -14,9 +14,10 @@ from starlette.exceptions import HTTPException
 from vla_server_base import __version__, sockets
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
-from vla_server_base.edge import Edge, error_response
+from vla_server_base.edge import Edge, error_response, told_of
 from vla_server_base.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, NotFound, RequestError, VLAError
+from vla_server_base.protocols.observations import observation_keys
 from vla_server_base.routes import router
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.service import EpisodeSlots, Service, start_pool
@@ -52,6 +53,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             scenes=SceneStore(config.scene_store_mb * 2**20),
             episodes=EpisodeSlots(config.max_episodes),
             sessions=Sessions(engine, adapter, config, model_id),
+            observation_keys=observation_keys(config),
         )
         try:
             yield
@@ -74,10 +76,8 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
-    assert isinstance(error, VLAError)
-    if error.status >= 500:
-        logger.warning("request_id=%s code=%s %s", request.state.request_id, error.code, error.message)
-    return error_response(error, request.state.request_id)
+    request_id = request.state.request_id
+    return error_response(told_of(error, request_id), request_id)
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:

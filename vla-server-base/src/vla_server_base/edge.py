@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vla_server_base.errors import BodyTooLarge, Unavailable, VLAError
 from vla_server_base.replies.body import ErrorBody, ErrorReply
+from vla_server_base.timing import ms_since
 
 logger = logging.getLogger(__name__)
 
@@ -57,22 +58,31 @@ class Edge:
             # Cancelled by a shutdown that waits no longer; with this answer the request is at its end anyway.
             error = Unavailable("the server is shutting down")
             await error_response(error, request_id)(scope, receive, send_with_id)
-        except Exception:
-            logger.exception("request_id=%s failed", request_id)
+        except Exception as error:
+            told = told_of(error, request_id)
             if status is not None:
                 raise  # the reply has begun; all that is left is to break the connection
-            error = VLAError("something went wrong inside the server", hint="its log has the request_id")
-            await error_response(error, request_id)(scope, receive, send_with_id)
+            await error_response(told, request_id)(scope, receive, send_with_id)
         finally:
             logger.info(
                 "method=%s path=%s status=%s ms=%.1f client=%s request_id=%s",
                 scope["method"],
                 urllib.parse.quote(scope["path"])[:_MAX_LOGGED_PATH_CHARS],
                 status,
-                1e3 * (time.perf_counter() - started),
+                ms_since(started),
                 scope["client"][0] if scope.get("client") else "-",
                 request_id,
             )
+
+
+def told_of(error: Exception, request_id: str) -> VLAError:
+    """Return what a client is told of an error, and log what went wrong with us."""
+    if isinstance(error, VLAError):
+        if error.status >= 500:
+            logger.warning("request_id=%s code=%s %s", request_id, error.code, error.message)
+        return error
+    logger.error("request_id=%s failed", request_id, exc_info=error)
+    return VLAError("something went wrong inside the server", hint="its log has the request_id")
 
 
 def error_response(error: VLAError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:

@@ -32,6 +32,7 @@ from vla_server_base.scenes.messages import (
     View,
 )
 from vla_server_base.scenes.robots import Robot
+from vla_server_base.timing import ms_since
 
 GuardMode = Literal["off", "warn", "clamp", "reject"]
 
@@ -217,10 +218,10 @@ class _Loop:
         asks = self._plan is None or not self._plan.num_queued
         if asks:
             chunk = await self._policy.predict(self._window, self._task, settings.seed, index)
-            predict_ms = _since(started)
+            predict_ms = ms_since(started)
             if settings.preview or settings.guard != "off":
                 preview = await self._preview(chunk)
-                preview_ms = _since(started) - predict_ms
+                preview_ms = ms_since(started) - predict_ms
                 if settings.guard == "reject" and any(step.violations for step in preview):
                     return self.end("rejected", index, rejected=preview)
             self._plan = self._plan or _plan(settings, len(chunk))
@@ -249,7 +250,7 @@ class _Loop:
                 preview_ms=preview_ms,
                 physics_ms=reply.cost.physics_ms,
                 render_ms=reply.cost.render_ms,
-                total_ms=_since(started),
+                total_ms=ms_since(started),
             ),
         )
 
@@ -263,7 +264,7 @@ class _Loop:
             reason=reason,
             num_steps=num_steps,
             success=reason == "success" if self._settings.success else None,
-            duration_ms=_since(self._started),
+            duration_ms=ms_since(self._started),
             rejected=rejected,
         )
 
@@ -301,7 +302,3 @@ def _plan(settings: EpisodeSettings, horizon: int) -> ActionPlan:
 
 def _seen(images: Mapping[str, Image], cameras: tuple[str, ...]) -> dict[str, Image]:
     return {name: image for name, image in images.items() if name in cameras}
-
-
-def _since(started: float) -> float:
-    return 1e3 * (time.perf_counter() - started)

@@ -4,7 +4,7 @@ import asyncio
 import secrets
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from jaxtyping import Float
@@ -16,10 +16,11 @@ from vla_server_base.images import decode_image, encode_png
 from vla_server_base.refusal import check_predict
 from vla_server_base.replies.motion import motion_reply
 from vla_server_base.replies.predict import PredictReply, Timing
-from vla_server_base.replies.session import SessionReply, session_reply
+from vla_server_base.replies.session import SessionReply
 from vla_server_base.scenes.messages import Cost, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.service import Service
 from vla_server_base.session import within_deadline
+from vla_server_base.timing import ms_since
 from vla_server_base.turn import take_turn
 from vla_server_base.wire.arm import bounds_from_body, control_from_body, robot_from_body
 from vla_server_base.wire.predict import JOINT_POSITION, PastObservation, PredictRequest, turn_from_body
@@ -63,7 +64,7 @@ async def answer_predict(
     check_predict(body, spec, service.config)
     task = await asyncio.to_thread(task_from_body, body, service.config.max_image_pixels)
     sight = await (_decode(service, body) if scene is None else _render(service, body, scene, spec))
-    left_ms = None if body.deadline_ms is None else max(0.0, body.deadline_ms - _since(started))
+    left_ms = None if body.deadline_ms is None else max(0.0, body.deadline_ms - ms_since(started))
     decision = await (_in_session if body.is_turn else _alone)(service, body, sight, task, left_ms)
     foresight = None
     if scene is not None and (body.preview or body.guard != "off" or body.action_format == JOINT_POSITION):
@@ -78,8 +79,8 @@ async def answer_predict(
         if foresight is not None:
             _add_foresight(reply, body, foresight)
         reply.request_id = request_id
-        reply.timing_ms.write = round(_since(begun), 3)
-        reply.timing_ms.total = round(_since(started), 3)
+        reply.timing_ms.write = round(ms_since(begun), 3)
+        reply.timing_ms.total = round(ms_since(started), 3)
         return reply.model_dump_json(exclude_unset=True).encode()
 
     return await asyncio.to_thread(write)
@@ -123,14 +124,15 @@ async def _in_session(
     service: Service, body: PredictRequest, sight: _Sight, task: Task, deadline_ms: float | None
 ) -> _Decision:
     (observation,) = _observations(body, sight)
-    reply = await take_turn(service.sessions, turn_from_body(body, observation, task, deadline_ms))
+    turn = replace(turn_from_body(body, observation, task), deadline_ms=deadline_ms)
+    reply = await take_turn(service.sessions, turn)
     answer = reply.answer
     return _Decision(
         actions=(answer.action,),
         seed=answer.seed,
         queue_ms=answer.queue_ms,
         infer_ms=answer.infer_ms,
-        session=session_reply(reply, body.obs_time),
+        session=reply.session,
     )
 
 
@@ -198,7 +200,7 @@ async def _look_ahead(
             f" limit {found.limit:.4g}" + (f", and {len(violations) - 1} more" if len(violations) > 1 else ""),
             hint="guard: warn returns it with all that is wrong with it, guard: clamp cuts it",
         )
-    return _Foresight(rollout=rollout, total_ms=_since(started))
+    return _Foresight(rollout=rollout, total_ms=ms_since(started))
 
 
 def _add_foresight(reply: PredictReply, body: PredictRequest, foresight: _Foresight) -> None:
@@ -255,7 +257,3 @@ def _reply(
     if body.return_image:
         reply.images = {name: encode_png(image) for name, image in sight.images[-1].items()}
     return reply
-
-
-def _since(started: float) -> float:
-    return 1e3 * (time.perf_counter() - started)

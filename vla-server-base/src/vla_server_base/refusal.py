@@ -36,9 +36,8 @@ def check_predict(body: PredictRequest, spec: PolicySpec, config: ServerConfig) 
         check_drives_arm(spec.action_names)
     if body.num_samples > config.max_samples:
         raise RequestError(f"num_samples: {body.num_samples} is over this server's limit of {config.max_samples}")
-    if body.proprio is not None and len(body.proprio) != spec.proprio_dim:
-        takes = f"takes {spec.proprio_dim}" if spec.proprio_dim else "takes none"
-        raise RequestError(f"proprio: {len(body.proprio)} numbers are given, this policy {takes}")
+    if body.proprio is not None:
+        check_proprio(len(body.proprio), spec)
 
 
 def check_task(body: SceneFields, spec: PolicySpec) -> None:
@@ -51,9 +50,7 @@ def check_task(body: SceneFields, spec: PolicySpec) -> None:
     if not body.instruction.strip() and not goals:
         hint = "say what the robot is to do: an instruction" + (", or a goal_image" if spec.takes_goal_images else "")
         raise InstructionError("the instruction is empty", hint=hint)
-    if len(body.instruction) > spec.max_instruction_chars:
-        given, limit = len(body.instruction), spec.max_instruction_chars
-        raise InstructionError(f"the instruction has {given} characters, at most {limit} are taken")
+    check_instruction(body.instruction, spec)
     if goals and not spec.takes_goal_images:
         raise ImageError("this policy takes no goal images", hint="say it in the instruction instead")
     pictures = {"goal_image": ("primary", body.goal_image), "goal_image_wrist": ("wrist", body.goal_image_wrist)}
@@ -62,6 +59,28 @@ def check_task(body: SceneFields, spec: PolicySpec) -> None:
         raise UnknownName("camera", "wrist", spec.camera_names)
     if body.dataset is not None and body.dataset not in spec.datasets:
         raise UnknownName("dataset", body.dataset, spec.datasets)
+
+
+def check_instruction(instruction: str, spec: PolicySpec) -> None:
+    """Refuse an instruction that is longer than this policy takes.
+
+    Raises:
+        InstructionError: saying how long it may be.
+    """
+    if len(instruction) > spec.max_instruction_chars:
+        given, limit = len(instruction), spec.max_instruction_chars
+        raise InstructionError(f"the instruction has {given} characters, at most {limit} are taken")
+
+
+def check_proprio(num_given: int, spec: PolicySpec) -> None:
+    """Refuse proprio of another length than this policy's.
+
+    Raises:
+        RequestError: saying how long it is.
+    """
+    if num_given != spec.proprio_dim:
+        takes = f"takes {spec.proprio_dim}" if spec.proprio_dim else "takes none"
+        raise RequestError(f"proprio: {num_given} numbers are given, this policy {takes}")
 
 
 def _check_pictures(pictures: Mapping[str, tuple[str, str | None]], spec: PolicySpec) -> None:

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -10,6 +10,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.engine import Engine
 from vla_server_base.errors import Overloaded, RendererUnavailable
+from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.replies.status import HealthReply
 from vla_server_base.scenes.messages import RenderReply, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.scenes.pool import ScenePool
@@ -37,6 +38,7 @@ class Service:
     scenes: SceneStore
     episodes: "EpisodeSlots"
     sessions: Sessions
+    observation_keys: Mapping[str, Sequence[str]]
 
     @property
     def health(self) -> HealthReply:
@@ -48,6 +50,17 @@ class Service:
         elif not self.pool_start.done():
             status, reason = "loading", "the scene workers are being started"
         return HealthReply(status=status, model=self.model_id, model_status=model.state, reason=reason)
+
+    @property
+    def observation_reader(self) -> ObservationReader:
+        """What reads clients' messages for the policy.
+
+        Raises:
+            ModelUnavailable: it is not loaded.
+        """
+        return ObservationReader(
+            spec=self.engine.spec, keys=self.observation_keys, max_image_pixels=self.config.max_image_pixels
+        )
 
     @property
     def renderer(self) -> str | None:

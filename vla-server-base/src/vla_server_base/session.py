@@ -62,6 +62,7 @@ class Answer:
     step: int
     seed: int
     sequence: int | None
+    obs_time: float | None
     asked_policy: bool
     queue_ms: float = 0.0
     infer_ms: float = 0.0
@@ -212,7 +213,14 @@ class Session:
         settings = self.settings
         assert settings.action_format is not None, "a session has begun with one"
         action = self.adapter.postprocess_action(plan.ahead(), settings.dataset, settings.action_format)
-        return Answer(action=action, step=step, seed=seed, sequence=turn.sequence, **how)  # pyright: ignore[reportArgumentType]
+        return Answer(
+            action=action,
+            step=step,
+            seed=seed,
+            sequence=turn.sequence,
+            obs_time=turn.obs_time,
+            **how,  # pyright: ignore[reportArgumentType]
+        )
 
     def _supersede(self, why: str) -> None:
         if self._answer is not None and not self._answer.done():

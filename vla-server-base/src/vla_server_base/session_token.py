@@ -1,9 +1,11 @@
 """Session tokens: all that a session has come to, signed, for the client to keep through a restart of the server.
 
-A token is opaque to clients: a signature (HMAC-SHA256), then MessagePack, deflated. It holds the pictures of the window
-as they were sent, so it is about as large as an observation.
+A token is opaque to clients: base64 of a signature (HMAC-SHA256), then MessagePack, deflated. It holds the pictures of
+the window as they were sent, so it is about as large as an observation.
 """
 
+import base64
+import binascii
 import hashlib
 import hmac
 import os
@@ -57,18 +59,24 @@ class TokenSeal:
             "progress": _from_progress(progress),
         }
 
-    def sealed(self, content: Mapping[str, Any]) -> bytes:
+    def sealed(self, content: Mapping[str, Any]) -> str:
         """Return the token; not for the event loop."""
         packed = zlib.compress(msgspec.msgpack.encode(content, enc_hook=_from_array), 1)
-        return self._signature(packed) + packed
+        return base64.b64encode(self._signature(packed) + packed).decode("ascii")
 
-    def read(self, token: bytes, spec: PolicySpec) -> Resumed:
+    def read(self, token: str, spec: PolicySpec) -> Resumed:
         """Return what a token says; not for the event loop.
 
         Raises:
             InvalidToken: it was not signed here, or is too old.
         """
-        signature, packed = token[:SIGNATURE_BYTES], token[SIGNATURE_BYTES:]
+        try:
+            sealed = base64.b64decode(token, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise InvalidToken(
+                "the session token is not base64", hint="send session.token as it was replied"
+            ) from error
+        signature, packed = sealed[:SIGNATURE_BYTES], sealed[SIGNATURE_BYTES:]
         # Nothing of it is read before it is known to be ours.
         if not hmac.compare_digest(signature, self._signature(packed)):
             raise InvalidToken("the session token was not signed by this server, or is damaged", hint=_HINT)

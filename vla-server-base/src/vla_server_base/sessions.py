@@ -5,31 +5,19 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.engine import Engine
 from vla_server_base.errors import NotFound, Overloaded, RequestError, UnknownName
+from vla_server_base.replies.session import SessionStatusReply
 from vla_server_base.session import Session, SessionSettings, new_progress
 from vla_server_base.session_token import TokenSeal
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:@/+-]{1,128}")
 KEY_FILE = "session.key"
-
-
-@dataclass(frozen=True, kw_only=True)
-class SessionStatus:
-    """What anybody may know of a session."""
-
-    id: str
-    execution: str
-    instruction: str | None
-    seed: int
-    step: int
-    idle_s: float
-    is_waiting: bool
 
 
 class Sessions:
@@ -76,7 +64,7 @@ class Sessions:
         session.last_used = self._clock()
         return session
 
-    async def resume(self, token: bytes) -> Session:
+    async def resume(self, token: str) -> Session:
         """Return the session that a token is of: as it is if it is still here, else as it was then.
 
         Raises:
@@ -89,14 +77,14 @@ class Sessions:
             self._begin(resumed.id, resumed.settings, None).progress = resumed.progress
         return self._sessions[resumed.id]
 
-    async def token(self, session: Session) -> bytes:
+    async def token(self, session: Session) -> str:
         """Return a token of what a session has come to."""
         seal = self._token_seal()
         # Read off before anything is awaited: the next turn changes it.
         content = seal.content(session.id, session.settings, session.progress)
         return await asyncio.to_thread(seal.sealed, content)
 
-    def end(self, session_id: str) -> SessionStatus:
+    def end(self, session_id: str) -> SessionStatusReply:
         """Forget a session and return what it had come to; whoever waits for it is told.
 
         Raises:
@@ -113,7 +101,7 @@ class Sessions:
         if session_id in self._sessions:
             self.end(session_id)
 
-    def statuses(self) -> list[SessionStatus]:
+    def statuses(self) -> list[SessionStatusReply]:
         """Return what is known of each session, the last used one first."""
         self._forget_idle()
         ordered = sorted(self._sessions.values(), key=lambda session: session.last_used, reverse=True)
@@ -147,9 +135,9 @@ class Sessions:
             if session.last_used < before and not session.num_waiting:
                 self.end(session_id)
 
-    def _status(self, session: Session) -> SessionStatus:
+    def _status(self, session: Session) -> SessionStatusReply:
         progress = session.progress
-        return SessionStatus(
+        return SessionStatusReply(
             id=session.id,
             execution=session.settings.execution,
             instruction=progress.task.instruction if progress.task else None,

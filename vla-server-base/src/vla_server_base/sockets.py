@@ -13,10 +13,11 @@ from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
 
 from vla_server_base.contract import PolicySpec
+from vla_server_base.edge import told_of
 from vla_server_base.errors import ModelUnavailable, ProtocolError, VLAError
 from vla_server_base.protocols import openpi
-from vla_server_base.protocols.observations import ObservationReader, observation_keys
 from vla_server_base.service import Service
+from vla_server_base.timing import ms_since
 from vla_server_base.turn import TurnRequest, take_turn
 
 logger = logging.getLogger(__name__)
@@ -39,28 +40,22 @@ async def openpi_socket(socket: WebSocket) -> None:
             await socket.send_text(openpi.write_error(error, _new_id()))
             await socket.close(_TRY_AGAIN_LATER)
             return
-        reader = observation_reader(service, spec)
+        reader = service.observation_reader
         await socket.send_bytes(openpi.greeting(spec, reader.keys))
 
         async def answer(frame: bytes) -> bytes | str:
             started = time.perf_counter()
             request = await asyncio.to_thread(openpi.read, frame, reader)
-            read_ms = 1e3 * (time.perf_counter() - started)
+            read_ms = ms_since(started)
             if isinstance(request, openpi.Reset):
                 service.sessions.open(request.session_id or own_session).reset(request.seed)
                 return openpi.RESET_DONE
             reply = await take_turn(service.sessions, _in_session(request, own_session))
             timing = {"read": read_ms, "queue": reply.answer.queue_ms, "infer": reply.answer.infer_ms}
-            return openpi.write(reply, timing | {"total": 1e3 * (time.perf_counter() - started)})
+            return openpi.write(reply, timing | {"total": ms_since(started)})
 
         async for frame in _frames(socket):
             await _send(socket, await _answered(frame, answer, openpi.write_error))
-
-
-def observation_reader(service: Service, spec: PolicySpec) -> ObservationReader:
-    """Return what reads clients' observations for the policy that is served."""
-    keys = observation_keys(service.config)
-    return ObservationReader(spec=spec, keys=keys, max_image_pixels=service.config.max_image_pixels)
 
 
 @asynccontextmanager
@@ -109,14 +104,8 @@ async def _answered(
         if frame is None:
             raise ProtocolError("a frame of text came, where binary ones are taken")
         return await answer(frame)
-    except VLAError as error:
-        if error.status >= 500:
-            logger.warning("request_id=%s code=%s %s", request_id, error.code, error.message)
-        return write_error(error, request_id)
-    except Exception:
-        logger.exception("request_id=%s failed", request_id)
-        error = VLAError("something went wrong inside the server", hint="its log has the request_id")
-        return write_error(error, request_id)
+    except Exception as error:
+        return write_error(told_of(error, request_id), request_id)
 
 
 async def _send(socket: WebSocket, answer: bytes | str) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 from vla_server_base.contract import Observation, Task
 from vla_server_base.errors import RequestError
+from vla_server_base.replies.session import SessionReply
 from vla_server_base.session import Answer, Turn
 from vla_server_base.sessions import Sessions
 
@@ -20,7 +21,7 @@ class TurnRequest:
     observation: Observation
     task: Task
     session_id: str | None = None
-    token: bytes | None = None
+    token: str | None = None
     return_token: bool = False
     reset: bool = False
     seed: int | None = None
@@ -32,11 +33,10 @@ class TurnRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class TurnReply:
-    """The answer, of which session it is, and a token of that where one was asked for."""
+    """The answer, and where its session is then."""
 
     answer: Answer
-    session_id: str
-    token: bytes | None = None
+    session: SessionReply
 
 
 async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
@@ -64,5 +64,13 @@ async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
         deadline_ms=request.deadline_ms,
     )
     answer = await session.act(turn)
-    token = await sessions.token(session) if request.return_token else None
-    return TurnReply(answer=answer, session_id=session.id, token=token)
+    where = SessionReply(
+        id=session.id,
+        step=answer.step,
+        sequence=answer.sequence,
+        obs_time=answer.obs_time,
+        asked_policy=answer.asked_policy,
+    )
+    if request.return_token:
+        where.token = await sessions.token(session)
+    return TurnReply(answer=answer, session=where)

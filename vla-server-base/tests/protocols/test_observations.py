@@ -1,6 +1,5 @@
 """What clients call their cameras is understood; what is missing or odd is named."""
 
-import base64
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,7 +7,7 @@ import numpy as np
 import pytest
 
 from vla_server_base.config import ConfigError, ServerConfig
-from vla_server_base.errors import ImageError, InstructionError, InvalidToken, ProtocolError, RequestError
+from vla_server_base.errors import ImageError, InstructionError, ProtocolError, RequestError
 from vla_server_base.protocols.observations import KNOWN_KEYS, observation_keys
 
 RED = np.full((4, 6, 3), (255, 0, 0), np.uint8)
@@ -90,9 +89,11 @@ def test_proprio_is_checked_where_the_policy_takes_it_and_left_where_not(reader)
     np.testing.assert_array_equal(reader.turn(message).observation.proprio, [1.0, 2.0, 3.0])
     without = replace(reader, spec=replace(reader.spec, proprio_dim=None))
     assert without.turn(message).observation.proprio is None
-    for wrong in ([1, 2], [1, 2, np.nan], "abc", [[1], [2, 3]]):
-        with pytest.raises(RequestError, match="observation/state: this policy takes 3 finite numbers"):
+    for wrong in ([1, 2, np.nan], "abc", [[1], [2, 3]]):
+        with pytest.raises(RequestError, match="observation/state: it holds what is no finite number"):
             reader.turn({**message, "observation/state": wrong})
+    with pytest.raises(RequestError, match="proprio: 2 numbers are given, this policy takes 3"):
+        reader.turn({**message, "observation/state": [1, 2]})
 
 
 def test_a_message_says_which_session_and_how(reader):
@@ -113,31 +114,28 @@ def test_a_message_says_which_session_and_how(reader):
     assert (turn.session_id, turn.seed, turn.sequence, turn.obs_time) == ("arm-1", 7, 3, 1.0)
     assert (turn.deadline_ms, turn.reset, turn.token) == (50.5, True, None)
     assert turn.settings == {"execution": "chunk", "execution_horizon": 2, "dataset": "echo"}
-    for token in (b"secret", base64.b64encode(b"secret").decode()):
-        assert reader.turn({"image": RED, "prompt": "lift it", "session_token": token}).token == b"secret"
+    assert reader.turn({"image": RED, "prompt": "lift it", "session_token": "c2VjcmV0"}).token == "c2VjcmV0"
 
 
 @pytest.mark.parametrize(
     ("field", "error"),
     [
-        ({"session_id": 3}, "session_id: it is int, not str"),
-        ({"seed": -1}, "seed: it is not from 0"),
-        ({"seed": True}, "seed: it is bool, not int"),
-        ({"sequence": 2**31}, "sequence: it is not from 0"),
-        ({"deadline_ms": 0}, "deadline_ms: it is not positive"),
-        ({"obs_time": float("inf")}, "obs_time: it is no finite number"),
-        ({"reset": "yes"}, "reset: it is str, not bool"),
-        ({"execution": "slowly"}, "execution: receding, chunk and ensemble are known"),
+        ({"session_id": 3}, "session_id: Input should be a valid string"),
+        ({"session_token": b"secret"}, "session_token: Input should be a valid string"),
+        ({"session_id": "a", "session_token": "b"}, "give one"),
+        ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
+        ({"seed": True}, "seed: Input should be a valid integer"),
+        ({"sequence": 2**31}, "sequence: Input should be less than 2147483648"),
+        ({"deadline_ms": 0}, "deadline_ms: Input should be greater than 0"),
+        ({"obs_time": float("inf")}, "obs_time: Input should be a finite number"),
+        ({"reset": "yes"}, "reset: Input should be a valid boolean"),
+        ({"execution": "slowly"}, "execution: Input should be 'receding', 'chunk' or 'ensemble'"),
+        ({"execution_horizon": 2}, "can only be given together with execution chunk"),
     ],
 )
 def test_what_a_session_cannot_be_is_refused(reader, field, error):
     with pytest.raises(RequestError, match=error):
         reader.turn({"image": RED, "prompt": "lift it", **field})
-
-
-def test_a_token_that_is_neither_bytes_nor_base64_is_refused(reader):
-    with pytest.raises(InvalidToken):
-        reader.turn({"image": RED, "prompt": "lift it", "session_token": "?"})
 
 
 def test_every_known_key_is_documented():

@@ -14,6 +14,7 @@ from vla_server_base.contract import Action
 from vla_server_base.errors import ProtocolError, Superseded
 from vla_server_base.protocols import openpi
 from vla_server_base.protocols.message_pack import pack, unpack
+from vla_server_base.replies.session import SessionReply
 from vla_server_base.serving import serving
 from vla_server_base.session import Answer
 from vla_server_base.testing import EchoAdapter
@@ -54,13 +55,15 @@ def test_actions_are_the_only_array_of_an_answer():
     action = Action(
         action=np.zeros(8), action_names=("x",) * 8, action_units=("m",) * 8, actions=np.arange(28.0).reshape(4, 7)
     )
-    answer = Answer(action=action, step=2, seed=7, sequence=5, asked_policy=True, infer_ms=1.5)
-    found = unpack(openpi.write(TurnReply(answer=answer, session_id="arm"), {"total": 3}))
+    answer = Answer(action=action, step=2, seed=7, sequence=5, obs_time=None, asked_policy=True, infer_ms=1.5)
+    session = SessionReply(id="arm", step=2, sequence=5, obs_time=None, asked_policy=True)
+    reply = TurnReply(answer=answer, session=session)
+    found = unpack(openpi.write(reply, {"total": 3}))
     np.testing.assert_array_equal(found["actions"], action.actions)
-    assert found["session"] == {"id": "arm", "step": 2, "seed": 7, "sequence": 5, "asked_policy": True}
+    assert found["session"] == session.model_dump(exclude_unset=True) | {"seed": 7}
     assert found["policy_timing"] == {"infer_ms": 1.5}
     assert found["server_timing"] == {"total_ms": 3.0}
-    raw = msgspec.msgpack.decode(openpi.write(TurnReply(answer=answer, session_id="arm"), {}))
+    raw = msgspec.msgpack.decode(openpi.write(reply, {}))
     assert b"__ndarray__" in raw["actions"], "as its clients know it"
 
 

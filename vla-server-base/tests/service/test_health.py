@@ -10,6 +10,7 @@ import vla_server_base
 from vla_server_base.config import ServerConfig
 from vla_server_base.engine import Engine
 from vla_server_base.errors import ModelUnavailable
+from vla_server_base.protocols.observations import KNOWN_KEYS
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.service import EpisodeSlots, Service
 from vla_server_base.serving import serving
@@ -110,6 +111,7 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
             scenes=SceneStore(1),
             episodes=EpisodeSlots(1),
             sessions=Sessions(engine, adapter, config, "echo"),
+            observation_keys=KNOWN_KEYS,
         )
         engine.start()
         while engine.status.state != "loaded":

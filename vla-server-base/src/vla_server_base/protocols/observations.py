@@ -4,20 +4,21 @@ Labs call their cameras what they like. The names that clients in use send are k
 its lab's own.
 """
 
-import base64
-import binascii
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
 import numpy as np
+from pydantic import Field
 
 from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.contract import Image, Observation, PolicySpec, Task
-from vla_server_base.errors import ImageError, InstructionError, InvalidToken, ProtocolError, RequestError
+from vla_server_base.errors import ImageError, InstructionError, ProtocolError, RequestError
+from vla_server_base.refusal import check_instruction, check_proprio
 from vla_server_base.turn import TurnRequest
+from vla_server_base.wire.body import body_from_values
+from vla_server_base.wire.session import TurnFields, turn_from_fields
 
 A_PICTURE = "a picture is an array of uint8, height x width x 3, RGB"
 
@@ -60,20 +61,15 @@ KNOWN_KEYS: Mapping[str, Sequence[str]] = MappingProxyType(
         ),
     }
 )
-SESSION_KEYS = (
-    "session_id",
-    "session_token",
-    "return_token",
-    "reset",
-    "seed",
-    "sequence",
-    "obs_time",
-    "deadline_ms",
-    "execution",
-    "execution_horizon",
-    "ensemble_weight",
-    "dataset",
-)
+
+
+class MessageFields(TurnFields):
+    """What a message says beside what the robot saw and is to do."""
+
+    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    """The new session's, or with `reset` the new episode's."""
+    dataset: str | None = None
+    """Whose statistics un-normalize the actions."""
 
 
 def observation_keys(config: ServerConfig) -> dict[str, tuple[str, ...]]:
@@ -107,7 +103,9 @@ class ObservationReader:
         Raises:
             ProtocolError, ImageError, InstructionError, RequestError: naming what the policy takes.
         """
-        return TurnRequest(observation=self.observation(message), task=self.task(message), **session_fields(message))
+        fields = body_from_values(MessageFields, message)
+        observation, task = self.observation(message), self.task(message)
+        return turn_from_fields(fields, observation, task, seed=fields.seed, dataset=fields.dataset)
 
     def observation(self, message: Mapping[str, Any]) -> Observation:
         """Return pictures and proprio."""
@@ -135,9 +133,7 @@ class ObservationReader:
             raise InstructionError(
                 "there is no instruction", hint=f"it is taken from: {', '.join(self.keys['instruction'])}"
             )
-        if len(instruction) > self.spec.max_instruction_chars:
-            given, limit = len(instruction), self.spec.max_instruction_chars
-            raise InstructionError(f"the instruction has {given} characters, at most {limit} are taken")
+        check_instruction(instruction, self.spec)
         return Task(instruction=instruction)
 
     def _find(self, message: Mapping[str, Any], name: str) -> tuple[str, Any] | None:
@@ -167,73 +163,10 @@ class ObservationReader:
             numbers = np.asarray(given, np.float64).reshape(-1)
         except (TypeError, ValueError):
             numbers = np.full(1, np.nan)
-        if len(numbers) != self.spec.proprio_dim or not np.isfinite(numbers).all():
-            raise RequestError(f"{key}: this policy takes {self.spec.proprio_dim} finite numbers")
+        if not np.isfinite(numbers).all():
+            raise RequestError(f"{key}: it holds what is no finite number")
+        check_proprio(len(numbers), self.spec)
         return numbers
-
-
-def session_fields(message: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what a message says of its session, as fields of TurnRequest.
-
-    Raises:
-        RequestError: naming what cannot be.
-    """
-    fields: dict[str, Any] = {
-        "session_id": _typed(message, "session_id", str),
-        "return_token": bool(_typed(message, "return_token", bool)),
-        "reset": bool(_typed(message, "reset", bool)),
-        "seed": _bounded(message, "seed", 2**32),
-        "sequence": _bounded(message, "sequence", 2**31),
-        "obs_time": _finite(message, "obs_time"),
-        "deadline_ms": _finite(message, "deadline_ms"),
-    }
-    if fields["deadline_ms"] is not None and fields["deadline_ms"] <= 0:
-        raise RequestError("deadline_ms: it is not positive")
-    settings = {
-        "execution": _typed(message, "execution", str),
-        "execution_horizon": _bounded(message, "execution_horizon", 2**31),
-        "ensemble_weight": _finite(message, "ensemble_weight"),
-        "dataset": _typed(message, "dataset", str),
-    }
-    if settings["execution"] not in (None, "receding", "chunk", "ensemble"):
-        raise RequestError("execution: receding, chunk and ensemble are known")
-    fields["settings"] = {name: value for name, value in settings.items() if value is not None}
-    if (token := _token(message)) is not None:
-        fields["token"] = token
-    return fields
-
-
-def _token(message: Mapping[str, Any]) -> bytes | None:
-    token = message.get("session_token")
-    if token is None or isinstance(token, bytes):
-        return token
-    try:
-        return base64.b64decode(token, validate=True)
-    except (binascii.Error, TypeError, ValueError) as error:
-        raise InvalidToken("the session token is neither bytes nor base64") from error
-
-
-def _typed(message: Mapping[str, Any], name: str, kind: type) -> Any:
-    value = message.get(name)
-    if value is not None and type(value) is not kind:
-        raise RequestError(f"{name}: it is {type(value).__name__}, not {kind.__name__}")
-    return value
-
-
-def _bounded(message: Mapping[str, Any], name: str, bound: int) -> int | None:
-    value = _typed(message, name, int)
-    if value is not None and not 0 <= value < bound:
-        raise RequestError(f"{name}: it is not from 0 to {bound - 1}")
-    return value
-
-
-def _finite(message: Mapping[str, Any], name: str) -> float | None:
-    value = message.get(name)
-    if value is None:
-        return None
-    if type(value) not in (int, float) or not math.isfinite(value):
-        raise RequestError(f"{name}: it is no finite number")
-    return float(value)
 
 
 def _listed(message: Mapping[str, Any]) -> str:

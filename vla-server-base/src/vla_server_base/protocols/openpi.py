@@ -12,8 +12,9 @@ from typing import Any
 from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import ProtocolError, VLAError
 from vla_server_base.protocols.message_pack import pack, unpack
-from vla_server_base.protocols.observations import KNOWN_KEYS, ObservationReader, session_fields
+from vla_server_base.protocols.observations import KNOWN_KEYS, MessageFields, ObservationReader
 from vla_server_base.turn import TurnReply, TurnRequest
+from vla_server_base.wire.body import body_from_values
 
 RESET_DONE = "reset successful"
 
@@ -68,8 +69,8 @@ def read(frame: bytes, reader: ObservationReader) -> TurnRequest | Reset:
         raise ProtocolError(f"the message is {type(message).__name__}, not a map of named values")
     endpoint = message.get("endpoint", "infer")
     if endpoint == "reset":
-        fields = session_fields(message)
-        return Reset(session_id=fields["session_id"], seed=fields["seed"])
+        fields = body_from_values(MessageFields, message)
+        return Reset(session_id=fields.session_id, seed=fields.seed)
     if endpoint != "infer":
         raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint="infer and reset are")
     return reader.turn(message)
@@ -81,21 +82,12 @@ def write(reply: TurnReply, timing_ms: Mapping[str, float]) -> bytes:
     `actions` is the only array in it: openpi's ActionChunkBroker cuts every array along its first axis.
     """
     answer = reply.answer
-    session = {
-        "id": reply.session_id,
-        "step": answer.step,
-        "seed": answer.seed,
-        "sequence": answer.sequence,
-        "asked_policy": answer.asked_policy,
-    }
-    if reply.token is not None:
-        session["token"] = reply.token
     return pack(
         {
             "actions": answer.action.actions,
             "server_timing": {f"{name}_ms": float(ms) for name, ms in timing_ms.items()},
             "policy_timing": {"infer_ms": float(answer.infer_ms)},
-            "session": session,
+            "session": reply.session.model_dump(exclude_unset=True) | {"seed": answer.seed},
         },
         as_bytes_keys=True,
     )

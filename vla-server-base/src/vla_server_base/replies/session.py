@@ -1,9 +1,6 @@
 """What is said of sessions."""
 
-import base64
-
 from vla_server_base.replies.body import Reply
-from vla_server_base.turn import TurnReply
 
 
 class SessionReply(Reply):
@@ -41,17 +38,3 @@ class SessionsReply(Reply):
 
     sessions: list[SessionStatusReply]
     max_sessions: int
-
-
-def session_reply(reply: TurnReply, obs_time: float | None) -> SessionReply:
-    """Return where a session is; `obs_time` as the client sent it."""
-    where = SessionReply(
-        id=reply.session_id,
-        step=reply.answer.step,
-        sequence=reply.answer.sequence,
-        obs_time=obs_time,
-        asked_policy=reply.answer.asked_policy,
-    )
-    if reply.token is not None:
-        where.token = base64.b64encode(reply.token).decode("ascii")
-    return where

@@ -1,6 +1,6 @@
 """What every request's body is: strict, frozen, and refused by name."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import pydantic
@@ -32,6 +32,19 @@ def body_from_upload(kind: type[AnyBody], upload: Upload) -> AnyBody:
         return kind.model_validate_json(upload.request, context=upload)
     except pydantic.ValidationError as error:
         raise request_error_from_validation(error.errors(include_input=False), kind) from error
+
+
+def body_from_values(kind: type[AnyBody], values: Mapping[str, Any]) -> AnyBody:
+    """Read a body's fields from a message's named values; those that are None count as left out, others as not there.
+
+    Raises:
+        RequestError: naming the fields, and what is expected of them.
+    """
+    given = {name: values[name] for name in kind.model_fields if values.get(name) is not None}
+    try:
+        return kind.model_validate(given)
+    except pydantic.ValidationError as error:
+        raise request_error_from_validation(error.errors(include_input=False)) from error
 
 
 def request_error_from_validation(problems: Sequence[Any], kind: type[Body] | None = None) -> RequestError:

@@ -9,7 +9,7 @@ from vla_server_base.contract import Observation, Task
 from vla_server_base.turn import TurnRequest
 from vla_server_base.wire.arm import ArmFields
 from vla_server_base.wire.body import Body
-from vla_server_base.wire.session import SessionFields, settings_from_body, token_from_text
+from vla_server_base.wire.session import SessionFields, turn_from_fields
 from vla_server_base.wire.task import TaskFields
 
 JOINT_POSITION = "joint_position"
@@ -64,27 +64,8 @@ class PredictRequest(ArmFields, SessionFields):
         return self
 
 
-def turn_from_body(
-    body: PredictRequest, observation: Observation, task: Task, deadline_ms: float | None
-) -> TurnRequest:
-    """Return the turn that a request is, `deadline_ms` of its deadline being left.
-
-    Raises:
-        InvalidToken: the token is not base64.
-    """
+def turn_from_body(body: PredictRequest, observation: Observation, task: Task) -> TurnRequest:
+    """Return the turn that a request is."""
     # Joint positions are formed of each answer, by the scene's own arm.
     format_ = None if body.action_format == JOINT_POSITION else body.action_format
-    named = {"dataset": body.dataset, "action_format": format_}
-    return TurnRequest(
-        observation=observation,
-        task=task,
-        session_id=body.session_id,
-        token=None if body.session_token is None else token_from_text(body.session_token),
-        return_token=body.return_token,
-        reset=body.reset,
-        seed=body.seed,
-        sequence=body.sequence,
-        obs_time=body.obs_time,
-        deadline_ms=deadline_ms,
-        settings=settings_from_body(body) | {name: value for name, value in named.items() if value is not None},
-    )
+    return turn_from_fields(body, observation, task, seed=body.seed, dataset=body.dataset, action_format=format_)

@@ -1,19 +1,18 @@
 """A session in a request: which it is, how it acts, and where in it this turn belongs."""
 
-import base64
-import binascii
 from typing import Any
 
 import pydantic
 from pydantic import Field
 
-from vla_server_base.errors import InvalidToken
+from vla_server_base.contract import Observation, Task
 from vla_server_base.session import Execution
+from vla_server_base.turn import TurnRequest
 from vla_server_base.wire.body import Body
 
 
-class SessionFields(Body):
-    """What makes a request a turn of a session."""
+class TurnFields(Body):
+    """What a turn says of its session."""
 
     session_id: str | None = None
     """Names the robot's session, begun with its first turn: 1 to 128 letters, digits or any of . _ : @ / + -"""
@@ -40,18 +39,25 @@ class SessionFields(Body):
     def _of_one_session(self):
         if self.session_id is not None and self.session_token is not None:
             raise ValueError("session_id and session_token both name a session: give one")
-        if not self.is_turn:
-            alone = {"deadline_ms", "session_id", "session_token"}
-            given = sorted(
-                name
-                for name in SessionFields.model_fields.keys() - alone
-                if name in self.model_fields_set and getattr(self, name) not in (None, False)
-            )
-            if given:
-                raise ValueError(f"{', '.join(given)} can only be given together with session_id or session_token")
         for name, execution in (("execution_horizon", "chunk"), ("ensemble_weight", "ensemble")):
             if getattr(self, name) is not None and self.execution != execution:
                 raise ValueError(f"{name} can only be given together with execution {execution}")
+        return self
+
+
+class SessionFields(TurnFields):
+    """What makes a request a turn of a session, which it has to name."""
+
+    @pydantic.model_validator(mode="after")
+    def _nothing_without_a_session(self):
+        alone = {"deadline_ms", "session_id", "session_token"}
+        given = sorted(
+            name
+            for name in TurnFields.model_fields.keys() - alone
+            if name in self.model_fields_set and getattr(self, name) not in (None, False)
+        )
+        if given and not self.is_turn:
+            raise ValueError(f"{', '.join(given)} can only be given together with session_id or session_token")
         return self
 
     @property
@@ -60,19 +66,26 @@ class SessionFields(Body):
         return self.session_id is not None or self.session_token is not None
 
 
-def settings_from_body(body: SessionFields) -> dict[str, Any]:
-    """Return what the request says of how the session acts."""
-    names = ("execution", "execution_horizon", "ensemble_weight")
-    return {name: value for name in names if (value := getattr(body, name)) is not None}
-
-
-def token_from_text(token: str) -> bytes:
-    """Return a session token as it was before it was put into a reply.
-
-    Raises:
-        InvalidToken: it is not base64.
-    """
-    try:
-        return base64.b64decode(token, validate=True)
-    except binascii.Error as error:
-        raise InvalidToken("the session token is not base64", hint="send session.token as it was replied") from error
+def turn_from_fields(
+    fields: TurnFields, observation: Observation, task: Task, *, seed: int | None, **settings: str | None
+) -> TurnRequest:
+    """Return the turn that a request is; `settings` are what else it says of SessionSettings."""
+    settings_of_turn: dict[str, Any] = {
+        "execution": fields.execution,
+        "execution_horizon": fields.execution_horizon,
+        "ensemble_weight": fields.ensemble_weight,
+        **settings,
+    }
+    return TurnRequest(
+        observation=observation,
+        task=task,
+        session_id=fields.session_id,
+        token=fields.session_token,
+        return_token=fields.return_token,
+        reset=fields.reset,
+        seed=seed,
+        sequence=fields.sequence,
+        obs_time=fields.obs_time,
+        deadline_ms=fields.deadline_ms,
+        settings={name: value for name, value in settings_of_turn.items() if value is not None},
+    )
