@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from starlette.exceptions import HTTPException
 
-from vla_server_base import __version__, sockets
+from vla_server_base import __version__
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.edge import Edge, error_response, told_of
@@ -20,9 +20,10 @@ from vla_server_base.errors import MethodNotAllowed, NotFound, RequestError, VLA
 from vla_server_base.protocols.observations import observation_keys
 from vla_server_base.routes import router
 from vla_server_base.scenes.pool import ScenePool
-from vla_server_base.service import EpisodeSlots, Service, start_pool
+from vla_server_base.service import Service, Slots, start_pool
 from vla_server_base.sessions import Sessions
 from vla_server_base.stores import AssetStore, SceneStore
+from vla_server_base.transports import websocket
 from vla_server_base.wire.body import request_error_from_validation
 from vla_server_base.wire.execute import ExecuteRequest
 from vla_server_base.wire.predict import PredictRequest
@@ -51,7 +52,8 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             pool_start=pool_start,
             assets=AssetStore(config.asset_store_mb * 2**20),
             scenes=SceneStore(config.scene_store_mb * 2**20),
-            episodes=EpisodeSlots(config.max_episodes),
+            episodes=Slots(config.max_episodes, "episodes are running", "VLA_MAX_EPISODES"),
+            connections=Slots(config.max_connections, "connections are open", "VLA_MAX_CONNECTIONS"),
             sessions=Sessions(engine, adapter, config, model_id),
             observation_keys=observation_keys(config),
         )
@@ -66,7 +68,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app = FastAPI(title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False)
     app.state.config = config
     app.include_router(router)
-    app.include_router(sockets.router)
+    app.include_router(websocket.router)
     app.add_middleware(Edge)
     app.add_exception_handler(VLAError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)

@@ -84,6 +84,12 @@ class ServerConfig:
     max_sessions: int = 256
     """Sessions that may be held at once; more are refused with 503."""
 
+    max_connections: int = 256
+    """WebSocket connections that may be open at once; more are closed with 1013."""
+
+    connection_idle_s: float = 3600.0
+    """A WebSocket connection on which nothing is said for so long is closed with 1001."""
+
     session_idle_s: float = 600.0
     """A session that is not used for so long is forgotten."""
 

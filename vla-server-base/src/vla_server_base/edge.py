@@ -75,6 +75,11 @@ class Edge:
             )
 
 
+def new_request_id() -> str:
+    """Return the id of a request that brings none."""
+    return uuid.uuid4().hex
+
+
 def told_of(error: Exception, request_id: str) -> VLAError:
     """Return what a client is told of an error, and log what went wrong with us."""
     if isinstance(error, VLAError):
@@ -103,4 +108,4 @@ def error_reply(error: VLAError, request_id: str) -> ErrorReply:
 
 
 def _request_id(given: str) -> str:
-    return _NOT_IN_REQUEST_ID.sub("", given)[:_MAX_REQUEST_ID_CHARS] or uuid.uuid4().hex
+    return _NOT_IN_REQUEST_ID.sub("", given)[:_MAX_REQUEST_ID_CHARS] or new_request_id()

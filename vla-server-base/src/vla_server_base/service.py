@@ -36,7 +36,8 @@ class Service:
     pool_start: "asyncio.Task[RendererUnavailable | None]"
     assets: AssetStore
     scenes: SceneStore
-    episodes: "EpisodeSlots"
+    episodes: "Slots"
+    connections: "Slots"
     sessions: Sessions
     observation_keys: Mapping[str, Sequence[str]]
 
@@ -90,11 +91,12 @@ class Service:
             raise RendererUnavailable(error.message, hint=error.hint)
 
 
-class EpisodeSlots:
-    """How many episodes may run at once."""
+class Slots:
+    """How many of something may be at once: `what`, such as "episodes are running", bounded by a `setting`."""
 
-    def __init__(self, num_slots: int):
+    def __init__(self, num_slots: int, what: str, setting: str):
         self._num_free = self._num_slots = num_slots
+        self._what, self._setting = what, setting
 
     @contextmanager
     def take(self) -> Iterator[None]:
@@ -105,8 +107,8 @@ class EpisodeSlots:
         """
         if not self._num_free:
             raise Overloaded(
-                f"{self._num_slots} episodes are running, which is the most here",
-                hint="send again later; VLA_MAX_EPISODES raises the limit",
+                f"{self._num_slots} {self._what}, which is the most here",
+                hint=f"send again later; {self._setting} raises the limit",
             )
         self._num_free -= 1
         try:

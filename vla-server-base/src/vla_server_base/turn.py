@@ -1,7 +1,7 @@
 """One turn of a session, however it came: what a robot saw and asks, and what it is to do."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vla_server_base.contract import Observation, Task
@@ -29,6 +29,11 @@ class TurnRequest:
     obs_time: float | None = None
     deadline_ms: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+
+    def in_session(self, session_id: str) -> "TurnRequest":
+        """Return it as a turn of this session, unless it names another."""
+        is_named = self.session_id is not None or self.token is not None
+        return self if is_named else replace(self, session_id=session_id)
 
 
 @dataclass(frozen=True, kw_only=True)

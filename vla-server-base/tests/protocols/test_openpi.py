@@ -162,6 +162,30 @@ def test_a_frame_over_the_limit_closes_the_connection_and_nothing_else(url):
         assert client.ask(frame())["session"]["step"] == 0
 
 
+def closed_with(socket: ClientConnection) -> int:
+    with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+        socket.recv(timeout=30)
+    return closed.value.rcvd.code
+
+
+def test_a_connection_too_many_is_told_so_and_one_more_comes_when_another_has_left():
+    with serving(echo_app(max_connections=1)) as url:
+        wait_until_healthy(url)
+        with client_of(url), connect(address(url)) as another:
+            assert "overloaded: 1 connections are open" in another.recv(timeout=30)
+            assert closed_with(another) == 1013
+        with client_of(url) as client:
+            assert client.ask(frame())["session"]["step"] == 0
+
+
+def test_a_connection_on_which_nothing_is_said_is_closed():
+    with serving(echo_app(connection_idle_s=0.5)) as url:
+        wait_until_healthy(url)
+        with client_of(url) as client:
+            client.ask(frame())
+            assert closed_with(client.socket) == 1001
+
+
 class SlowEcho(EchoAdapter):
     """An echo that takes as long to load as it is told to."""
 

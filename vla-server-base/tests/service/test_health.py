@@ -12,7 +12,7 @@ from vla_server_base.engine import Engine
 from vla_server_base.errors import ModelUnavailable
 from vla_server_base.protocols.observations import KNOWN_KEYS
 from vla_server_base.scenes.pool import ScenePool
-from vla_server_base.service import EpisodeSlots, Service
+from vla_server_base.service import Service, Slots
 from vla_server_base.serving import serving
 from vla_server_base.sessions import Sessions
 from vla_server_base.stores import AssetStore, SceneStore
@@ -109,7 +109,8 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
             pool_start=asyncio.ensure_future(waited_for(pool_start)),
             assets=AssetStore(1),
             scenes=SceneStore(1),
-            episodes=EpisodeSlots(1),
+            episodes=Slots(1, "episodes", "-"),
+            connections=Slots(1, "connections", "-"),
             sessions=Sessions(engine, adapter, config, "echo"),
             observation_keys=KNOWN_KEYS,
         )

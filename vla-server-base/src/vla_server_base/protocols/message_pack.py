@@ -24,12 +24,14 @@ _FIXED = {0xCA: 4, 0xCB: 8, 0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8, 0xD0: 1, 0xD1: 2
 _LISTS = {0xDC: (2, 1), 0xDD: (4, 1), 0xDE: (2, 2), 0xDF: (4, 2)}
 
 
-def unpack(message: bytes) -> Any:
+def unpack(message: bytes | str) -> Any:
     """Return what a message says, its arrays read-only; not for the event loop.
 
     Raises:
         ProtocolError: it is no MessagePack, or holds too many items or arrays that are not taken.
     """
+    if isinstance(message, str):
+        raise ProtocolError("a frame of text came, where binary ones are taken")
     _check_size(message)
     try:
         content = msgspec.msgpack.decode(message)

@@ -58,7 +58,7 @@ def greeting(spec: PolicySpec, keys: Mapping[str, Any] = KNOWN_KEYS) -> bytes:
     )
 
 
-def read(frame: bytes, reader: ObservationReader) -> TurnRequest | Reset:
+def read(frame: bytes | str, reader: ObservationReader) -> TurnRequest | Reset:
     """Return what a frame asks for; not for the event loop.
 
     Raises:

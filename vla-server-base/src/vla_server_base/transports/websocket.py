@@ -1,0 +1,127 @@
+"""WebSockets: one conversation for each connection, in the protocol of its path."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, WebSocket
+from starlette.websockets import WebSocketDisconnect
+
+from vla_server_base.edge import new_request_id, told_of
+from vla_server_base.errors import ModelUnavailable, Overloaded, VLAError
+from vla_server_base.protocols import openpi
+from vla_server_base.service import Service
+from vla_server_base.timing import ms_since
+from vla_server_base.turn import take_turn
+
+logger = logging.getLogger(__name__)
+
+_POLL_S = 0.1
+_GOING_AWAY, _TRY_AGAIN_LATER = 1001, 1013
+
+Frame = bytes | str
+Answer = Callable[[Frame], Awaitable[Frame | None]]
+WriteError = Callable[[VLAError, str], Frame]
+
+router = APIRouter()
+
+
+@router.websocket("/")
+async def openpi_socket(socket: WebSocket) -> None:
+    """Talk as openpi's server and RoboArena's do."""
+    async with _conversation(socket, openpi.write_error) as talk:
+        service = talk.service
+        # Clients wait for the first frame without a limit, so that a policy may load while they do.
+        await talk.policy_loaded()
+        reader = service.observation_reader
+        await talk.send(openpi.greeting(reader.spec, reader.keys))
+
+        async def answer(frame: Frame) -> Frame:
+            started = time.perf_counter()
+            request = await asyncio.to_thread(openpi.read, frame, reader)
+            read_ms = ms_since(started)
+            if isinstance(request, openpi.Reset):
+                service.sessions.open(request.session_id or talk.own_session).reset(request.seed)
+                return openpi.RESET_DONE
+            reply = await take_turn(service.sessions, request.in_session(talk.own_session))
+            timing = {"read": read_ms, "queue": reply.answer.queue_ms, "infer": reply.answer.infer_ms}
+            return openpi.write(reply, timing | {"total": ms_since(started)})
+
+        await talk.go_on(answer)
+
+
+class _Talk:
+    """One connection, with a session of its own, which ends with it."""
+
+    def __init__(self, socket: WebSocket, write_error: WriteError):
+        self.service: Service = socket.app.state.service
+        self.own_session = f"socket:{secrets.token_hex(8)}"
+        self._socket, self._write_error = socket, write_error
+
+    async def policy_loaded(self) -> None:
+        """Wait until the policy is loaded.
+
+        Raises:
+            ModelUnavailable: it could not be.
+        """
+        while self.service.engine.status.state == "loading":
+            await asyncio.sleep(_POLL_S)
+        _ = self.service.engine.spec
+
+    async def go_on(self, answer: Answer) -> None:
+        """Answer each frame, whatever goes wrong with it, until the client leaves or says nothing any more."""
+        idle_s = self.service.config.connection_idle_s
+        while (frame := await asyncio.wait_for(self._next_frame(), idle_s)) is not None:
+            request_id = new_request_id()
+            try:
+                reply = await answer(frame)
+            except Exception as error:
+                reply = self._write_error(told_of(error, request_id), request_id)
+            if reply is not None:
+                await self.send(reply)
+
+    async def send(self, frame: Frame) -> None:
+        """Send a frame, of text or of bytes."""
+        await (self._socket.send_text(frame) if isinstance(frame, str) else self._socket.send_bytes(frame))
+
+    async def refuse(self, error: VLAError) -> None:
+        """Say why there is no conversation, and end it."""
+        request_id = new_request_id()
+        await self.send(self._write_error(told_of(error, request_id), request_id))
+        await self._socket.close(_TRY_AGAIN_LATER)
+
+    async def _next_frame(self) -> Frame | None:
+        message = await self._socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return None
+        found = message.get("bytes")
+        return message["text"] if found is None else found
+
+
+@asynccontextmanager
+async def _conversation(socket: WebSocket, write_error: WriteError) -> AsyncIterator[_Talk]:
+    """Accept a connection, and end it in good order."""
+    talk = _Talk(socket, write_error)
+    started = time.perf_counter()
+    await socket.accept()
+    try:
+        with talk.service.connections.take():
+            yield talk
+    except (Overloaded, ModelUnavailable) as error:
+        await talk.refuse(error)
+    except (asyncio.TimeoutError, TimeoutError):
+        await socket.close(_GOING_AWAY, "nothing was said for too long")
+    except WebSocketDisconnect:
+        pass
+    finally:
+        talk.service.sessions.end_if_there(talk.own_session)
+        logger.info(
+            "socket path=%s seconds=%.1f client=%s session=%s",
+            socket.url.path,
+            ms_since(started) / 1e3,
+            socket.client.host if socket.client else "-",
+            talk.own_session,
+        )
