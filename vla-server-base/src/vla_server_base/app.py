@@ -23,7 +23,7 @@ from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.service import Service, Slots, start_pool
 from vla_server_base.sessions import Sessions
 from vla_server_base.stores import AssetStore, SceneStore
-from vla_server_base.transports import websocket
+from vla_server_base.transports import act, kserve, websocket
 from vla_server_base.wire.body import request_error_from_validation
 from vla_server_base.wire.execute import ExecuteRequest
 from vla_server_base.wire.predict import PredictRequest
@@ -68,7 +68,8 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app = FastAPI(title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False)
     app.state.config = config
     app.include_router(router)
-    app.include_router(websocket.router)
+    for transport in (act, kserve, websocket):
+        app.include_router(transport.router)
     app.add_middleware(Edge)
     app.add_exception_handler(VLAError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)

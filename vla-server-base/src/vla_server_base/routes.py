@@ -5,9 +5,9 @@ import dataclasses
 import importlib.metadata
 import platform
 import time
-from typing import Annotated, Any
+from typing import Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from vla_server_base.disconnection import unless_disconnected
 from vla_server_base.errors import NotFound
@@ -24,7 +24,7 @@ from vla_server_base.replies.predict import PredictReply
 from vla_server_base.replies.session import SessionsReply, SessionStatusReply
 from vla_server_base.replies.status import AssetReply, HealthReply, InfoReply, Limits, LiveReply, ScenesReply
 from vla_server_base.scenes.library import bundled_scene, bundled_scenes
-from vla_server_base.service import Service
+from vla_server_base.service import CurrentService
 from vla_server_base.wire.execute import ExecuteRequest
 from vla_server_base.wire.predict import PredictRequest
 
@@ -32,13 +32,6 @@ _HEALTH_RETRY_AFTER_S = 5
 _VERSIONED = ("vla-server-base", "fastapi", "numpy", "mujoco")
 
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
-
-
-async def _service(request: Request) -> Service:
-    return request.app.state.service
-
-
-CurrentService = Annotated[Service, Depends(_service)]
 
 
 def _request_body(kind: str, examples: dict[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,9 @@ import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
@@ -128,3 +131,11 @@ async def start_pool(pool: ScenePool) -> RendererUnavailable | None:
         logger.exception("scenes cannot be drawn, pictures are answered")
         return RendererUnavailable("the scene workers could not be started; the server's log says why")
     return None
+
+
+async def _service(request: Request) -> Service:
+    return request.app.state.service
+
+
+CurrentService = Annotated[Service, Depends(_service)]
+"""What a route's argument is to be, to get the service that it belongs to."""

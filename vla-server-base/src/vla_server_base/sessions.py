@@ -42,7 +42,8 @@ class Sessions:
     def open(self, session_id: str | None, seed: int | None = None, **given: Any) -> Session:
         """Return the session of this id, begun with `seed` if there is none; None makes an id up.
 
-        `given` are fields of SessionSettings; those that are left out are the server's, or what the session has.
+        `given` are fields of SessionSettings; those that are left out are the server's, or what the session has. One
+        that has seen nothing yet, or nothing since its reset, takes new ones.
 
         Raises:
             RequestError: the id cannot be one, or the session was begun otherwise.
@@ -55,11 +56,14 @@ class Sessions:
         if session is None:
             resets = self._config.session_reset_on_new_task
             return self._begin(session_id, SessionSettings(**{"reset_on_new_task": resets, **given}), seed)
+        if session.progress.task is None:
+            seed = session.progress.seed if seed is None else seed
+            return self._begin(session_id, replace(session.settings, **given), seed)
         for name, value in given.items():
             if value != (begun := getattr(session.settings, name)):
                 raise RequestError(
                     f"{name}: session '{session_id}' was begun with {begun!r}, now {value!r} is asked for",
-                    hint="use another session_id",
+                    hint="reset it, or use another session_id",
                 )
         session.last_used = self._clock()
         return session
@@ -108,7 +112,7 @@ class Sessions:
         return [self._status(session) for session in ordered]
 
     def _begin(self, session_id: str, settings: SessionSettings, seed: int | None) -> Session:
-        if len(self._sessions) >= self._config.max_sessions:
+        if session_id not in self._sessions and len(self._sessions) >= self._config.max_sessions:
             raise Overloaded(
                 f"there are {self._config.max_sessions} sessions, which is the most here",
                 hint="end one (DELETE /sessions/{id}), or send again later; VLA_MAX_SESSIONS raises the limit",

@@ -19,6 +19,7 @@ from vla_server_base.replies.predict import PredictReply, Timing
 from vla_server_base.replies.status import InfoReply
 from vla_server_base.routes import router
 from vla_server_base.scenes.robots import ROBOT_NAMES
+from vla_server_base.transports import act, kserve
 from vla_server_base.wire.arm import ArmFields, BoundsBody, ControlBody, RobotBody
 from vla_server_base.wire.execute import ExecuteRequest, InContact, JointRange, Lifted, Measured, Near
 from vla_server_base.wire.predict import PredictRequest
@@ -27,6 +28,7 @@ from vla_server_base.wire.scene import StateBody
 DOCS = Path(__file__).parents[3] / "docs"
 HTTP = (DOCS / "http.md").read_text()
 EPISODES = (DOCS / "episodes.md").read_text()
+CLIENTS = (DOCS / "clients.md").read_text()
 CONFIGURATION = (DOCS / "configuration.md").read_text()
 
 # A command in a `sh` block and what it answers, in the `json` block right after it.
@@ -46,6 +48,12 @@ EPISODE_KEYS = {name for kind in (ExecuteReply, StepReply, StepEvent) for name i
 @pytest.mark.parametrize("path", [route.path.replace(":path", "") for route in router.routes])
 def test_every_route_is_described(path):
     assert re.search(rf"^## `(GET|POST|PUT|DELETE) {re.escape(path)}`$", HTTP, re.MULTILINE)
+
+
+@pytest.mark.parametrize("route", [*act.router.routes, *kserve.router.routes], ids=lambda route: route.path)
+def test_every_route_of_clients_is_described(route):
+    (method,) = route.methods
+    assert f"`{method} {route.path}`" in CLIENTS
 
 
 @pytest.mark.parametrize("field", [*PredictRequest.model_fields, *StateBody.model_fields])

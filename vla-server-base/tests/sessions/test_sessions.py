@@ -285,6 +285,19 @@ async def test_what_cannot_be_a_session_is_refused(sessions):
     with pytest.raises(UnknownName, match="dataset 'moon'"):
         sessions.open("arm", dataset="moon")
     begun = sessions.open("arm", execution="ensemble", ensemble_weight=0.1)
+    await begun.act(turn(1))
     assert sessions.open("arm", execution="ensemble") is sessions.open("arm") is begun
     with pytest.raises(RequestError, match=r"ensemble_weight: session 'arm' was begun with 0.1, now 0.5 is asked for"):
         sessions.open("arm", ensemble_weight=0.5)
+
+
+async def test_a_session_takes_other_settings_before_its_first_turn_and_after_a_reset(sessions):
+    sessions.open("arm", seed=3)
+    begun = sessions.open("arm", execution="ensemble")
+    assert (begun.settings.execution, begun.progress.seed) == ("ensemble", 3)
+    await begun.act(turn(1))
+    begun.reset(seed=4)
+    with pytest.raises(UnknownName):
+        sessions.open("arm", dataset="moon")
+    again = sessions.open("arm", execution="chunk", execution_horizon=2)
+    assert (again.settings.execution, again.progress.seed) == ("chunk", 4)

@@ -1,5 +1,7 @@
 """What is said of sessions."""
 
+from typing import Literal
+
 from vla_server_base.replies.body import Reply
 
 
@@ -38,3 +40,9 @@ class SessionsReply(Reply):
 
     sessions: list[SessionStatusReply]
     max_sessions: int
+
+
+class ResetReply(Reply):
+    """A new episode has begun."""
+
+    status: Literal["reset successful"] = "reset successful"

@@ -1,0 +1,63 @@
+"""JSON with arrays in it, as json-numpy's users write it.
+
+An array is an object of `__numpy__` (base64 of its bytes), `dtype` and `shape`; a number of numpy's has the shape [].
+Follows json_numpy.py of Crimson-Crow/json-numpy, without patching anything.
+"""
+
+import base64
+import binascii
+import json
+from typing import Any
+
+import numpy as np
+
+from vla_server_base.errors import ProtocolError
+from vla_server_base.protocols.arrays import array_from_bytes
+
+MAX_ITEMS = 100_000
+"""Of one message: each becomes an object of dozens of bytes, so a message's length alone bounds nothing."""
+
+
+def loads(text: str | bytes) -> Any:
+    """Return what a message says, its arrays read-only; not for the event loop.
+
+    Raises:
+        ProtocolError: it is no JSON, or holds too many items or arrays that are not taken.
+    """
+    commas, lists, maps = (",", "[", "{") if isinstance(text, str) else (b",", b"[", b"{")
+    if text.count(commas) + text.count(lists) + text.count(maps) > MAX_ITEMS:  # pyright: ignore[reportArgumentType]
+        raise ProtocolError(f"the message has more than {MAX_ITEMS} items", hint="send pictures and numbers as arrays")
+    try:
+        return json.loads(text, object_hook=_with_array, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError) as error:
+        raise ProtocolError(f"the message is not JSON ({str(error)[:200]})") from error
+
+
+def dumps(content: Any) -> str:
+    """Return a message."""
+    return json.dumps(content, default=_marked, allow_nan=False)
+
+
+def _with_array(content: dict[str, Any]) -> Any:
+    if "__numpy__" not in content:
+        return content
+    data = content["__numpy__"]
+    try:
+        raw = base64.b64decode(data, validate=True) if isinstance(data, str) else None
+    except (binascii.Error, ValueError):
+        raw = None
+    if raw is None:
+        raise ProtocolError("an array's __numpy__ is not base64")
+    array = array_from_bytes(raw, content.get("dtype"), content.get("shape"))
+    return array if array.ndim else array.item()
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ProtocolError(f"{name} is no JSON number")
+
+
+def _marked(array: object) -> dict[str, Any]:
+    if not isinstance(array, np.ndarray | np.generic):
+        raise TypeError(f"{type(array)} is in no message")
+    data = base64.b64encode(array.tobytes()).decode("ascii")
+    return {"__numpy__": data, "dtype": array.dtype.str, "shape": array.shape}

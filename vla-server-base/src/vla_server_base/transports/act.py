@@ -1,0 +1,77 @@
+"""The routes of OpenVLA's, AutoEval's and the old Octo server's clients: `/act`, `/reset` and `/query`.
+
+These clients name no session: each of their addresses has one of its own, until a client names another.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from fastapi import APIRouter, Request, Response
+
+from vla_server_base.disconnection import unless_disconnected
+from vla_server_base.protocols import openvla
+from vla_server_base.protocols.observations import ObservationReader
+from vla_server_base.protocols.openvla import ActRequest
+from vla_server_base.reading import read_body
+from vla_server_base.replies.body import ErrorReply
+from vla_server_base.replies.session import ResetReply
+from vla_server_base.service import CurrentService, Service
+from vla_server_base.turn import take_turn
+
+_JSON = {"application/json": {"schema": {"description": "JSON with arrays, as json-numpy has it"}}}
+_JSON_BODY = {"requestBody": {"required": True, "content": _JSON}}
+
+router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
+
+
+@router.post(
+    "/act",
+    summary="OpenVLA's: the action for a picture and an instruction",
+    responses={200: {"content": _JSON}},
+    response_class=Response,
+    openapi_extra=_JSON_BODY,
+)
+async def act(request: Request, service: CurrentService) -> Response:
+    return await _answered(request, service, openvla.read_act)
+
+
+@router.post(
+    "/query",
+    summary="The old Octo server's: the same in its words",
+    responses={200: {"content": _JSON}},
+    response_class=Response,
+    openapi_extra=_JSON_BODY,
+)
+async def query(request: Request, service: CurrentService) -> Response:
+    return await _answered(request, service, openvla.read_query)
+
+
+@router.post("/reset", summary="AutoEval's: a new episode begins", openapi_extra=_JSON_BODY)
+async def reset(request: Request, service: CurrentService) -> ResetReply:
+    body = await _body(request, service)
+    fields = await asyncio.to_thread(openvla.read_reset, body)
+    service.sessions.open(fields.session_id or _own_session(request)).reset(fields.seed)
+    return ResetReply()
+
+
+async def _answered(
+    request: Request, service: Service, read: Callable[[bytes, ObservationReader], ActRequest]
+) -> Response:
+    reader = service.observation_reader
+    body = await _body(request, service)
+
+    async def answer() -> str:
+        asked = await asyncio.to_thread(read, body, reader)
+        reply = await take_turn(service.sessions, asked.turn.in_session(_own_session(request)))
+        return openvla.write(reply, asked)
+
+    return Response(await unless_disconnected(request, answer()), media_type="application/json")
+
+
+async def _body(request: Request, service: Service) -> bytes:
+    return bytes(await read_body(request, service.config.max_body_mb * 2**20))
+
+
+def _own_session(request: Request) -> str:
+    # An IPv6 address may end with its interface, behind a %.
+    return "act:" + (request.client.host.replace("%", "-") if request.client else "-")

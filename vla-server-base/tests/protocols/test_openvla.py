@@ -1,0 +1,117 @@
+"""OpenVLA's, AutoEval's, OFT's and the old Octo server's HTTP clients: bodies, then a live server."""
+
+import json
+
+import httpx
+import json_numpy
+import numpy as np
+import pytest
+from echo_server import echo_app, wait_until_healthy
+
+from vla_server_base.errors import ProtocolError, RequestError
+from vla_server_base.protocols import openvla
+from vla_server_base.serving import serving
+from vla_server_base.testing.echo import noise
+
+RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
+
+
+def body(**message) -> bytes:
+    return json_numpy.dumps({"image": RED, "instruction": "go", **message}).encode()
+
+
+def encoded(**message) -> bytes:
+    return json.dumps({"encoded": body(**message).decode()}).encode()
+
+
+def queried(**message) -> bytes:
+    named = {"dataset_name": "echo", "observation": {"image_primary": RED}, "text": "go", "modality": "l", **message}
+    return json.dumps({"use_this": json_numpy.dumps(named)}).encode()
+
+
+def test_openvla_s_body_is_a_turn(reader):
+    request = openvla.read_act(body(unnorm_key="echo", session_id="arm"), reader)
+    assert (request.form, request.is_encoded) == ("action", False)
+    assert (request.turn.task.instruction, request.turn.session_id) == ("go", "arm")
+    assert request.turn.settings == {"dataset": "echo"}
+
+
+def test_an_encoded_body_is_the_same_turn(reader):
+    request = openvla.read_act(encoded(), reader)
+    assert request.is_encoded
+    np.testing.assert_array_equal(request.turn.observation.images["primary"], RED)
+
+
+def test_oft_s_body_asks_for_the_chunk(reader):
+    message = {"full_image": RED, "left_wrist_image": RED, "state": np.zeros(3), "instruction": "go"}
+    request = openvla.read_act(json_numpy.dumps(message).encode(), reader)
+    assert request.form == "chunk"
+    assert set(request.turn.observation.images) == {"primary", "wrist"}
+
+
+def test_a_query_is_a_turn_of_an_ensemble(reader):
+    request = openvla.read_query(queried(ensemble=True), reader)
+    assert request.is_encoded
+    assert request.turn.settings == {"execution": "ensemble", "dataset": "echo"}
+    assert openvla.read_query(queried(ensemble=False), reader).turn.settings == {"dataset": "echo"}
+
+
+@pytest.mark.parametrize("wrong", [b"", b"[]", b'"x"', json.dumps({"encoded": 3}).encode(), b'{"encoded": "["}'])
+def test_what_is_no_body_of_act_is_refused(reader, wrong):
+    with pytest.raises(ProtocolError):
+        openvla.read_act(wrong, reader)
+
+
+@pytest.mark.parametrize("wrong", [b"{}", b'{"use_this": 3}', queried(modality="g"), queried(observation=None)])
+def test_what_is_no_query_is_refused(reader, wrong):
+    with pytest.raises(ProtocolError):
+        openvla.read_query(wrong, reader)
+
+
+def test_a_reset_may_say_nothing(reader):
+    assert openvla.read_reset(b"").session_id is None
+    assert openvla.read_reset(b"null").seed is None
+    assert openvla.read_reset(b'{"session_id": "arm", "seed": 3}').seed == 3
+    with pytest.raises(RequestError):
+        openvla.read_reset(b'{"seed": "x"}')
+
+
+@pytest.fixture
+def robot():
+    """A client of a server of its own, so that the session of its address is new."""
+    with serving(echo_app()) as url:
+        wait_until_healthy(url)
+        with httpx.Client(base_url=url) as client:
+            yield client
+
+
+def test_actions_come_in_the_client_s_own_form(robot):
+    plain = json_numpy.loads(robot.post("/act", content=body(session_id="a", seed=1)).text)
+    twice = json_numpy.loads(robot.post("/act", content=encoded(session_id="b", seed=1)).json())
+    chunk = {"full_image": RED, "instruction": "go", "session_id": "c", "seed": 1}
+    listed = json_numpy.loads(robot.post("/act", content=json_numpy.dumps(chunk)).text)
+    assert plain.shape == (7,)
+    np.testing.assert_array_equal(plain, twice)
+    assert [row.shape for row in listed] == [(7,)] * 4
+    np.testing.assert_array_equal(listed[0], plain)
+
+
+def test_an_address_is_a_session_until_it_is_reset(robot):
+    actions = [json_numpy.loads(robot.post("/act", content=body(seed=3)).text) for _ in range(2)]
+    assert robot.post("/reset", json={}).json() == {"status": "reset successful"}
+    actions.append(json_numpy.loads(robot.post("/act", content=body()).text))
+    np.testing.assert_allclose([action[6] for action in actions], [noise(3, 0), noise(3, 1), noise(3, 0)])
+
+
+def test_a_reset_may_come_first_and_give_the_seed(robot):
+    assert robot.post("/reset", json={"seed": 5}).status_code == 200
+    action = json_numpy.loads(robot.post("/query", content=queried(ensemble=True)).json())
+    np.testing.assert_allclose(action[6], noise(5, 0))
+
+
+def test_what_is_wrong_is_said_with_a_status(robot):
+    unknown = robot.post("/act", content=body(unnorm_key="bridge_orig"))
+    assert (unknown.status_code, unknown.json()["error"]["code"]) == (422, "unknown_dataset")
+    assert unknown.json()["error"]["hint"] == "known here: echo, echo_doubled"
+    assert robot.post("/act", content=b"\xff").json()["error"]["code"] == "protocol"
+    assert robot.get("/act").status_code == 405
