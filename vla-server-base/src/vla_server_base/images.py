@@ -47,6 +47,15 @@ def decode_image(text: str, field: str, max_pixels: int) -> Image:
         encoded = decode_base64(text)
     except ValueError as error:
         raise ImageError(f"{field} is not base64", hint="send the picture's file as base64") from error
+    return decode_picture(encoded, field, max_pixels)
+
+
+def decode_picture(encoded: bytes, field: str, max_pixels: int) -> Image:
+    """Return the RGB picture of a file's bytes, upright as its EXIF says.
+
+    Raises:
+        ImageError: not PNG, JPEG or WebP, damaged, or of more than `max_pixels`.
+    """
     try:
         return _decode(encoded, field, max_pixels)
     except ImageError:

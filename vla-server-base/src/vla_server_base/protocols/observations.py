@@ -15,12 +15,13 @@ from pydantic import Field
 from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.contract import Image, Observation, PolicySpec, Task
 from vla_server_base.errors import ImageError, InstructionError, ProtocolError, RequestError
+from vla_server_base.images import decode_picture
 from vla_server_base.refusal import check_instruction, check_proprio
 from vla_server_base.turn import TurnRequest
 from vla_server_base.wire.body import body_from_values
 from vla_server_base.wire.session import TurnFields, turn_from_fields
 
-A_PICTURE = "a picture is an array of uint8, height x width x 3, RGB"
+A_PICTURE = "a picture is an array of uint8, height x width x 3, RGB, or the bytes of a PNG, JPEG or WebP file"
 
 KNOWN_KEYS: Mapping[str, Sequence[str]] = MappingProxyType(
     {
@@ -35,6 +36,9 @@ KNOWN_KEYS: Mapping[str, Sequence[str]] = MappingProxyType(
             "image",
             "full_image",
             "agentview",
+            "front",
+            "base_camera",
+            "rgb_static",
             "video.primary",
             "video.image",
         ),
@@ -46,6 +50,8 @@ KNOWN_KEYS: Mapping[str, Sequence[str]] = MappingProxyType(
             "observation.images.wrist",
             "wrist_image",
             "left_wrist_image",
+            "hand_camera",
+            "rgb_gripper",
             "video.wrist",
             "video.wrist_image",
         ),
@@ -141,6 +147,8 @@ class ObservationReader:
         return next(found, None)
 
     def _image(self, key: str, picture: Any) -> Image:
+        if isinstance(picture, bytes):
+            return decode_picture(picture, key, self.max_image_pixels)
         if not isinstance(picture, np.ndarray):
             raise ImageError(f"{key} is {type(picture).__name__}, no array", hint=A_PICTURE)
         image: np.ndarray = picture

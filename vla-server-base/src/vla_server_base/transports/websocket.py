@@ -12,7 +12,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from vla_server_base.edge import new_request_id, told_of
 from vla_server_base.errors import ModelUnavailable, Overloaded, VLAError
-from vla_server_base.protocols import openpi
+from vla_server_base.protocols import openpi, vla_eval
 from vla_server_base.service import Service
 from vla_server_base.timing import ms_since
 from vla_server_base.turn import take_turn
@@ -49,6 +49,37 @@ async def openpi_socket(socket: WebSocket) -> None:
             reply = await take_turn(service.sessions, request.in_session(talk.own_session))
             timing = {"read": read_ms, "queue": reply.answer.queue_ms, "infer": reply.answer.infer_ms}
             return openpi.write(reply, timing | {"total": ms_since(started)})
+
+        await talk.go_on(answer)
+
+
+@router.websocket("/vla-eval")
+async def vla_eval_socket(socket: WebSocket) -> None:
+    """Talk as vla-eval's model servers do."""
+    # Of the message that is being answered: errors say it too.
+    seq = 0
+
+    def write_error(error: VLAError, request_id: str) -> bytes:
+        return vla_eval.write_error(error, request_id, seq)
+
+    async with _conversation(socket, write_error) as talk:
+        sessions = talk.service.sessions
+
+        async def answer(frame: Frame) -> Frame | None:
+            nonlocal seq
+            message = await asyncio.to_thread(vla_eval.read, frame)
+            seq = message.seq
+            if message.kind == "hello":
+                await talk.policy_loaded()
+                return vla_eval.greeting(talk.service.engine.spec, seq)
+            if message.kind == "episode_start":
+                fields = vla_eval.read_start(message)
+                sessions.open(fields.session_id or talk.own_session).reset(fields.seed)
+            elif message.kind == "observation":
+                reader = talk.service.observation_reader
+                request = await asyncio.to_thread(vla_eval.read_observation, message, reader)
+                return vla_eval.write(await take_turn(sessions, request.in_session(talk.own_session)), seq)
+            return None
 
         await talk.go_on(answer)
 

@@ -1,0 +1,123 @@
+"""vla-evaluation-harness's WebSocket protocol, version 1: MessagePack, one action for each observation.
+
+The client speaks first. A message has `type`, `payload`, `seq` and `timestamp`; an answer has the `seq` of what it
+answers. Pictures are arrays, or files of PNG or JPEG. Follows src/vla_eval/protocol and model_servers/serve.py of
+allenai/vla-evaluation-harness.
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from vla_server_base import __version__
+from vla_server_base.contract import PolicySpec
+from vla_server_base.errors import ProtocolError, VLAError
+from vla_server_base.policies import ARM_ACTION
+from vla_server_base.protocols.arrays import array_from_bytes
+from vla_server_base.protocols.message_pack import pack, unpack
+from vla_server_base.protocols.observations import MessageFields, ObservationReader
+from vla_server_base.turn import TurnReply, TurnRequest
+from vla_server_base.wire.body import body_from_values
+
+PROTOCOL_VERSION = 1
+Kind = Literal["hello", "episode_start", "observation", "episode_end", "error"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    """What a client says."""
+
+    kind: Kind
+    payload: Mapping[str, Any]
+    seq: int
+
+
+def read(frame: bytes | str) -> Message:
+    """Return a frame's message; not for the event loop.
+
+    Raises:
+        ProtocolError: it is none.
+    """
+    content = unpack(frame)
+    if not isinstance(content, dict) or not {"type", "payload", "seq"} <= content.keys():
+        raise ProtocolError("the message is no map of type, payload and seq")
+    kind, payload, seq = content["type"], content["payload"], content["seq"]
+    if kind not in get_args(Kind):
+        raise ProtocolError(f"type '{str(kind)[:40]}' is not known", hint=f"known are: {', '.join(get_args(Kind))}")
+    if not isinstance(payload, dict) or type(seq) is not int:
+        raise ProtocolError("payload is no map, or seq no integer")
+    return Message(kind=kind, payload=payload, seq=seq)
+
+
+def read_start(message: Message) -> MessageFields:
+    """Return what the start of an episode says of its session.
+
+    Raises:
+        RequestError: naming what cannot be.
+    """
+    return body_from_values(MessageFields, message.payload)
+
+
+def read_observation(message: Message, reader: ObservationReader) -> TurnRequest:
+    """Return the turn that an observation is; not for the event loop.
+
+    Raises:
+        ProtocolError, RequestError: naming what the policy takes.
+    """
+    images = message.payload.get("images", {})
+    if not isinstance(images, dict):
+        raise ProtocolError("images is no map of pictures by camera")
+    pictures = {camera: _picture(image) for camera, image in images.items()}
+    if len(pictures) == 1:
+        # Benchmarks name their only camera as they like.
+        pictures[reader.spec.camera_names[0]] = next(iter(pictures.values()))
+    return reader.turn({**message.payload, **pictures})
+
+
+def greeting(spec: PolicySpec, seq: int) -> bytes:
+    """Return the answer to a client's hello."""
+    payload: dict[str, Any] = {
+        "harness_version": __version__,
+        "protocol_version": PROTOCOL_VERSION,
+        "model_server": f"vla-servers: {spec.model}",
+        "capabilities": {},
+        "observation_spec": {"image": _spec("image", 0, "rgb_hwc_uint8"), "language": _spec("language", 0, "language")},
+    }
+    if spec.action_names == ARM_ACTION:
+        payload["action_spec"] = {
+            "position": _spec("position", 3, "delta_xyz", "m"),
+            "rotation": _spec("rotation", 3, "euler_xyz", "rad, a change"),
+            "gripper": _spec("gripper", 1, "continuous_01", "1 open, 0 closed"),
+        }
+    return _written("hello", payload, seq)
+
+
+def write(reply: TurnReply, seq: int) -> bytes:
+    """Return the frame with the action to execute now."""
+    return _written("action", {"actions": reply.answer.action.actions[0].astype(np.float32)}, seq)
+
+
+def write_error(error: VLAError, request_id: str, seq: int) -> bytes:
+    """Return the frame that a client raises."""
+    hint = f"; {error.hint}" if error.hint else ""
+    return _written("error", {"error": f"{error.code}: {error.message}{hint} (request_id {request_id})"}, seq)
+
+
+def _written(kind: str, payload: Mapping[str, Any], seq: int) -> bytes:
+    return pack({"type": kind, "payload": payload, "seq": seq, "timestamp": time.time()})
+
+
+def _spec(name: str, dims: int, format_: str, description: str = "") -> dict[str, Any]:
+    return {"name": name, "dims": dims, "format": format_, "description": description}
+
+
+def _picture(image: Any) -> Any:
+    """Return an array, or the bytes of a file, for what stands for a picture."""
+    if isinstance(image, dict) and "__image__" in image:
+        if image.get("format") == "raw":
+            return array_from_bytes(image.get("data"), image.get("dtype"), image.get("shape"))
+        return image.get("data")
+    return image

@@ -1,0 +1,127 @@
+"""vla-eval's protocol: messages without a socket, then a live server."""
+
+import io
+
+import msgspec
+import numpy as np
+import pytest
+from PIL import Image
+from websockets.sync.client import ClientConnection, connect
+
+from vla_server_base.errors import ImageError, ProtocolError, Superseded
+from vla_server_base.protocols import vla_eval
+from vla_server_base.protocols.message_pack import pack, unpack
+from vla_server_base.testing import EchoAdapter
+from vla_server_base.testing.echo import noise
+
+RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
+
+
+def frame(kind: str, seq: int = 1, **payload) -> bytes:
+    return pack({"type": kind, "payload": payload, "seq": seq, "timestamp": 0.0})
+
+
+def observed(seq: int = 1, image=RED, **payload) -> bytes:
+    return frame("observation", seq, images={"agentview": image}, task_description="go", **payload)
+
+
+def file_of(pixels: np.ndarray, file_format: str) -> dict:
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, file_format)
+    return {"__image__": True, "format": file_format, "data": buffer.getvalue(), "shape": list(pixels.shape)}
+
+
+RAW = {"__image__": True, "format": "raw", "data": RED.tobytes(), "dtype": "|u1", "shape": [8, 8, 3]}
+
+
+@pytest.mark.parametrize("image", [RED, file_of(RED, "png"), RAW], ids=["array", "png", "raw"])
+def test_an_observation_is_a_turn(reader, image):
+    turn = vla_eval.read_observation(vla_eval.read(observed(image=image)), reader)
+    assert turn.task.instruction == "go"
+    np.testing.assert_array_equal(turn.observation.images["primary"], RED)
+
+
+def test_a_jpeg_is_a_picture(reader):
+    turn = vla_eval.read_observation(vla_eval.read(observed(image=file_of(RED, "jpeg"))), reader)
+    np.testing.assert_allclose(turn.observation.images["primary"], RED, atol=3)
+
+
+def test_an_only_camera_may_have_any_name_and_two_have_the_known_ones(reader):
+    only = vla_eval.read(frame("observation", images={"viewport": RED}, task_description="go"))
+    assert set(vla_eval.read_observation(only, reader).observation.images) == {"primary"}
+    both = vla_eval.read(frame("observation", images={"front": RED, "wrist": RED}, task_description="go"))
+    assert set(vla_eval.read_observation(both, reader).observation.images) == {"primary", "wrist"}
+    unknown = vla_eval.read(frame("observation", images={"a": RED, "b": RED}, task_description="go"))
+    with pytest.raises(ProtocolError, match="the message has: images, task_description, a, b"):
+        vla_eval.read_observation(unknown, reader)
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        b"",
+        "text",
+        pack([]),
+        pack({"type": "hello", "payload": {}}),
+        pack({"type": "kill", "payload": {}, "seq": 1}),
+        pack({"type": "hello", "payload": 1, "seq": 1}),
+        pack({"type": "hello", "payload": {}, "seq": "1"}),
+    ],
+)
+def test_what_is_no_message_is_refused(message):
+    with pytest.raises(ProtocolError):
+        vla_eval.read(message)
+
+
+@pytest.mark.parametrize(
+    "image", [3, {"__image__": True}, {**RAW, "shape": [9, 9, 3]}, {**file_of(RED, "png"), "data": b"x"}]
+)
+def test_what_is_no_picture_is_refused(reader, image):
+    with pytest.raises((ImageError, ProtocolError)):
+        vla_eval.read_observation(vla_eval.read(observed(image=image)), reader)
+
+
+def test_the_greeting_says_what_the_actions_are():
+    found = unpack(vla_eval.greeting(EchoAdapter().spec, 5))
+    assert (found["type"], found["seq"], found["payload"]["protocol_version"]) == ("hello", 5, 1)
+    assert found["payload"]["observation_spec"]["image"]["format"] == "rgb_hwc_uint8"
+
+
+def test_an_error_has_the_seq_of_what_it_answers():
+    found = unpack(vla_eval.write_error(Superseded("too old"), "7", 3))
+    assert (found["type"], found["seq"]) == ("error", 3)
+    assert found["payload"]["error"] == "superseded: too old (request_id 7)"
+
+
+@pytest.fixture
+def harness(url):
+    with connect(url.replace("http", "ws", 1) + "/vla-eval", compression=None) as socket:
+        yield socket
+
+
+def asked(socket: ClientConnection, message: bytes) -> dict:
+    socket.send(message)
+    return unpack(socket.recv(timeout=30))
+
+
+def test_an_episode_as_the_harness_runs_it(harness):
+    assert asked(harness, frame("hello"))["payload"]["model_server"] == "vla-servers: echo"
+    for _ in range(2):
+        harness.send(frame("episode_start", task={"name": "go"}, seed=3))
+        answers = [asked(harness, observed(seq)) for seq in (5, 6)]
+        harness.send(frame("episode_end", success=True))
+        assert [(answer["type"], answer["seq"]) for answer in answers] == [("action", 5), ("action", 6)]
+        actions = [answer["payload"]["actions"] for answer in answers]
+        assert {(action.dtype.str, action.shape) for action in actions} == {("<f4", (7,))}
+        np.testing.assert_allclose([action[6] for action in actions], [noise(3, 0), noise(3, 1)], rtol=1e-6)
+
+
+def test_an_array_is_marked_by_text_as_its_clients_know_it(harness):
+    harness.send(observed())
+    assert "__ndarray__" in msgspec.msgpack.decode(harness.recv(timeout=30))["payload"]["actions"]
+
+
+def test_an_error_leaves_the_connection_as_it_is(harness):
+    for wrong in (b"\xc1", observed(4, image=3)):
+        assert asked(harness, wrong)["type"] == "error"
+    assert asked(harness, observed(5))["type"] == "action"
