@@ -1,9 +1,11 @@
 """create_vla_app: one policy as an HTTP service."""
 
 import asyncio
+import contextlib
+import functools
 import logging
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -34,8 +36,14 @@ logger = logging.getLogger(__name__)
 def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: str) -> FastAPI:
     """Return an app that serves `adapter`, which loads `model_id` when the app starts.
 
+    Raises:
+        ConfigError: a setting that cannot be.
+
     >>> app = create_vla_app(EchoAdapter(), ServerConfig(), model_id="echo")  # then: uvicorn module:app
     """
+
+    keys = observation_keys(config)
+    own_ports = _own_ports(config)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -55,10 +63,13 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             episodes=Slots(config.max_episodes, "episodes are running", "VLA_MAX_EPISODES"),
             connections=Slots(config.max_connections, "connections are open", "VLA_MAX_CONNECTIONS"),
             sessions=Sessions(engine, adapter, config, model_id),
-            observation_keys=observation_keys(config),
+            observation_keys=keys,
         )
         try:
-            yield
+            async with contextlib.AsyncExitStack() as stack:
+                for open_port in own_ports:
+                    await stack.enter_async_context(open_port(app.state.service))
+                yield
         finally:
             pool_start.cancel()
             await engine.close()
@@ -76,6 +87,16 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.openapi = lambda: _openapi(app)
     return app
+
+
+def _own_ports(config: ServerConfig) -> list[Callable[[Service], AbstractAsyncContextManager[int]]]:
+    """Return what opens the ports that some transports have of their own; their libraries are extras."""
+    found = []
+    if config.zmq_port:
+        from vla_server_base.transports.gr00t_zmq import serving_gr00t
+
+        found.append(functools.partial(serving_gr00t, host=config.host, port=config.zmq_port))
+    return found
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

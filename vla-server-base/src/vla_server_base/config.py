@@ -99,6 +99,9 @@ class ServerConfig:
     session_token_s: float = 3600.0
     """For how long a session token resumes its session."""
 
+    zmq_port: int = 0
+    """Port for GR00T's clients (ZeroMQ, the extra zmq); 0 is off."""
+
     observation_keys: str = ""
     """What a lab's clients call pictures, proprio and instruction, such as "primary=cam_high wrist=cam_left"."""
 

@@ -44,6 +44,11 @@ class VLAError(Exception):
         self.message = message
         self.hint = hint
 
+    def as_text(self, request_id: str) -> str:
+        """Return all of it in one line, for clients that take text."""
+        hint = f"; {self.hint}" if self.hint else ""
+        return f"{self.code}: {self.message}{hint} (request_id {request_id})"
+
 
 class RequestError(VLAError):
     """The request cannot be answered as it stands."""

@@ -95,5 +95,4 @@ def write(reply: TurnReply, timing_ms: Mapping[str, float]) -> bytes:
 
 def write_error(error: VLAError, request_id: str) -> str:
     """Return the text that a client raises."""
-    hint = f"; {error.hint}" if error.hint else ""
-    return f"{error.code}: {error.message}{hint} (request_id {request_id})"
+    return error.as_text(request_id)

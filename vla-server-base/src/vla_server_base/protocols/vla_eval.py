@@ -102,8 +102,7 @@ def write(reply: TurnReply, seq: int) -> bytes:
 
 def write_error(error: VLAError, request_id: str, seq: int) -> bytes:
     """Return the frame that a client raises."""
-    hint = f"; {error.hint}" if error.hint else ""
-    return _written("error", {"error": f"{error.code}: {error.message}{hint} (request_id {request_id})"}, seq)
+    return _written("error", {"error": error.as_text(request_id)}, seq)
 
 
 def _written(kind: str, payload: Mapping[str, Any], seq: int) -> bytes:

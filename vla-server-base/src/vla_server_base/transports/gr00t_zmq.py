@@ -1,0 +1,91 @@
+"""A ZeroMQ socket for GR00T's clients; each of them is a session."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from vla_server_base.config import ConfigError
+from vla_server_base.edge import new_request_id, told_of
+from vla_server_base.protocols import gr00t
+from vla_server_base.service import Service
+from vla_server_base.turn import take_turn
+
+try:
+    import zmq
+    import zmq.asyncio
+except ImportError as error:
+    raise ConfigError(
+        "VLA_ZMQ_PORT: GR00T's clients need pyzmq", hint="install vla-server-base with its extra zmq"
+    ) from error
+
+
+@asynccontextmanager
+async def serving_gr00t(service: Service, host: str, port: int) -> AsyncIterator[int]:
+    """Answer GR00T's clients meanwhile, and give the port; 0 takes a free one.
+
+    Raises:
+        ConfigError: the port is taken.
+    """
+    with zmq.asyncio.Context() as context, context.socket(zmq.ROUTER) as socket:
+        socket.set(zmq.LINGER, 0)
+        socket.set(zmq.IPV6, ":" in host)
+        # A larger message ends its client's connection.
+        socket.set(zmq.MAXMSGSIZE, service.config.max_body_mb * 2**20)
+        try:
+            socket.bind(f"tcp://{f'[{host}]' if ':' in host else host}:{port}")
+        except zmq.ZMQError as error:
+            raise ConfigError(f"VLA_ZMQ_PORT: {host}:{port} cannot be listened on ({error})") from error
+        answering = asyncio.create_task(_answer_all(service, socket))
+        try:
+            yield int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
+        finally:
+            answering.cancel()
+            await asyncio.wait([answering])
+
+
+async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
+    """Answer whoever asks, many at once: a client that waits keeps none of the others."""
+    # Where too many are being answered, messages stay in the sockets' queues.
+    free = asyncio.Semaphore(service.config.max_connections)
+    tasks: set[asyncio.Task[None]] = set()
+
+    async def answer(client: bytes, between: list[bytes], message: bytes) -> None:
+        try:
+            await socket.send_multipart([client, *between, await _answered(service, client, message)])
+        finally:
+            free.release()
+
+    try:
+        while True:
+            await free.acquire()
+            client, *between, message = await socket.recv_multipart()
+            task = asyncio.create_task(answer(client, between, message))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _answered(service: Service, client: bytes, message: bytes) -> bytes:
+    """Return what a message is answered with: whatever goes wrong, an answer."""
+    request_id = new_request_id()
+    try:
+        return await _answer(service, f"zmq:{client.hex()}", message)
+    except Exception as error:
+        return gr00t.write_error(told_of(error, request_id), request_id)
+
+
+async def _answer(service: Service, own_session: str, message: bytes) -> bytes:
+    request = await asyncio.to_thread(gr00t.read, message)
+    if request.endpoint == "ping":
+        return gr00t.PONG
+    if request.endpoint == "get_modality_config":
+        return gr00t.write_modality_config(service.engine.spec)
+    if request.endpoint == "reset":
+        fields = gr00t.read_reset(request)
+        service.sessions.open(fields.session_id or own_session).reset(fields.seed)
+        return gr00t.RESET_DONE
+    turn = await asyncio.to_thread(gr00t.read_observation, request, service.observation_reader)
+    return gr00t.write(await take_turn(service.sessions, turn.in_session(own_session)), request)
