@@ -76,6 +76,8 @@ class Progress:
     history: ObservationWindow
     plan: ActionPlan
     task: Task | None = None
+    episode: int = 0
+    """How many there were before this one."""
     step: int = 0
     """The next turn's, unless it skips some."""
     sequence: int | None = None
@@ -128,9 +130,17 @@ class Session:
         progress.history.reset()
         progress.plan.reset()
         progress.task, progress.step = None, 0
+        progress.episode += 1
         progress.sequence = progress.obs_time = None
         progress.seed = progress.seed if seed is None else seed
         self._answer = None
+
+    def catch_up(self, progress: Progress) -> None:
+        """Go on from what the session has come to at another server, if that is further than here."""
+        here = self.progress
+        if (progress.episode, progress.step) > (here.episode, here.step):
+            self._supersede("the session went on at another server")
+            self.progress, self._answer = progress, None
 
     def close(self) -> None:
         """Answer whoever waits, and forget what is being done."""

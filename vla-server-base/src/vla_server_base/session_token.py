@@ -26,7 +26,8 @@ from vla_server_base.session import Progress, SessionSettings, new_progress
 
 KEY_BYTES, SIGNATURE_BYTES = 32, 32
 MAX_INFLATED_BYTES = 256 * 2**20
-VERSION = 1
+VERSION = 2
+HINT = "begin a new session: leave session_token out"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,7 @@ class Resumed:
     id: str
     settings: SessionSettings
     progress: Progress
+    is_too_old: bool
 
 
 class TokenSeal:
@@ -68,7 +70,7 @@ class TokenSeal:
         """Return what a token says; not for the event loop.
 
         Raises:
-            InvalidToken: it was not signed here, or is too old.
+            InvalidToken: it was not signed here, or not by this version.
         """
         try:
             sealed = base64.b64decode(token, validate=True)
@@ -79,18 +81,20 @@ class TokenSeal:
         signature, packed = sealed[:SIGNATURE_BYTES], sealed[SIGNATURE_BYTES:]
         # Nothing of it is read before it is known to be ours.
         if not hmac.compare_digest(signature, self._signature(packed)):
-            raise InvalidToken("the session token was not signed by this server, or is damaged", hint=_HINT)
+            raise InvalidToken("the session token was not signed by this server, or is damaged", hint=HINT)
         content = msgspec.msgpack.decode(zlib.decompressobj().decompress(packed, MAX_INFLATED_BYTES))
-        if content["version"] != VERSION or content["expires"] < time.time():
-            raise InvalidToken("the session token is too old", hint=_HINT)
+        if content["version"] != VERSION:
+            raise InvalidToken("the session token is of another version of this server", hint=HINT)
         settings = msgspec.convert(content["settings"], SessionSettings)
-        return Resumed(id=content["id"], settings=settings, progress=_to_progress(content["progress"], spec, settings))
+        return Resumed(
+            id=content["id"],
+            settings=settings,
+            progress=_to_progress(content["progress"], spec, settings),
+            is_too_old=content["expires"] < time.time(),
+        )
 
     def _signature(self, packed: bytes) -> bytes:
         return hmac.digest(self._key, packed, "sha256")
-
-
-_HINT = "begin a new session: leave session_token out"
 
 
 def _kept_key(path: Path) -> bytes:
@@ -115,6 +119,7 @@ def _from_progress(progress: Progress) -> dict[str, Any]:
     task = progress.task
     return {
         "seed": progress.seed,
+        "episode": progress.episode,
         "step": progress.step,
         "sequence": progress.sequence,
         "obs_time": progress.obs_time,
@@ -135,7 +140,8 @@ def _to_progress(content: Mapping[str, Any], spec: PolicySpec, settings: Session
         goals = {name: _to_array(image) for name, image in task["goal_images"].items()}
         progress.task = Task(instruction=task["instruction"], goal_images=goals)
     progress.plan.restore([_to_array(chunk) for chunk in content["plan"]])
-    progress.step, progress.sequence, progress.obs_time = content["step"], content["sequence"], content["obs_time"]
+    for name in ("episode", "step", "sequence", "obs_time"):
+        setattr(progress, name, content[name])
     return progress
 
 

@@ -11,10 +11,10 @@ from typing import Any
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.engine import Engine
-from vla_server_base.errors import NotFound, Overloaded, RequestError, UnknownName
+from vla_server_base.errors import InvalidToken, NotFound, Overloaded, RequestError, UnknownName
 from vla_server_base.replies.session import SessionStatusReply
 from vla_server_base.session import Session, SessionSettings, new_progress
-from vla_server_base.session_token import TokenSeal
+from vla_server_base.session_token import HINT, TokenSeal
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:@/+-]{1,128}")
 KEY_FILE = "session.key"
@@ -69,17 +69,23 @@ class Sessions:
         return session
 
     async def resume(self, token: str) -> Session:
-        """Return the session that a token is of: as it is if it is still here, else as it was then.
+        """Return the session that a token is of: as it is here, or as it was then if that is further.
 
         Raises:
-            InvalidToken: see `TokenSeal.read`.
+            InvalidToken: it was not signed here, or is too old and its session is not here any more.
             Overloaded: there are as many sessions as may be.
         """
         resumed = await asyncio.to_thread(self._token_seal().read, token, self._engine.spec)
         self._forget_idle()
-        if resumed.id not in self._sessions:
-            self._begin(resumed.id, resumed.settings, None).progress = resumed.progress
-        return self._sessions[resumed.id]
+        session = self._sessions.get(resumed.id)
+        if resumed.is_too_old and session is None:
+            raise InvalidToken("the session token is too old", hint=HINT)
+        if session is None:
+            session = self._begin(resumed.id, resumed.settings, None)
+            session.progress = resumed.progress
+        session.catch_up(resumed.progress)
+        session.last_used = self._clock()
+        return session
 
     async def token(self, session: Session) -> str:
         """Return a token of what a session has come to."""

@@ -223,6 +223,26 @@ async def test_a_token_of_a_session_that_is_still_here_finds_it_as_it_is(session
     assert session.progress.step == 2
 
 
+async def test_a_session_that_went_on_at_another_server_goes_on_from_there(engine, adapter, tmp_path):
+    turns = [turn(20 * step, sequence=step) for step in range(6)]
+    settings = {"execution": "ensemble"}
+    whole = await acted(made(engine, adapter, tmp_path).open("arm", seed=9, **settings), *turns)
+    one, other = made(engine, adapter, tmp_path), made(engine, adapter, tmp_path)
+    await acted(session := one.open("arm", seed=9, **settings), *turns[:2])
+    await acted(there := await other.resume(await one.token(session)), *turns[2:4])
+    assert await one.resume(await other.token(there)) is session
+    np.testing.assert_array_equal(np.concatenate(await acted(session, *turns[4:])), np.concatenate(whole[4:]))
+
+
+async def test_a_token_of_an_earlier_episode_changes_nothing(sessions):
+    session = sessions.open("arm", seed=1)
+    await acted(session, turn(51), turn(51))
+    token = await sessions.token(session)
+    session.reset()
+    await acted(session, turn(51))
+    assert (await sessions.resume(token)).progress.step == 1
+
+
 async def test_a_token_that_was_changed_or_is_too_old_or_anothers_is_refused(engine, adapter, tmp_path):
     sessions = made(engine, adapter, tmp_path)
     session = sessions.open("arm")
@@ -235,8 +255,9 @@ async def test_a_token_that_was_changed_or_is_too_old_or_anothers_is_refused(eng
         with pytest.raises(InvalidToken, match="not signed by this server"):
             await refuses.resume(presented)
     aged = await old.token(session)
+    assert await sessions.resume(aged) is session
     with pytest.raises(InvalidToken, match="too old"):
-        await sessions.resume(aged)
+        await made(engine, adapter, tmp_path).resume(aged)
     assert (tmp_path / "session.key").stat().st_mode & 0o777 == 0o600
 
 

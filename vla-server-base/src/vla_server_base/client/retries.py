@@ -1,0 +1,66 @@
+"""How a server that does not answer is tried again: after pauses that double, and not for ever."""
+
+import logging
+import random
+import time
+
+from websockets.exceptions import InvalidStatus, InvalidURI
+
+from vla_server_base.client.errors import Unreachable
+
+logger = logging.getLogger(__name__)
+
+_SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+
+
+class Retries:
+    """The attempts at one answer; none begins later than `limit_s` after the first has failed."""
+
+    def __init__(self, url: str, limit_s: float):
+        self._url, self._limit_s = url, limit_s
+        self._num_failed = 0
+        self._until: float | None = None
+
+    @property
+    def left_s(self) -> float:
+        """For how long there may be further attempts."""
+        return self._limit_s if self._until is None else max(0.0, self._until - time.monotonic())
+
+    def pause_after(self, error: Exception) -> None:
+        """Wait until the next attempt is due, after one that failed with `error`.
+
+        Raises:
+            Unreachable: there is none, for want of time or of hope.
+        """
+        self._until = time.monotonic() + self.left_s
+        self._num_failed += 1
+        pause_s = self._pause_s()
+        if _is_hopeless(error):
+            raise Unreachable(f"{self._url} is no policy server's address: {_said(error)}") from error
+        if pause_s >= self.left_s:
+            raise Unreachable(
+                f"no answer from {self._url} in {self._num_failed} attempts, "
+                f"repeated for {self._limit_s:g} s; the last one ended with {_said(error)}",
+                hint="the next turn tries again; reconnect_s says for how long",
+            ) from error
+        if self._num_failed == 1:
+            logger.warning("%s did not answer (%s), trying again for %g s", self._url, _said(error), self._limit_s)
+        time.sleep(pause_s)
+
+    def _pause_s(self) -> float:
+        """Return nothing for the first, since most broken connections can be replaced at once."""
+        if self._num_failed == 1:
+            return 0.0
+        pause_s = min(_LONGEST_PAUSE_S, _SHORTEST_PAUSE_S * 2 ** min(self._num_failed - 2, 16))
+        # Robots that lost the same server do not come back in step.
+        return pause_s * random.uniform(0.5, 1.0)
+
+
+def _is_hopeless(error: Exception) -> bool:
+    if isinstance(error, InvalidStatus):
+        return 400 <= error.response.status_code < 500
+    return isinstance(error, InvalidURI)
+
+
+def _said(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

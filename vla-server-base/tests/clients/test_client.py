@@ -1,0 +1,246 @@
+"""The client against a live server: what it asks, what it is told, and what it takes no notice of."""
+
+import inspect
+import json
+import re
+import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from echo_server import echo_app, of_one_colour
+from tcp_proxy import socket_url
+from websockets.sync.server import serve
+
+from vla_server_base import client
+from vla_server_base.client import ObservationError, Policy, PolicyError, Unreachable
+from vla_server_base.errors import ProtocolError
+from vla_server_base.protocols.message_pack import pack
+from vla_server_base.serving import serving
+from vla_server_base.testing.echo import instruction_number, noise
+
+RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
+SEEN = {"primary": RED, "instruction": "go"}
+
+
+@pytest.fixture
+def policy(url):
+    with Policy(url, seed=3) as policy:
+        yield policy
+
+
+def test_the_metadata_are_what_is_served(policy):
+    metadata = policy.metadata
+    assert (metadata.model, metadata.window, metadata.action_horizon, metadata.action_dim) == ("echo", 2, 4, 7)
+    assert metadata.camera_names == ("primary", "wrist")
+    assert metadata.action_units[0] == "m"
+    assert "observation/image" in metadata.observation_keys["primary"]
+
+
+def test_act_returns_the_action_to_execute_now_and_nothing_else(policy):
+    action = policy.act({"primary": RED, "wrist": RED}, "go", proprio=np.array([1, 2, 3.5]))
+    expected = [1, 0, 0, 1 / 3, instruction_number("go"), 1 + 6.5, noise(3, 0)]
+    np.testing.assert_allclose(action, expected)
+    assert action.flags.writeable
+
+
+def test_one_picture_is_the_first_cameras(policy):
+    np.testing.assert_array_equal(policy.act(RED, "go")[:4], [1, 0, 0, 0])
+
+
+def test_infer_returns_the_whole_answer(policy):
+    answer = policy.infer({"observation/image": RED, "prompt": "go"})
+    assert answer["actions"].shape == (4, 7)
+    assert (answer["session"]["step"], answer["session"]["seed"]) == (0, 3)
+    assert answer["session"]["id"] == policy.session_id
+    assert answer["server_timing"]["total_ms"] > 0
+
+
+def test_turns_are_steps_of_one_session(policy):
+    answers = [policy.infer(SEEN) for _ in range(3)]
+    assert [answer["session"]["step"] for answer in answers] == [0, 1, 2]
+    assert policy.sequence == 2
+
+
+def test_a_reset_begins_the_same_episode_again_and_with_a_seed_another(policy):
+    first = [policy.act(RED, "go") for _ in range(3)]
+    policy.reset()
+    np.testing.assert_array_equal([policy.act(RED, "go") for _ in range(3)], first)
+    policy.reset(seed=4)
+    assert policy.act(RED, "go")[6] == noise(4, 0)
+
+
+def test_another_instruction_begins_an_episode_too(policy):
+    policy.act(RED, "go")
+    assert policy.infer({**SEEN, "instruction": "stop"})["session"]["step"] == 0
+    assert policy.infer({**SEEN, "instruction": "stop"})["session"]["step"] == 1
+
+
+def test_a_seed_that_is_left_out_is_drawn(url):
+    with Policy(url) as one, Policy(url) as another:
+        assert one.seed != another.seed
+        assert one.act(RED, "go")[6] == noise(one.seed, 0)
+
+
+def test_chunks_are_executed_as_the_policy_was_told_to(url):
+    with Policy(url, execution="chunk", execution_horizon=2, dataset="echo_doubled") as policy:
+        asked = [policy.infer(SEEN)["session"]["asked_policy"] for _ in range(3)]
+        policy.reset()
+        assert asked == [True, False, True]
+        assert policy.act(RED, "go")[0] == 3
+
+
+def test_steps_can_be_skipped_and_the_last_one_repeated(policy):
+    policy.infer(SEEN)
+    skipped = policy.infer(SEEN, sequence=5)
+    again = policy.infer(SEEN, sequence=policy.sequence)
+    assert skipped["session"]["step"] == again["session"]["step"] == 5
+    np.testing.assert_array_equal(again["actions"], skipped["actions"])
+
+
+def test_a_name_that_is_in_use_begins_an_episode_too(url):
+    body = {"session_id": "arm-1", "sequence": 57, "instruction": "go", "image": of_one_colour(255, 0, 0)}
+    assert httpx.post(http_url(url) + "/predict", json=body).is_success
+    with Policy(url, session_id="arm-1", seed=1) as policy:
+        assert [policy.infer(SEEN)["session"]["step"] for _ in range(2)] == [0, 1]
+
+
+def test_closing_ends_the_session(url):
+    with Policy(url, session_id="closing") as policy:
+        policy.infer(SEEN)
+        assert "closing" in sessions_at(url)
+    assert "closing" not in sessions_at(url)
+    assert policy.infer(SEEN)["session"]["step"] == 0
+    policy.close()
+
+
+def http_url(url: str) -> str:
+    return url.replace("ws", "http", 1)
+
+
+def sessions_at(url: str) -> set[str]:
+    return {session["id"] for session in httpx.get(http_url(url) + "/sessions").json()["sessions"]}
+
+
+def test_what_the_server_refuses_is_told_with_its_code(policy):
+    with pytest.raises(PolicyError, match="this policy takes 3") as told:
+        policy.infer({**SEEN, "proprio": [1.0]})
+    assert told.value.code == "invalid_request"
+    assert told.value.message == "proprio: 1 numbers are given, this policy takes 3"
+    assert len(told.value.request_id) == 32
+    assert policy.infer(SEEN)["session"]["step"] == 0
+
+
+def test_a_late_answer_is_told_apart(policy):
+    with pytest.raises(PolicyError) as told:
+        policy.infer(SEEN, deadline_ms=1e-3)
+    assert told.value.code == "late"
+    assert policy.infer(SEEN, sequence=policy.sequence)["session"]["step"] == 0
+
+
+def test_a_superseded_turn_is_told_apart(policy):
+    policy.infer(SEEN, sequence=5)
+    with pytest.raises(PolicyError) as told:
+        policy.infer(SEEN, sequence=4)
+    assert told.value.code == "superseded"
+
+
+def test_a_server_with_too_many_sessions_says_overloaded():
+    with serving(echo_app(max_sessions=1)) as base_url, Policy(socket_url(base_url)) as one:
+        one.infer(SEEN)
+        with Policy(socket_url(base_url)) as another, pytest.raises(PolicyError) as told:
+            another.infer(SEEN)
+    assert told.value.code == "overloaded"
+
+
+def test_a_server_with_too_many_connections_is_tried_until_one_ends():
+    with serving(echo_app(max_connections=1)) as base_url:
+        one = Policy(socket_url(base_url))
+        with pytest.raises(Unreachable, match="overloaded: 1 connections are open"):
+            Policy(socket_url(base_url), reconnect_s=0.2)
+        threading.Timer(0.5, one.close).start()
+        with Policy(socket_url(base_url), reconnect_s=30) as another:
+            assert another.infer(SEEN)["session"]["step"] == 0
+
+
+def test_text_that_is_no_error_of_this_server_is_told_as_it_is():
+    error = PolicyError("Traceback: it broke")
+    assert (error.code, error.message, error.request_id) == ("unknown", "Traceback: it broke", None)
+
+
+@pytest.mark.parametrize(
+    ("observation", "said"),
+    [
+        ({**SEEN, "reset": True, "seed": 3}, "reset, seed"),
+        ({**SEEN, "wrist": object()}, "object"),
+        ({**SEEN, "number": 2**70}, "cannot be sent"),
+    ],
+)
+def test_what_cannot_be_sent_is_not(policy, observation, said):
+    with pytest.raises(ObservationError, match=said):
+        policy.infer(observation)
+
+
+def test_a_camera_that_the_policy_lacks_is_named(policy):
+    with pytest.raises(ObservationError, match="camera 'wrst' is not in this policy; it takes: primary, wrist"):
+        policy.act({"primary": RED, "wrst": RED}, "go")
+
+
+def test_an_observation_over_the_servers_limit_is_told_once(policy):
+    with pytest.raises(ObservationError, match="more than the server takes"):
+        policy.infer({**SEEN, "wrist": np.zeros((2000, 2000, 3), np.uint8)})
+    assert policy.infer(SEEN)["session"]["step"] == 0
+
+
+def test_an_address_without_a_policy_is_not_tried_again(url):
+    with pytest.raises(Unreachable, match="HTTP 40"):
+        Policy(url + "/nothing", reconnect_s=60)
+    with pytest.raises(Unreachable, match="no policy server's address"):
+        Policy("tcp://127.0.0.1", reconnect_s=60)
+
+
+@contextmanager
+def another_server(greeting: bytes):
+    def greet(socket) -> None:
+        socket.send(greeting)
+        socket.recv()
+
+    with serve(greet, "127.0.0.1", 0) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        yield f"ws://127.0.0.1:{server.socket.getsockname()[1]}"
+        server.shutdown()
+        thread.join()
+
+
+@pytest.mark.parametrize("greeting", [pack({"policy": "pi0"}), pack([1]), b"\xc1"])
+def test_another_protocols_server_is_told(greeting):
+    with another_server(greeting) as url, pytest.raises(ProtocolError):
+        Policy(url)
+
+
+def test_the_client_imports_nothing_of_the_server():
+    code = "import json, sys; import vla_server_base.client; print(json.dumps(sorted(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = {name.split(".")[0] for name in json.loads(done.stdout)}
+    # msgspec takes typing_extensions where it is there.
+    expected = {"vla_server_base", "numpy", "msgspec", "websockets", "typing_extensions"}
+    assert not {name for name in loaded - expected - set(sys.stdlib_module_names) if not name.startswith("_")}
+
+
+def test_every_public_name_is_described():
+    assert client.__all__ == sorted(client.__all__)
+    assert all(inspect.getdoc(getattr(client, name)) for name in client.__all__)
+
+
+def test_the_documented_example_runs(url):
+    page = (Path(__file__).parents[3] / "docs" / "clients.md").read_text()
+    (example,) = re.findall(r"```python\n(import numpy as np\n.*?)```", page, re.DOTALL)
+    assert "ws://127.0.0.1:8002" in example
+    found = {}
+    exec(example.replace("ws://127.0.0.1:8002", url), found)
+    assert found["action"].shape == (7,)
