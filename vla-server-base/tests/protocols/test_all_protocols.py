@@ -1,23 +1,17 @@
 """Robots of four protocols at one server: each gets what it gets alone, and mutated messages hurt nobody."""
 
-import socket
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 
 import numpy as np
 import pytest
 from echo_server import echo_app, wait_until_healthy
+from free_port import free_port
 
 from vla_server_base.serving import serving
 from vla_server_base.testing.robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, VlaEvalRobot
 
 NUM_STEPS = 200
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import zmq
 from echo_server import echo_app, wait_until_healthy
+from free_port import free_port
 
 from vla_server_base.config import ConfigError
 from vla_server_base.errors import ImageError, InstructionError, ProtocolError, RequestError, Superseded
@@ -133,12 +134,6 @@ def test_the_modality_config_says_what_is_taken_and_given():
 def test_an_error_says_what_to_do():
     found = unpacked(gr00t.write_error(Superseded("too old", hint="reset begins anew"), "7"))
     assert found == {"error": "superseded: too old; reset begins anew (request_id 7)"}
-
-
-def free_port() -> int:
-    with sockets.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.fixture(scope="module")
