@@ -24,7 +24,7 @@ serve: setup ## serve Octo-Small 1.5 on port 8002
 	$(IN_OCTO) octo-service serve
 
 .PHONY: test
-test: check test-base test-octo test-oldest ## run every check and every test
+test: check test-base test-clients test-octo test-oldest ## run every check and every test
 
 .PHONY: check
 check: setup ## lint, formatting, types, and what must hold for the whole repository
@@ -46,6 +46,14 @@ test-octo: setup
 test-oldest: $(UV) ## the model's parity once more, on Python 3.10 with JAX 0.4.20
 	$(OLDEST) --extra oldest
 	cd $(OCTO) && .venv-oldest/bin/python -m pytest -q tests/test_parity.py
+
+.PHONY: test-clients
+test-clients: setup ## clients from the package index, each in its own environment, against a live server
+	$(IN_BASE) python ../conformance/run.py openpi vla_eval openvla gr00t
+
+.PHONY: conformance
+conformance: setup ## the same with LeRobot's too (it brings PyTorch), and write docs/clients.md
+	$(IN_BASE) python ../conformance/run.py --write
 
 .PHONY: parity
 parity: setup ## compare with the reference's recorded outputs and write docs/parity.md

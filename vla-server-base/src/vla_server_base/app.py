@@ -96,6 +96,10 @@ def _own_ports(config: ServerConfig) -> list[Callable[[Service], AbstractAsyncCo
         from vla_server_base.transports.gr00t_zmq import serving_gr00t
 
         found.append(functools.partial(serving_gr00t, host=config.host, port=config.zmq_port))
+    if config.lerobot_port:
+        from vla_server_base.transports.lerobot_grpc import serving_lerobot
+
+        found.append(functools.partial(serving_lerobot, port=config.lerobot_port))
     return found
 
 

@@ -102,6 +102,9 @@ class ServerConfig:
     zmq_port: int = 0
     """Port for GR00T's clients (ZeroMQ, the extra zmq); 0 is off."""
 
+    lerobot_port: int = 0
+    """Port of 127.0.0.1 for LeRobot's clients (gRPC, the extra lerobot); 0 is off."""
+
     observation_keys: str = ""
     """What a lab's clients call pictures, proprio and instruction, such as "primary=cam_high wrist=cam_left"."""
 

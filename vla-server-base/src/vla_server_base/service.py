@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import VLAModelAdapter
+from vla_server_base.contract import PolicySpec, VLAModelAdapter
 from vla_server_base.engine import Engine
 from vla_server_base.errors import Overloaded, RendererUnavailable
 from vla_server_base.protocols.observations import ObservationReader
@@ -21,6 +21,8 @@ from vla_server_base.sessions import Sessions
 from vla_server_base.stores import AssetStore, SceneStore
 
 logger = logging.getLogger(__name__)
+
+_POLL_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +67,16 @@ class Service:
         return ObservationReader(
             spec=self.engine.spec, keys=self.observation_keys, max_image_pixels=self.config.max_image_pixels
         )
+
+    async def policy_loaded(self) -> PolicySpec:
+        """Wait until the policy is loaded, and return what it is.
+
+        Raises:
+            ModelUnavailable: it could not be.
+        """
+        while self.engine.status.state == "loading":
+            await asyncio.sleep(_POLL_S)
+        return self.engine.spec
 
     @property
     def renderer(self) -> str | None:

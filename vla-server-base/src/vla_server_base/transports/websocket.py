@@ -19,7 +19,6 @@ from vla_server_base.turn import take_turn
 
 logger = logging.getLogger(__name__)
 
-_POLL_S = 0.1
 _GOING_AWAY, _TRY_AGAIN_LATER = 1001, 1013
 
 Frame = bytes | str
@@ -35,7 +34,7 @@ async def openpi_socket(socket: WebSocket) -> None:
     async with _conversation(socket, openpi.write_error) as talk:
         service = talk.service
         # Clients wait for the first frame without a limit, so that a policy may load while they do.
-        await talk.policy_loaded()
+        await talk.service.policy_loaded()
         reader = service.observation_reader
         await talk.send(openpi.greeting(reader.spec, reader.keys))
 
@@ -70,7 +69,7 @@ async def vla_eval_socket(socket: WebSocket) -> None:
             message = await asyncio.to_thread(vla_eval.read, frame)
             seq = message.seq
             if message.kind == "hello":
-                await talk.policy_loaded()
+                await talk.service.policy_loaded()
                 return vla_eval.greeting(talk.service.engine.spec, seq)
             if message.kind == "episode_start":
                 fields = vla_eval.read_start(message)
@@ -91,16 +90,6 @@ class _Talk:
         self.service: Service = socket.app.state.service
         self.own_session = f"socket:{secrets.token_hex(8)}"
         self._socket, self._write_error = socket, write_error
-
-    async def policy_loaded(self) -> None:
-        """Wait until the policy is loaded.
-
-        Raises:
-            ModelUnavailable: it could not be.
-        """
-        while self.service.engine.status.state == "loading":
-            await asyncio.sleep(_POLL_S)
-        _ = self.service.engine.spec
 
     async def go_on(self, answer: Answer) -> None:
         """Answer each frame, whatever goes wrong with it, until the client leaves or says nothing any more."""

@@ -1,0 +1,218 @@
+"""LeRobot's asynchronous inference: pickled observations in chunks, for a pickled list of timed actions.
+
+The messages are protobuf's, built here from a description. What they carry is pickled: `RemotePolicyConfig`, then
+`TimedObservation`, answered with a list of `TimedAction`, which the client's own torch makes tensors of. Follows
+transport/services.proto, async_inference/robot_client.py and policy_server.py of huggingface/lerobot 0.4.
+"""
+
+import pickle
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from google.protobuf import descriptor_pool, message_factory
+from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.message import DecodeError
+from pydantic import Field
+
+from vla_server_base.errors import BodyTooLarge, ProtocolError
+from vla_server_base.protocols.observations import ObservationReader
+from vla_server_base.protocols.unpickling import unpickle
+from vla_server_base.turn import TurnReply, TurnRequest
+from vla_server_base.wire.body import Body, body_from_values
+
+SERVICE = "transport.AsyncInference"
+FPS = 30
+"""LeRobot's own; a client says none, and logs the times that follow from it."""
+_BEGIN, _MIDDLE, _END = 1, 2, 3
+_STATES = {"TRANSFER_UNKNOWN": 0, "TRANSFER_BEGIN": _BEGIN, "TRANSFER_MIDDLE": _MIDDLE, "TRANSFER_END": _END}
+_STATE = "observation.state"
+_IMAGES = "observation.images."
+
+
+class SetupFields(Body):
+    """What is read of a RemotePolicyConfig."""
+
+    policy_type: str
+    pretrained_name_or_path: str
+    actions_per_chunk: int = Field(ge=1)
+    lerobot_features: dict[str, Any] = Field(default_factory=dict)
+    rename_map: dict[str, str] = Field(default_factory=dict)
+
+
+class ObservationFields(Body):
+    """What is read of a TimedObservation."""
+
+    timestamp: float
+    timestep: int = Field(ge=0, lt=2**31)
+    observation: dict[str, Any]
+    must_go: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """What a client asks for; the model that it names is for the log alone, and never loaded.
+
+    `renamed` are names of the policy's by those of the robot's cameras, `state_names` the robot's numbers in order.
+    """
+
+    named_model: str = ""
+    actions_per_chunk: int | None = None
+    state_names: tuple[str, ...] = ()
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TimedTurn:
+    """An observation as a turn, and what its answer repeats of it; `module` is where the client has its records."""
+
+    request: TurnRequest
+    timestamp: float
+    timestep: int
+    must_go: bool
+    module: str
+
+
+class ChunkedMessage:
+    """A message of at most `max_bytes`, from the chunks of a stream."""
+
+    def __init__(self, max_bytes: int):
+        self._max_bytes = max_bytes
+        self._parts: list[bytes] = []
+        self._num_bytes = 0
+
+    def add(self, chunk: bytes) -> bool:
+        """Take a chunk and return whether it is the last.
+
+        Raises:
+            ProtocolError: the chunk is none.
+            BodyTooLarge: the message is over the limit.
+        """
+        part = _parsed("Observation", chunk)
+        if part.transfer_state not in (_BEGIN, _MIDDLE, _END):
+            raise ProtocolError(f"transfer_state {part.transfer_state} is not known")
+        if part.transfer_state == _BEGIN:
+            self._parts, self._num_bytes = [], 0
+        self._num_bytes += len(part.data)
+        if self._num_bytes > self._max_bytes:
+            raise BodyTooLarge(f"the observation is over this server's limit of {self._max_bytes} bytes")
+        self._parts.append(part.data)
+        return part.transfer_state == _END
+
+    def joined(self) -> bytes:
+        """Return the message; not for the event loop."""
+        return b"".join(self._parts)
+
+
+def read_setup(message: bytes) -> Setup:
+    """Return what a PolicySetup asks for; not for the event loop.
+
+    Raises:
+        ProtocolError, RequestError: naming what is wrong with it.
+    """
+    record = unpickle(_parsed("PolicySetup", message).data, "RemotePolicyConfig")
+    fields = body_from_values(SetupFields, record.fields)
+    state = fields.lerobot_features.get(_STATE)
+    names = state.get("names") if isinstance(state, dict) else None
+    return Setup(
+        named_model=f"{fields.policy_type} {fields.pretrained_name_or_path}",
+        actions_per_chunk=fields.actions_per_chunk,
+        state_names=tuple(name for name in names if isinstance(name, str)) if isinstance(names, list | tuple) else (),
+        renamed=fields.rename_map,
+    )
+
+
+def read_observation(message: ChunkedMessage, reader: ObservationReader, setup: Setup) -> TimedTurn:
+    """Return the turn that an observation is; not for the event loop.
+
+    Raises:
+        ProtocolError, ImageError, InstructionError, RequestError: naming what the policy takes.
+    """
+    record = unpickle(message.joined(), "TimedObservation")
+    fields = body_from_values(ObservationFields, record.fields)
+    place = {"sequence": fields.timestep, "obs_time": fields.timestamp}
+    return TimedTurn(
+        request=reader.turn(_named_values(fields.observation, setup) | place),
+        timestamp=fields.timestamp,
+        timestep=fields.timestep,
+        must_go=fields.must_go,
+        module=record.module,
+    )
+
+
+def write_actions(turn: TimedTurn, reply: TurnReply, setup: Setup) -> bytes:
+    """Return the Actions message that answers an observation: a row of the chunk for each timestep from its own on."""
+    rows = reply.answer.action.actions[: setup.actions_per_chunk]
+    timed = [
+        _called(
+            (turn.module, "TimedAction"),
+            _float(turn.timestamp + ahead / FPS),
+            _int(turn.timestep + ahead),
+            _called(("torch", "tensor"), _list(_float(number) for number in row)),
+        )
+        for ahead, row in enumerate(rows)
+    ]
+    return _MESSAGES["Actions"](data=pickle.PROTO + b"\x03" + _list(timed) + pickle.STOP).SerializeToString()
+
+
+def _named_values(observation: Mapping[str, Any], setup: Setup) -> dict[str, Any]:
+    """Return pictures, state and instruction as an ObservationReader takes them, and nothing else."""
+    numbers = {name: value for name, value in observation.items() if type(value) in (int, float)}
+    pictures = {
+        setup.renamed.get(_IMAGES + name, name): value
+        for name, value in observation.items()
+        if isinstance(value, np.ndarray | bytes)
+    }
+    state = [numbers[name] for name in setup.state_names or numbers if name in numbers]
+    return {**({_STATE: state} if state else {}), **pictures, "task": observation.get("task")}
+
+
+def _called(named: tuple[str, str], *arguments: bytes) -> bytes:
+    """Return what has an unpickler call what is named, with pickled arguments."""
+    module, name = named
+    called = pickle.GLOBAL + f"{module}\n{name}\n".encode()
+    return called + pickle.MARK + b"".join(arguments) + pickle.TUPLE + pickle.REDUCE
+
+
+def _list(items: Iterable[bytes]) -> bytes:
+    return pickle.MARK + b"".join(items) + pickle.LIST
+
+
+def _float(number: float) -> bytes:
+    return pickle.BINFLOAT + struct.pack(">d", number)
+
+
+def _int(number: int) -> bytes:
+    return pickle.LONG1 + b"\x08" + struct.pack("<q", number)
+
+
+def _parsed(name: str, message: bytes) -> Any:
+    try:
+        return _MESSAGES[name].FromString(message)
+    except DecodeError as error:
+        raise ProtocolError(f"the message is no {name} of protobuf's") from error
+
+
+def _message_types() -> dict[str, Any]:
+    """Build the messages in a pool of their own, beside which LeRobot's own can be."""
+    described = FileDescriptorProto(name="lerobot.proto", package="transport", syntax="proto3")
+    states = described.enum_type.add(name="TransferState")
+    for name, number in _STATES.items():
+        states.value.add(name=name, number=number)
+    for name in ("Observation", "Actions", "PolicySetup"):
+        message = described.message_type.add(name=name)
+        if name == "Observation":
+            state = message.field.add(name="transfer_state", number=1, type=FieldDescriptorProto.TYPE_ENUM)
+            state.type_name = ".transport.TransferState"
+        message.field.add(name="data", number=len(message.field) + 1, type=FieldDescriptorProto.TYPE_BYTES)
+    pool = descriptor_pool.DescriptorPool()
+    pool.AddSerializedFile(described.SerializeToString())
+    return {
+        message.name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"transport.{message.name}"))
+        for message in described.message_type
+    }
+
+
+_MESSAGES = _message_types()
