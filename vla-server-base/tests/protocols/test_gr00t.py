@@ -174,6 +174,7 @@ def test_a_client_is_a_session(port):
     found = [actions["gripper"][0, 0, 0] for actions, _ in answers]
     np.testing.assert_allclose(found, [noise(3, 0), noise(3, 1)], rtol=1e-6)
     assert [info["step"] for _, info in answers] == [0, 1]
+    assert {"read", "queue", "infer", "write", "total"} <= set(answers[0][1]["timing_ms"])
 
 
 def test_older_clients_get_their_own_names(port):

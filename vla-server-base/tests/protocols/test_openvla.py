@@ -1,6 +1,7 @@
 """OpenVLA's, AutoEval's, OFT's and the old Octo server's HTTP clients: bodies, then a live server."""
 
 import json
+import re
 
 import httpx
 import json_numpy
@@ -86,7 +87,9 @@ def robot():
 
 
 def test_actions_come_in_the_client_s_own_form(robot):
-    plain = json_numpy.loads(robot.post("/act", content=body(session_id="a", seed=1)).text)
+    answered = robot.post("/act", content=body(session_id="a", seed=1))
+    assert re.fullmatch(r"(\w+;dur=[\d.]+(, )?){6}", answered.headers["Server-Timing"])
+    plain = json_numpy.loads(answered.text)
     twice = json_numpy.loads(robot.post("/act", content=encoded(session_id="b", seed=1)).json())
     chunk = {"full_image": RED, "instruction": "go", "session_id": "c", "seed": 1}
     listed = json_numpy.loads(robot.post("/act", content=json_numpy.dumps(chunk)).text)

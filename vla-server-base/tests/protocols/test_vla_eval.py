@@ -112,6 +112,7 @@ def test_an_episode_as_the_harness_runs_it(harness):
         harness.send(frame("episode_end", success=True))
         assert [(answer["type"], answer["seq"]) for answer in answers] == [("action", 5), ("action", 6)]
         actions = [answer["payload"]["actions"] for answer in answers]
+        assert {"read", "queue", "infer", "write", "total"} <= set(answers[0]["payload"]["timing_ms"])
         assert {(action.dtype.str, action.shape) for action in actions} == {("<f4", (7,))}
         np.testing.assert_allclose([action[6] for action in actions], [noise(3, 0), noise(3, 1)], rtol=1e-6)
 

@@ -19,6 +19,7 @@ from vla_server_base.policies import ARM_ACTION
 from vla_server_base.protocols.arrays import array_from_bytes
 from vla_server_base.protocols.message_pack import pack, unpack
 from vla_server_base.protocols.observations import MessageFields, ObservationReader
+from vla_server_base.timing import Stopwatch
 from vla_server_base.turn import TurnReply, TurnRequest
 from vla_server_base.wire.body import body_from_values
 
@@ -94,18 +95,18 @@ def read_observation(request: Request, reader: ObservationReader) -> TurnRequest
     return reader.turn(message)
 
 
-def write(reply: TurnReply, request: Request) -> bytes:
-    """Return the message with the actions from the one to execute now on, and what else there is to know."""
+def write(reply: TurnReply, request: Request, watch: Stopwatch) -> bytes:
+    """Return the message with the actions from the one to execute now on, its session and its times."""
     action = reply.answer.action
     keys = action_keys(action.actions.shape[-1])
     prefix = "action." if request.is_flat else ""
     actions = {
         prefix + key: _npy(action.actions[None, :, number, None].astype(np.float32)) for number, key in enumerate(keys)
     }
+    watch.lap("write")
     info = reply.session.model_dump(exclude_unset=True) | {
         "seed": reply.answer.seed,
-        "queue_ms": reply.answer.queue_ms,
-        "infer_ms": reply.answer.infer_ms,
+        "timing_ms": watch.timing_ms(queue=reply.answer.queue_ms, infer=reply.answer.infer_ms),
     }
     return pack([actions, info])
 

@@ -9,10 +9,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import ProtocolError, VLAError
 from vla_server_base.protocols.message_pack import pack, unpack
 from vla_server_base.protocols.observations import KNOWN_KEYS, MessageFields, ObservationReader
+from vla_server_base.timing import Stopwatch
 from vla_server_base.turn import TurnReply, TurnRequest
 from vla_server_base.wire.body import body_from_values
 
@@ -76,17 +79,20 @@ def read(frame: bytes | str, reader: ObservationReader) -> TurnRequest | Reset:
     return reader.turn(message)
 
 
-def write(reply: TurnReply, timing_ms: Mapping[str, float]) -> bytes:
-    """Return the frame that answers an observation.
+def write(reply: TurnReply, watch: Stopwatch) -> bytes:
+    """Return the frame that answers an observation, with its times.
 
     `actions` is the only array in it: openpi's ActionChunkBroker cuts every array along its first axis.
     """
     answer = reply.answer
+    actions = msgspec.Raw(pack(answer.action.actions, as_bytes_keys=True))
+    watch.lap("write")
+    timing_ms = watch.timing_ms(queue=answer.queue_ms, infer=answer.infer_ms)
     return pack(
         {
-            "actions": answer.action.actions,
-            "server_timing": {f"{name}_ms": float(ms) for name, ms in timing_ms.items()},
-            "policy_timing": {"infer_ms": float(answer.infer_ms)},
+            "actions": actions,
+            "server_timing": {f"{name}_ms": ms for name, ms in timing_ms.items()},
+            "policy_timing": {"infer_ms": answer.infer_ms},
             "session": reply.session.model_dump(exclude_unset=True) | {"seed": answer.seed},
         },
         as_bytes_keys=True,

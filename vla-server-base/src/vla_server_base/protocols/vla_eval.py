@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+import msgspec
 import numpy as np
 
 from vla_server_base import __version__
@@ -19,6 +20,7 @@ from vla_server_base.policies import ARM_ACTION
 from vla_server_base.protocols.arrays import array_from_bytes
 from vla_server_base.protocols.message_pack import pack, unpack
 from vla_server_base.protocols.observations import MessageFields, ObservationReader
+from vla_server_base.timing import Stopwatch
 from vla_server_base.turn import TurnReply, TurnRequest
 from vla_server_base.wire.body import body_from_values
 
@@ -95,9 +97,12 @@ def greeting(spec: PolicySpec, seq: int) -> bytes:
     return _written("hello", payload, seq)
 
 
-def write(reply: TurnReply, seq: int) -> bytes:
-    """Return the frame with the action to execute now."""
-    return _written("action", {"actions": reply.answer.action.actions[0].astype(np.float32)}, seq)
+def write(reply: TurnReply, seq: int, watch: Stopwatch) -> bytes:
+    """Return the frame with the action to execute now, and its times."""
+    action = msgspec.Raw(pack(reply.answer.action.actions[0].astype(np.float32)))
+    watch.lap("write")
+    timing_ms = watch.timing_ms(queue=reply.answer.queue_ms, infer=reply.answer.infer_ms)
+    return _written("action", {"actions": action, "timing_ms": timing_ms}, seq)
 
 
 def write_error(error: VLAError, request_id: str, seq: int) -> bytes:

@@ -16,6 +16,7 @@ from vla_server_base.reading import read_body
 from vla_server_base.replies.body import ErrorReply
 from vla_server_base.replies.session import ResetReply
 from vla_server_base.service import CurrentService, Service
+from vla_server_base.timing import Stopwatch
 from vla_server_base.turn import take_turn
 
 _JSON = {"application/json": {"schema": {"description": "JSON with arrays, as json-numpy has it"}}}
@@ -60,12 +61,20 @@ async def _answered(
     reader = service.observation_reader
     body = await _body(request, service)
 
-    async def answer() -> str:
+    async def answer() -> Response:
+        watch = Stopwatch()
         asked = await asyncio.to_thread(read, body, reader)
+        watch.lap("read")
         reply = await take_turn(service.sessions, asked.turn.in_session(_own_session(request)))
-        return openvla.write(reply, asked)
+        watch.lap("answer")
+        written = openvla.write(reply, asked)
+        watch.lap("write")
+        timing_ms = watch.timing_ms(queue=reply.answer.queue_ms, infer=reply.answer.infer_ms)
+        # The body has no room for it (https://www.w3.org/TR/server-timing).
+        said = ", ".join(f"{name};dur={ms}" for name, ms in timing_ms.items())
+        return Response(written, media_type="application/json", headers={"Server-Timing": said})
 
-    return Response(await unless_disconnected(request, answer()), media_type="application/json")
+    return await unless_disconnected(request, answer())
 
 
 async def _body(request: Request, service: Service) -> bytes:

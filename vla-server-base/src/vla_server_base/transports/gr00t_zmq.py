@@ -8,6 +8,7 @@ from vla_server_base.config import ConfigError
 from vla_server_base.edge import new_request_id, told_of
 from vla_server_base.protocols import gr00t
 from vla_server_base.service import Service
+from vla_server_base.timing import Stopwatch
 from vla_server_base.turn import take_turn
 
 try:
@@ -78,6 +79,7 @@ async def _answered(service: Service, client: bytes, message: bytes) -> bytes:
 
 
 async def _answer(service: Service, own_session: str, message: bytes) -> bytes:
+    watch = Stopwatch()
     request = await asyncio.to_thread(gr00t.read, message)
     if request.endpoint == "ping":
         return gr00t.PONG
@@ -88,4 +90,7 @@ async def _answer(service: Service, own_session: str, message: bytes) -> bytes:
         service.sessions.open(fields.session_id or own_session).reset(fields.seed)
         return gr00t.RESET_DONE
     turn = await asyncio.to_thread(gr00t.read_observation, request, service.observation_reader)
-    return gr00t.write(await take_turn(service.sessions, turn.in_session(own_session)), request)
+    watch.lap("read")
+    reply = await take_turn(service.sessions, turn.in_session(own_session))
+    watch.lap("answer")
+    return gr00t.write(reply, request, watch)

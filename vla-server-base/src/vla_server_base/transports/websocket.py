@@ -14,7 +14,7 @@ from vla_server_base.edge import new_request_id, told_of
 from vla_server_base.errors import ModelUnavailable, Overloaded, VLAError
 from vla_server_base.protocols import openpi, vla_eval
 from vla_server_base.service import Service
-from vla_server_base.timing import ms_since
+from vla_server_base.timing import Stopwatch, ms_since
 from vla_server_base.turn import take_turn
 
 logger = logging.getLogger(__name__)
@@ -39,15 +39,15 @@ async def openpi_socket(socket: WebSocket) -> None:
         await talk.send(openpi.greeting(reader.spec, reader.keys))
 
         async def answer(frame: Frame) -> Frame:
-            started = time.perf_counter()
+            watch = Stopwatch()
             request = await asyncio.to_thread(openpi.read, frame, reader)
-            read_ms = ms_since(started)
+            watch.lap("read")
             if isinstance(request, openpi.Reset):
                 service.sessions.open(request.session_id or talk.own_session).reset(request.seed)
                 return openpi.RESET_DONE
             reply = await take_turn(service.sessions, request.in_session(talk.own_session))
-            timing = {"read": read_ms, "queue": reply.answer.queue_ms, "infer": reply.answer.infer_ms}
-            return openpi.write(reply, timing | {"total": ms_since(started)})
+            watch.lap("answer")
+            return openpi.write(reply, watch)
 
         await talk.go_on(answer)
 
@@ -66,6 +66,7 @@ async def vla_eval_socket(socket: WebSocket) -> None:
 
         async def answer(frame: Frame) -> Frame | None:
             nonlocal seq
+            watch = Stopwatch()
             message = await asyncio.to_thread(vla_eval.read, frame)
             seq = message.seq
             if message.kind == "hello":
@@ -77,7 +78,10 @@ async def vla_eval_socket(socket: WebSocket) -> None:
             elif message.kind == "observation":
                 reader = talk.service.observation_reader
                 request = await asyncio.to_thread(vla_eval.read_observation, message, reader)
-                return vla_eval.write(await take_turn(sessions, request.in_session(talk.own_session)), seq)
+                watch.lap("read")
+                reply = await take_turn(sessions, request.in_session(talk.own_session))
+                watch.lap("answer")
+                return vla_eval.write(reply, seq, watch)
             return None
 
         await talk.go_on(answer)
