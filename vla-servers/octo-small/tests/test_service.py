@@ -1,11 +1,15 @@
 """Octo as a whole: a real server, real scenes, a policy with random weights of the smallest size."""
 
 import base64
+import contextlib
 import importlib.metadata
 import io
+import socket
 import time
 import xml.etree.ElementTree
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -20,6 +24,7 @@ from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.serving import serving
+from vla_server_base.testing.robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, VlaEvalRobot
 
 MODEL = "random://octo-tiny"
 
@@ -166,3 +171,30 @@ def test_a_model_that_cannot_be_had_is_told_by_health_and_predict(
         assert says in health["reason"]
         reply = httpx.post(f"{url}/predict", json={"instruction": "go", "image": "aGk="})
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "model_unavailable")
+
+
+def test_robots_of_four_protocols_at_once_get_what_each_gets_alone(tmp_path):
+    port = free_port()
+    config = ServerConfig(cache_dir=tmp_path, device="cpu", zmq_port=port, scene_workers=1)
+    with serving(create_vla_app(OctoSmallAdapter(), config, model_id=MODEL)) as url:
+        made = [partial(OpenpiRobot, url), partial(VlaEvalRobot, url), partial(OpenvlaRobot, url, "arm")]
+        made.append(partial(Gr00tRobot, port))
+        # The first waits until the policy is there.
+        alone = [episode(make, seed) for seed, make in enumerate(made)]
+        with ThreadPoolExecutor(len(made)) as threads:
+            together = list(threads.map(episode, made, range(len(made))))
+    np.testing.assert_array_equal(together, alone)
+    assert len(np.unique(np.array(alone)[:, 0], axis=0)) == len(made), "each has noise of its own"
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def episode(make, seed: int, num_steps: int = 12) -> np.ndarray:
+    with contextlib.closing(make()) as robot:
+        robot.begin(seed)
+        pictures = np.random.default_rng(seed).integers(0, 255, (num_steps, 32, 32, 3), np.uint8)
+        return np.float32([robot.act(picture, "pick up the red cube") for picture in pictures])
