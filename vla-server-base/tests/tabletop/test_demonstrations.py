@@ -11,6 +11,7 @@ from vla_server_base.scenes.messages import RolloutRequest, View
 from vla_server_base.tabletop.demonstrations import Demonstrations, DemonstrationSettings, demonstrate
 from vla_server_base.tabletop.drivers import Disturbances, Lead
 from vla_server_base.tabletop.phrasings import phrasings
+from vla_server_base.tabletop.tables import OBJECTS
 from vla_server_base.tabletop.tasks import TASKS
 from vla_server_base.tabletop.trials import draw_trial
 
@@ -174,16 +175,15 @@ async def test_a_glance_is_what_an_expert_would_do_with_the_objects_laid_anew(po
     np.testing.assert_array_equal(first.steps[-1].label, without.steps[-1].label)
 
 
-async def test_the_environment_state_is_where_things_are_from_the_gripper(pool):
-    trial = draw_trial(PICK, 5)
+@pytest.mark.parametrize("name", ["pick_up_blue_cube", "put_on_green_sphere_blue_cube"])
+async def test_the_environment_state_is_where_things_are_from_the_gripper_named_ones_first(pool, name):
+    trial = draw_trial(TASKS[name], 5)
     start = await pool.roll_out(trial.scene, RolloutRequest(start=trial.start))
     found = (await demonstrate(pool, trial, replace(SMALL, max_steps=1, steps_after=0))).steps[0].environment_state
-    free = trial.start.qpos[9:].reshape(3, 7)
-    np.testing.assert_allclose(found[:9].reshape(3, 3), free[:, :3] - start.pose.position, atol=1e-6)
-    # Home is with the fingers along y: what a cube is turned by is what it is turned by from the gripper.
-    turns = 2 * np.arctan2(free[:2, 6], free[:2, 3])
-    np.testing.assert_allclose(found[9:13], np.column_stack([np.cos(4 * turns), np.sin(4 * turns)]).ravel(), atol=1e-3)
-    assert found[13] == pytest.approx(1.0)
+    things = trial.start.qpos[9:].reshape(3, 7)[:, :3] - start.pose.position
+    named = [OBJECTS.index(trial.task.object), OBJECTS.index(trial.task.target or trial.task.object)]
+    np.testing.assert_allclose(found[:15].reshape(5, 3), [*things[named], *things], atol=1e-6)
+    assert found[15] == pytest.approx(1.0)
 
 
 async def test_pictures_are_resized_as_they_are_told_to_be(pool):

@@ -19,7 +19,8 @@ from vla_server_base.episodes import World
 from vla_server_base.scenes.messages import Pictures, RolloutRequest, SimulationState, View
 from vla_server_base.tabletop.drivers import Disturbances, Driver, Lead
 from vla_server_base.tabletop.experts import expert_action
-from vla_server_base.tabletop.tables import TableState, read_state
+from vla_server_base.tabletop.tables import OBJECTS, TableState, read_state
+from vla_server_base.tabletop.tasks import TabletopTask
 from vla_server_base.tabletop.trials import Trial, draw_glance
 
 
@@ -56,11 +57,11 @@ class DemonstratedStep:
     """What was seen, what the expert would do (`label`), and what was executed: not the same while disturbed.
 
     The observation's `proprio` is the arm's joint positions [rad], then how far the gripper is open, 0 to 1;
-    `environment_state` is that of the `TableState`. `expert_drove` is False where a policy did.
+    `environment_state` is what a policy has to see. `expert_drove` is False where a policy did.
     """
 
     observation: Observation
-    environment_state: Float32[np.ndarray, " 14"]
+    environment_state: Float32[np.ndarray, " 16"]
     label: Float[np.ndarray, " 7"]
     executed: Float[np.ndarray, " 7"]
     expert_drove: bool
@@ -155,7 +156,7 @@ async def demonstrate(world: World, trial: Trial, settings: DemonstrationSetting
         index, now = len(steps), read_state(trial.table, state, pose)
         label = expert_action(now, trial.task)
         executed = await driver.action(index, label, reply.pictures)
-        steps.append(_step(now, state, reply.pictures, label, executed, driver.expert_drives(index), settings))
+        steps.append(_step(trial, now, state, reply.pictures, label, executed, driver.expert_drives(index), settings))
         for number in range(settings.glances):
             glanced = draw_glance(trial, now, state.qpos, settings.glances * index + number)
             glances.append(await _glance(world, glanced, settings))
@@ -175,11 +176,12 @@ async def _glance(world: World, trial: Trial, settings: DemonstrationSettings) -
     assert reply.pose is not None, "a tabletop has an arm"
     now = read_state(trial.table, reply.state, reply.pose)
     label = expert_action(now, trial.task)
-    step = _step(now, reply.state, reply.pictures, label, label, False, settings)
+    step = _step(trial, now, reply.state, reply.pictures, label, label, False, settings)
     return Demonstration(trial=trial, steps=(step,), success=False)
 
 
 def _step(
+    trial: Trial,
     now: TableState,
     state: SimulationState,
     pictures: Pictures | None,
@@ -193,11 +195,23 @@ def _step(
     images = {name: settings.resize(drawn[name], side, side) for name, side in sides.items()}
     return DemonstratedStep(
         observation=Observation(images=images, proprio=proprio(now, state)),
-        environment_state=now.environment_state,
+        environment_state=environment_state(trial.task, now),
         label=label,
         executed=executed,
         expert_drove=expert_drove,
     )
+
+
+def environment_state(task: TabletopTask, now: TableState) -> Float32[np.ndarray, " 16"]:
+    """Return what a policy has to see and to hear, as numbers to be learnt.
+
+    They are the way from the gripper, along the base's axes [m], to the task's object, to its target (to the object
+    again where it has none) and to each of `OBJECTS`; then how far the gripper is open, 0 to 1. Only what is named
+    depends on the instruction: actions alone, which are much alike whatever is named, teach that far more slowly.
+    """
+    named = (task.object, task.target or task.object)
+    places = [now.things[name].position - now.position for name in (*named, *OBJECTS)]
+    return np.concatenate([*places, [now.openness]]).astype(np.float32)
 
 
 def proprio(now: TableState, state: SimulationState) -> Float[np.ndarray, " proprio_dim"]:

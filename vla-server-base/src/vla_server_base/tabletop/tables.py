@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float
 
 from vla_server_base.errors import UnknownName
 from vla_server_base.scenes.messages import Pose, SimulationState
@@ -104,19 +104,6 @@ class TableState:
     axes: Float[np.ndarray, "3 3"]
     gap: float
     things: Mapping[str, Thing]
-
-    @property
-    def environment_state(self) -> Float32[np.ndarray, " 14"]:
-        """What a policy has to see: where things are from the gripper, as numbers to be learnt.
-
-        For each of `OBJECTS` its place from the gripper's, along the axes of the base [m]; for each cube cosine and
-        sine of four times its yaw from the gripper's, as a quarter turn changes nothing; how far the gripper is open.
-        """
-        things = [self.things[name] for name in OBJECTS]
-        places = [thing.position - self.position for thing in things]
-        turns = [4 * (thing.yaw - self.yaw) for name, thing in self.things.items() if name.endswith("cube")]
-        directions = [(np.cos(turn), np.sin(turn)) for turn in turns]
-        return np.concatenate([*places, *directions, [self.openness]]).astype(np.float32)
 
     @property
     def openness(self) -> float:
