@@ -170,7 +170,7 @@ def closed_with(socket: ClientConnection) -> int:
     return closed.value.rcvd.code
 
 
-def test_a_connection_too_many_is_told_so_and_one_more_comes_when_another_has_left():
+def test_a_connection_too_many_is_told_so_and_one_more_comes_when_another_has_left(caplog):
     with serving(echo_app(max_connections=1)) as url:
         wait_until_healthy(url)
         with client_of(url), connect(address(url)) as another:
@@ -178,6 +178,7 @@ def test_a_connection_too_many_is_told_so_and_one_more_comes_when_another_has_le
             assert closed_with(another) == 1013
         with client_of(url) as client:
             assert client.ask(frame())["session"]["step"] == 0
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 def test_a_connection_on_which_nothing_is_said_is_closed():

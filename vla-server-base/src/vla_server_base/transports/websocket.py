@@ -4,8 +4,7 @@ import asyncio
 import logging
 import secrets
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Awaitable, Callable
 
 from fastapi import APIRouter, WebSocket
 from starlette.websockets import WebSocketDisconnect
@@ -31,7 +30,8 @@ router = APIRouter()
 @router.websocket("/")
 async def openpi_socket(socket: WebSocket) -> None:
     """Talk as openpi's server and RoboArena's do."""
-    async with _conversation(socket, openpi.write_error) as talk:
+
+    async def talk_on(talk: _Talk) -> None:
         service = talk.service
         # Clients wait for the first frame without a limit, so that a policy may load while they do.
         await talk.service.policy_loaded()
@@ -51,6 +51,8 @@ async def openpi_socket(socket: WebSocket) -> None:
 
         await talk.go_on(answer)
 
+    await _converse(socket, openpi.write_error, talk_on)
+
 
 @router.websocket("/vla-eval")
 async def vla_eval_socket(socket: WebSocket) -> None:
@@ -61,7 +63,7 @@ async def vla_eval_socket(socket: WebSocket) -> None:
     def write_error(error: VLAError, request_id: str) -> bytes:
         return vla_eval.write_error(error, request_id, seq)
 
-    async with _conversation(socket, write_error) as talk:
+    async def talk_on(talk: _Talk) -> None:
         sessions = talk.service.sessions
 
         async def answer(frame: Frame) -> Frame | None:
@@ -85,6 +87,8 @@ async def vla_eval_socket(socket: WebSocket) -> None:
             return None
 
         await talk.go_on(answer)
+
+    await _converse(socket, write_error, talk_on)
 
 
 class _Talk:
@@ -117,6 +121,10 @@ class _Talk:
         await self.send(self._write_error(told_of(error, request_id), request_id))
         await self._socket.close(_TRY_AGAIN_LATER)
 
+    async def leave(self) -> None:
+        """End a conversation in which nothing is said."""
+        await self._socket.close(_GOING_AWAY, "nothing was said for too long")
+
     async def _next_frame(self) -> Frame | None:
         message = await self._socket.receive()
         if message["type"] == "websocket.disconnect":
@@ -125,19 +133,13 @@ class _Talk:
         return message["text"] if found is None else found
 
 
-@asynccontextmanager
-async def _conversation(socket: WebSocket, write_error: WriteError) -> AsyncIterator[_Talk]:
-    """Accept a connection, and end it in good order."""
+async def _converse(socket: WebSocket, write_error: WriteError, talk_on: Callable[[_Talk], Awaitable[None]]) -> None:
+    """Accept a connection, have the talk on it, and end it in good order."""
     talk = _Talk(socket, write_error)
     started = time.perf_counter()
     await socket.accept()
     try:
-        with talk.service.connections.take():
-            yield talk
-    except (Overloaded, ModelUnavailable) as error:
-        await talk.refuse(error)
-    except (asyncio.TimeoutError, TimeoutError):
-        await socket.close(_GOING_AWAY, "nothing was said for too long")
+        await _until_its_end(talk, talk_on)
     except WebSocketDisconnect:
         pass
     finally:
@@ -149,3 +151,13 @@ async def _conversation(socket: WebSocket, write_error: WriteError) -> AsyncIter
             socket.client.host if socket.client else "-",
             talk.own_session,
         )
+
+
+async def _until_its_end(talk: _Talk, talk_on: Callable[[_Talk], Awaitable[None]]) -> None:
+    try:
+        with talk.service.connections.take():
+            await talk_on(talk)
+    except (Overloaded, ModelUnavailable) as error:
+        await talk.refuse(error)
+    except (asyncio.TimeoutError, TimeoutError):
+        await talk.leave()
