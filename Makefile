@@ -11,6 +11,9 @@ IN_OCTO := cd $(OCTO) && $(UV) run --no-sync
 # The oldest supported pair, in an environment of its own. PYENV_VERSION matters only where pyenv hides its Pythons.
 OLDEST := cd $(OCTO) && PYENV_VERSION=3.10 UV_PROJECT_ENVIRONMENT=.venv-oldest $(UV) sync --quiet --python 3.10
 
+# A file's tests run in one process, so that they share what it sets up.
+ON_TWO_CORES := -n 2 --dist loadfile
+
 .PHONY: help
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -36,16 +39,16 @@ check: setup ## lint, formatting, types, and what must hold for the whole reposi
 
 .PHONY: test-base
 test-base: setup
-	$(IN_BASE) pytest -q
+	$(IN_BASE) pytest -q $(ON_TWO_CORES)
 
 .PHONY: test-octo
 test-octo: setup
-	$(IN_OCTO) pytest -q
+	$(IN_OCTO) pytest -q $(ON_TWO_CORES)
 
 .PHONY: test-oldest
 test-oldest: $(UV) ## the model's parity once more, on Python 3.10 with JAX 0.4.20
 	$(OLDEST) --extra oldest
-	cd $(OCTO) && .venv-oldest/bin/python -m pytest -q tests/test_parity.py
+	cd $(OCTO) && .venv-oldest/bin/python -m pytest -q -n 2 tests/test_parity.py
 
 .PHONY: test-clients
 test-clients: setup ## clients from the package index, each in its own environment, against a live server
