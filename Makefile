@@ -19,8 +19,8 @@ help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 .PHONY: demo
-demo: setup ## ask a policy for an action on a bundled scene (random weights: no download); ONCE=1 ends there
-	$(IN_OCTO) env OCTO_MODEL="$${OCTO_MODEL:-random://octo-small-1.5}" octo-service demo
+demo: setup ## watch the bundled policy pick up a cube (no download); ONCE=1 ends there
+	$(IN_OCTO) env OCTO_MODEL="$${OCTO_MODEL:-bundled://tabletop}" octo-service demo
 
 .PHONY: serve
 serve: setup ## serve Octo-Small 1.5 on port 8002

@@ -15,6 +15,7 @@ import pytest
 from PIL import Image
 from vocabulary import train_vocabulary
 
+from octo_service.checkpoint import load_checkpoint
 from octo_service.commands import Serve
 from octo_service.config import OctoConfig
 from octo_service.http_client import Server
@@ -40,8 +41,20 @@ def octo_service(*arguments: str | Path, cwd: Path, **environment: str) -> subpr
     )
 
 
-def test_the_demo_prints_an_action_and_where_the_pictures_lie_and_ends(tmp_path: Path):
-    result = octo_service("demo", cwd=tmp_path)
+def test_the_demo_plays_an_episode_says_how_it_went_and_ends(tmp_path: Path):
+    result = octo_service("demo", "--max-steps", "3", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert re.search(r"^episode +not done: 3 actions, 0.6 s of simulated time$", result.stdout, re.MULTILINE)
+    animation = re.search(r"^animation +(\S+)$", result.stdout, re.MULTILINE)
+    assert animation is not None, result.stdout
+    with Image.open(animation[1]) as image:
+        assert getattr(image, "n_frames", 1) == 4
+    assert "random weights" in result.stdout
+    assert "Warning" not in result.stderr
+
+
+def test_predict_prints_an_action_and_where_the_pictures_lie(tmp_path: Path):
+    result = octo_service("predict", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
     action = re.search(r"^action +\[(.*)\]$", result.stdout, re.MULTILINE)
     assert action is not None, result.stdout
@@ -51,8 +64,6 @@ def test_the_demo_prints_an_action_and_where_the_pictures_lie_and_ends(tmp_path:
     for picture in pictures:
         with Image.open(picture) as image:
             assert image.size == (224, 224)
-    assert "random weights" in result.stdout
-    assert "Warning" not in result.stderr
 
 
 def test_predict_asks_a_running_server_with_a_picture_and_a_seed(tmp_path: Path):
@@ -79,6 +90,16 @@ def test_convert_writes_a_checkpoint_that_loads(tmp_path: Path):
     assert loaded.checkpoint.params.keys() == source.checkpoint.params.keys()
     for path, leaf in source.checkpoint.params.items():
         np.testing.assert_array_equal(loaded.checkpoint.params[path], leaf)
+
+
+def test_convert_writes_safetensors_of_the_same_parameters(tmp_path: Path):
+    result = octo_service("convert", "random://octo-tiny", "tiny", "--form", "safetensors", cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert [file.name for file in tmp_path.glob("tiny/*/default/*")] == ["params.safetensors"]
+    source = OctoModel.load_pretrained("random://octo-tiny").checkpoint
+    found = load_checkpoint(tmp_path / "tiny")
+    assert found.params.keys() == source.params.keys()
+    assert all(np.array_equal(found.params[path], leaf) for path, leaf in source.params.items())
 
 
 def test_check_prints_a_table_and_exits_by_its_outcome(tmp_path: Path):

@@ -1,8 +1,9 @@
 """How a task is said. Some ways are held out: no instruction for training is worded like them."""
 
+from functools import lru_cache
 from typing import Literal
 
-from vla_server_base.tabletop.tasks import TabletopTask, Verb
+from vla_server_base.tabletop.tasks import TASKS, TabletopTask, Verb
 
 Split = Literal["train", "held_out"]
 
@@ -112,3 +113,15 @@ def phrasings(task: TabletopTask, split: Split = "train") -> tuple[str, ...]:
     return tuple(
         template.format(object=name, target=target) for template in templates for name in objects for target in targets
     )
+
+
+def task_said(instruction: str) -> TabletopTask | None:
+    """Return the task that an instruction says, in any phrasing of either split, whatever its case; None for none."""
+    return _tasks_by_instruction().get(instruction.strip().lower().rstrip("."))
+
+
+@lru_cache
+def _tasks_by_instruction() -> dict[str, TabletopTask]:
+    return {
+        said: task for task in TASKS.values() for split in ("train", "held_out") for said in phrasings(task, split)
+    }

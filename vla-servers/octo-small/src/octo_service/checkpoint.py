@@ -18,16 +18,19 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from octo_service.errors import CheckpointError
 from octo_service.flax_msgpack import read_tree, write_tree
-from octo_service.stored_params import load_params, read_file
+from octo_service.stored_params import SAFETENSORS, load_params, read_file
+from octo_service.weight_file import write_weights
 
 CONFIG, STATISTICS, EXAMPLE_BATCH = "config.json", "dataset_statistics.json", "example_batch.msgpack"
 VOCABULARY = "tokenizer.json"
+Form = Literal["reference", "safetensors"]
+"""How parameters are written: as the reference does, in one msgpack file, or to be memory-mapped as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,8 +102,8 @@ def check_params(params: Mapping[str, Any], expected: Mapping[str, tuple[int, ..
         )
 
 
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write one step in the reference's one-file form; what describes the model only where it is missing.
+def save_checkpoint(folder: Path, checkpoint: Checkpoint, form: Form = "reference") -> None:
+    """Write one step in the reference's one-file form, or as safetensors; what describes the model where it is missing.
 
     Raises:
         CheckpointError: the step is there already.
@@ -111,8 +114,11 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     # Written under a name that is no step's, so that a half-written step is never taken for one.
     unfinished = folder / f"{step}.unfinished"
     (unfinished / "default").mkdir(parents=True, exist_ok=True)
-    with (unfinished / "default" / "checkpoint").open("wb") as file:
-        write_tree(file, _nested(checkpoint.params))
+    if form == "safetensors":
+        write_weights(unfinished / "default" / SAFETENSORS, checkpoint.params, {"params_hash": checkpoint.params_hash})
+    else:
+        with (unfinished / "default" / "checkpoint").open("wb") as file:
+            write_tree(file, _nested(checkpoint.params))
     os.replace(unfinished, folder / str(step))
     describe(folder, checkpoint)
 

@@ -3,10 +3,11 @@
 import base64
 import logging
 import os
+import statistics
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +18,7 @@ import uvicorn
 
 from octo_service import parity
 from octo_service.adapter import OctoSmallAdapter
+from octo_service.checkpoint import Form, save_checkpoint
 from octo_service.config import OctoConfig
 from octo_service.http_client import Server
 from octo_service.model import OctoModel
@@ -24,6 +26,9 @@ from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.serving import serving, socket_settings
+from vla_server_base.tabletop.phrasings import task_said
+from vla_server_base.tabletop.tables import table_of
+from vla_server_base.wire.execute import success_to_body
 
 
 def _server_config() -> ServerConfig:
@@ -114,8 +119,7 @@ class Predict:
         started = time.perf_counter()
         reply = server.post("/predict", body)
         took_ms = 1e3 * (time.perf_counter() - started)
-        meaning = " - random weights: right shapes, no meaning" if reply["weights"] == "random" else ""
-        print(f"model        {reply['model']}{meaning}")
+        print(f"model        {_model_and_meaning(reply)}")
         print(f"instruction  {self.instruction}")
         print(f"action       {[round(number, 5) for number in reply['action']]}")
         print(f"             {', '.join(reply['action_names'])}; dataset {reply['dataset']}, seed {reply['seed']}")
@@ -126,21 +130,44 @@ class Predict:
 
 @dataclass(frozen=True, kw_only=True)
 class Demo(Predict):
-    """Start a server on a bundled scene, ask it for an action, and keep serving where there is a terminal."""
+    """Start a server, let its policy do what it is told in a scene, and keep serving where there is a terminal."""
+
+    max_steps: int = 60
+    """Actions after which the episode ends, if the task is not done before."""
 
     def run(self) -> None:
-        """Print the action; with ONCE=1, or without a terminal, end there."""
+        """Print how the episode went; with ONCE=1, or without a terminal, end there."""
         with self.running() as server:
-            self.ask(server)
+            self.play(server)
             if os.environ.get("ONCE") == "1" or not sys.stdin.isatty():
                 return
             print(f"\nserving at {server.url} - its API is at {server.url}/docs; Ctrl-C ends it")
             threading.Event().wait()
 
+    def play(self, server: Server) -> None:
+        """Have an episode played, print how it went, and write its animation."""
+        body: dict[str, Any] = {
+            "instruction": self.instruction,
+            "xml_string": _scene_xml(self.scene),
+            "success": _success(self.scene, self.instruction),
+            "max_steps": self.max_steps,
+            "record": ["webp"],
+            "seed": 0 if self.seed is None else self.seed,
+        }
+        reply = server.post("/execute", body)
+        steps = reply["steps"]
+        asked_ms = statistics.median(step["timing_ms"]["predict"] for step in steps)
+        done = {True: "done", False: "not done", None: "whether it is done is not known"}[reply["success"]]
+        print(f"model        {_model_and_meaning(reply)}")
+        print(f"instruction  {self.instruction}")
+        print(f"episode      {done}: {len(steps)} actions, {reply['states'][-1]['time']:.1f} s of simulated time")
+        print(f"animation    {_write(self.out / 'episode.webp', base64.b64decode(reply['recordings']['webp']))}")
+        print(f"took         {reply['duration_ms'] / 1e3:.1f} s, of which the policy {asked_ms:.0f} ms an action")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Convert:
-    """Write any checkpoint (a folder of either form, hf://, random://) in the reference's one-file layout."""
+    """Write any checkpoint (a folder of any form, hf://, bundled://, random://) in the reference's one-file layout."""
 
     source: Annotated[str, tyro.conf.Positional]
     """The checkpoint to read."""
@@ -151,12 +178,15 @@ class Convert:
     step: int | None = None
     """Which step, where there are several; the latest by default."""
 
+    form: Form = "reference"
+    """safetensors are mapped into memory as they are, by this package alone."""
+
     octo: OctoConfig = field(default_factory=_octo_config)
 
     def run(self) -> None:
         """Load and save."""
         model = OctoModel.load_pretrained(self.source, step=self.step, tokenizer=self.octo.tokenizer)
-        model.save_pretrained(model.checkpoint.step, self.target)
+        save_checkpoint(self.target, model.checkpoint, self.form)
         print(f"{self.target}: step {model.checkpoint.step}, {len(model.checkpoint.params)} arrays")
 
 
@@ -189,6 +219,18 @@ class Check:
 def _scene_xml(name: str) -> str:
     robot, _, scene = name.partition("/")
     return Path(name).read_text() if name.endswith(".xml") else bundled_scene(robot, scene)
+
+
+def _success(scene: str, instruction: str) -> list[dict[str, Any]]:
+    """Return when a task of the tabletop suite is done, where the scene and the instruction are the suite's."""
+    robot, _, name = scene.partition("/")
+    task = task_said(instruction)
+    return success_to_body(task.success(table_of(robot))) if task and name == "tabletop" else []
+
+
+def _model_and_meaning(reply: Mapping[str, Any]) -> str:
+    meaning = " - random weights: right shapes, no meaning" if reply["weights"] == "random" else ""
+    return f"{reply['model']}{meaning}"
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -9,7 +9,7 @@ class OctoConfig:
     """Each field is also an environment variable: `model` is `OCTO_MODEL`."""
 
     model: str = "hf://rail-berkeley/octo-small-1.5"
-    """A checkpoint's folder, hf://organization/name[@revision], or random://octo-small-1.5."""
+    """A checkpoint's folder, hf://organization/name[@revision], bundled://tabletop, or random://octo-small-1.5."""
 
     tokenizer: Path | None = None
     """The text encoder's spiece.model or tokenizer.json; by default it comes from the hub."""

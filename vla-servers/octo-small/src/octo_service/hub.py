@@ -10,8 +10,10 @@ from octo_service.hub_snapshot import SCHEME, Repository, fetch_snapshot
 
 MODEL_FILES = ("config.json", "dataset_statistics.json", "example_batch.msgpack")
 TOKENIZER_FILE = "tokenizer.json"
+# Where policies lie that come with the package.
+BUNDLED_SCHEME, BUNDLED = "bundled://", Path(__file__).parent / "bundled"
 # What to do instead of asking the hub, for whoever cannot.
-INSTEAD_OF_MODEL = "set OCTO_MODEL to a checkpoint folder or to random://octo-small-1.5"
+INSTEAD_OF_MODEL = "set OCTO_MODEL to bundled://tabletop, a policy that needs no network, or to a checkpoint folder"
 INSTEAD_OF_TOKENIZER = "set OCTO_TOKENIZER to a spiece.model or tokenizer.json of T5"
 
 
@@ -26,7 +28,7 @@ class ResolvedModel:
 def resolve(
     model_id: str, cache_dir: Path | None = None, *, step: int | None = None, endpoint: str | None = None
 ) -> ResolvedModel:
-    """Find a model's folder: a folder as it is, `hf://org/name[@revision]` through the hub's cache.
+    """Find a model's folder: a folder as it is, `hf://org/name[@revision]` through the hub's cache, `bundled://name`.
 
     Of several steps only the latest is downloaded, unless told. `cache_dir` None is the hub's own cache
     (HF_HUB_CACHE), `endpoint` None the hub's own address (HF_ENDPOINT).
@@ -34,6 +36,8 @@ def resolve(
     Raises:
         HubError: the model cannot be had; the message says why and what to do.
     """
+    if model_id.startswith(BUNDLED_SCHEME):
+        return ResolvedModel(folder=_bundled(model_id.removeprefix(BUNDLED_SCHEME)), revision=None)
     if not model_id.startswith(SCHEME):
         folder = Path(model_id).expanduser()
         if not folder.is_dir():
@@ -52,6 +56,13 @@ def resolve(
     )
     folder = fetch_snapshot(repository)
     return ResolvedModel(folder=folder, revision=folder.name)
+
+
+def _bundled(name: str) -> Path:
+    names = sorted(folder.name for folder in BUNDLED.iterdir() if folder.is_dir())
+    if name not in names:
+        raise HubError(f"no policy '{name}' comes with the package; there is: {', '.join(names)}")
+    return BUNDLED / name
 
 
 def fetch_tokenizer(name: str, cache_dir: Path | None = None, *, endpoint: str | None = None) -> Path:
