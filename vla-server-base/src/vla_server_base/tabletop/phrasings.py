@@ -122,6 +122,4 @@ def task_said(instruction: str) -> TabletopTask | None:
 
 @lru_cache
 def _tasks_by_instruction() -> dict[str, TabletopTask]:
-    return {
-        said: task for task in TASKS.values() for split in ("train", "held_out") for said in phrasings(task, split)
-    }
+    return {said: task for task in TASKS.values() for split in ("train", "held_out") for said in phrasings(task, split)}
