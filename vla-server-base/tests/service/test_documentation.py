@@ -40,7 +40,7 @@ IN_THE_ARM = [f"unknown_{what}" for what in ("robot_name", "joint", "actuator", 
 
 EPISODE_FIELDS = [
     *(name for kind in (RobotBody, ControlBody, BoundsBody) for name in kind.model_fields),
-    *(ExecuteRequest.model_fields.keys() - ArmFields.model_fields),
+    *sorted(ExecuteRequest.model_fields.keys() - ArmFields.model_fields),
 ]
 EPISODE_KEYS = {name for kind in (ExecuteReply, StepReply, StepEvent) for name in kind.model_fields}
 
