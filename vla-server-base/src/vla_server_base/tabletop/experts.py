@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.tabletop.tables import Table, TableState, Thing
-from vla_server_base.tabletop.tasks import NEXT_TO_M, TabletopTask
+from vla_server_base.tabletop.tasks import NEXT_TO, TabletopTask
 
 STRIDE_M, TURN_RAD = 0.04, 0.25
 """The longest motion and the largest turn of one action."""
@@ -18,11 +18,14 @@ GAIN = 0.5
 """How much of what is missing one action goes; the arm lags by half an action, so that all of it would overshoot."""
 
 HOVER_M = 0.10
-WIDE, NARROW = (2.0, 0.008), (8.0, 0.004)
+TURN_WITHIN_M = 0.06
+"""How far to the side of an object the gripper turns along its sides; further away no camera shows how it lies."""
+
+WIDE, NARROW = (2.0, 0.008), (4.0, 0.008)
 """Funnels: how much higher than the goal for each metre to the side, beyond the second [m]; narrow by a neighbour."""
 
-GAP_M = 0.007
-"""Between what is put next to one another, where `NEXT_TO_M` allows for it."""
+GAP = 0.6
+"""Between what is put next to one another, in half sizes; in the middle of what `NEXT_TO` allows for."""
 
 LIFT_TO_M = 0.2
 PUSH_HEIGHT_M, PUSH_STRIDE_M, PUSH_FROM_M = 0.013, 0.03, 0.08
@@ -63,7 +66,7 @@ def _move(state: TableState, task: TabletopTask) -> tuple[Vector, float, float]:
         return _let_go(state, thing)
     if _holds(state, thing):
         funnel = WIDE if task.verb == "put_on" else NARROW
-        return _approach(thing.position, goal, funnel), state.yaw, CLOSED
+        return _approach(thing.position, goal, funnel), 0.0, CLOSED
     return _grasp(state, task.object)
 
 
@@ -85,12 +88,12 @@ def _lift(state: TableState) -> tuple[Vector, float, float]:
 
 def _grasp(state: TableState, name: str) -> tuple[Vector, float, float]:
     """Come down over the object, turned along its sides, and close."""
-    thing = state.things[name]
-    yaw = _grasp_yaw(state, name)
-    goal = thing.position
+    goal = state.things[name].position
     misses = np.abs(goal - state.position)
+    aside = float(np.hypot(*misses[:2]))
+    yaw = _grasp_yaw(state, name) if aside < TURN_WITHIN_M else 0.0
     is_open = state.gap >= _nearly_open(state.table)
-    is_aimed = float(np.hypot(*misses[:2])) < AIMED_M and misses[2] < AIMED_M
+    is_aimed = aside < AIMED_M and misses[2] < AIMED_M
     if is_open and is_aimed and abs(yaw - state.yaw) < AIMED_RAD:
         return STILL, yaw, CLOSED
     raised = HOVER_M if not is_open else 0.25 * max(0.0, abs(yaw - state.yaw) - AIMED_RAD / 2)
@@ -144,37 +147,35 @@ def _is_on(state: TableState, thing: Thing, target: Thing) -> bool:
 
 
 def _goal_next_to(state: TableState, task: TabletopTask, target: Thing) -> Vector:
-    """Choose the place before or behind the target, as seen by the gripper: its fingers open to the other two sides.
+    """Choose the place before or behind the target: a gripper that is not turned opens to the other two sides.
 
     The nearer one, unless another object is there.
     """
-    thing = state.things[task.object]
-    along = state.axes[:2, 0] / np.linalg.norm(state.axes[:2, 0])
-    direction = float(np.arctan2(along[1], along[0]))
-    sizes = sum(_extent(state, name, direction) for name in (task.object, task.target or ""))
-    reach = min(sizes + GAP_M, NEXT_TO_M - 0.005)
+    thing, half, along = state.things[task.object], state.table.half_size, np.array([1.0, 0.0])
+    sizes = sum(_extent(state, name) for name in (task.object, task.target or ""))
+    reach = min(sizes + GAP * half, NEXT_TO * half - 0.005)
     others = [other.position[:2] for name, other in state.things.items() if name not in (task.object, task.target)]
     places = [target.position[:2] + side * reach * along for side in (1, -1)]
 
     def cost(place: Float[np.ndarray, " 2"]) -> float:
-        is_taken = any(np.linalg.norm(place - other) < 3.4 * state.table.half_size for other in others)
+        is_taken = any(np.linalg.norm(place - other) < 3.4 * half for other in others)
         return float(np.linalg.norm(thing.position[:2] - place)) + is_taken
 
-    return np.array([*min(places, key=cost), state.table.half_size])
+    return np.array([*min(places, key=cost), half])
 
 
-def _extent(state: TableState, name: str, direction: float) -> float:
-    """Return how far an object reaches from its middle in a direction."""
+def _extent(state: TableState, name: str) -> float:
+    """Return how far an object reaches from its middle, along x."""
     if not name.endswith("cube"):
         return state.table.half_size
-    angle = state.things[name].yaw - direction
+    angle = state.things[name].yaw
     return state.table.half_size * float(abs(np.cos(angle)) + abs(np.sin(angle)))
 
 
 def _is_next_to(state: TableState, thing: Thing, target: Thing) -> bool:
     apart = thing.position - target.position
     is_low = thing.position[2] < state.table.half_size + 0.004
-    return bool(np.hypot(*apart[:2]) < NEXT_TO_M - 0.002 and is_low)
+    return bool(np.hypot(*apart[:2]) < NEXT_TO * state.table.half_size - 0.002 and is_low)
 
 
 def _push(state: TableState, thing: Thing, direction: float) -> tuple[Vector, float, float]:

@@ -16,7 +16,8 @@ LIFTED_M = 0.05
 PUSHED_M = 0.08
 ON_M = 0.02
 """How far the middle of what is put on a cube may be from the middle of the cube, horizontally."""
-NEXT_TO_M = 0.07
+NEXT_TO = 4.0
+"""In half sizes, how far apart the middles of two objects next to one another may be: no third fits between them."""
 STAYED_M = 0.03
 """How far what something is put next to may have been moved, along x and along y."""
 ON_TABLE_M = 0.01
@@ -73,7 +74,7 @@ class TabletopTask:
 
     def _next_to(self, target: str, table: Table) -> Iterator[Predicate]:
         both = (self.object, target)
-        yield Predicate(measure=Measure(kind="horizontal_distance", names=both), high=NEXT_TO_M)
+        yield Predicate(measure=Measure(kind="horizontal_distance", names=both), high=NEXT_TO * table.half_size)
         yield Predicate(measure=self._height, low=table.half_size - SETTLED_M, high=table.half_size + SETTLED_M)
         for axis in ((1.0, 0.0, 0.0), (0.0, 1.0, 0.0)):
             moved = Measure(kind="along", names=(target,), direction=axis)
