@@ -1,7 +1,7 @@
 """The nouns that the server and every policy share: observation, window, task, chunk, adapter. No I/O."""
 
 import abc
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -120,7 +120,7 @@ class PolicySpec:
 class VLAModelAdapter(abc.ABC):
     """One policy behind five steps, called in this order; a server knows nothing else of it.
 
-    `load_model`, `warm_up_inputs` and `predict` run on the one device thread; the other steps may run
+    `load_model`, `warm_up_inputs`, `predict` and `anticipate` run on the one device thread; the other steps may run
     on any thread, several at once, and must not touch the device.
     """
 
@@ -150,6 +150,15 @@ class VLAModelAdapter(abc.ABC):
     @abc.abstractmethod
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
         """Run the policy; one entry per input, each what the input would have got alone."""
+
+    def anticipate(self, policy_input: PolicyInput) -> Iterator[None]:
+        """Prepare, piece by piece, for the request that goes on from this one: its window is this one and a step more.
+
+        Each `next` does one piece of a few milliseconds, while no request waits; it may be that no other follows.
+        What was prepared changes no answer, only how soon it comes. Without this, nothing is prepared.
+        """
+        del policy_input
+        return iter(())
 
     @abc.abstractmethod
     def postprocess_action(

@@ -4,6 +4,8 @@ import asyncio
 import logging
 import threading
 import time
+from collections import deque
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
@@ -48,6 +50,19 @@ class Prediction:
 
 
 @dataclass(eq=False)
+class Anticipation:
+    """What the device is to prepare while it is idle, for a request that is likely to come."""
+
+    policy_input: PolicyInput | None = None
+    pieces: Iterator[None] | None = None
+    is_wanted: bool = True
+
+    def cancel(self) -> None:
+        """Leave the rest undone: the request has come, or will not come."""
+        self.is_wanted = False
+
+
+@dataclass(eq=False)
 class _Job:
     """One request in the engine; it is being preprocessed until `policy_input` is set."""
 
@@ -72,8 +87,9 @@ class Engine:
         self._preprocess_task = TaskCache(adapter.preprocess_instruction)
         self._preprocessors = ThreadPoolExecutor(_NUM_PREPROCESSORS, thread_name_prefix="vla-preprocess")
         self._device_thread = threading.Thread(target=self._run, name="vla-device", daemon=True)
-        self._changed = threading.Condition()  # guards the two fields below
+        self._changed = threading.Condition()  # guards the three fields below
         self._waiting: dict[_Job, None] = {}  # an ordered set: first come, first served
+        self._anticipated: deque[Anticipation] = deque()
         self._closing = False
 
     @property
@@ -118,6 +134,23 @@ class Engine:
             return await asyncio.wrap_future(job.answer)
         finally:
             self._forget(job)
+
+    def anticipate(self, window: Window, task: Task, seed: int, step: int) -> Anticipation:
+        """Have the device prepare, while no request waits, for one whose window goes on from this one.
+
+        `seed` and `step` are that request's. Returns at once; it is told when the preparation is not wanted any more.
+        """
+        anticipation = Anticipation()
+        if self._status.state == "loaded" and not self._closing:
+            self._preprocessors.submit(self._prepare, anticipation, window, task, seed, step)
+        return anticipation
+
+    def _prepare(self, anticipation: Anticipation, window: Window, task: Task, seed: int, step: int) -> None:
+        observation, policy_task = self._preprocess(window, task)
+        with self._changed:
+            anticipation.policy_input = PolicyInput(observation=observation, task=policy_task, seed=seed, step=step)
+            self._anticipated.append(anticipation)
+            self._changed.notify_all()
 
     async def close(self) -> None:
         """Answer all that wait with `Unavailable` and end the device thread, after what it runs now."""
@@ -169,7 +202,11 @@ class Engine:
         if not self._load():
             return
         while not self._closing:
-            self._predict(self._next_batch())
+            batch = self._next_batch()
+            if batch:
+                self._predict(batch)
+            else:
+                self._prepare_a_piece()
 
     def _load(self) -> bool:
         started = time.perf_counter()
@@ -197,11 +234,29 @@ class Engine:
 
     def _next_batch(self) -> list[_Job]:
         with self._changed:
-            self._changed.wait_for(lambda: self._closing or self._ready())
+            self._changed.wait_for(lambda: self._closing or self._ready() or self._anticipated)
             ready = self._ready()
             for job in ready:
                 del self._waiting[job]
         return [job for job in ready if job.answer.set_running_or_notify_cancel()]
+
+    def _prepare_a_piece(self) -> None:
+        """Do the next piece of what was anticipated first and is still wanted."""
+        with self._changed:
+            while self._anticipated and not self._anticipated[0].is_wanted:
+                self._anticipated.popleft()
+            first = self._anticipated[0] if self._anticipated else None
+        if first is None:
+            return
+        try:
+            assert first.policy_input is not None, "it was put into the queue with it"
+            first.pieces = first.pieces or self._adapter.anticipate(first.policy_input)
+            next(first.pieces)
+        except StopIteration:
+            first.cancel()
+        except Exception:
+            logger.exception("the policy failed to prepare for a request; it is answered without")
+            first.cancel()
 
     def _ready(self) -> list[_Job]:
         return [job for job in self._waiting if job.policy_input is not None]

@@ -4,13 +4,13 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
 from vla_server_base.contract import Action, Observation, PolicySpec, Task, VLAModelAdapter
 from vla_server_base.control_loop import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
-from vla_server_base.engine import Engine
+from vla_server_base.engine import Anticipation, Engine
 from vla_server_base.errors import Late, RequestError, Superseded
 
 Execution = Literal["receding", "chunk", "ensemble"]
@@ -102,6 +102,7 @@ class Session:
     num_waiting: int = 0
     _answer: "asyncio.Future[Answer] | None" = None
     _work: "asyncio.Task[None] | None" = None
+    _anticipation: Anticipation | None = None
 
     def __post_init__(self):
         self.last_used = self.clock()
@@ -204,22 +205,17 @@ class Session:
 
     async def _predicted(self, turn: Turn, step: int) -> Answer:
         plan, seed = self.progress.plan, self.progress.seed
-        if plan.num_queued:
-            return self._answer_of(plan, turn, step, seed, asked_policy=False)
         window = self.progress.history.window()
-        prediction = await self.engine.predict(window, turn.task, seed, step)
-        plan.put(prediction.chunks[0])
-        return self._answer_of(
-            plan,
-            turn,
-            step,
-            seed,
-            asked_policy=True,
-            queue_ms=prediction.queue_ms,
-            infer_ms=prediction.infer_ms,
-        )
+        how: dict[str, Any] = {"asked_policy": not plan.num_queued}
+        if not plan.num_queued:
+            prediction = await self.engine.predict(window, turn.task, seed, step)
+            plan.put(prediction.chunks[0])
+            how |= {"queue_ms": prediction.queue_ms, "infer_ms": prediction.infer_ms}
+        if plan.num_queued <= 1:  # the action of this turn: the next one asks the policy
+            self._anticipation = self.engine.anticipate(window, turn.task, seed, step + 1)
+        return self._answer_of(plan, turn, step, seed, **how)
 
-    def _answer_of(self, plan: ActionPlan, turn: Turn, step: int, seed: int, **how: bool | float) -> Answer:
+    def _answer_of(self, plan: ActionPlan, turn: Turn, step: int, seed: int, **how: Any) -> Answer:
         settings = self.settings
         assert settings.action_format is not None, "a session has begun with one"
         action = self.adapter.postprocess_action(plan.ahead(), settings.dataset, settings.action_format)
@@ -229,10 +225,12 @@ class Session:
             seed=seed,
             sequence=turn.sequence,
             obs_time=turn.obs_time,
-            **how,  # pyright: ignore[reportArgumentType]
+            **how,
         )
 
     def _supersede(self, why: str) -> None:
+        if self._anticipation is not None:
+            self._anticipation.cancel()
         if self._answer is not None and not self._answer.done():
             assert self._work is not None, "what is not answered is being worked on"
             self._work.cancel()

@@ -279,3 +279,63 @@ def test_a_model_that_cannot_be_loaded_says_why_without_internals(failure, reaso
 
 def test_an_engine_that_was_never_started_can_be_closed():
     asyncio.run(Engine(EchoAdapter(), ServerConfig(), "echo").close())
+
+
+class PreparingEcho(EchoAdapter):
+    """Prepares in three pieces; `done` is what the device did, in its order."""
+
+    def __init__(self):
+        self.done: list[str] = []
+        self.gate = threading.Event()
+
+    def warm_up_inputs(self):
+        return []
+
+    def predict(self, batch):
+        self.done += [f"answered {policy_input.step}" for policy_input in batch]
+        return super().predict(batch)
+
+    def anticipate(self, policy_input):
+        for piece in range(3):
+            self.done.append(f"piece {piece} for {policy_input.step}")
+            assert self.gate.wait(DEADLINE_S)
+            if policy_input.step == 13:
+                raise RuntimeError("out of memory")
+            yield
+
+
+def test_the_device_prepares_while_it_is_idle_and_a_request_waits_for_one_piece_at_most():
+    async def scenario():
+        adapter = PreparingEcho()
+        async with running(adapter) as engine:
+            engine.anticipate(WINDOW, TASK, seed=0, step=1)
+            await until(lambda: adapter.done == ["piece 0 for 1"])
+            request = asyncio.ensure_future(engine.predict(WINDOW, TASK, 0, step=7))
+            await until(lambda: len(engine._ready()) == 1)
+            adapter.gate.set()
+            await request
+            await until(lambda: len(adapter.done) == 4)
+        assert adapter.done == ["piece 0 for 1", "answered 7", "piece 1 for 1", "piece 2 for 1"]
+
+    asyncio.run(scenario())
+
+
+def test_what_is_not_wanted_any_more_is_left_undone_and_a_failure_harms_nobody():
+    async def scenario():
+        adapter = PreparingEcho()
+        async with running(adapter) as engine:
+            first = engine.anticipate(WINDOW, TASK, seed=0, step=1)
+            await until(lambda: adapter.done == ["piece 0 for 1"])
+            engine.anticipate(WINDOW, TASK, seed=0, step=2).cancel()
+            engine.anticipate(WINDOW, TASK, seed=0, step=13)
+            engine.anticipate(WINDOW, TASK, seed=0, step=3)
+            first.cancel()
+            adapter.gate.set()
+            await until(lambda: adapter.done[-1] == "piece 2 for 3")
+            assert gripper(await engine.predict(WINDOW, TASK, 4)) == noise(4)
+        pieces = [f"piece {piece} for 3" for piece in range(3)]
+        assert [done for done in adapter.done if "13" not in done] == ["piece 0 for 1", *pieces, "answered 0"]
+        assert adapter.done.count("piece 0 for 13") == 1
+        assert "piece 1 for 13" not in adapter.done
+
+    asyncio.run(scenario())

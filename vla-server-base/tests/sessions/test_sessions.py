@@ -29,11 +29,16 @@ class GatedEcho(EchoAdapter):
         self.gate = threading.Event()
         self.gate.set()
         self.num_predicted = 0
+        self.anticipated: list[tuple[int, int]] = []
 
     def predict(self, batch):
         self.gate.wait(30)
         self.num_predicted += len(batch)
         return super().predict(batch)
+
+    def anticipate(self, policy_input):
+        self.anticipated.append((policy_input.seed, policy_input.step))
+        yield
 
 
 @pytest.fixture
@@ -99,6 +104,26 @@ async def test_a_chunk_is_executed_before_the_policy_is_asked_again(sessions, ad
     assert adapter.num_predicted - before == 2
     np.testing.assert_allclose([answer.action.action[RED] for answer in answers], [1, 2, 3, 1])
     assert [len(answer.action.actions) for answer in answers] == [4, 3, 2, 4], "what is left of the chunk"
+
+
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        ({}, [1, 2, 3, 4]),
+        ({"execution": "chunk", "execution_horizon": 2}, [2, 4]),
+        ({"execution": "ensemble"}, [1, 2, 3, 4]),
+    ],
+)
+async def test_the_device_prepares_for_the_next_turn_that_asks_the_policy(sessions, adapter, settings, steps):
+    session = sessions.open("arm", seed=7, **settings)
+    for number in range(4):
+        await session.act(turn(number))
+        expected = [(7, step) for step in steps if step <= number + 1]
+        for _ in range(2000):
+            if adapter.anticipated == expected:
+                break
+            await asyncio.sleep(0.001)
+        assert adapter.anticipated == expected
 
 
 async def test_an_ensemble_averages_what_the_chunks_say_of_the_present_step(sessions):

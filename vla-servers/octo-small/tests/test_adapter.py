@@ -28,7 +28,8 @@ def test_seed_k_is_the_references_key_k(adapter: OctoSmallAdapter):
     policy_input = an_input(adapter, seed=3)
     chunks = adapter.predict([policy_input])[0]
     expected = adapter.model.sample_actions(policy_input.observation, policy_input.task, rng=jax.random.PRNGKey(3))
-    np.testing.assert_allclose(chunks, expected, rtol=0, atol=1e-6)
+    # One is computed step by step, the other at once; what differs by rounding there is amplified by the head.
+    np.testing.assert_allclose(chunks, expected, rtol=0, atol=2e-4)
 
 
 def test_every_step_and_sample_has_noise_of_its_own():
@@ -59,12 +60,15 @@ def test_only_a_goal_image_means_the_instruction_is_masked(adapter: OctoSmallAda
 def test_answering_compiles_nothing_new_after_the_warm_up(adapter: OctoSmallAdapter):
     for policy_input in adapter.warm_up_inputs():
         adapter.predict([policy_input])
-    programs = (adapter.model._read_out, adapter.model._predict_chunk, adapter.model._embed_text)
+    stepwise = [part for part in vars(adapter.model.stepwise).values() if hasattr(part, "_cache_size")]
+    programs = (*stepwise, adapter.model._predict_chunk, adapter.model._embed_text)
     compiled = [program._cache_size() for program in programs]
     for cameras in (["primary"], ["wrist"], ["primary", "wrist"]):
-        for num_samples in (1, 2, 9):
-            adapter.predict([an_input(adapter, cameras=cameras, num_samples=num_samples)])
+        for num_seen in (1, 2, 3):
+            for num_samples in (1, 2, 9):
+                adapter.predict([an_input(adapter, cameras=cameras, num_seen=num_seen, num_samples=num_samples)])
     assert [program._cache_size() for program in programs] == compiled
+    assert len(programs) > 6
 
 
 @pytest.mark.parametrize(

@@ -13,17 +13,17 @@ from octo_service.parity.goldens import GoldenSet, golden_sets
 
 # How many quantities each set compares: a set that silently compared less would otherwise pass.
 NUM_COMPARISONS = {
-    "octo-small-1.5": 96,
-    "octo-base-1.5": 10,
-    "tiny": 34,
-    "aloha_l1": 14,
-    "diff_proprio_2wrist": 18,
-    "discrete": 16,
-    "discrete_map": 8,
-    "l1_map_tokenlearner": 8,
-    "mse_map_obs": 11,
-    "v1_0": 22,
-    "closed_loop": 16,
+    "octo-small-1.5": 116,
+    "octo-base-1.5": 14,
+    "tiny": 48,
+    "aloha_l1": 22,
+    "diff_proprio_2wrist": 24,
+    "discrete": 24,
+    "discrete_map": 10,
+    "l1_map_tokenlearner": 10,
+    "mse_map_obs": 13,
+    "v1_0": 30,
+    "closed_loop": 18,
     "resize": 20,
     "encoders": 8,
 }

@@ -1,13 +1,15 @@
 """OctoSmallAdapter: Octo behind the five steps that every server here calls."""
 
-import functools
 import importlib.metadata
-from collections.abc import Iterable, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
+from cachetools import LRUCache
 from jaxtyping import Array, Float
 
 from octo_service import device
@@ -16,6 +18,7 @@ from octo_service.hub import resolve
 from octo_service.images import resize_lanczos
 from octo_service.model import OctoModel, random_weights, t5
 from octo_service.model.prediction import Noise, draw_noise
+from octo_service.remembered import CONTENT, NUM_FRAMES, Remembered, digest
 from octo_service.statistics import action_statistics, dataset_names, statistics_of, un_normalize
 from vla_server_base.contract import (
     Action,
@@ -37,8 +40,9 @@ EE_DELTA_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 EE_DELTA_UNITS = ("m", "m", "m", "rad", "rad", "rad", "1 open, 0 closed")
 # Samples of one observation run through the head in groups of this size: one program serves any number of them.
 SAMPLE_GROUP = 8
-# Embedded instructions that are kept; one is 48 KiB.
-NUM_TEXTS = 64
+# What the pasts of robots may take; one of Octo-Small's, with both cameras, is 13 MB.
+PAST_MB = 512
+NUM_NOISES = 64
 
 
 class OctoSmallAdapter(VLAModelAdapter):
@@ -47,6 +51,9 @@ class OctoSmallAdapter(VLAModelAdapter):
     def __init__(self, tokenizer: Path | None = None, dataset: str | None = None):
         self._tokenizer = tokenizer
         self._dataset = dataset
+        self._resized: LRUCache[bytes, PolicyArrays] = LRUCache(NUM_FRAMES)
+        self._resizing = threading.Lock()
+        self._drawn: LRUCache[tuple[Any, ...], Noise] = LRUCache(NUM_NOISES)
 
     @property
     def spec(self) -> PolicySpec:
@@ -70,22 +77,31 @@ class OctoSmallAdapter(VLAModelAdapter):
         source = None if is_random else resolve(model_id)
         folder = model_id if source is None else source.folder
         self.model = OctoModel.load_pretrained(folder, tokenizer=self._tokenizer, cache_dir=cache_dir)
-        self._embed = functools.lru_cache(NUM_TEXTS)(self._embed_text)
+        self._remembered = Remembered(self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), PAST_MB)
         statistics = self.model.dataset_statistics
         self._proprio = statistics.get("proprio") if not dataset_names(statistics) else None
         self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, self._dataset)
 
     def preprocess_observation(self, window: Window) -> PolicyArrays:
         """Resize every camera's pictures by lanczos, as the reference's wrapper does, and stack the window."""
+        steps = [self._preprocessed(step) for step in window.observations]
+        stacked = {name: np.stack([step[name] for step in steps])[None] for name in steps[-1]}
+        return {"timestep_pad_mask": window.timestep_pad_mask[None], **stacked}
+
+    def _preprocessed(self, step: Observation) -> PolicyArrays:
+        content = digest(step.images, None if step.proprio is None else np.asarray(step.proprio, np.float32).tobytes())
+        with self._resizing:
+            known = self._resized.get(content.tobytes())
+        if known is not None:
+            return known
         cameras = {camera.name: camera for camera in self.spec.cameras}
-        steps = window.observations
-        arrays: dict[str, Any] = {"timestep_pad_mask": window.timestep_pad_mask[None]}
-        for name in steps[-1].images:
-            camera = cameras[name]
-            images = [resize_lanczos(step.images[name], camera.height, camera.width) for step in steps]
-            arrays[f"image_{name}"] = np.stack(images)[None]
-        if steps[-1].proprio is not None:
-            arrays["proprio"] = np.stack([self._normalized_proprio(step) for step in steps])[None]
+        arrays = {CONTENT: content}
+        for name, image in step.images.items():
+            arrays[f"image_{name}"] = resize_lanczos(image, cameras[name].height, cameras[name].width)
+        if step.proprio is not None:
+            arrays["proprio"] = self._normalized_proprio(step)
+        with self._resizing:
+            self._resized[content.tobytes()] = arrays
         return arrays
 
     def _normalized_proprio(self, step: Observation) -> Float[np.ndarray, " proprio_dim"]:
@@ -106,6 +122,7 @@ class OctoSmallAdapter(VLAModelAdapter):
                 goal = resize_lanczos(task.goal_images[camera.name], camera.height, camera.width)
                 tasks[f"image_{camera.name}"] = goal[None]
                 tasks["pad_mask_dict"][f"image_{camera.name}"][:] = True
+        tasks[CONTENT] = digest(task.goal_images, task.instruction)[None]
         return tasks
 
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
@@ -113,19 +130,8 @@ class OctoSmallAdapter(VLAModelAdapter):
         return [self._predict_one(policy_input) for policy_input in batch]
 
     def _predict_one(self, policy_input: PolicyInput) -> NormalizedChunks:
-        observation = policy_input.observation
-        mask = observation["timestep_pad_mask"]
-        task = dict(policy_input.task)
-        if isinstance(task.get("language_instruction"), dict):
-            tokens = task["language_instruction"]
-            task["language_instruction"] = self._embed(
-                tokens["input_ids"].tobytes(), tokens["attention_mask"].tobytes()
-            )
-        readout = self.model.read_out(observation, task, mask)
-        noises = [
-            draw_noise(self.model.head, noise_key(policy_input.seed, policy_input.step, sample), mask.shape)
-            for sample in range(policy_input.num_samples)
-        ]
+        readout = self._remembered.read_out(policy_input.observation, policy_input.task)
+        noises = [self._noise(policy_input, sample) for sample in range(policy_input.num_samples)]
         if noises[0] is None or len(noises) == 1:
             chunk = np.asarray(self.model.predict_chunk(readout, noises[0]))
             return np.broadcast_to(chunk, (policy_input.num_samples, *chunk.shape[1:]))
@@ -133,8 +139,17 @@ class OctoSmallAdapter(VLAModelAdapter):
         chunks = [np.asarray(self.model.predict_chunk(readout, _stacked(group)))[:, 0] for group in groups]
         return np.concatenate(chunks)[: policy_input.num_samples]
 
-    def _embed_text(self, input_ids: bytes, attention_mask: bytes) -> Array:
-        return self.model.embed_text(*(np.frombuffer(row, np.int64)[None] for row in (input_ids, attention_mask)))
+    def anticipate(self, policy_input: PolicyInput) -> Iterator[None]:
+        """Compute, layer by layer, what the window that goes on from this one will attend to."""
+        yield from self._remembered.ahead(policy_input.observation, policy_input.task)
+        self._noise(policy_input, sample=0)
+
+    def _noise(self, policy_input: PolicyInput, sample: int) -> Noise:
+        window = policy_input.observation["timestep_pad_mask"].shape
+        key = policy_input.seed, policy_input.step, sample, window
+        if key not in self._drawn:
+            self._drawn[key] = draw_noise(self.model.head, noise_key(*key[:3]), window)
+        return self._drawn[key]
 
     def postprocess_action(
         self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None, action_format: str
@@ -161,19 +176,22 @@ class OctoSmallAdapter(VLAModelAdapter):
         )
 
     def warm_up_inputs(self) -> Iterable[PolicyInput]:
-        """Give every set of cameras, with and without proprio, and one and several samples."""
+        """Give every set of cameras, with and without proprio, until its window is full; and several samples."""
         cameras = [camera.name for camera in self.spec.cameras]
         subsets = [[name for i, name in enumerate(cameras) if bits >> i & 1] for bits in range(1, 2 ** len(cameras))]
         for proprio_dim in {None, self.spec.proprio_dim}:
-            yield from (self._blank_input(subset, proprio_dim) for subset in subsets)
-        yield self._blank_input(cameras, None, num_samples=2)
+            for subset in subsets:
+                yield from self._blank_episode(subset, proprio_dim)
+        yield replace(next(self._blank_episode(cameras, None)), num_samples=2)
 
-    def _blank_input(self, cameras: Sequence[str], proprio_dim: int | None, num_samples: int = 1) -> PolicyInput:
+    def _blank_episode(self, cameras: Sequence[str], proprio_dim: int | None) -> Iterator[PolicyInput]:
         images = {name: np.zeros((224, 224, 3), np.uint8) for name in cameras}
         proprio = None if proprio_dim is None else np.zeros(proprio_dim, np.float32)
-        window = ObservationWindow(self.spec.window).append(Observation(images=images, proprio=proprio))
         task = self.preprocess_instruction(Task(instruction="warm up"))
-        return PolicyInput(observation=self.preprocess_observation(window), task=task, seed=0, num_samples=num_samples)
+        history = ObservationWindow(self.spec.window)
+        for step in range(self.spec.window):
+            window = history.append(Observation(images=images, proprio=proprio))
+            yield PolicyInput(observation=self.preprocess_observation(window), task=task, seed=0, step=step)
 
 
 def noise_key(seed: int, step: int, sample: int) -> Array:

@@ -43,7 +43,7 @@ def attention_rules(
     the group before it.
     """
     names = np.concatenate(
-        [_names(prefix, use_correct_attention), np.tile(_names(timestep, use_correct_attention), window)]
+        [group_names(prefix, use_correct_attention), np.tile(group_names(timestep, use_correct_attention), window)]
     )
     steps = np.concatenate([np.full(_num_tokens(prefix), -1), np.repeat(np.arange(window), _num_tokens(timestep))])
     kinds = sorted({name for name, _ in prefix + timestep})
@@ -58,7 +58,8 @@ def _num_tokens(groups: Sequence[Group]) -> int:
     return sum(size for _, size in groups)
 
 
-def _names(groups: Sequence[Group], use_correct_attention: bool) -> list[str]:
+def group_names(groups: Sequence[Group], use_correct_attention: bool) -> list[str]:
+    """Return the name of the group that each token counts as, as `attention_rules` says."""
     ends = np.cumsum([size for _, size in groups])
     side = "right" if use_correct_attention else "left"
     return [groups[int(np.searchsorted(ends, token, side))][0] for token in range(_num_tokens(groups))]

@@ -74,39 +74,45 @@ class Octo:
         window = timestep_pad_mask.shape[1]
         if window > self.max_horizon:
             raise InputError(f"a window of {window} timesteps is too long; this model takes up to {self.max_horizon}")
-        prefix = {
-            f"task_{name}": self._embed(place, f"task_{name}", group)
-            for name, tokenizer in self.task_tokenizers.items()
-            if (group := tokenizer(place / f"task_tokenizers_{name}", observations, tasks))
-        }
+        prefix = self.task_groups(place, observations, tasks)
         timestep = {}
-        for name, tokenizer in self.observation_tokenizers.items():
-            group = tokenizer(place / f"observation_tokenizers_{name}", observations, tasks)
-            if group:
-                group = self._embed(place, f"obs_{name}", group)
-                real = group.mask & timestep_pad_mask[:, :, None]
-                timestep[f"obs_{name}"] = TokenGroup(group.tokens, real)
+        for name, group in self.frame_groups(place, observations, tasks).items():
+            tokens = group.tokens + self.positions(place, name, group.tokens.shape[-2])[:, :window]
+            timestep[name] = TokenGroup(tokens, group.mask & timestep_pad_mask[:, :, None])
         if self.repeat_task_tokens:
             # Unlike observations these stay visible in a padded timestep: the reference does not mask them there.
             timestep |= {f"obs_{name}": _repeat(group, window) for name, group in prefix.items()}
         for name, num_tokens in self.readouts.items():
-            group_name = f"readout_{name}"
-            timestep[group_name] = self._readout(place, group_name, (*timestep_pad_mask.shape, num_tokens))
+            shape = (*timestep_pad_mask.shape, num_tokens)
+            positions = self.positions(place, f"readout_{name}", num_tokens)[:, :window]
+            tokens = jnp.broadcast_to(positions, (*shape, self.token_embedding_size))
+            timestep[f"readout_{name}"] = TokenGroup(tokens, jnp.ones(shape, bool))
         return prefix, timestep
 
-    def _embed(self, place: Parameters, name: str, group: TokenGroup) -> TokenGroup:
-        tokens = dense(place / f"{name}_projection", group.tokens, self.token_embedding_size)
-        return TokenGroup(tokens + self._positions(place, name, tokens.shape), group.mask)
+    def task_groups(self, place: Parameters, observations: Arrays, tasks: Arrays) -> dict[str, TokenGroup]:
+        """Return the task's groups, each with its positions."""
+        groups = {}
+        for name, tokenizer in self.task_tokenizers.items():
+            group = tokenizer(place / f"task_tokenizers_{name}", observations, tasks)
+            if group:
+                tokens = dense(place / f"task_{name}_projection", group.tokens, self.token_embedding_size)
+                positions = place.get(f"task_{name}_pos_embedding", 1, *tokens.shape[-2:])
+                groups[f"task_{name}"] = TokenGroup(tokens + positions, group.mask)
+        return groups
 
-    def _readout(self, place: Parameters, name: str, shape: tuple[int, ...]) -> TokenGroup:
-        positions = self._positions(place, name, (*shape, self.token_embedding_size))
-        return TokenGroup(jnp.broadcast_to(positions, (*shape, self.token_embedding_size)), jnp.ones(shape, bool))
+    def frame_groups(self, place: Parameters, observations: Arrays, tasks: Arrays) -> dict[str, TokenGroup]:
+        """Return the groups of every timestep's observation, which say nothing yet of its place in the window."""
+        groups = {}
+        for name, tokenizer in self.observation_tokenizers.items():
+            group = tokenizer(place / f"observation_tokenizers_{name}", observations, tasks)
+            if group:
+                tokens = dense(place / f"obs_{name}_projection", group.tokens, self.token_embedding_size)
+                groups[f"obs_{name}"] = TokenGroup(tokens, group.mask)
+        return groups
 
-    def _positions(self, place: Parameters, name: str, shape: tuple[int, ...]) -> Array:
-        per_timestep = len(shape) == 4
-        horizon = (self.max_horizon,) if per_timestep else ()
-        positions = place.get(f"{name}_pos_embedding", 1, *horizon, *shape[-2:])
-        return positions[:, : shape[1]] if per_timestep else positions
+    def positions(self, place: Parameters, name: str, num_tokens: int) -> Float[Array, "1 max_horizon tokens dim"]:
+        """Return what a group of observation or readout tokens gets at each place in a window."""
+        return place.get(f"{name}_pos_embedding", 1, self.max_horizon, num_tokens, self.token_embedding_size)
 
     def _attend(
         self, place: Parameters, prefix: dict[str, TokenGroup], timestep: dict[str, TokenGroup]

@@ -20,9 +20,10 @@ from octo_service.errors import InputError
 from octo_service.model import prediction, random_weights, t5
 from octo_service.model.heads import ActionHead
 from octo_service.model.octo import Octo, build_octo
-from octo_service.model.parameters import nested, stack_layers, unstack_layers
+from octo_service.model.parameters import Leaves, nested, stack_layers, unstack_layers
 from octo_service.model.prediction import Noise, compiled, draw_noise, on_device, on_host
 from octo_service.model.shapes import expected_shapes
+from octo_service.model.stepwise import StepwiseOcto
 from octo_service.model.tokens import Arrays, TokenGroup
 from octo_service.statistics import action_statistics, un_normalize
 from octo_service.text import TextTokenizer
@@ -48,12 +49,13 @@ class OctoModel:
         checkpoints.check_params(shapes, expected_shapes(self.octo, checkpoint.example_batch, self._t5_sizes))
         # The text embedding, a quarter of the file, is not moved: a request reads 16 of its rows.
         params = checkpoint.params
-        self.leaves = on_device(stack_layers({path: params[path] for path in params if path != t5.EMBEDDING}))
+        outside = {path: leaf for path, leaf in params.items() if not _is_transformers(path) and path != t5.EMBEDDING}
+        self._outside = on_device(stack_layers(outside))
         # Nothing is kept twice: a mapped file gives its memory back, other arrays become views on the device's.
         if not leave_to_disk(params[next(iter(params))]) and all(leaf.dtype == np.float32 for leaf in params.values()):
-            held = unstack_layers(on_host(self.leaves))
-            params = {path: held.get(path, params[path]) for path in params}
-            self.checkpoint = dataclasses.replace(checkpoint, params=params)
+            self.checkpoint = dataclasses.replace(
+                checkpoint, params={**params, **unstack_layers(on_host(self._outside))}
+            )
         self._embed_text = compiled(functools.partial(prediction.embed_text, self._t5_sizes or t5.T5Sizes()))
         self._run_transformer = compiled(functools.partial(prediction.run_transformer, self.octo))
         self._read_out = compiled(functools.partial(prediction.read_out, self.octo))
@@ -87,6 +89,25 @@ class OctoModel:
         if path is None and checkpoint.vocabulary is None and options is not None:
             path = hub.fetch_tokenizer(options.name)
         return cls(checkpoint, _tokenizer_of(checkpoint, path))
+
+    @functools.cached_property
+    def stepwise(self) -> StepwiseOcto:
+        """The network for reading out one timestep at a time: what `read_out` gives, without doing anything twice."""
+        params = self.checkpoint.params
+        stepwise = StepwiseOcto(self.octo, params, self.head.readout_key)
+        leave_to_disk(params[next(iter(params))])
+        return stepwise
+
+    @functools.cached_property
+    def leaves(self) -> Leaves:
+        """All parameters but the text embedding, on the device, for whole windows at once."""
+        params = self.checkpoint.params
+        inside = on_device(stack_layers({path: leaf for path, leaf in params.items() if _is_transformers(path)}))
+        leave_to_disk(params[next(iter(params))])
+        return Leaves(
+            {**inside.single, **self._outside.single},
+            {**inside.stacks, **self._outside.stacks},
+        )
 
     @property
     def config(self) -> dict[str, Any]:
@@ -237,7 +258,7 @@ class OctoModel:
     ) -> Float[Array, "*samples batch horizon action_dim"]:
         """Return the normalized chunk; several samples of one readout cost one pass through the transformer."""
         return self._predict_chunk(
-            self.leaves, readout, noise, temperature, embodiment_action_dim=embodiment_action_dim
+            self._outside, readout, noise, temperature, embodiment_action_dim=embodiment_action_dim
         )
 
     def embed_text(self, input_ids: Any, attention_mask: Any) -> Float[Array, "batch tokens dim"]:
@@ -248,7 +269,7 @@ class OctoModel:
         if ids.size and not 0 <= ids.min() <= ids.max() < self._t5_sizes.vocabulary:
             raise InputError(f"token ids must be 0 to {self._t5_sizes.vocabulary - 1}")
         rows = np.asarray(self.checkpoint.params[t5.EMBEDDING][ids], np.float32)
-        return self._embed_text(self.leaves, rows, np.asarray(attention_mask, np.int32))
+        return self._embed_text(self._outside, rows, np.asarray(attention_mask, np.int32))
 
     def prepare(self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any) -> tuple[Any, Any, np.ndarray]:
         """Check everything against the checkpoint, embed the text, and keep only what the network reads.
@@ -279,6 +300,10 @@ class OctoModel:
         if isinstance(needed.get("language_instruction"), Mapping):
             needed["language_instruction"] = self.embed_text(**needed["language_instruction"])
         return own, needed, mask
+
+
+def _is_transformers(path: str) -> bool:
+    return path.startswith("octo_transformer/") and not path.startswith(t5.ROOT)
 
 
 def _tokenizer_of(checkpoint: Checkpoint, path: Path | None) -> TextTokenizer | None:

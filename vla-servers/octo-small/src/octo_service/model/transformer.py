@@ -18,11 +18,17 @@ def dense(parameters: Parameters, x: Float[Array, "*batch inputs"], features: in
 
 
 def layer_norm(parameters: Parameters, x: Float[Array, "*batch dim"]) -> Float[Array, "*batch dim"]:
+    """Normalize over the last axis, then scale and shift."""
+    return normalize(x, parameters.get("scale", x.shape[-1]), parameters.get("bias", x.shape[-1]))
+
+
+def normalize(
+    x: Float[Array, "*batch dim"], scale: Float[Array, " dim"], bias: Float[Array, " dim"]
+) -> Float[Array, "*batch dim"]:
     """Normalize over the last axis; eps 1e-6 and variance E[x²] - E[x]², as flax computes it."""
     mean = x.mean(-1, keepdims=True)
     variance = jnp.maximum(0.0, jnp.square(x).mean(-1, keepdims=True) - jnp.square(mean))
-    scale = jax.lax.rsqrt(variance + 1e-6) * parameters.get("scale", x.shape[-1])
-    return (x - mean) * scale + parameters.get("bias", x.shape[-1])
+    return (x - mean) * (jax.lax.rsqrt(variance + 1e-6) * scale) + bias
 
 
 def attention(

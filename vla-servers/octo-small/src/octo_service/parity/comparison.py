@@ -12,11 +12,12 @@ from octo_service.model.attention_mask import attention_mask
 from octo_service.model.heads import ActionHead, DiffusionHead
 from octo_service.model.heads.diffusion import cosine_betas
 from octo_service.model.parameters import stored
-from octo_service.model.prediction import draw_noise
+from octo_service.model.prediction import Noise, draw_noise
 from octo_service.model.tokens import TokenGroup
 from octo_service.parity.goldens import GoldenSet
 from octo_service.parity.inputs import build_inputs
 from octo_service.parity.measures import Comparison, largest, num_different, spread
+from octo_service.parity.step_by_step import read_out_stepwise
 from octo_service.statistics import statistics_of
 
 # What a comparison yields: quantity, largest difference, tolerance.
@@ -48,17 +49,27 @@ def _compare_case(golden: GoldenSet, case: Mapping[str, Any], recorded: Mapping[
         yield "attention mask", num_different(found, _unpacked(recorded)), 0
     readout = model.read_out(observations, tasks, mask)
     yield from _compare_readout(readout, recorded, golden.readout_tolerance)
-    yield from _compare_head(model, readout, recorded, alone="actions_unnorm" in recorded or "stats" not in case)
+    statistics = _statistics(model, case)
+    is_normalized = "actions_unnorm" in recorded or statistics is None
+    yield from _compare_head(model, readout, recorded, alone=is_normalized)
 
     options = {**case.get("kwargs", {}), "timestep_pad_mask": mask}
     options["sample_shape"] = tuple(options.get("sample_shape", ()))
     options["rng"] = None if case["seed"] is None else jax.random.PRNGKey(case["seed"])
-    yield from _compare_noise(head, np.shape(mask), options, recorded)
-    statistics = _statistics(model, case)
+    noise = _draw(head, np.shape(mask), options)
+    yield from _compare_noise(head, noise, recorded)
     tolerance = golden.action_tolerance if isinstance(head, DiffusionHead) else HEAD_TOLERANCE
-    if "actions_unnorm" in recorded or statistics is None:
+    if is_normalized:
         actions = model.sample_actions(observations, tasks, **options)
         yield "actions", largest(actions - recorded["actions"]), tolerance
+    stepwise = read_out_stepwise(model, observations, tasks, mask)
+    if stepwise is not None:
+        if "readout" in recorded:
+            error = largest(stepwise.tokens[:, 0] - recorded["readout"][:, -1])
+            yield "readout, step by step", error, golden.readout_tolerance
+        if is_normalized:
+            actions = model.predict_chunk(stepwise, noise, options.get("temperature", 1.0))
+            yield "actions, step by step", largest(actions - recorded["actions"]), tolerance
     if statistics is not None:
         actions = model.sample_actions(observations, tasks, statistics, **options)
         yield (
@@ -118,14 +129,12 @@ def _compare_head(model: OctoModel, readout: TokenGroup, recorded: Mapping[str, 
         yield "logits", largest(head(place, readout)[:, -1] - recorded["logits_last"]), HEAD_TOLERANCE
 
 
-def _compare_noise(
-    head: ActionHead,
-    batch_and_window: tuple[int, ...],
-    options: Mapping[str, Any],
-    recorded: Mapping[str, np.ndarray],
-) -> Found:
+def _draw(head: ActionHead, batch_and_window: tuple[int, ...], options: Mapping[str, Any]) -> Noise:
     argmax = options.get("argmax", False)
-    drawn = draw_noise(head, options["rng"], batch_and_window, options["sample_shape"], argmax)
+    return draw_noise(head, options["rng"], batch_and_window, options["sample_shape"], argmax)
+
+
+def _compare_noise(head: ActionHead, drawn: Noise, recorded: Mapping[str, np.ndarray]) -> Found:
     if isinstance(head, DiffusionHead):
         different = sum(num_different(*pair) for pair in zip(drawn, (recorded["x_T"], recorded["z"]), strict=True))
         yield "noise, numbers that differ", different, 0

@@ -1,5 +1,6 @@
 """Recorded episodes, replayed through the window, the ensemble and the receding horizon."""
 
+import functools
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -10,10 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 
 from octo_service.model import OctoModel
+from octo_service.model.prediction import draw_noise
 from octo_service.parity.goldens import TINY, tiny_model
 from octo_service.parity.inputs import build_inputs
 from octo_service.parity.measures import Comparison, largest, spread
-from vla_server_base.contract import Observation
+from octo_service.remembered import CONTENT, Remembered, digest
+from vla_server_base.contract import Observation, Window
 from vla_server_base.control_loop import ObservationWindow, RecedingHorizon, TemporalEnsemble
 
 
@@ -40,6 +43,16 @@ def compare_closed_loop(goldens: Path) -> Iterator[Comparison]:
                     max_error=error,
                     tolerance=TINY["action_tolerance"],
                 )
+            if stats is None:
+                stepwise = _StepwiseEpisode(model, frames, tasks, stats, arrays[f"{name}/keys"])
+                error = largest(stepwise.chunks() - arrays[f"{name}/{form}/every_step_chunks"])
+                yield Comparison(
+                    golden="closed_loop",
+                    case=f"{name}, {form}",
+                    quantity="every_step_chunks, step by step",
+                    max_error=error,
+                    tolerance=TINY["action_tolerance"],
+                )
 
 
 @dataclass(frozen=True)
@@ -50,14 +63,17 @@ class _Episode:
     statistics: Mapping[str, Any] | None
     keys: np.ndarray
 
+    def chunks(self) -> np.ndarray:
+        window = ObservationWindow(2)
+        return np.stack([self._chunk(window, step, self.keys[step]) for step in range(len(self.keys))])
+
     def ensemble(self) -> dict[str, np.ndarray]:
-        window, ensemble = ObservationWindow(2), TemporalEnsemble(4, 0.0)
-        chunks = [self._chunk(window, step, self.keys[step]) for step in range(len(self.keys))]
+        ensemble, chunks = TemporalEnsemble(4, 0.0), self.chunks()
         executed = []
         for chunk in chunks:
             ensemble.put(chunk)
             executed.append(ensemble.take())
-        return {"every_step_chunks": np.stack(chunks), "ensemble_executed": np.stack(executed)}
+        return {"every_step_chunks": chunks, "ensemble_executed": np.stack(executed)}
 
     def receding_horizon(self) -> dict[str, np.ndarray]:
         window, horizon = ObservationWindow(2), RecedingHorizon(4)
@@ -75,12 +91,30 @@ class _Episode:
         return Observation(images={name: images[0, step] for name, images in self.frames.items()})
 
     def _chunk(self, window: ObservationWindow, step: int, key: np.ndarray) -> np.ndarray:
-        seen = window.append(self._observation(step))
-        stacked = {name: np.stack([o.images[name] for o in seen.observations])[None] for name in self.frames}
-        actions = self.model.sample_actions(
-            {**stacked, "timestep_pad_mask": seen.timestep_pad_mask[None]},
-            self.tasks,
-            self.statistics,
-            rng=jnp.asarray(key),
-        )
+        observations = self._stacked(window.append(self._observation(step)))
+        actions = self.model.sample_actions(observations, self.tasks, self.statistics, rng=jnp.asarray(key))
         return np.asarray(actions[0])
+
+    def _stacked(self, seen: Window) -> dict[str, np.ndarray]:
+        stacked = {name: np.stack([o.images[name] for o in seen.observations])[None] for name in self.frames}
+        return {**stacked, "timestep_pad_mask": seen.timestep_pad_mask[None]}
+
+
+class _StepwiseEpisode(_Episode):
+    """The same as a server does it: every other time with the past computed ahead."""
+
+    @functools.cached_property
+    def _remembered(self) -> Remembered:
+        return Remembered(self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), past_mb=64)
+
+    def _chunk(self, window: ObservationWindow, step: int, key: np.ndarray) -> np.ndarray:
+        seen = window.append(self._observation(step))
+        contents = [digest(observation.images) for observation in seen.observations]
+        observation = {**self._stacked(seen), CONTENT: np.stack(contents)[None]}
+        task = {**self.tasks, CONTENT: digest({})[None]}
+        readout = self._remembered.read_out(observation, task)
+        if step % 2:
+            for _ in self._remembered.ahead(observation, task):
+                pass
+        noise = draw_noise(self.model.head, jnp.asarray(key), seen.timestep_pad_mask[None].shape)
+        return np.asarray(self.model.predict_chunk(readout, noise)[0])

@@ -1,0 +1,185 @@
+"""Octo one timestep at a time: what the task and earlier timesteps contribute is computed once and kept.
+
+Attention is causal over blocks: the task sees itself; a timestep sees the task, the timesteps before it and itself
+(octo/model/components/block_transformer.py of octo-models/octo). So each block's keys and values, layer by layer, are a
+`Context` for those that come after, whatever these are. Tokens that nobody sees are left out of it: groups that are
+masked, and readouts of other heads. The results are those of `Octo.run_transformer`, rounded elsewhere.
+
+All arrays are of one item: a batch is many of them (`jax.vmap`).
+"""
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from octo_service.model.attention_mask import Group, group_names
+from octo_service.model.transformer import normalize
+
+LAYERS = "octo_transformer/BlockTransformer_0/Transformer_0/"
+
+
+class Layer(NamedTuple):
+    """One encoder block's weights, those of query, key and value side by side."""
+
+    norm_attention: tuple[Array, Array]
+    attend: tuple[Float[Array, "dim 3*dim"], Float[Array, " 3*dim"]]
+    out: tuple[Float[Array, "dim dim"], Float[Array, " dim"]]
+    norm_mlp: tuple[Array, Array]
+    mlp: tuple[tuple[Array, Array], tuple[Array, Array]]
+
+
+class Context(NamedTuple):
+    """One layer's keys and values of all blocks so far: of tokens that all see, and of those that readouts see."""
+
+    keys: Float[Array, "tokens dim"]
+    values: Float[Array, "tokens dim"]
+    readout_keys: Float[Array, "readouts dim"]
+    readout_values: Float[Array, "readouts dim"]
+
+
+class Block(NamedTuple):
+    """The tokens of the task or of one timestep: those that all see, and the readout's, which only readouts see."""
+
+    tokens: Float[Array, "tokens dim"]
+    readouts: Float[Array, "readouts dim"]
+
+
+@dataclass(frozen=True)
+class BlockLayout:
+    """Which tokens of a timestep's groups, laid side by side, are in its Block, and which of these a head reads.
+
+    `needed` counts through `tokens`, then `readouts`.
+    """
+
+    tokens: tuple[int, ...]
+    readouts: tuple[int, ...]
+    needed: tuple[int, ...]
+
+
+@functools.lru_cache(maxsize=256)
+def layout_of(
+    groups: tuple[Group, ...], real: tuple[str, ...], readout_key: str, use_correct_attention: bool
+) -> BlockLayout:
+    """Lay out a timestep of `groups`, of which those named `real` are not masked, for a head that reads `readout_key`.
+
+    A head may read one readout, or all observations ("obs").
+    """
+    owners = np.repeat([name for name, _ in groups], [size for _, size in groups])
+    names = np.array(group_names(groups, use_correct_attention))
+    reads = np.char.startswith(owners, "obs_") if readout_key == "obs" else owners == readout_key
+    is_real = np.isin(owners, real)
+    tokens = np.flatnonzero(is_real & np.char.startswith(names, "obs_"))
+    # A readout of another name is seen by its own kind alone, so that it may be left out; not so if the head reads it.
+    readouts = np.flatnonzero(is_real & ~np.char.startswith(names, "obs_") & ((names == readout_key) | reads))
+    needed = np.flatnonzero(reads[np.concatenate([tokens, readouts])])
+    return BlockLayout(tuple(tokens.tolist()), tuple(readouts.tolist()), tuple(needed.tolist()))
+
+
+def layers_of(params: Mapping[str, np.ndarray], num_layers: int, dtype: type = np.float32) -> list[Layer]:
+    """Lay out the weights of every encoder block of a checkpoint for `extend` and `answer`, on the device."""
+
+    def dense(place: str) -> tuple[Array, Array]:
+        return jnp.asarray(params[f"{place}/kernel"], dtype), jnp.asarray(params[f"{place}/bias"], np.float32)
+
+    def norm(place: str) -> tuple[Array, Array]:
+        return jnp.asarray(params[f"{place}/scale"], np.float32), jnp.asarray(params[f"{place}/bias"], np.float32)
+
+    def layer(place: str) -> Layer:
+        attention = f"{place}/MultiHeadDotProductAttention_0"
+        dim = params[f"{attention}/out/bias"].shape[0]
+        parts = [f"{attention}/{name}" for name in ("query", "key", "value")]
+        kernels = np.concatenate([np.asarray(params[f"{part}/kernel"]).reshape(dim, dim) for part in parts], axis=1)
+        biases = np.concatenate([np.asarray(params[f"{part}/bias"]).reshape(dim) for part in parts])
+        out = np.asarray(params[f"{attention}/out/kernel"]).reshape(dim, dim)
+        return Layer(
+            norm_attention=norm(f"{place}/LayerNorm_0"),
+            attend=(jnp.asarray(kernels, dtype), jnp.asarray(biases, np.float32)),
+            out=(jnp.asarray(out, dtype), jnp.asarray(params[f"{attention}/out/bias"], np.float32)),
+            norm_mlp=norm(f"{place}/LayerNorm_1"),
+            mlp=(dense(f"{place}/MlpBlock_0/Dense_0"), dense(f"{place}/MlpBlock_0/Dense_1")),
+        )
+
+    return [layer(f"{LAYERS}encoderblock_{index}") for index in range(num_layers)]
+
+
+def empty_context(dim: int) -> Context:
+    """Return the context of what comes first."""
+    return Context(*(jnp.zeros((0, dim), jnp.float32) for _ in Context._fields))
+
+
+def extend(layer: Layer, context: Context, block: Block, num_heads: int) -> tuple[Block, Context]:
+    """Take a block through one layer; return it, and the context with the block's own keys and values."""
+    queries, context = _attended(layer, context, block)
+    num_tokens = len(block.tokens)
+    x = _finish(layer, context, _joined(block), queries, num_tokens, num_heads)
+    return Block(x[:num_tokens], x[num_tokens:]), context
+
+
+def remember(layer: Layer, context: Context, block: Block) -> Context:
+    """Return the last layer's context with a block's keys and values; what would come out of it nobody needs."""
+    return _attended(layer, context, block)[1]
+
+
+def answer(
+    layer: Layer,
+    norm: tuple[Array, Array],
+    context: Context,
+    block: Block,
+    needed: tuple[int, ...],
+    num_heads: int,
+) -> Float[Array, "needed dim"]:
+    """Take a block through the last layer and return the embeddings of what is `needed` of it."""
+    queries, context = _attended(layer, context, block)
+    rows = np.array(needed, int)
+    num_tokens = int((rows < len(block.tokens)).sum())
+    x = _finish(layer, context, _joined(block)[rows], queries[rows], num_tokens, num_heads)
+    return normalize(x, *norm)
+
+
+def _joined(block: Block) -> Array:
+    return jnp.concatenate(block)
+
+
+def _attended(layer: Layer, context: Context, block: Block) -> tuple[Array, Context]:
+    """Return the block's queries, and the context with its keys and values."""
+    x = normalize(_joined(block), *layer.norm_attention)
+    queries, keys, values = jnp.split(_dense(layer.attend, x), 3, axis=-1)
+    own = [jnp.split(array, [len(block.tokens)]) for array in (keys, values)]
+    added = (own[0][0], own[1][0], own[0][1], own[1][1])
+    return queries, Context(*(jnp.concatenate(pair) for pair in zip(context, added, strict=True)))
+
+
+def _finish(
+    layer: Layer, context: Context, x: Array, queries: Array, num_tokens: int, num_heads: int
+) -> Float[Array, "rows dim"]:
+    """Attend and apply the feed-forward block; the first `num_tokens` rows do not see readouts."""
+    parts = []
+    if num_tokens:
+        parts.append(_attend(queries[:num_tokens], context.keys, context.values, num_heads))
+    if num_tokens < len(queries):
+        keys = jnp.concatenate([context.keys, context.readout_keys])
+        values = jnp.concatenate([context.values, context.readout_values])
+        parts.append(_attend(queries[num_tokens:], keys, values, num_heads))
+    x = x + _dense(layer.out, jnp.concatenate(parts))
+    hidden = jax.nn.gelu(_dense(layer.mlp[0], normalize(x, *layer.norm_mlp)), approximate=True)
+    return x + _dense(layer.mlp[1], hidden)
+
+
+def _attend(queries: Array, keys: Array, values: Array, num_heads: int) -> Array:
+    """Attend head by head: on a CPU products of two matrices are several times faster than one of all heads."""
+    dtype = queries.dtype
+    queries = queries / (queries.shape[-1] // num_heads) ** 0.5
+    split = (jnp.split(array, num_heads, axis=-1) for array in (queries, keys, values))
+    heads = [jax.nn.softmax(q @ k.T) @ v for q, k, v in zip(*split, strict=True)]
+    return jnp.concatenate(heads, axis=-1).astype(dtype)
+
+
+def _dense(weights: tuple[Array, Array], x: Array) -> Array:
+    kernel, bias = weights
+    return jnp.dot(x.astype(kernel.dtype), kernel, preferred_element_type=jnp.float32) + bias

@@ -1,0 +1,202 @@
+"""Octo read out step by step: once per task its prefix, once per frame its tokens, and the past before it is asked for.
+
+```python
+prefix = octo.prefix(tasks)
+past = octo.past(prefix, [frame_before])  # computed when `finish` or `read_out` wants it, layer by layer
+readout = octo.read_out(past, octo.frame(prefix, observation))
+```
+"""
+
+import functools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float
+
+from octo_service.model import incremental
+from octo_service.model.incremental import Block, BlockLayout, Context, layout_of
+from octo_service.model.octo import Octo
+from octo_service.model.parameters import Leaves, stored
+from octo_service.model.prediction import compiled
+from octo_service.model.tokens import Arrays, TokenGroup
+
+TRANSFORMER = "octo_transformer/"
+# A timestep without an observation has one masked token in its place: what comes next is named by what was before it.
+PADDING = {"obs_padding": (None,)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prefix:
+    """A task as the transformer sees it: its tokens, none where it says nothing, what they leave, and its pictures."""
+
+    tasks: Arrays
+    groups: Mapping[str, Float[Array, "tokens dim"]]
+    contexts: tuple[Context, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Frame:
+    """One timestep's observation as tokens by group, not yet positioned in a window: (tokens, dim) each."""
+
+    groups: Mapping[str, Float[Array, "tokens dim"]]
+
+
+class Past:
+    """The timesteps of a window before its last: their keys and values, computed piece by piece.
+
+    `computed` is what there is so far, of all layers; `num_bytes` is what it takes once it is whole.
+    """
+
+    def __init__(self, prefix: Prefix, num_frames: int, num_bytes: int, pieces: Iterator[tuple[Context, ...]]):
+        self.prefix, self.num_frames, self.num_bytes = prefix, num_frames, num_bytes
+        self.computed = prefix.contexts
+        self._pieces = pieces
+
+    def compute_piece(self) -> bool:
+        """Compute one piece, of one layer; say whether one was left."""
+        computed = next(self._pieces, None)
+        if computed is None:
+            return False
+        self.computed = computed
+        return True
+
+    def contexts(self) -> tuple[Context, ...]:
+        """Return every layer's context; what is not computed yet is computed now."""
+        while self.compute_piece():
+            pass
+        return self.computed
+
+
+class StepwiseOcto:
+    """An Octo's parameters laid out for reading out single timesteps; the results are those of `run_transformer`.
+
+    All arrays have a batch of one. `readout_key` is the one its head reads.
+    """
+
+    def __init__(self, octo: Octo, params: Mapping[str, np.ndarray], readout_key: str):
+        self._octo, self._readout_key = octo, readout_key
+        transformer = octo.transformer
+        self._layers = incremental.layers_of(params, transformer.num_layers)
+        norm = f"{incremental.LAYERS}encoder_norm"
+        self._norm = tuple(jnp.asarray(params[f"{norm}/{name}"]) for name in ("scale", "bias"))
+        own = {
+            path: jnp.asarray(np.asarray(leaf, np.float32))
+            for path, leaf in params.items()
+            if path.startswith(TRANSFORMER)
+            and not path.startswith((incremental.LAYERS, f"{TRANSFORMER}task_tokenizers"))
+        }
+        self._leaves = Leaves(own, {})
+        self._extend = compiled(functools.partial(incremental.extend, num_heads=transformer.num_attention_heads))
+        self._remember = compiled(incremental.remember)
+        self._answer = compiled(
+            functools.partial(incremental.answer, num_heads=transformer.num_attention_heads), static_argnames="needed"
+        )
+        self._task_groups = compiled(functools.partial(_task_groups, octo))
+        self._frame_groups = compiled(functools.partial(_frame_groups, octo))
+        self._block = compiled(functools.partial(_block, octo), static_argnames=("position", "layout"))
+
+    def prefix(self, tasks: Arrays) -> Prefix:
+        """Take in a task, its text embedded already; a text that `pad_mask_dict` masks is left out."""
+        masks = tasks.get("pad_mask_dict") or {}
+        said = {
+            name: value
+            for name, value in tasks.items()
+            if any(tokenizer.reads(name) for tokenizer in self._octo.task_tokenizers.values())
+            and np.asarray(masks.get(name, True)).all()
+        }
+        groups = _in_order(self._octo.task_tokenizers, "task", self._task_groups(self._leaves, said))
+        dim = self._octo.token_embedding_size
+        contexts = (incremental.empty_context(dim),) * len(self._layers)
+        if groups:
+            block = Block(jnp.concatenate(list(groups.values())), jnp.zeros((0, dim), jnp.float32))
+            *_, contexts = self._past_pieces(contexts, [block])
+        shown = {
+            name: value
+            for name, value in tasks.items()
+            if any(tokenizer.reads(name) for tokenizer in self._octo.observation_tokenizers.values())
+        }
+        return Prefix(tasks=shown, groups=groups, contexts=contexts)
+
+    def frame(self, prefix: Prefix, observation: Arrays) -> Frame:
+        """Tokenize one timestep's observation, (1, 1, ...)."""
+        seen = {name: observation[name] for name in self._octo.observation_names(observation)}
+        groups = self._frame_groups(self._leaves, seen, prefix.tasks)
+        return Frame(groups=_in_order(self._octo.observation_tokenizers, "obs", groups))
+
+    def past(self, prefix: Prefix, frames: Sequence[Frame | None]) -> Past:
+        """Begin the past of these frames, oldest first; a frame of None is padding, before the episode began."""
+        blocks = [self._positioned(prefix, frame, position)[0] for position, frame in enumerate(frames)]
+        num_tokens = len(prefix.contexts[0].keys) + sum(len(rows) for block in blocks for rows in block)
+        num_bytes = 2 * 4 * num_tokens * self._octo.token_embedding_size * len(self._layers)
+        return Past(prefix, len(frames), num_bytes, self._past_pieces(prefix.contexts, blocks))
+
+    def read_out(self, past: Past, frame: Frame) -> TokenGroup:
+        """Return the embeddings of the last timestep that the head reads: tokens (1, 1, tokens, dim)."""
+        contexts = past.contexts()
+        block, layout = self._positioned(past.prefix, frame, past.num_frames)
+        for layer, context in zip(self._layers[:-1], contexts[:-1], strict=True):
+            block, _ = self._extend(layer, context, block)
+        out = self._answer(self._layers[-1], self._norm, contexts[-1], block, needed=layout.needed)
+        return TokenGroup(out[None, None], jnp.ones((1, 1, len(out)), bool))
+
+    def _past_pieces(self, contexts: tuple[Context, ...], blocks: Sequence[Block]) -> Iterator[tuple[Context, ...]]:
+        """Yield the contexts with more and more of the blocks' keys and values, one layer more each time."""
+        for block in blocks:
+            for index, layer in enumerate(self._layers[:-1]):
+                block, extended = self._extend(layer, contexts[index], block)
+                contexts = (*contexts[:index], extended, *contexts[index + 1 :])
+                yield contexts
+            contexts = (*contexts[:-1], self._remember(self._layers[-1], contexts[-1], block))
+            yield contexts
+
+    def _positioned(self, prefix: Prefix, frame: Frame | None, position: int) -> tuple[Block, BlockLayout]:
+        repeated = (
+            {f"obs_{name}": group for name, group in prefix.groups.items()} if self._octo.repeat_task_tokens else {}
+        )
+        seen = {} if frame is None else frame.groups
+        real = [*seen, *repeated, *(f"readout_{name}" for name in self._octo.readouts)]
+        groups = {name: len(group) for name, group in {**(seen or PADDING), **repeated}.items()}
+        groups |= {f"readout_{name}": size for name, size in self._octo.readouts.items()}
+        layout = layout_of(tuple(groups.items()), tuple(real), self._readout_key, self._octo.use_correct_attention)
+        return self._block(self._leaves, seen, repeated, position=position, layout=layout), layout
+
+
+def _in_order(names: Iterable[str], kind: str, groups: Mapping[str, Array]) -> dict[str, Array]:
+    """Return groups in the order of the config: what is compiled gives them in that of their names."""
+    ordered = [f"{kind}_{name}" for name in names]
+    return {name: groups[name] for name in ordered if name in groups}
+
+
+def _task_groups(octo: Octo, leaves: Leaves, tasks: Arrays) -> dict[str, Array]:
+    groups = octo.task_groups(stored(leaves) / "octo_transformer", {}, tasks)
+    return {name: group.tokens[0] for name, group in groups.items()}
+
+
+def _frame_groups(octo: Octo, leaves: Leaves, observation: Arrays, tasks: Arrays) -> dict[str, Array]:
+    groups = octo.frame_groups(stored(leaves) / "octo_transformer", observation, tasks)
+    return {name: group.tokens[0, 0] for name, group in groups.items()}
+
+
+def _block(
+    octo: Octo,
+    leaves: Leaves,
+    seen: Mapping[str, Array],
+    repeated: Mapping[str, Array],
+    position: int,
+    layout: BlockLayout,
+) -> Block:
+    """Lay a timestep's groups side by side, at their place in the window."""
+    place = stored(leaves) / "octo_transformer"
+
+    def positions(name: str, num_tokens: int) -> Array:
+        return octo.positions(place, name, num_tokens)[0, position]
+
+    seen = _in_order(octo.observation_tokenizers, "obs", seen)
+    repeated = _in_order(octo.task_tokenizers, "obs_task", repeated)
+    placed = [group + positions(name, len(group)) for name, group in seen.items()]
+    readouts = [positions(f"readout_{name}", size) for name, size in octo.readouts.items()]
+    padding = [] if seen else [jnp.zeros((1, octo.token_embedding_size), jnp.float32)]
+    tokens = jnp.concatenate([*padding, *placed, *repeated.values(), *readouts])
+    return Block(tokens[np.array(layout.tokens, int)], tokens[np.array(layout.readouts, int)])

@@ -1,0 +1,38 @@
+"""Recorded cases, read out one timestep at a time, as a server does it."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from octo_service.model import OctoModel
+from octo_service.model.tokens import Arrays, TokenGroup
+
+
+def read_out_stepwise(model: OctoModel, observations: Arrays, tasks: Arrays, mask: Any) -> TokenGroup | None:
+    """Return what `model.read_out` says of the last timestep: (batch, 1, tokens, dim).
+
+    None where single pictures are masked, which no server has: there they are left out.
+    """
+    observations, tasks, mask = model.prepare(observations, tasks, mask)
+    if not all(np.all(real) for real in observations["pad_mask_dict"].values()):
+        return None
+    observations = {name: array for name, array in observations.items() if name != "pad_mask_dict"}
+    rows = [_read_out(model, _row(observations, row), _row(tasks, row), mask[row]) for row in range(len(mask))]
+    return TokenGroup(*(jnp.concatenate(arrays) for arrays in zip(*rows, strict=True)))
+
+
+def _read_out(model: OctoModel, observation: Arrays, task: Arrays, mask: np.ndarray) -> TokenGroup:
+    octo = model.stepwise
+    prefix = octo.prefix(task)
+    frames = [
+        octo.frame(prefix, {name: array[:, step : step + 1] for name, array in observation.items()}) if real else None
+        for step, real in enumerate(mask)
+    ]
+    assert frames[-1] is not None, "the last timestep of a window is real"
+    return octo.read_out(octo.past(prefix, frames[:-1]), frames[-1])
+
+
+def _row(arrays: Arrays, row: int) -> dict[str, Any]:
+    return jax.tree_util.tree_map(lambda array: array[row : row + 1], dict(arrays))
