@@ -6,6 +6,7 @@ Follows octo/model/components/vit_encoders.py and film_conditioning_layer.py of 
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -42,21 +43,35 @@ def convolve(
 ) -> Features:
     """Convolve with a square kernel; `standardize` gives each output's kernel mean 0 and deviation 1 first."""
     kernel = parameters.get("kernel", size, size, x.shape[-1], features)
-    if standardize:
-        kernel = kernel - kernel.mean((0, 1, 2))
-        kernel = kernel / (kernel.std((0, 1, 2)) + 1e-5)
-    y = jax.lax.conv_general_dilated(x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC"))
+    y = _apply(standardized(kernel) if standardize else kernel, x, stride, padding)
     return y + parameters.get("bias", features) if bias else y
 
 
+def standardized(kernel: Float[Array, "rows columns inputs outputs"]) -> Float[Array, "rows columns inputs outputs"]:
+    """Give each output's kernel mean 0 and deviation 1."""
+    kernel = kernel - kernel.mean((0, 1, 2))
+    return kernel / (kernel.std((0, 1, 2)) + 1e-5)
+
+
+def _apply(kernel: Array, x: Pixels, stride: int, padding: Padding) -> Features:
+    return jax.lax.conv_general_dilated(
+        x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
+    )
+
+
 def group_norm(parameters: Parameters, x: Features) -> Features:
-    """Normalize 32 groups of features over the picture; eps 1e-6 and variance E[x²] - E[x]², as in flax."""
+    """Normalize 32 groups of features over the picture, then scale and shift."""
+    return _group_norm(x, parameters.get("scale", x.shape[-1]), parameters.get("bias", x.shape[-1]))
+
+
+def _group_norm(x: Features, scale: Float[Array, " features"], bias: Float[Array, " features"]) -> Features:
+    """Normalize with eps 1e-6 and variance E[x²] - E[x]², as in flax."""
     images, rows, columns, features = x.shape
     groups = x.reshape(images, rows, columns, 32, features // 32)
     mean = groups.mean((1, 2, 4), keepdims=True)
     variance = jnp.square(groups).mean((1, 2, 4), keepdims=True) - jnp.square(mean)
     normed = (groups - mean) * jax.lax.rsqrt(jnp.maximum(0.0, variance) + 1e-6)
-    return normed.reshape(x.shape) * parameters.get("scale", features) + parameters.get("bias", features)
+    return normed.reshape(x.shape) * scale + bias
 
 
 def condition(parameters: Parameters, x: Features, condition: Float[Array, "images dim"]) -> Features:
@@ -83,6 +98,13 @@ class PatchEncoder:
         return x if film is None else condition(parameters / "FilmConditioning_0", x, film)
 
 
+class StemWeights(NamedTuple):
+    """The weights of a SmallStem: of each layer the standardized kernel, bias, scale and shift; of the patches."""
+
+    layers: tuple[tuple[Array, Array, Array, Array], ...]
+    patches: tuple[Array, Array]
+
+
 @dataclass(frozen=True, kw_only=True)
 class SmallStem:
     """A few standardized convolutions before the patches (Xiao et al. 2021, early convolutions)."""
@@ -98,15 +120,53 @@ class SmallStem:
 
     def __call__(self, parameters: Parameters, pixels: Pixels, film: Array | None) -> Features:
         """Encode a batch of pictures, 0..255."""
-        x = normalize_images(pixels, self.img_norm_type)
-        layers = zip(self.kernel_sizes, self.strides, self.features, self.padding, strict=False)
-        for layer, (size, stride, features, pad) in enumerate(layers):
-            place = parameters / f"StdConv_{layer}"
-            x = convolve(place, x, features, size, stride, ((pad, pad), (pad, pad)), standardize=True)
-            x = jax.nn.relu(group_norm(parameters / f"GroupNorm_{layer}", x))
-        size = self.patch_size // 16
-        x = convolve(parameters / "embedding", x, self.num_features, size, size, "VALID")
+        weights = self.weights(parameters, pixels.shape[-1])
+        x = self._encoded(weights, self.first_layer(weights, pixels))
         return x if film is None else condition(parameters / "FilmConditioning_0", x, film)
+
+    def weights(self, parameters: Parameters, num_channels: int) -> StemWeights:
+        """Return the weights for pictures of so many channels, standardized."""
+        layers = []
+        for layer, (size, features) in enumerate(zip(self.kernel_sizes, self.features, strict=False)):
+            place, norm = parameters / f"StdConv_{layer}", parameters / f"GroupNorm_{layer}"
+            kernel = standardized(place.get("kernel", size, size, num_channels, features))
+            after = norm.get("scale", features), norm.get("bias", features)
+            layers.append((kernel, place.get("bias", features), *after))
+            num_channels = features
+        place, size = parameters / "embedding", self.patch_size // 16
+        kernel = place.get("kernel", size, size, num_channels, self.num_features)
+        return StemWeights(tuple(layers), (kernel, place.get("bias", self.num_features)))
+
+    def first_layer(self, weights: StemWeights, pixels: Pixels) -> Features:
+        """Return what the first convolution makes of pictures with their goals' channels, 0..255."""
+        return self._convolved(weights, 0, normalize_images(pixels, self.img_norm_type))
+
+    def encode(self, weights: StemWeights, pixels: Pixels, rest: Features) -> Features:
+        """Encode pictures without their goals' channels, 0..255.
+
+        `rest` is the `first_layer` of the same where the pictures are black: a convolution is linear in its channels.
+        """
+        kernel = weights.layers[0][0][:, :, : pixels.shape[-1]]
+        black = normalize_images(jnp.zeros((1, 1, 1, pixels.shape[-1]), jnp.float32), self.img_norm_type)
+        shade = normalize_images(jnp.ones((1, 1, 1, pixels.shape[-1]), jnp.float32), self.img_norm_type) - black
+        seen = _apply(kernel * shade.reshape(-1, 1), pixels, self.strides[0], self._padding(0))
+        return self._encoded(weights, rest + seen)
+
+    def _encoded(self, weights: StemWeights, x: Features) -> Features:
+        """Return the patches' features, given the first convolution's output."""
+        for layer, (_, _, scale, bias) in enumerate(weights.layers):
+            x = self._convolved(weights, layer, x) if layer else x
+            x = jax.nn.relu(_group_norm(x, scale, bias))
+        kernel, bias = weights.patches
+        return _apply(kernel, x, len(kernel), "VALID") + bias
+
+    def _convolved(self, weights: StemWeights, layer: int, x: Features) -> Features:
+        kernel, bias, _, _ = weights.layers[layer]
+        return _apply(kernel, x, self.strides[layer], self._padding(layer)) + bias
+
+    def _padding(self, layer: int) -> Padding:
+        around = self.padding[layer], self.padding[layer]
+        return around, around
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,6 +22,8 @@ from octo_service.model.attention_mask import Group, group_names
 from octo_service.model.transformer import normalize
 
 LAYERS = "octo_transformer/BlockTransformer_0/Transformer_0/"
+# So few tokens attend by sums instead of products of matrices.
+FEW = 4
 
 
 class Layer(NamedTuple):
@@ -117,7 +119,7 @@ def extend(layer: Layer, context: Context, block: Block, num_heads: int) -> tupl
     """Take a block through one layer; return it, and the context with the block's own keys and values."""
     queries, context = _attended(layer, context, block)
     num_tokens = len(block.tokens)
-    x = _finish(layer, context, _joined(block), queries, num_tokens, num_heads)
+    x = _finish(layer, context, jnp.concatenate(block), queries, num_tokens, num_heads)
     return Block(x[:num_tokens], x[num_tokens:]), context
 
 
@@ -135,20 +137,24 @@ def answer(
     num_heads: int,
 ) -> Float[Array, "needed dim"]:
     """Take a block through the last layer and return the embeddings of what is `needed` of it."""
+    rows, num_tokens = np.array(needed, int), len(block.tokens)
+    x = jnp.concatenate(block)
+    if len(rows) <= FEW:
+        normed = normalize(x, *layer.norm_attention)
+        seen = (num_tokens if row < num_tokens else len(x) for row in needed)
+        heads = [
+            _ask(layer, context, normed[row], normed[:own], row >= num_tokens, num_heads)
+            for row, own in zip(needed, seen, strict=True)
+        ]
+        return normalize(_feed_forward(layer, x[rows] + _dense(layer.out, jnp.stack(heads))), *norm)
     queries, context = _attended(layer, context, block)
-    rows = np.array(needed, int)
-    num_tokens = int((rows < len(block.tokens)).sum())
-    x = _finish(layer, context, _joined(block)[rows], queries[rows], num_tokens, num_heads)
-    return normalize(x, *norm)
-
-
-def _joined(block: Block) -> Array:
-    return jnp.concatenate(block)
+    num_tokens = int((rows < num_tokens).sum())
+    return normalize(_finish(layer, context, x[rows], queries[rows], num_tokens, num_heads), *norm)
 
 
 def _attended(layer: Layer, context: Context, block: Block) -> tuple[Array, Context]:
     """Return the block's queries, and the context with its keys and values."""
-    x = normalize(_joined(block), *layer.norm_attention)
+    x = normalize(jnp.concatenate(block), *layer.norm_attention)
     queries, keys, values = jnp.split(_dense(layer.attend, x), 3, axis=-1)
     own = [jnp.split(array, [len(block.tokens)]) for array in (keys, values)]
     added = (own[0][0], own[1][0], own[0][1], own[1][1])
@@ -159,25 +165,79 @@ def _finish(
     layer: Layer, context: Context, x: Array, queries: Array, num_tokens: int, num_heads: int
 ) -> Float[Array, "rows dim"]:
     """Attend and apply the feed-forward block; the first `num_tokens` rows do not see readouts."""
+    keys, values, *readouts = context
     parts = []
     if num_tokens:
-        parts.append(_attend(queries[:num_tokens], context.keys, context.values, num_heads))
-    if num_tokens < len(queries):
-        keys = jnp.concatenate([context.keys, context.readout_keys])
-        values = jnp.concatenate([context.values, context.readout_values])
+        parts.append(_attend(queries[:num_tokens], keys, values, num_heads))
+    if num_tokens < len(queries) <= num_tokens + FEW:
+        parts += [_attend_from_one(query, context, num_heads)[None] for query in queries[num_tokens:]]
+    elif num_tokens < len(queries):
+        keys, values = (jnp.concatenate(pair) for pair in zip((keys, values), readouts, strict=True))
         parts.append(_attend(queries[num_tokens:], keys, values, num_heads))
-    x = x + _dense(layer.out, jnp.concatenate(parts))
+    return _feed_forward(layer, x + _dense(layer.out, jnp.concatenate(parts)))
+
+
+def _feed_forward(layer: Layer, x: Array) -> Array:
     hidden = jax.nn.gelu(_dense(layer.mlp[0], normalize(x, *layer.norm_mlp)), approximate=True)
     return x + _dense(layer.mlp[1], hidden)
 
 
 def _attend(queries: Array, keys: Array, values: Array, num_heads: int) -> Array:
-    """Attend head by head: on a CPU products of two matrices are several times faster than one of all heads."""
-    dtype = queries.dtype
-    queries = queries / (queries.shape[-1] // num_heads) ** 0.5
-    split = (jnp.split(array, num_heads, axis=-1) for array in (queries, keys, values))
-    heads = [jax.nn.softmax(q @ k.T) @ v for q, k, v in zip(*split, strict=True)]
-    return jnp.concatenate(heads, axis=-1).astype(dtype)
+    """Attend; what is summed is divided last, where it is the size of the values and not of the weights."""
+    queries, keys, values = (_by_head(array, num_heads) for array in (_scaled(queries, num_heads), keys, values))
+    logits = jnp.einsum("qhk,thk->hqt", queries, keys)
+    weights = jnp.exp(logits - logits.max(-1, keepdims=True))
+    sums = jnp.einsum("hqt,thk->qhk", weights, values)
+    return (sums / weights.sum(-1).T[:, :, None]).reshape(len(queries), -1)
+
+
+def _attend_from_one(query: Float[Array, " dim"], context: Context, num_heads: int) -> Float[Array, " dim"]:
+    """Attend from one token to all of a context: sums, since a product with a single row wastes most of its time."""
+    query = _scaled(query, num_heads)
+    logits = [_by_head(keys * query, num_heads).sum(-1) for keys in (context.keys, context.readout_keys)]
+    weights = jax.nn.softmax(jnp.concatenate(logits), axis=0)
+    tokens, readouts = jnp.split(weights, [len(context.keys)])
+    values = _weighted(tokens, context.values, num_heads) + _weighted(readouts, context.readout_values, num_heads)
+    return values.reshape(-1)
+
+
+def _ask(
+    layer: Layer,
+    context: Context,
+    own: Float[Array, " dim"],
+    seen: Float[Array, "tokens dim"],
+    sees_readouts: bool,
+    num_heads: int,
+) -> Float[Array, " dim"]:
+    """Attend from one token to a context and to the tokens `seen` of its own block, whose keys nobody forms.
+
+    A logit q (W x + b) is (q W) x + q b, and a weighted mean of values W x + b is W of the mean of x, plus b.
+    """
+    kernels, biases = (jnp.split(weights, 3, axis=-1) for weights in layer.attend)
+    query = _scaled(_dense((kernels[0], biases[0]), own), num_heads)
+    asked = jnp.einsum("hk,dhk->dh", _by_head(query, num_heads), _by_head(kernels[1], num_heads))
+    logits = [seen @ asked + _by_head(query * biases[1], num_heads).sum(-1)]
+    kept = [(context.keys, context.values), (context.readout_keys, context.readout_values)][: 1 + sees_readouts]
+    logits += [_by_head(keys * query, num_heads).sum(-1) for keys, _ in kept]
+    ends = np.cumsum([len(part) for part in logits])[:-1]
+    weights, *others = jnp.split(jax.nn.softmax(jnp.concatenate(logits), axis=0), ends)
+    values = jnp.einsum("hd,dhk->hk", weights.T @ seen, _by_head(kernels[2], num_heads))
+    values += weights.sum(0)[:, None] * _by_head(biases[2], num_heads)
+    for part, (_, kept_values) in zip(others, kept, strict=True):
+        values += _weighted(part, kept_values, num_heads)
+    return values.reshape(-1)
+
+
+def _weighted(weights: Float[Array, "tokens heads"], values: Float[Array, "tokens dim"], num_heads: int) -> Array:
+    return (weights[:, :, None] * _by_head(values, num_heads)).sum(0)
+
+
+def _by_head(array: Float[Array, "*batch dim"], num_heads: int) -> Float[Array, "*batch heads head_dim"]:
+    return array.reshape(*array.shape[:-1], num_heads, array.shape[-1] // num_heads)
+
+
+def _scaled(queries: Array, num_heads: int) -> Array:
+    return queries / (queries.shape[-1] // num_heads) ** 0.5
 
 
 def _dense(weights: tuple[Array, Array], x: Array) -> Array:

@@ -9,18 +9,20 @@ readout = octo.read_out(past, octo.frame(prefix, observation))
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from octo_service.model import incremental
+from octo_service.model.image_stem import SmallStem, StemWeights
 from octo_service.model.incremental import Block, BlockLayout, Context, layout_of
 from octo_service.model.octo import Octo
 from octo_service.model.parameters import Leaves, stored
 from octo_service.model.prediction import compiled
-from octo_service.model.tokens import Arrays, TokenGroup
+from octo_service.model.tokens import Arrays, ImageTokenizer, TokenGroup
+from octo_service.model.transformer import dense
 
 TRANSFORMER = "octo_transformer/"
 # A timestep without an observation has one masked token in its place: what comes next is named by what was before it.
@@ -34,6 +36,8 @@ class Prefix:
     tasks: Arrays
     groups: Mapping[str, Float[Array, "tokens dim"]]
     contexts: tuple[Context, ...]
+    beside: dict[str, Array] = field(default_factory=dict)
+    """By tokenizer, what its stem makes of the goal; there once a frame was tokenized."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +97,8 @@ class StepwiseOcto:
         self._answer = compiled(
             functools.partial(incremental.answer, num_heads=transformer.num_attention_heads), static_argnames="needed"
         )
+        self._stems = compiled(functools.partial(_stem_weights, octo))(self._leaves)
+        self._beside = compiled(functools.partial(_beside, octo), static_argnames="name")
         self._task_groups = compiled(functools.partial(_task_groups, octo))
         self._frame_groups = compiled(functools.partial(_frame_groups, octo))
         self._block = compiled(functools.partial(_block, octo), static_argnames=("position", "layout"))
@@ -122,7 +128,12 @@ class StepwiseOcto:
     def frame(self, prefix: Prefix, observation: Arrays) -> Frame:
         """Tokenize one timestep's observation, (1, 1, ...)."""
         seen = {name: observation[name] for name in self._octo.observation_names(observation)}
-        groups = self._frame_groups(self._leaves, seen, prefix.tasks)
+        shown = [name for name in self._stems if _plain(self._octo, name)[0].is_in(seen)]
+        for name in shown:
+            if name not in prefix.beside:
+                prefix.beside[name] = self._beside(self._stems[name], seen, prefix.tasks, name=name)
+        beside = {name: prefix.beside[name] for name in shown}
+        groups = self._frame_groups(self._leaves, self._stems, beside, seen, prefix.tasks)
         return Frame(groups=_in_order(self._octo.observation_tokenizers, "obs", groups))
 
     def past(self, prefix: Prefix, frames: Sequence[Frame | None]) -> Past:
@@ -174,9 +185,50 @@ def _task_groups(octo: Octo, leaves: Leaves, tasks: Arrays) -> dict[str, Array]:
     return {name: group.tokens[0] for name, group in groups.items()}
 
 
-def _frame_groups(octo: Octo, leaves: Leaves, observation: Arrays, tasks: Arrays) -> dict[str, Array]:
-    groups = octo.frame_groups(stored(leaves) / "octo_transformer", observation, tasks)
-    return {name: group.tokens[0, 0] for name, group in groups.items()}
+def _frame_groups(
+    octo: Octo,
+    leaves: Leaves,
+    stems: Mapping[str, StemWeights],
+    beside: Mapping[str, Array],
+    observation: Arrays,
+    tasks: Arrays,
+) -> dict[str, Array]:
+    place, groups = stored(leaves) / "octo_transformer", {}
+    for name, tokenizer in octo.observation_tokenizers.items():
+        if name in beside:
+            images, stem = _plain(octo, name)
+            features = stem.encode(stems[name], images.pixels(observation)[0], beside[name])
+            tokens = features.reshape(-1, features.shape[-1])
+        else:
+            group = tokenizer(place / f"observation_tokenizers_{name}", observation, tasks)
+            if group is None:
+                continue
+            tokens = group.tokens[0, 0]
+        groups[f"obs_{name}"] = dense(place / f"obs_{name}_projection", tokens, octo.token_embedding_size)
+    return groups
+
+
+def _stem_weights(octo: Octo, leaves: Leaves) -> dict[str, StemWeights]:
+    """Return the weights of every stem that works without its goal's pixels, by tokenizer."""
+    weights = {}
+    for name, tokenizer in octo.observation_tokenizers.items():
+        if isinstance(tokenizer, ImageTokenizer) and tokenizer.plain_stem is not None:
+            path = f"octo_transformer/observation_tokenizers_{name}/{tokenizer.encoder_name}_0/"
+            kernel = leaves.single.get(f"{path}StdConv_0/kernel")
+            if kernel is not None:  # there are none for pictures that the checkpoint was trained without
+                weights[name] = tokenizer.plain_stem.weights(stored(leaves) / path.rstrip("/"), kernel.shape[2])
+    return weights
+
+
+def _plain(octo: Octo, name: str) -> tuple[ImageTokenizer, SmallStem]:
+    tokenizer = octo.observation_tokenizers[name]
+    assert isinstance(tokenizer, ImageTokenizer)
+    assert tokenizer.plain_stem is not None
+    return tokenizer, tokenizer.plain_stem
+
+
+def _beside(octo: Octo, weights: StemWeights, observation: Arrays, tasks: Arrays, name: str) -> Array:
+    return _plain(octo, name)[0].beside(weights, observation, tasks)
 
 
 def _block(

@@ -14,7 +14,7 @@ from jax.scipy.stats import norm
 from jaxtyping import Array, Bool, Float, Int
 
 from octo_service.errors import InputError
-from octo_service.model.image_stem import ImageEncoder
+from octo_service.model.image_stem import ImageEncoder, SmallStem, StemWeights
 from octo_service.model.parameters import Parameters
 from octo_service.model.transformer import attention_pool, layer_norm
 
@@ -68,7 +68,7 @@ class ImageTokenizer:
         keys = matching(self.obs_stack_keys, observations)
         if not keys:
             return None
-        pixels = jnp.concatenate([jnp.asarray(observations[key], jnp.float32) for key in keys], axis=-1)
+        pixels = self.pixels(observations)
         batch, window, *_ = pixels.shape
         if self.task_stack_keys:
             goal = self._goal(observations, tasks)
@@ -84,6 +84,28 @@ class ImageTokenizer:
             tokens = _learn_tokens(parameters / "TokenLearner_0", tokens, self.num_tokens)
         masks = observations if self.proper_pad_mask else {}
         return TokenGroup(tokens, pad_mask(tokens, masks, keys))
+
+    def is_in(self, observations: Arrays) -> bool:
+        """Say whether there are pictures of this camera."""
+        return bool(matching(self.obs_stack_keys, observations))
+
+    def pixels(self, observations: Arrays) -> Array:
+        """Return the camera's pictures, (batch, window, height, width, channels), without goals."""
+        keys = matching(self.obs_stack_keys, observations)
+        return jnp.concatenate([jnp.asarray(observations[key], jnp.float32) for key in keys], axis=-1)
+
+    @property
+    def plain_stem(self) -> SmallStem | None:
+        """The encoder, where it is a SmallStem and all there is between pixels and tokens."""
+        is_plain = not self.task_film_keys and not self.use_token_learner
+        return self.encoder if is_plain and isinstance(self.encoder, SmallStem) else None
+
+    def beside(self, weights: StemWeights, observations: Arrays, tasks: Arrays) -> Array:
+        """Return what a plain stem's first layer makes of all but the camera's picture: goal and biases."""
+        black = jnp.zeros_like(self.pixels(observations))[:, 0]
+        stacked = [black, self._goal(observations, tasks)] if self.task_stack_keys else [black]
+        assert self.plain_stem is not None, "asked of plain stems alone"
+        return self.plain_stem.first_layer(weights, jnp.concatenate(stacked, axis=-1))
 
     def _goal(self, observations: Arrays, tasks: Arrays) -> Array:
         # A goal that is not there is black before normalization, so -1 after it.

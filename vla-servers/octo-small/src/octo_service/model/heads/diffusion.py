@@ -56,22 +56,29 @@ class DiffusionHead:
     ) -> Float[Array, "*batch numbers"]:
         """Predict the noise in a chunk after `time` steps of noising (0 .. diffusion_steps - 1)."""
         place = parameters / "diffusion_model"
+        given = jnp.concatenate([self._encode_time(place, time), embedding, noisy], axis=-1)
+        return self._denoise(
+            place, dense(place / "reverse_network" / "Dense_0", given, self.hidden_dim), noisy.shape[-1]
+        )
+
+    def _encode_time(self, place: Parameters, time: Float[Array, "*batch 1"]) -> Float[Array, "*batch time_dim"]:
         frequencies = (place / "time_preprocess").get("kernel", self.time_dim // 2, 1)
         phase = 2 * jnp.pi * time @ frequencies.T
         encoder = place / "cond_encoder"
         time = jnp.concatenate([jnp.cos(phase), jnp.sin(phase)], axis=-1)
         time = jax.nn.silu(dense(encoder / "Dense_0", time, 2 * self.time_dim))
-        time = dense(encoder / "Dense_1", time, self.time_dim)
+        return dense(encoder / "Dense_1", time, self.time_dim)
 
+    def _denoise(self, place: Parameters, x: Float[Array, "*batch hidden"], num_numbers: int) -> Array:
+        """Take the first layer's output through the residual blocks to the noise predicted."""
         network = place / "reverse_network"
-        x = dense(network / "Dense_0", jnp.concatenate([time, embedding, noisy], axis=-1), self.hidden_dim)
         for block in range(self.num_blocks):
             layers = network / f"MLPResNetBlock_{block}"
             y = layers.dropout("Dropout_0", x, self.dropout_rate)
             y = layer_norm(layers / "LayerNorm_0", y) if self.use_layer_norm else y
             y = jax.nn.silu(dense(layers / "Dense_0", y, 4 * self.hidden_dim))
             x = x + dense(layers / "Dense_1", y, self.hidden_dim)
-        return dense(network / "Dense_1", jax.nn.silu(x), noisy.shape[-1])
+        return dense(network / "Dense_1", jax.nn.silu(x), num_numbers)
 
     def sample(
         self,
@@ -89,18 +96,22 @@ class DiffusionHead:
         alphas = 1 - betas
         alpha_hats = np.cumprod(alphas)
         own = np.arange(x_T.shape[-1]) % self.action_dim < (embodiment_action_dim or self.action_dim)
-        embedding = jnp.broadcast_to(embedding, (*x_T.shape[:-1], embedding.shape[-1]))
+        place = parameters / "diffusion_model"
+        first = place / "reverse_network" / "Dense_0"
+        kernel = first.get("kernel", self.time_dim + embedding.shape[-1] + x_T.shape[-1], self.hidden_dim)
+        # Of the first layer, what the time and the embedding come to is the same whatever the noise.
+        for_time, for_embedding, for_noisy = jnp.split(kernel, np.cumsum([self.time_dim, embedding.shape[-1]]))
+        fixed = embedding @ for_embedding + first.get("bias", self.hidden_dim)
 
         def denoise(x: Array, step: dict[str, Array]) -> tuple[Array, None]:
-            time = jnp.broadcast_to(step["time"], (*x.shape[:-1], 1))
-            noise = self.predict_noise(parameters, embedding, x, time)
+            noise = self._denoise(place, x @ for_noisy + (fixed + step["time"]), x.shape[-1])
             x = (x - step["noise_scale"] * noise) * step["scale"] + step["spread"] * step["z"]
             x = jnp.clip(x, -self.max_action, self.max_action)
             return jnp.where(own, x, step["masked"] * step["z"]), None
 
         times = np.arange(self.diffusion_steps)
         steps = {
-            "time": times.astype(np.float32),
+            "time": self._encode_time(place, jnp.asarray(times[:, None], jnp.float32)) @ for_time,
             "scale": 1 / np.sqrt(alphas),
             "noise_scale": (1 - alphas) / np.sqrt(1 - alpha_hats),
             "spread": np.where(times > 0, np.sqrt(betas), np.float32(0)),
