@@ -53,7 +53,7 @@ def standardized(kernel: Float[Array, "rows columns inputs outputs"]) -> Float[A
     return kernel / (kernel.std((0, 1, 2)) + 1e-5)
 
 
-def _apply(kernel: Array, x: Pixels, stride: int, padding: Padding) -> Features:
+def _apply(kernel: Array, x: Array, stride: int, padding: Padding) -> Array:
     return jax.lax.conv_general_dilated(
         x, kernel, (stride, stride), padding, dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
@@ -141,7 +141,7 @@ class SmallStem:
         """Return what the first convolution makes of pictures with their goals' channels, 0..255."""
         return self._convolved(weights, 0, normalize_images(pixels, self.img_norm_type))
 
-    def encode(self, weights: StemWeights, pixels: Pixels, rest: Features) -> Features:
+    def encode(self, weights: StemWeights, pixels: Pixels, rest: Array) -> Features:
         """Encode pictures without their goals' channels, 0..255.
 
         `rest` is the `first_layer` of the same where the pictures are black: a convolution is linear in its channels.
@@ -152,7 +152,7 @@ class SmallStem:
         seen = _apply(kernel * shade.reshape(-1, 1), pixels, self.strides[0], self._padding(0))
         return self._encoded(weights, rest + seen)
 
-    def _encoded(self, weights: StemWeights, x: Features) -> Features:
+    def _encoded(self, weights: StemWeights, x: Array) -> Array:
         """Return the patches' features, given the first convolution's output."""
         for layer, (_, _, scale, bias) in enumerate(weights.layers):
             x = self._convolved(weights, layer, x) if layer else x
@@ -160,7 +160,7 @@ class SmallStem:
         kernel, bias = weights.patches
         return _apply(kernel, x, len(kernel), "VALID") + bias
 
-    def _convolved(self, weights: StemWeights, layer: int, x: Features) -> Features:
+    def _convolved(self, weights: StemWeights, layer: int, x: Array) -> Array:
         kernel, bias, _, _ = weights.layers[layer]
         return _apply(kernel, x, self.strides[layer], self._padding(layer)) + bias
 
