@@ -62,6 +62,13 @@ conformance: setup ## the same with LeRobot's too (it brings PyTorch), and write
 parity: setup ## compare with the reference's recorded outputs and write docs/parity.md
 	$(IN_OCTO) octo-service check --out ../../docs/parity.md
 
+.PHONY: bench
+bench: setup ## how fast this machine answers: tables, and bench/*.json; REFERENCE=PYTHON has the reference beside it
+	mkdir -p bench
+	$(IN_OCTO) python ../../benchmarks/inference.py --json ../../bench/inference.json $(if $(REFERENCE),--reference $(REFERENCE))
+	$(IN_OCTO) python ../../benchmarks/load.py --json ../../bench/load.json
+	$(IN_OCTO) python ../../benchmarks/start_up.py
+
 .PHONY: fuzz
 fuzz: setup ## draw and step mutated scenes in the scene workers for ten minutes
 	$(IN_BASE) python tests/scenes/fuzz.py --seconds 600

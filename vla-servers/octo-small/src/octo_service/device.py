@@ -21,7 +21,7 @@ def prepare(platform: str, cache_dir: Path) -> None:
     programs = cache_dir / "programs"
     programs.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(programs))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.2)
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
     if platform == "cpu":
         jax.config.update("jax_platforms", "cpu")
     if platform == "gpu" and jax.default_backend() != "gpu":
