@@ -125,7 +125,10 @@ def extend(layer: Layer, context: Context, block: Block, num_heads: int) -> tupl
 
 def remember(layer: Layer, context: Context, block: Block) -> Context:
     """Return the last layer's context with a block's keys and values; what would come out of it nobody needs."""
-    return _attended(layer, context, block)[1]
+    dim = block.tokens.shape[-1]
+    kernel, bias = layer.attend
+    x = normalize(jnp.concatenate(block), *layer.norm_attention)
+    return _added(context, _dense((kernel[:, dim:], bias[dim:]), x), len(block.tokens))
 
 
 def answer(
@@ -154,11 +157,16 @@ def answer(
 
 def _attended(layer: Layer, context: Context, block: Block) -> tuple[Array, Context]:
     """Return the block's queries, and the context with its keys and values."""
-    x = normalize(jnp.concatenate(block), *layer.norm_attention)
-    queries, keys, values = jnp.split(_dense(layer.attend, x), 3, axis=-1)
-    own = [jnp.split(array, [len(block.tokens)]) for array in (keys, values)]
-    added = (own[0][0], own[1][0], own[0][1], own[1][1])
-    return queries, Context(*(jnp.concatenate(pair) for pair in zip(context, added, strict=True)))
+    dim = block.tokens.shape[-1]
+    x = _dense(layer.attend, normalize(jnp.concatenate(block), *layer.norm_attention))
+    return x[:, :dim], _added(context, x[:, dim:], len(block.tokens))
+
+
+def _added(context: Context, keys_and_values: Float[Array, "tokens 2*dim"], num_tokens: int) -> Context:
+    """Return the context with more keys and values; those after the first `num_tokens` are readouts'."""
+    keys, values = jnp.split(keys_and_values, 2, axis=-1)
+    added = (keys[:num_tokens], values[:num_tokens], keys[num_tokens:], values[num_tokens:])
+    return Context(*(jnp.concatenate(pair) for pair in zip(context, added, strict=True)))
 
 
 def _finish(
