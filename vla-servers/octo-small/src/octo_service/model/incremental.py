@@ -162,7 +162,7 @@ def _attended(layer: Layer, context: Context, block: Block) -> tuple[Array, Cont
     return x[:, :dim], _added(context, x[:, dim:], len(block.tokens))
 
 
-def _added(context: Context, keys_and_values: Float[Array, "tokens 2*dim"], num_tokens: int) -> Context:
+def _added(context: Context, keys_and_values: Array, num_tokens: int) -> Context:
     """Return the context with more keys and values; those after the first `num_tokens` are readouts'."""
     keys, values = jnp.split(keys_and_values, 2, axis=-1)
     added = (keys[:num_tokens], values[:num_tokens], keys[num_tokens:], values[num_tokens:])
