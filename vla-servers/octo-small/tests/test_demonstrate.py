@@ -79,7 +79,7 @@ def test_glances_are_recorded_beside(tmp_path: Path):
     assert {len(glance) for glance in glances} == {1}
     for recorded in (episode, glances[0]):
         assert recorded.environment_state is not None
-        assert recorded.environment_state.shape[1] == 18
+        assert recorded.environment_state.shape[1] == 16
     assert glances[0].images["primary"].shape == (1, 96, 96, 3)
 
 

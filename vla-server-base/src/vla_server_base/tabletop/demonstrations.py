@@ -61,7 +61,7 @@ class DemonstratedStep:
     """
 
     observation: Observation
-    environment_state: Float32[np.ndarray, " 18"]
+    environment_state: Float32[np.ndarray, " 16"]
     label: Float[np.ndarray, " 7"]
     executed: Float[np.ndarray, " 7"]
     expert_drove: bool
@@ -202,19 +202,16 @@ def _step(
     )
 
 
-def environment_state(task: TabletopTask, now: TableState) -> Float32[np.ndarray, " 18"]:
+def environment_state(task: TabletopTask, now: TableState) -> Float32[np.ndarray, " 16"]:
     """Return what a policy has to see and to hear, as numbers to be learnt.
 
     They are the way from the gripper, along the base's axes [m], to the task's object, to its target (to the object
-    again where it has none) and to each of `OBJECTS`; then how far the gripper is open, 0 to 1, and cosine and sine of
-    four times the angle from the gripper's yaw to that of the object's sides, both 0 for a sphere. Only what is named
+    again where it has none) and to each of `OBJECTS`; then how far the gripper is open, 0 to 1. Only what is named
     depends on the instruction: actions alone, which are much alike whatever is named, teach that far more slowly.
     """
     named = (task.object, task.target or task.object)
     places = [now.things[name].position - now.position for name in (*named, *OBJECTS)]
-    angle = 4 * (now.things[task.object].yaw - now.yaw)
-    turned = (np.cos(angle), np.sin(angle)) if task.object.endswith("cube") else (0, 0)
-    return np.concatenate([*places, [now.openness], turned]).astype(np.float32)
+    return np.concatenate([*places, [now.openness]]).astype(np.float32)
 
 
 def proprio(now: TableState, state: SimulationState) -> Float[np.ndarray, " proprio_dim"]:

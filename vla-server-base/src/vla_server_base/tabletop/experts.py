@@ -18,9 +18,6 @@ GAIN = 0.5
 """How much of what is missing one action goes; the arm lags by half an action, so that all of it would overshoot."""
 
 HOVER_M = 0.10
-TURN_WITHIN_M = 0.06
-"""How far to the side of an object the gripper turns along its sides; further away no camera shows how it lies."""
-
 WIDE, NARROW = (2.0, 0.008), (4.0, 0.008)
 """Funnels: how much higher than the goal for each metre to the side, beyond the second [m]; narrow by a neighbour."""
 
@@ -29,7 +26,7 @@ GAP = 0.6
 
 LIFT_TO_M = 0.2
 PUSH_HEIGHT_M, PUSH_STRIDE_M, PUSH_FROM_M = 0.013, 0.03, 0.08
-AIMED_M, AIMED_RAD = 0.008, 0.2
+AIMED_M = 0.008
 
 STILL = np.zeros(3)
 OPEN, CLOSED = 1.0, 0.0
@@ -43,8 +40,8 @@ def expert_action(state: TableState, task: TabletopTask) -> Float[np.ndarray, " 
     At most `STRIDE_M` and `TURN_RAD`. Once the task is done it goes on as if it were not: lifts on to a height,
     pushes on, stays over what it put down.
     """
-    motion, yaw, gripper = _move(state, task)
-    return np.array([*shortened(motion, STRIDE_M), *_turn_upright(state, yaw), gripper])
+    motion, gripper = _move(state, task)
+    return np.array([*shortened(motion, STRIDE_M), *_turn_upright(state), gripper])
 
 
 def shortened(vector: Vector, length: float) -> Vector:
@@ -52,8 +49,8 @@ def shortened(vector: Vector, length: float) -> Vector:
     return vector * min(1.0, length / max(float(np.linalg.norm(vector)), 1e-9))
 
 
-def _move(state: TableState, task: TabletopTask) -> tuple[Vector, float, float]:
-    """Return the motion before it is cut, the yaw that is wanted, and the gripper's number."""
+def _move(state: TableState, task: TabletopTask) -> tuple[Vector, float]:
+    """Return the motion before it is cut, and the gripper's number."""
     thing = state.things[task.object]
     if task.verb == "pick_up":
         return _lift(state) if _holds(state, thing) else _grasp(state, task.object)
@@ -66,7 +63,7 @@ def _move(state: TableState, task: TabletopTask) -> tuple[Vector, float, float]:
         return _let_go(state, thing)
     if _holds(state, thing):
         funnel = WIDE if task.verb == "put_on" else NARROW
-        return _approach(thing.position, goal, funnel), 0.0, CLOSED
+        return _approach(thing.position, goal, funnel), CLOSED
     return _grasp(state, task.object)
 
 
@@ -82,44 +79,25 @@ def _nearly_open(table: Table) -> float:
     return table.open_gap - 0.006
 
 
-def _lift(state: TableState) -> tuple[Vector, float, float]:
-    return np.array([0, 0, GAIN * (LIFT_TO_M - state.position[2])]), state.yaw, CLOSED
+def _lift(state: TableState) -> tuple[Vector, float]:
+    return np.array([0, 0, GAIN * (LIFT_TO_M - state.position[2])]), CLOSED
 
 
-def _grasp(state: TableState, name: str) -> tuple[Vector, float, float]:
-    """Come down over the object, turned along its sides, and close."""
+def _grasp(state: TableState, name: str) -> tuple[Vector, float]:
+    """Come down over the object and close: a cube that lies askew is turned by the fingers."""
     goal = state.things[name].position
     misses = np.abs(goal - state.position)
-    aside = float(np.hypot(*misses[:2]))
-    yaw = _grasp_yaw(state, name) if aside < TURN_WITHIN_M else 0.0
     is_open = state.gap >= _nearly_open(state.table)
-    is_aimed = aside < AIMED_M and misses[2] < AIMED_M
-    if is_open and is_aimed and abs(yaw - state.yaw) < AIMED_RAD:
-        return STILL, yaw, CLOSED
-    raised = HOVER_M if not is_open else 0.25 * max(0.0, abs(yaw - state.yaw) - AIMED_RAD / 2)
-    return _approach(state.position, goal, WIDE, raised), yaw, OPEN
+    if is_open and float(np.hypot(*misses[:2])) < AIMED_M and misses[2] < AIMED_M:
+        return STILL, CLOSED
+    return _approach(state.position, goal, WIDE, 0.0 if is_open else HOVER_M), OPEN
 
 
-def _grasp_yaw(state: TableState, name: str) -> float:
-    """Return the nearest yaw along a cube's sides at which the open fingers come down on no other object."""
-    thing = state.things[name]
-    nearest = _nearest_quarter(thing.yaw, state.yaw) if name.endswith("cube") else 0.0
-    others = [other.position[:2] for other_name, other in state.things.items() if other_name != name]
-
-    def cost(yaw: float) -> float:
-        aside = (state.table.open_gap / 2 + 0.01) * np.array([-np.sin(yaw), np.cos(yaw)])
-        places = [thing.position[:2] + side * aside for side in (1, -1)]
-        nearest_other = min(float(np.linalg.norm(place - other)) for place in places for other in others)
-        return abs(yaw - state.yaw) + 10 * (nearest_other < 1.2 * state.table.half_size + 0.015)
-
-    return min((nearest, nearest + np.pi / 2, nearest - np.pi / 2), key=cost)
-
-
-def _let_go(state: TableState, thing: Thing) -> tuple[Vector, float, float]:
+def _let_go(state: TableState, thing: Thing) -> tuple[Vector, float]:
     """Open, then leave upwards."""
     if state.gap < 2 * state.table.half_size + 0.008:
-        return STILL, state.yaw, OPEN
-    return np.array([0, 0, GAIN * (thing.position[2] + HOVER_M - state.position[2])]), state.yaw, OPEN
+        return STILL, OPEN
+    return np.array([0, 0, GAIN * (thing.position[2] + HOVER_M - state.position[2])]), OPEN
 
 
 def _approach(start: Vector, goal: Vector, funnel: tuple[float, float], raised: float = 0.0) -> Vector:
@@ -178,29 +156,22 @@ def _is_next_to(state: TableState, thing: Thing, target: Thing) -> bool:
     return bool(np.hypot(*apart[:2]) < NEXT_TO * state.table.half_size - 0.002 and is_low)
 
 
-def _push(state: TableState, thing: Thing, direction: float) -> tuple[Vector, float, float]:
+def _push(state: TableState, thing: Thing, direction: float) -> tuple[Vector, float]:
     """Come down behind the object with closed fingers, then push; `direction` is 1 to +y and -1 to -y."""
     offset = thing.position - state.position
     behind, aside = offset[1] * direction, offset[0]
     is_low = state.position[2] < PUSH_HEIGHT_M + 0.015
     if is_low and state.gap > state.table.open_gap / 2:
-        return STILL, 0.0, CLOSED
+        return STILL, CLOSED
     if is_low and 0.02 < behind < 0.15 and abs(aside) < 0.015:
         drop = PUSH_HEIGHT_M - state.position[2]
-        return np.array([GAIN * aside, direction * PUSH_STRIDE_M, GAIN * drop]), 0.0, CLOSED
+        return np.array([GAIN * aside, direction * PUSH_STRIDE_M, GAIN * drop]), CLOSED
     goal = np.array([thing.position[0], thing.position[1] - direction * PUSH_FROM_M, PUSH_HEIGHT_M])
-    return _approach(state.position, goal, WIDE), 0.0, CLOSED
+    return _approach(state.position, goal, WIDE), CLOSED
 
 
-def _nearest_quarter(yaw: float, present: float) -> float:
-    """Return the yaw nearest to the present one at which a cube that is turned by `yaw` looks the same."""
-    return present + (yaw - present + np.pi / 4) % (np.pi / 2) - np.pi / 4
-
-
-def _turn_upright(state: TableState, yaw: float) -> Vector:
-    """Return the turn towards the gripper pointing straight down, turned by `yaw`."""
-    cos, sin = np.cos(yaw), np.sin(yaw)
-    wanted = np.array([[cos, sin, 0], [sin, -cos, 0], [0, 0, -1.0]])
-    turn = wanted @ state.axes.T
+def _turn_upright(state: TableState) -> Vector:
+    """Return the turn towards the gripper pointing straight down, its fingers opening to the left and right."""
+    turn = np.diag([1.0, -1.0, -1.0]) @ state.axes.T
     vector = np.array([turn[2, 1] - turn[1, 2], turn[0, 2] - turn[2, 0], turn[1, 0] - turn[0, 1]]) / 2
     return shortened(GAIN * vector, TURN_RAD)

@@ -110,11 +110,6 @@ class TableState:
         """How far the gripper is open, 0 to 1."""
         return self.gap / self.table.open_gap
 
-    @property
-    def yaw(self) -> float:
-        """Which way the end effector is turned about the vertical [rad]."""
-        return float(np.arctan2(self.axes[1, 0], self.axes[0, 0]))
-
 
 def read_state(table: Table, state: SimulationState, pose: Pose) -> TableState:
     """Return what a rollout's state and pose say of the table."""
