@@ -36,7 +36,7 @@ demonstrate demos 180 60 114 75 0 --glances 1
 finetune see --from random://octo-tabletop --data demos demos-glances --learn environment_state --horizon 1 --window 1 \
     --steps 6000 --learning-rate 1e-3 --warmup-steps 300 --final-learning-rate 2e-5 --seed 0
 finetune act --from see --data demos demos-glances --horizon 4 --window 1 --word-dropout 0.03 \
-    --steps 6000 --learning-rate 6e-4 --warmup-steps 100 --final-learning-rate 1e-5 --seed 1
+    --steps 8000 --learning-rate 6e-4 --warmup-steps 100 --final-learning-rate 1e-5 --seed 1
 
 # Where the policy leads itself, what the expert would have done there (DAgger).
 demonstrate corrections 50 10 30 30 10000 --policy act --policy-share 0.8 --policy-steps 40
