@@ -147,9 +147,11 @@ class Engine:
 
     def _prepare(self, anticipation: Anticipation, window: Window, task: Task, seed: int, step: int) -> None:
         observation, policy_task = self._preprocess(window, task)
+        anticipation.policy_input = PolicyInput(observation=observation, task=policy_task, seed=seed, step=step)
         with self._changed:
-            anticipation.policy_input = PolicyInput(observation=observation, task=policy_task, seed=seed, step=step)
-            self._anticipated.append(anticipation)
+            # A device that is never idle takes none of them: what is not wanted any more must not pile up.
+            wanted = [each for each in (*self._anticipated, anticipation) if each.is_wanted]
+            self._anticipated = deque(wanted)
             self._changed.notify_all()
 
     async def close(self) -> None:

@@ -339,3 +339,17 @@ def test_what_is_not_wanted_any_more_is_left_undone_and_a_failure_harms_nobody()
         assert "piece 1 for 13" not in adapter.done
 
     asyncio.run(scenario())
+
+
+def test_what_a_busy_device_never_comes_to_does_not_pile_up():
+    async def scenario():
+        async with with_the_device_busy() as (engine, adapter, first):
+            for step in range(40):
+                anticipation = engine.anticipate(WINDOW, TASK, seed=0, step=step)
+                await until(lambda each=anticipation: each in engine._anticipated)
+                assert len(engine._anticipated) == 1
+                anticipation.cancel()
+            adapter.gate.set()
+            await first
+
+    asyncio.run(scenario())

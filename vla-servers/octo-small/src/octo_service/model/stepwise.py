@@ -9,7 +9,7 @@ readout = octo.read_out(past, octo.frame(prefix, observation))
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
@@ -36,8 +36,8 @@ class Prefix:
     tasks: Arrays
     groups: Mapping[str, Float[Array, "tokens dim"]]
     contexts: tuple[Context, ...]
-    beside: dict[str, Array] = field(default_factory=dict)
-    """By tokenizer, what its stem makes of the goal; there once a frame was tokenized."""
+    beside: dict[str, Array]
+    """By tokenizer, what its stem makes of the goal, once a frame was tokenized; tasks without a goal share it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +98,7 @@ class StepwiseOcto:
             functools.partial(incremental.answer, num_heads=transformer.num_attention_heads), static_argnames="needed"
         )
         self._stems = compiled(functools.partial(_stem_weights, octo))(self._leaves)
+        self._beside_no_goal: dict[str, Array] = {}
         self._beside = compiled(functools.partial(_beside, octo), static_argnames="name")
         self._task_groups = compiled(functools.partial(_task_groups, octo))
         self._frame_groups = compiled(functools.partial(_frame_groups, octo))
@@ -123,7 +124,9 @@ class StepwiseOcto:
             for name, value in tasks.items()
             if any(tokenizer.reads(name) for tokenizer in self._octo.observation_tokenizers.values())
         }
-        return Prefix(tasks=shown, groups=groups, contexts=contexts)
+        has_goal = any(np.asarray(value).any() for value in shown.values())
+        beside = {} if has_goal else self._beside_no_goal
+        return Prefix(tasks=shown, groups=groups, contexts=contexts, beside=beside)
 
     def frame(self, prefix: Prefix, observation: Arrays) -> Frame:
         """Tokenize one timestep's observation, (1, 1, ...)."""
