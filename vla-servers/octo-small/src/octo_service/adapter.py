@@ -13,6 +13,7 @@ from cachetools import LRUCache
 from jaxtyping import Array, Float
 
 from octo_service import device
+from octo_service.config import OctoConfig
 from octo_service.errors import OctoError
 from octo_service.hub import resolve
 from octo_service.images import resize_lanczos
@@ -46,11 +47,10 @@ NUM_NOISES = 64
 
 
 class OctoSmallAdapter(VLAModelAdapter):
-    """Serves any checkpoint of Octo; `tokenizer` and `dataset` are OctoConfig's."""
+    """Serves any checkpoint of Octo, as `config` says: its `model` is only the one that is usual."""
 
-    def __init__(self, tokenizer: Path | None = None, dataset: str | None = None):
-        self._tokenizer = tokenizer
-        self._dataset = dataset
+    def __init__(self, config: OctoConfig | None = None):
+        self._config = config or OctoConfig()
         self._resized: LRUCache[bytes, PolicyArrays] = LRUCache(NUM_FRAMES)
         self._resizing = threading.Lock()
         self._drawn: LRUCache[tuple[Any, ...], Noise] = LRUCache(NUM_NOISES)
@@ -76,11 +76,14 @@ class OctoSmallAdapter(VLAModelAdapter):
         is_random = model_id.startswith(random_weights.SCHEME)
         source = None if is_random else resolve(model_id)
         folder = model_id if source is None else source.folder
-        self.model = OctoModel.load_pretrained(folder, tokenizer=self._tokenizer, cache_dir=cache_dir)
+        config = self._config
+        self.model = OctoModel.load_pretrained(
+            folder, tokenizer=config.tokenizer, cache_dir=cache_dir, precision=config.precision
+        )
         self._remembered = Remembered(self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), PAST_MB)
         statistics = self.model.dataset_statistics
         self._proprio = statistics.get("proprio") if not dataset_names(statistics) else None
-        self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, self._dataset)
+        self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, config.dataset)
 
     def preprocess_observation(self, window: Window) -> PolicyArrays:
         """Resize every camera's pictures by lanczos, as the reference's wrapper does, and stack the window."""
@@ -255,6 +258,6 @@ def _details(model: OctoModel) -> dict[str, Any]:
         "parameters": {"total": sum(sizes.values()), "text_encoder": text, "policy": sum(sizes.values()) - text},
         "head": type(model.head).__name__,
         "tokenizer": type(model.tokenizer).__name__ if model.tokenizer else None,
-        "precision": "float32",
+        "precision": model.precision,
         "versions": {name: importlib.metadata.version(name) for name in ("octo-service", "jax", "jaxlib")},
     }

@@ -61,7 +61,7 @@ class Serve:
 
     def app(self) -> Any:
         """Return the app that these settings describe."""
-        adapter = OctoSmallAdapter(self.octo.tokenizer, self.octo.dataset)
+        adapter = OctoSmallAdapter(self.octo)
         return create_vla_app(adapter, self.server, model_id=self.octo.model)
 
 

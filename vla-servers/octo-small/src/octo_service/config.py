@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from octo_service.precision import Precision
+
 
 @dataclass(frozen=True, kw_only=True)
 class OctoConfig:
@@ -16,3 +18,6 @@ class OctoConfig:
 
     dataset: str | None = None
     """Whose statistics un-normalize actions where a request names none; by default bridge_dataset, or the only one."""
+
+    precision: Precision = "highest"
+    """Of products of matrices: highest is float32, as the reference; default is the device's (TF32 on a GPU); bf16."""

@@ -141,7 +141,7 @@ class Demonstrate:
         if self.policy.startswith(("http://", "https://")):
             opened = HttpPolicy(self.policy, octo.dataset)
         else:
-            opened = load_policy(OctoSmallAdapter(octo.tokenizer, octo.dataset), self.policy, config=server)
+            opened = load_policy(OctoSmallAdapter(octo), self.policy, config=server)
         async with opened as policy:
             yield self._led_by(policy)
 

@@ -153,7 +153,7 @@ class Evaluate:
                 async with HttpPolicy(self.policy, self.octo.dataset) as policy:
                     yield self._local(policy, pool, policy.info), policy.info
                 return
-            adapter = OctoSmallAdapter(self.octo.tokenizer, self.octo.dataset)
+            adapter = OctoSmallAdapter(self.octo)
             async with load_policy(adapter, self.policy, config=self.server) as policy:
                 info = dataclasses.asdict(adapter.spec)
                 yield self._local(policy, pool, info), info

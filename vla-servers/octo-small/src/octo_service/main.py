@@ -7,7 +7,7 @@ from vla_server_base.config import ServerConfig, config_from_environment
 
 octo = config_from_environment(OctoConfig, "OCTO")
 app = create_vla_app(
-    OctoSmallAdapter(octo.tokenizer, octo.dataset),
+    OctoSmallAdapter(octo),
     config_from_environment(ServerConfig, "VLA"),
     model_id=octo.model,
 )

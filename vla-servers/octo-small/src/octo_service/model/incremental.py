@@ -11,7 +11,7 @@ All arrays are of one item: a batch is many of them (`jax.vmap`).
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -83,8 +83,11 @@ def layout_of(
     return BlockLayout(tuple(tokens.tolist()), tuple(readouts.tolist()), tuple(needed.tolist()))
 
 
-def layers_of(params: Mapping[str, np.ndarray], num_layers: int, dtype: type = np.float32) -> list[Layer]:
-    """Lay out the weights of every encoder block of a checkpoint for `extend` and `answer`, on the device."""
+def layers_of(params: Mapping[str, np.ndarray], num_layers: int, dtype: Any) -> list[Layer]:
+    """Lay out the weights of every encoder block of a checkpoint for `extend` and `answer`, on the device.
+
+    Kernels are of `dtype`, and so is what is multiplied with them; sums and all else are float32.
+    """
 
     def dense(place: str) -> tuple[Array, Array]:
         return jnp.asarray(params[f"{place}/kernel"], dtype), jnp.asarray(params[f"{place}/bias"], np.float32)
@@ -110,9 +113,9 @@ def layers_of(params: Mapping[str, np.ndarray], num_layers: int, dtype: type = n
     return [layer(f"{LAYERS}encoderblock_{index}") for index in range(num_layers)]
 
 
-def empty_context(dim: int) -> Context:
+def empty_context(dim: int, dtype: Any) -> Context:
     """Return the context of what comes first."""
-    return Context(*(jnp.zeros((0, dim), jnp.float32) for _ in Context._fields))
+    return Context(*(jnp.zeros((0, dim), dtype) for _ in Context._fields))
 
 
 def extend(layer: Layer, context: Context, block: Block, num_heads: int) -> tuple[Block, Context]:
@@ -164,7 +167,7 @@ def _attended(layer: Layer, context: Context, block: Block) -> tuple[Array, Cont
 
 def _added(context: Context, keys_and_values: Array, num_tokens: int) -> Context:
     """Return the context with more keys and values; those after the first `num_tokens` are readouts'."""
-    keys, values = jnp.split(keys_and_values, 2, axis=-1)
+    keys, values = jnp.split(keys_and_values.astype(context.keys.dtype), 2, axis=-1)
     added = (keys[:num_tokens], values[:num_tokens], keys[num_tokens:], values[num_tokens:])
     return Context(*(jnp.concatenate(pair) for pair in zip(context, added, strict=True)))
 
@@ -192,10 +195,11 @@ def _feed_forward(layer: Layer, x: Array) -> Array:
 
 def _attend(queries: Array, keys: Array, values: Array, num_heads: int) -> Array:
     """Attend; what is summed is divided last, where it is the size of the values and not of the weights."""
-    queries, keys, values = (_by_head(array, num_heads) for array in (_scaled(queries, num_heads), keys, values))
-    logits = jnp.einsum("qhk,thk->hqt", queries, keys)
+    queries = _scaled(queries, num_heads).astype(keys.dtype)
+    queries, keys, values = (_by_head(array, num_heads) for array in (queries, keys, values))
+    logits = jnp.einsum("qhk,thk->hqt", queries, keys, preferred_element_type=jnp.float32)
     weights = jnp.exp(logits - logits.max(-1, keepdims=True))
-    sums = jnp.einsum("hqt,thk->qhk", weights, values)
+    sums = jnp.einsum("hqt,thk->qhk", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
     return (sums / weights.sum(-1).T[:, :, None]).reshape(len(queries), -1)
 
 

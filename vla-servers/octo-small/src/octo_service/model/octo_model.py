@@ -25,6 +25,7 @@ from octo_service.model.prediction import Noise, compiled, draw_noise, on_device
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.stepwise import StepwiseOcto
 from octo_service.model.tokens import Arrays, TokenGroup
+from octo_service.precision import Precision
 from octo_service.statistics import action_statistics, un_normalize
 from octo_service.text import TextTokenizer
 from octo_service.weight_file import leave_to_disk
@@ -40,8 +41,9 @@ class OctoModel:
     ```
     """
 
-    def __init__(self, checkpoint: Checkpoint, tokenizer: TextTokenizer | None):
+    def __init__(self, checkpoint: Checkpoint, tokenizer: TextTokenizer | None, precision: Precision = "highest"):
         self.checkpoint = checkpoint
+        self.precision: Precision = precision
         self.tokenizer = tokenizer
         self.octo: Octo = build_octo(checkpoint.config["model"])
         shapes = {path: leaf.shape for path, leaf in checkpoint.params.items()}
@@ -70,12 +72,13 @@ class OctoModel:
         step: int | None = None,
         tokenizer: str | Path | None = None,
         cache_dir: Path | None = None,
+        precision: Precision = "highest",
     ) -> "OctoModel":
         """Load a checkpoint: a folder, `hf://organization/name[@revision]`, or `random://octo-small-1.5`.
 
         `step` chooses among several in one folder (the latest by default). `tokenizer` is a `spiece.model` or
         `tokenizer.json`; by default it is the checkpoint's own, or the one it names comes from the hub. Converted
-        weights stay in `cache_dir` and are memory-mapped from then on.
+        weights stay in `cache_dir` and are memory-mapped from then on. `precision` is that of `stepwise`.
 
         Raises:
             HubError, CheckpointError, TokenizerError, ConfigError: one sentence that says what to do.
@@ -83,18 +86,18 @@ class OctoModel:
         name, path = str(checkpoint_path), Path(tokenizer) if tokenizer else None
         if name.startswith(random_weights.SCHEME):
             checkpoint = random_weights.random_checkpoint(name)
-            return cls(checkpoint, _tokenizer_of(checkpoint, path))
+            return cls(checkpoint, _tokenizer_of(checkpoint, path), precision)
         checkpoint = checkpoints.load_checkpoint(hub.resolve(name, step=step).folder, step, cache_dir)
         options = text.tokenizer_options(checkpoint.config)
         if path is None and checkpoint.vocabulary is None and options is not None:
             path = hub.fetch_tokenizer(options.name)
-        return cls(checkpoint, _tokenizer_of(checkpoint, path))
+        return cls(checkpoint, _tokenizer_of(checkpoint, path), precision)
 
     @functools.cached_property
     def stepwise(self) -> StepwiseOcto:
         """The network for reading out one timestep at a time: what `read_out` gives, without doing anything twice."""
         params = self.checkpoint.params
-        stepwise = StepwiseOcto(self.octo, params, self.head.readout_key)
+        stepwise = StepwiseOcto(self.octo, params, self.head.readout_key, self.precision)
         leave_to_disk(params[next(iter(params))])
         return stepwise
 

@@ -14,6 +14,7 @@ from octo_service.model.noise import diffusion_noise, gumbel_noise
 from octo_service.model.octo import Octo
 from octo_service.model.parameters import Leaves, stored
 from octo_service.model.tokens import Arrays, TokenGroup
+from octo_service.precision import Precision
 
 # (x_T, z) of a diffusion head, the Gumbel noise of a discrete one, None where the head does not sample.
 Noise = Any
@@ -86,11 +87,11 @@ def draw_noise(
     return diffusion_noise(rng, (*sample_shape, *batch_and_window, int(np.prod(numbers))), head.diffusion_steps)
 
 
-def compiled(function: Any, **options: Any) -> Any:
-    """Compile for the device; on a GPU every product stays float32, where its default would be TF32."""
+def compiled(function: Any, precision: Precision = "highest", **options: Any) -> Any:
+    """Compile for the device; at the highest precision every product stays float32 on a GPU, too."""
 
     def precise(*args: Any, **kwargs: Any) -> Any:
-        with jax.default_matmul_precision("float32"):
+        with jax.default_matmul_precision("float32" if precision == "highest" else "default"):
             return function(*args, **kwargs)
 
     return jax.jit(precise, **options)

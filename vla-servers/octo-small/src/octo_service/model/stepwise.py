@@ -15,14 +15,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from octo_service.model import incremental
+from octo_service.model import incremental, prediction
 from octo_service.model.image_stem import SmallStem, StemWeights
 from octo_service.model.incremental import Block, BlockLayout, Context, layout_of
 from octo_service.model.octo import Octo
 from octo_service.model.parameters import Leaves, stored
-from octo_service.model.prediction import compiled
 from octo_service.model.tokens import Arrays, ImageTokenizer, TokenGroup
 from octo_service.model.transformer import dense
+from octo_service.precision import Precision
 
 TRANSFORMER = "octo_transformer/"
 # A timestep without an observation has one masked token in its place: what comes next is named by what was before it.
@@ -79,10 +79,13 @@ class StepwiseOcto:
     All arrays have a batch of one. `readout_key` is the one its head reads.
     """
 
-    def __init__(self, octo: Octo, params: Mapping[str, np.ndarray], readout_key: str):
+    def __init__(
+        self, octo: Octo, params: Mapping[str, np.ndarray], readout_key: str, precision: Precision = "highest"
+    ):
         self._octo, self._readout_key = octo, readout_key
-        transformer = octo.transformer
-        self._layers = incremental.layers_of(params, transformer.num_layers)
+        transformer, compiled = octo.transformer, functools.partial(prediction.compiled, precision=precision)
+        self._dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
+        self._layers = incremental.layers_of(params, transformer.num_layers, self._dtype)
         norm = f"{incremental.LAYERS}encoder_norm"
         self._norm = tuple(jnp.asarray(params[f"{norm}/{name}"]) for name in ("scale", "bias"))
         own = {
@@ -115,7 +118,7 @@ class StepwiseOcto:
         }
         groups = _in_order(self._octo.task_tokenizers, "task", self._task_groups(self._leaves, said))
         dim = self._octo.token_embedding_size
-        contexts = (incremental.empty_context(dim),) * len(self._layers)
+        contexts = (incremental.empty_context(dim, self._dtype),) * len(self._layers)
         if groups:
             block = Block(jnp.concatenate(list(groups.values())), jnp.zeros((0, dim), jnp.float32))
             *_, contexts = self._past_pieces(contexts, [block])
@@ -143,7 +146,8 @@ class StepwiseOcto:
         """Begin the past of these frames, oldest first; a frame of None is padding, before the episode began."""
         blocks = [self._positioned(prefix, frame, position)[0] for position, frame in enumerate(frames)]
         num_tokens = len(prefix.contexts[0].keys) + sum(len(rows) for block in blocks for rows in block)
-        num_bytes = 2 * 4 * num_tokens * self._octo.token_embedding_size * len(self._layers)
+        size = 2 * self._octo.token_embedding_size * jnp.dtype(self._dtype).itemsize
+        num_bytes = size * num_tokens * len(self._layers)
         return Past(prefix, len(frames), num_bytes, self._past_pieces(prefix.contexts, blocks))
 
     def read_out(self, past: Past, frame: Frame) -> TokenGroup:
