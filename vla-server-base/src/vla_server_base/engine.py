@@ -4,7 +4,6 @@ import asyncio
 import logging
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -89,7 +88,7 @@ class Engine:
         self._device_thread = threading.Thread(target=self._run, name="vla-device", daemon=True)
         self._changed = threading.Condition()  # guards the three fields below
         self._waiting: dict[_Job, None] = {}  # an ordered set: first come, first served
-        self._anticipated: deque[Anticipation] = deque()
+        self._anticipated: list[Anticipation] = []
         self._closing = False
 
     @property
@@ -150,9 +149,12 @@ class Engine:
         anticipation.policy_input = PolicyInput(observation=observation, task=policy_task, seed=seed, step=step)
         with self._changed:
             # A device that is never idle takes none of them: what is not wanted any more must not pile up.
-            wanted = [each for each in (*self._anticipated, anticipation) if each.is_wanted]
-            self._anticipated = deque(wanted)
+            self._anticipated.append(anticipation)
+            self._leave_out_unwanted()
             self._changed.notify_all()
+
+    def _leave_out_unwanted(self) -> None:
+        self._anticipated = [each for each in self._anticipated if each.is_wanted]
 
     async def close(self) -> None:
         """Answer all that wait with `Unavailable` and end the device thread, after what it runs now."""
@@ -245,9 +247,8 @@ class Engine:
     def _prepare_a_piece(self) -> None:
         """Do the next piece of what was anticipated first and is still wanted."""
         with self._changed:
-            while self._anticipated and not self._anticipated[0].is_wanted:
-                self._anticipated.popleft()
-            first = self._anticipated[0] if self._anticipated else None
+            self._leave_out_unwanted()
+            first = next(iter(self._anticipated), None)
         if first is None:
             return
         try:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from octo_service.adapter import OctoSmallAdapter, noise_key
+from octo_service.model.prediction import draw_noise
 from vla_server_base.contract import Observation, Task
 from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ModelUnavailable
@@ -27,6 +28,9 @@ class TestOctoSmallAdapter(AdapterContract):
 def test_seed_k_is_the_references_key_k(adapter: OctoSmallAdapter):
     policy_input = an_input(adapter, seed=3)
     chunks = adapter.predict([policy_input])[0]
+    readout = adapter._remembered.read_out(policy_input.observation, policy_input.task)
+    noise = draw_noise(adapter.model.head, jax.random.PRNGKey(3), (1, adapter.spec.window))
+    np.testing.assert_allclose(chunks, adapter.model.predict_chunk(readout, noise), rtol=0, atol=1e-6)
     expected = adapter.model.sample_actions(policy_input.observation, policy_input.task, rng=jax.random.PRNGKey(3))
     # One is computed step by step, the other at once; what differs by rounding there is amplified by the head.
     np.testing.assert_allclose(chunks, expected, rtol=0, atol=2e-4)

@@ -9,8 +9,8 @@ from typing import Any
 
 import jax
 import numpy as np
-from cachetools import LRUCache
-from jaxtyping import Array, Float
+from cachetools import LRUCache, cachedmethod
+from jaxtyping import Array, Float, UInt8
 
 from octo_service import device
 from octo_service.config import OctoConfig
@@ -87,24 +87,18 @@ class OctoSmallAdapter(VLAModelAdapter):
 
     def preprocess_observation(self, window: Window) -> PolicyArrays:
         """Resize every camera's pictures by lanczos, as the reference's wrapper does, and stack the window."""
-        steps = [self._preprocessed(step) for step in window.observations]
+        steps = [self._preprocessed(_content(step), step) for step in window.observations]
         stacked = {name: np.stack([step[name] for step in steps])[None] for name in steps[-1]}
         return {"timestep_pad_mask": window.timestep_pad_mask[None], **stacked}
 
-    def _preprocessed(self, step: Observation) -> PolicyArrays:
-        content = digest(step.images, None if step.proprio is None else np.asarray(step.proprio, np.float32).tobytes())
-        with self._resizing:
-            known = self._resized.get(content.tobytes())
-        if known is not None:
-            return known
+    @cachedmethod(lambda self: self._resized, lambda _, content, _step: content.tobytes(), lambda self: self._resizing)
+    def _preprocessed(self, content: UInt8[np.ndarray, "32"], step: Observation) -> PolicyArrays:
         cameras = {camera.name: camera for camera in self.spec.cameras}
         arrays = {CONTENT: content}
         for name, image in step.images.items():
             arrays[f"image_{name}"] = resize_lanczos(image, cameras[name].height, cameras[name].width)
         if step.proprio is not None:
             arrays["proprio"] = self._normalized_proprio(step)
-        with self._resizing:
-            self._resized[content.tobytes()] = arrays
         return arrays
 
     def _normalized_proprio(self, step: Observation) -> Float[np.ndarray, " proprio_dim"]:
@@ -195,6 +189,10 @@ class OctoSmallAdapter(VLAModelAdapter):
         for step in range(self.spec.window):
             window = history.append(Observation(images=images, proprio=proprio))
             yield PolicyInput(observation=self.preprocess_observation(window), task=task, seed=0, step=step)
+
+
+def _content(step: Observation) -> UInt8[np.ndarray, "32"]:
+    return digest(step.images, None if step.proprio is None else np.asarray(step.proprio, np.float32).tobytes())
 
 
 def noise_key(seed: int, step: int, sample: int) -> Array:

@@ -111,11 +111,12 @@ class _Window:
         self.is_real = observation["timestep_pad_mask"][0]
         self.length = len(self.is_real)
         self._observation = observation
+        # Padding has none.
+        self._contents = observation[CONTENT][0] * self.is_real[:, None]
 
     def key(self, timesteps: range) -> bytes:
-        """Name some of the timesteps, seen in this task, by their content; padding has none."""
-        contents = self._observation[CONTENT][0] * self.is_real[:, None]
-        return self.task_key + contents[timesteps].tobytes()
+        """Name some of the timesteps, seen in this task, by their content."""
+        return self.task_key + self._contents[timesteps].tobytes()
 
     def timestep(self, index: int) -> dict[str, np.ndarray]:
         """Return one timestep's arrays, (1, 1, ...)."""

@@ -92,9 +92,6 @@ def layers_of(params: Mapping[str, np.ndarray], num_layers: int, dtype: Any) -> 
     def dense(place: str) -> tuple[Array, Array]:
         return jnp.asarray(params[f"{place}/kernel"], dtype), jnp.asarray(params[f"{place}/bias"], np.float32)
 
-    def norm(place: str) -> tuple[Array, Array]:
-        return jnp.asarray(params[f"{place}/scale"], np.float32), jnp.asarray(params[f"{place}/bias"], np.float32)
-
     def layer(place: str) -> Layer:
         attention = f"{place}/MultiHeadDotProductAttention_0"
         dim = params[f"{attention}/out/bias"].shape[0]
@@ -103,14 +100,19 @@ def layers_of(params: Mapping[str, np.ndarray], num_layers: int, dtype: Any) -> 
         biases = np.concatenate([np.asarray(params[f"{part}/bias"]).reshape(dim) for part in parts])
         out = np.asarray(params[f"{attention}/out/kernel"]).reshape(dim, dim)
         return Layer(
-            norm_attention=norm(f"{place}/LayerNorm_0"),
+            norm_attention=norm_of(params, f"{place}/LayerNorm_0"),
             attend=(jnp.asarray(kernels, dtype), jnp.asarray(biases, np.float32)),
             out=(jnp.asarray(out, dtype), jnp.asarray(params[f"{attention}/out/bias"], np.float32)),
-            norm_mlp=norm(f"{place}/LayerNorm_1"),
+            norm_mlp=norm_of(params, f"{place}/LayerNorm_1"),
             mlp=(dense(f"{place}/MlpBlock_0/Dense_0"), dense(f"{place}/MlpBlock_0/Dense_1")),
         )
 
     return [layer(f"{LAYERS}encoderblock_{index}") for index in range(num_layers)]
+
+
+def norm_of(params: Mapping[str, np.ndarray], place: str) -> tuple[Array, Array]:
+    """Return the scale and bias of a checkpoint's layer norm, on the device."""
+    return jnp.asarray(params[f"{place}/scale"], np.float32), jnp.asarray(params[f"{place}/bias"], np.float32)
 
 
 def empty_context(dim: int, dtype: Any) -> Context:

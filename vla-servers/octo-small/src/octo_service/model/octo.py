@@ -95,20 +95,28 @@ class Octo:
         for name, tokenizer in self.task_tokenizers.items():
             group = tokenizer(place / f"task_tokenizers_{name}", observations, tasks)
             if group:
-                tokens = dense(place / f"task_{name}_projection", group.tokens, self.token_embedding_size)
+                tokens, mask = self._projected(place, f"task_{name}", group)
                 positions = place.get(f"task_{name}_pos_embedding", 1, *tokens.shape[-2:])
-                groups[f"task_{name}"] = TokenGroup(tokens + positions, group.mask)
+                groups[f"task_{name}"] = TokenGroup(tokens + positions, mask)
         return groups
 
-    def frame_groups(self, place: Parameters, observations: Arrays, tasks: Arrays) -> dict[str, TokenGroup]:
-        """Return the groups of every timestep's observation, which say nothing yet of its place in the window."""
+    def frame_groups(
+        self, place: Parameters, observations: Arrays, tasks: Arrays, tokenized: Mapping[str, TokenGroup] | None = None
+    ) -> dict[str, TokenGroup]:
+        """Return the groups of every timestep's observation, which say nothing yet of its place in the window.
+
+        What a tokenizer would give may be `tokenized` already, by the tokenizer's name.
+        """
         groups = {}
         for name, tokenizer in self.observation_tokenizers.items():
-            group = tokenizer(place / f"observation_tokenizers_{name}", observations, tasks)
+            group = (tokenized or {}).get(name)
+            group = group or tokenizer(place / f"observation_tokenizers_{name}", observations, tasks)
             if group:
-                tokens = dense(place / f"obs_{name}_projection", group.tokens, self.token_embedding_size)
-                groups[f"obs_{name}"] = TokenGroup(tokens, group.mask)
+                groups[f"obs_{name}"] = self._projected(place, f"obs_{name}", group)
         return groups
+
+    def _projected(self, place: Parameters, name: str, group: TokenGroup) -> TokenGroup:
+        return TokenGroup(dense(place / f"{name}_projection", group.tokens, self.token_embedding_size), group.mask)
 
     def positions(self, place: Parameters, name: str, num_tokens: int) -> Float[Array, "1 max_horizon tokens dim"]:
         """Return what a group of observation or readout tokens gets at each place in a window."""

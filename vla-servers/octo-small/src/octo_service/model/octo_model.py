@@ -96,21 +96,21 @@ class OctoModel:
     @functools.cached_property
     def stepwise(self) -> StepwiseOcto:
         """The network for reading out one timestep at a time: what `read_out` gives, without doing anything twice."""
-        params = self.checkpoint.params
-        stepwise = StepwiseOcto(self.octo, params, self.head.readout_key, self.precision)
-        leave_to_disk(params[next(iter(params))])
+        inside = self._transformers_params()
+        stepwise = StepwiseOcto(self.octo, inside, self.head.readout_key, self.precision)
+        leave_to_disk(next(iter(inside.values())))
         return stepwise
 
     @functools.cached_property
     def leaves(self) -> Leaves:
         """All parameters but the text embedding, on the device, for whole windows at once."""
-        params = self.checkpoint.params
-        inside = on_device(stack_layers({path: leaf for path, leaf in params.items() if _is_transformers(path)}))
-        leave_to_disk(params[next(iter(params))])
-        return Leaves(
-            {**inside.single, **self._outside.single},
-            {**inside.stacks, **self._outside.stacks},
-        )
+        params = self._transformers_params()
+        inside, outside = on_device(stack_layers(params)), self._outside
+        leave_to_disk(next(iter(params.values())))
+        return Leaves({**inside.single, **outside.single}, {**inside.stacks, **outside.stacks})
+
+    def _transformers_params(self) -> dict[str, np.ndarray]:
+        return {path: leaf for path, leaf in self.checkpoint.params.items() if _is_transformers(path)}
 
     @property
     def config(self) -> dict[str, Any]:

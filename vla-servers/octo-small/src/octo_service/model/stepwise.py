@@ -2,7 +2,7 @@
 
 ```python
 prefix = octo.prefix(tasks)
-past = octo.past(prefix, [frame_before])  # computed when `finish` or `read_out` wants it, layer by layer
+past = octo.past(prefix, [frame_before])  # computed when `read_out` wants it, or piece by piece before
 readout = octo.read_out(past, octo.frame(prefix, observation))
 ```
 """
@@ -19,12 +19,10 @@ from octo_service.model import incremental, prediction
 from octo_service.model.image_stem import SmallStem, StemWeights
 from octo_service.model.incremental import Block, BlockLayout, Context, layout_of
 from octo_service.model.octo import Octo
-from octo_service.model.parameters import Leaves, stored
+from octo_service.model.parameters import Leaves, stack_layers, stored
 from octo_service.model.tokens import Arrays, ImageTokenizer, TokenGroup
-from octo_service.model.transformer import dense
 from octo_service.precision import Precision
 
-TRANSFORMER = "octo_transformer/"
 # A timestep without an observation has one masked token in its place: what comes next is named by what was before it.
 PADDING = {"obs_padding": (None,)}
 
@@ -76,7 +74,8 @@ class Past:
 class StepwiseOcto:
     """An Octo's parameters laid out for reading out single timesteps; the results are those of `run_transformer`.
 
-    All arrays have a batch of one. `readout_key` is the one its head reads.
+    All arrays have a batch of one. `params` are the transformer's, tokenizers and positions included, without the text
+    encoder's; `readout_key` is the one its head reads.
     """
 
     def __init__(
@@ -86,15 +85,9 @@ class StepwiseOcto:
         transformer, compiled = octo.transformer, functools.partial(prediction.compiled, precision=precision)
         self._dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
         self._layers = incremental.layers_of(params, transformer.num_layers, self._dtype)
-        norm = f"{incremental.LAYERS}encoder_norm"
-        self._norm = tuple(jnp.asarray(params[f"{norm}/{name}"]) for name in ("scale", "bias"))
-        own = {
-            path: jnp.asarray(np.asarray(leaf, np.float32))
-            for path, leaf in params.items()
-            if path.startswith(TRANSFORMER)
-            and not path.startswith((incremental.LAYERS, f"{TRANSFORMER}task_tokenizers"))
-        }
-        self._leaves = Leaves(own, {})
+        self._norm = incremental.norm_of(params, f"{incremental.LAYERS}encoder_norm")
+        outside = {path: leaf for path, leaf in params.items() if not path.startswith(incremental.LAYERS)}
+        self._leaves = prediction.on_device(stack_layers(outside))
         self._extend = compiled(functools.partial(incremental.extend, num_heads=transformer.num_attention_heads))
         self._remember = compiled(incremental.remember)
         self._answer = compiled(
@@ -122,11 +115,7 @@ class StepwiseOcto:
         if groups:
             block = Block(jnp.concatenate(list(groups.values())), jnp.zeros((0, dim), jnp.float32))
             *_, contexts = self._past_pieces(contexts, [block])
-        shown = {
-            name: value
-            for name, value in tasks.items()
-            if any(tokenizer.reads(name) for tokenizer in self._octo.observation_tokenizers.values())
-        }
+        shown = {name: tasks[name] for name in self._octo.observation_names(tasks)}
         has_goal = any(np.asarray(value).any() for value in shown.values())
         beside = {} if has_goal else self._beside_no_goal
         return Prefix(tasks=shown, groups=groups, contexts=contexts, beside=beside)
@@ -200,19 +189,14 @@ def _frame_groups(
     observation: Arrays,
     tasks: Arrays,
 ) -> dict[str, Array]:
-    place, groups = stored(leaves) / "octo_transformer", {}
-    for name, tokenizer in octo.observation_tokenizers.items():
-        if name in beside:
-            images, stem = _plain(octo, name)
-            features = stem.encode(stems[name], images.pixels(observation)[0], beside[name])
-            tokens = features.reshape(-1, features.shape[-1])
-        else:
-            group = tokenizer(place / f"observation_tokenizers_{name}", observation, tasks)
-            if group is None:
-                continue
-            tokens = group.tokens[0, 0]
-        groups[f"obs_{name}"] = dense(place / f"obs_{name}_projection", tokens, octo.token_embedding_size)
-    return groups
+    tokenized = {}
+    for name, rest in beside.items():
+        images, stem = _plain(octo, name)
+        features = stem.encode(stems[name], images.pixels(observation)[0], rest)
+        tokens = features.reshape(1, 1, -1, features.shape[-1])
+        tokenized[name] = TokenGroup(tokens, jnp.ones(tokens.shape[:-1], bool))
+    groups = octo.frame_groups(stored(leaves) / "octo_transformer", observation, tasks, tokenized)
+    return {name: group.tokens[0, 0] for name, group in groups.items()}
 
 
 def _stem_weights(octo: Octo, leaves: Leaves) -> dict[str, StemWeights]:

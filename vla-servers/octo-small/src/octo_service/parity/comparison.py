@@ -62,14 +62,13 @@ def _compare_case(golden: GoldenSet, case: Mapping[str, Any], recorded: Mapping[
     if is_normalized:
         actions = model.sample_actions(observations, tasks, **options)
         yield "actions", largest(actions - recorded["actions"]), tolerance
-    stepwise = read_out_stepwise(model, observations, tasks, mask)
-    if stepwise is not None:
-        if "readout" in recorded:
-            error = largest(stepwise.tokens[:, 0] - recorded["readout"][:, -1])
-            yield "readout, step by step", error, golden.readout_tolerance
-        if is_normalized:
-            actions = model.predict_chunk(stepwise, noise, options.get("temperature", 1.0))
-            yield "actions, step by step", largest(actions - recorded["actions"]), tolerance
+    readout = read_out_stepwise(model, observations, tasks, mask)
+    if readout is not None and "readout" in recorded:
+        error = largest(readout.tokens[:, 0] - recorded["readout"][:, -1])
+        yield "readout, step by step", error, golden.readout_tolerance
+    if readout is not None and is_normalized:
+        actions = model.predict_chunk(readout, noise, options.get("temperature", 1.0))
+        yield "actions, step by step", largest(actions - recorded["actions"]), tolerance
     if statistics is not None:
         actions = model.sample_actions(observations, tasks, statistics, **options)
         yield (

@@ -32,24 +32,19 @@ def compare_closed_loop(goldens: Path) -> Iterator[Comparison]:
         tasks = model.create_tasks(texts=case["texts"])
         for form, stats in (("normalized", None), ("unnorm", statistics)):
             unit = 1.0 if stats is None else spread(stats)
-            episode = _Episode(model, frames, tasks, stats, arrays[f"{name}/keys"])
+            given = (model, frames, tasks, stats, arrays[f"{name}/keys"])
+            episode = _Episode(*given)
             found = {**episode.ensemble(), **episode.receding_horizon()}
-            for quantity, values in found.items():
-                error = largest((values - arrays[f"{name}/{form}/{quantity}"]) / unit)
+            compared = [(quantity, quantity, values) for quantity, values in found.items()]
+            if stats is None:
+                stepwise = _StepwiseEpisode(*given).chunks()
+                compared.append(("every_step_chunks, step by step", "every_step_chunks", stepwise))
+            for quantity, recorded, values in compared:
+                error = largest((values - arrays[f"{name}/{form}/{recorded}"]) / unit)
                 yield Comparison(
                     golden="closed_loop",
                     case=f"{name}, {form}",
                     quantity=quantity,
-                    max_error=error,
-                    tolerance=TINY["action_tolerance"],
-                )
-            if stats is None:
-                stepwise = _StepwiseEpisode(model, frames, tasks, stats, arrays[f"{name}/keys"])
-                error = largest(stepwise.chunks() - arrays[f"{name}/{form}/every_step_chunks"])
-                yield Comparison(
-                    golden="closed_loop",
-                    case=f"{name}, {form}",
-                    quantity="every_step_chunks, step by step",
                     max_error=error,
                     tolerance=TINY["action_tolerance"],
                 )
