@@ -1,5 +1,6 @@
 """OctoSmallAdapter: what every adapter keeps, and what is Octo's own."""
 
+import itertools
 from pathlib import Path
 
 import jax
@@ -64,8 +65,9 @@ def test_only_a_goal_image_means_the_instruction_is_masked(adapter: OctoSmallAda
 def test_answering_compiles_nothing_new_after_the_warm_up(adapter: OctoSmallAdapter):
     for policy_input in adapter.warm_up_inputs():
         adapter.predict([policy_input])
-    stepwise = [part for part in vars(adapter.model.stepwise).values() if hasattr(part, "_cache_size")]
-    programs = (*stepwise, adapter.model._predict_chunk, adapter.model._embed_text)
+    parts = [vars(part).values() for part in (adapter.model.stepwise, adapter.model._text_encoder)]
+    programs = [part for part in itertools.chain(*parts) if hasattr(part, "_cache_size")]
+    programs.append(adapter.model._predict_chunk)
     compiled = [program._cache_size() for program in programs]
     for cameras in (["primary"], ["wrist"], ["primary", "wrist"]):
         for num_seen in (1, 2, 3):

@@ -20,10 +20,11 @@ from octo_service.errors import InputError
 from octo_service.model import prediction, random_weights, t5
 from octo_service.model.heads import ActionHead
 from octo_service.model.octo import Octo, build_octo
-from octo_service.model.parameters import Leaves, nested, stack_layers, unstack_layers
+from octo_service.model.parameters import Leaves, nested, stack_layers
 from octo_service.model.prediction import Noise, compiled, draw_noise, on_device, on_host
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.stepwise import StepwiseOcto
+from octo_service.model.text_encoder import TextEncoder
 from octo_service.model.tokens import Arrays, TokenGroup
 from octo_service.precision import Precision
 from octo_service.statistics import action_statistics, un_normalize
@@ -49,16 +50,14 @@ class OctoModel:
         shapes = {path: leaf.shape for path, leaf in checkpoint.params.items()}
         self._t5_sizes = t5.sizes_of(shapes)
         checkpoints.check_params(shapes, expected_shapes(self.octo, checkpoint.example_batch, self._t5_sizes))
-        # The text embedding, a quarter of the file, is not moved: a request reads 16 of its rows.
         params = checkpoint.params
-        outside = {path: leaf for path, leaf in params.items() if not _is_transformers(path) and path != t5.EMBEDDING}
-        self._outside = on_device(stack_layers(outside))
+        self._text_encoder = TextEncoder(params, self._t5_sizes) if self._t5_sizes else None
+        heads = {path: leaf for path, leaf in params.items() if path.startswith("heads_")}
+        self._heads = on_device(stack_layers(heads))
         # Nothing is kept twice: a mapped file gives its memory back, other arrays become views on the device's.
         if not leave_to_disk(params[next(iter(params))]) and all(leaf.dtype == np.float32 for leaf in params.values()):
-            self.checkpoint = dataclasses.replace(
-                checkpoint, params={**params, **unstack_layers(on_host(self._outside))}
-            )
-        self._embed_text = compiled(functools.partial(prediction.embed_text, self._t5_sizes or t5.T5Sizes()))
+            text = self._text_encoder.params if self._text_encoder else {}
+            self.checkpoint = dataclasses.replace(checkpoint, params={**params, **text, **on_host(self._heads).single})
         self._run_transformer = compiled(functools.partial(prediction.run_transformer, self.octo))
         self._read_out = compiled(functools.partial(prediction.read_out, self.octo))
         self._predict_chunk = compiled(
@@ -103,11 +102,11 @@ class OctoModel:
 
     @functools.cached_property
     def leaves(self) -> Leaves:
-        """All parameters but the text embedding, on the device, for whole windows at once."""
+        """All parameters but the text encoder's, on the device, for whole windows at once."""
         params = self._transformers_params()
-        inside, outside = on_device(stack_layers(params)), self._outside
+        transformer = on_device(stack_layers(params))
         leave_to_disk(next(iter(params.values())))
-        return Leaves({**inside.single, **outside.single}, {**inside.stacks, **outside.stacks})
+        return Leaves({**transformer.single, **self._heads.single}, transformer.stacks)
 
     def _transformers_params(self) -> dict[str, np.ndarray]:
         return {path: leaf for path, leaf in self.checkpoint.params.items() if _is_transformers(path)}
@@ -261,18 +260,14 @@ class OctoModel:
     ) -> Float[Array, "*samples batch horizon action_dim"]:
         """Return the normalized chunk; several samples of one readout cost one pass through the transformer."""
         return self._predict_chunk(
-            self._outside, readout, noise, temperature, embodiment_action_dim=embodiment_action_dim
+            self._heads, readout, noise, temperature, embodiment_action_dim=embodiment_action_dim
         )
 
     def embed_text(self, input_ids: Any, attention_mask: Any) -> Float[Array, "batch tokens dim"]:
         """Return the text encoder's embedding of token ids; a task may carry it in their place."""
-        if self._t5_sizes is None:
+        if self._text_encoder is None:
             raise InputError("this checkpoint has no text encoder: pass language_instruction as embeddings")
-        ids = np.asarray(input_ids)
-        if ids.size and not 0 <= ids.min() <= ids.max() < self._t5_sizes.vocabulary:
-            raise InputError(f"token ids must be 0 to {self._t5_sizes.vocabulary - 1}")
-        rows = np.asarray(self.checkpoint.params[t5.EMBEDDING][ids], np.float32)
-        return self._embed_text(self._outside, rows, np.asarray(attention_mask, np.int32))
+        return self._text_encoder.embed(input_ids, attention_mask)
 
     def prepare(self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any) -> tuple[Any, Any, np.ndarray]:
         """Check everything against the checkpoint, embed the text, and keep only what the network reads.

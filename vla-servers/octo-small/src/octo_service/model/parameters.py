@@ -96,16 +96,6 @@ def stack_layers(leaves: Mapping[str, Any], stack: Callable[[list[Any]], Any] = 
     return Leaves(single, stacks)
 
 
-def unstack_layers(leaves: Leaves) -> dict[str, Any]:
-    """Return every leaf by its own path again, those of stacked layers as views on their stack."""
-    return dict(leaves.single) | {
-        f"{layers.format(layer)}/{name}": stack[layer]
-        for layers, stacks in leaves.stacks.items()
-        for name, stack in stacks.items()
-        for layer in range(len(stack))
-    }
-
-
 def declared_shapes(forward: Callable[[Parameters], Any]) -> Shapes:
     """Return the path and shape of every leaf that `forward` reads, without computing anything."""
     shapes: Shapes = {}

@@ -98,8 +98,8 @@ def compiled(function: Any, precision: Precision = "highest", **options: Any) ->
 
 
 def on_device(leaves: Leaves) -> Leaves:
-    """Move parameters to the device as float32, whatever they are stored in."""
-    return jax.tree_util.tree_map(lambda leaf: jnp.asarray(np.asarray(leaf, np.float32)), leaves)
+    """Copy parameters to the device as float32, whatever they are stored in and wherever: a file may be mapped."""
+    return jax.tree_util.tree_map(lambda leaf: jnp.array(leaf, np.float32), leaves)
 
 
 def on_host(leaves: Leaves) -> Leaves:

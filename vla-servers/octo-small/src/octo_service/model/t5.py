@@ -17,6 +17,8 @@ from octo_service.model.parameters import Parameters
 
 ROOT = "octo_transformer/task_tokenizers_language/hf_model/"
 EMBEDDING = ROOT + "shared/embedding"
+# In the first block, for all.
+RELATIVE = "layer/0/SelfAttention/relative_attention_bias/embedding"
 NUM_BUCKETS = 32
 MAX_DISTANCE = 128
 
@@ -41,7 +43,7 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> T5Sizes | None:
     block = "encoder/block/0/layer/"
     try:
         vocabulary, dim = own["shared/embedding"]
-        _, num_heads = own[block + "0/SelfAttention/relative_attention_bias/embedding"]
+        _, num_heads = own[f"encoder/block/0/{RELATIVE}"]
         return T5Sizes(
             vocabulary=vocabulary,
             dim=dim,
@@ -69,19 +71,31 @@ def encode(
 ) -> Float[Array, "batch tokens dim"]:
     """Return the encoder's last hidden state for embedded text tokens; masked tokens are attended by none."""
     place = parameters / "encoder"
-    buckets = _relative_buckets(embeddings.shape[1])
-    attention = place / "block" / "0" / "layer" / "0" / "SelfAttention"
-    table = (attention / "relative_attention_bias").get("embedding", NUM_BUCKETS, sizes.num_heads)
+    bias = attention_bias(place / "block" / "0", attention_mask, sizes)
+    x = place.fold("block/{}", sizes.num_layers, lambda block, x: through_block(block, x, bias, sizes), embeddings)
+    return rms_norm(place / "final_layer_norm", x)
+
+
+def attention_bias(
+    first_block: Parameters, attention_mask: Int[Array, "batch tokens"], sizes: T5Sizes
+) -> Float[Array, "batch heads tokens tokens"]:
+    """Return what every block adds to its logits: by relative position, which the first block knows, and for masks."""
+    buckets = _relative_buckets(attention_mask.shape[1])
+    table = first_block.get(RELATIVE, NUM_BUCKETS, sizes.num_heads)
     bias = table[buckets].transpose(2, 0, 1)[None]
-    bias = bias + jnp.where(attention_mask[:, None, None] > 0, 0.0, jnp.finfo(jnp.float32).min)
+    return bias + jnp.where(attention_mask[:, None, None] > 0, 0.0, jnp.finfo(jnp.float32).min)
 
-    def block(place: Parameters, x: Array) -> Array:
-        attend, mlp = place / "layer" / "0", place / "layer" / "1"
-        x = x + _attend(attend / "SelfAttention", _rms_norm(attend / "layer_norm", x), bias, sizes)
-        return x + _mlp(mlp / "DenseReluDense", _rms_norm(mlp / "layer_norm", x), sizes)
 
-    x = place.fold("block/{}", sizes.num_layers, block, embeddings)
-    return _rms_norm(place / "final_layer_norm", x)
+def through_block(
+    block: Parameters,
+    x: Float[Array, "batch tokens dim"],
+    bias: Float[Array, "batch heads tokens tokens"],
+    sizes: T5Sizes,
+) -> Float[Array, "batch tokens dim"]:
+    """Take tokens through one block, whose place is `block`."""
+    attend, mlp = block / "layer" / "0", block / "layer" / "1"
+    x = x + _attend(attend / "SelfAttention", rms_norm(attend / "layer_norm", x), bias, sizes)
+    return x + _mlp(mlp / "DenseReluDense", rms_norm(mlp / "layer_norm", x), sizes)
 
 
 def _attend(parameters: Parameters, x: Array, bias: Array, sizes: T5Sizes) -> Array:
@@ -102,7 +116,8 @@ def _mlp(parameters: Parameters, x: Array, sizes: T5Sizes) -> Array:
     return hidden @ (parameters / "wo").get("kernel", sizes.mlp_dim, sizes.dim)
 
 
-def _rms_norm(parameters: Parameters, x: Array) -> Array:
+def rms_norm(parameters: Parameters, x: Array) -> Array:
+    """Scale to a root mean square of one, and by the weights."""
     scale = jax.lax.rsqrt(jnp.square(x).mean(-1, keepdims=True) + 1e-6)
     return x * scale * parameters.get("weight", x.shape[-1])
 
