@@ -21,6 +21,7 @@ from octo_service.model import OctoModel, random_weights, t5
 from octo_service.model.prediction import Noise, draw_noise
 from octo_service.remembered import CONTENT, NUM_FRAMES, Remembered, digest
 from octo_service.statistics import action_statistics, dataset_names, statistics_of, un_normalize
+from octo_service.together import BUCKETS, Together
 from vla_server_base.contract import (
     Action,
     CameraSpec,
@@ -54,6 +55,7 @@ class OctoSmallAdapter(VLAModelAdapter):
         self._resized: LRUCache[bytes, PolicyArrays] = LRUCache(NUM_FRAMES)
         self._resizing = threading.Lock()
         self._drawn: LRUCache[tuple[Any, ...], Noise] = LRUCache(NUM_NOISES)
+        self._together: Together | None = None
 
     @property
     def spec(self) -> PolicySpec:
@@ -84,6 +86,11 @@ class OctoSmallAdapter(VLAModelAdapter):
         statistics = self.model.dataset_statistics
         self._proprio = statistics.get("proprio") if not dataset_names(statistics) else None
         self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, config.dataset)
+        if jax.default_backend() != "cpu":
+            self._together = Together(self.model, self._spec.cameras)
+            blank = next(self._blank_episode([camera.name for camera in self._spec.cameras], self._spec.proprio_dim))
+            for size in BUCKETS[1:]:
+                self.predict([blank] * size)
 
     def preprocess_observation(self, window: Window) -> PolicyArrays:
         """Resize every camera's pictures by lanczos, as the reference's wrapper does, and stack the window."""
@@ -123,12 +130,17 @@ class OctoSmallAdapter(VLAModelAdapter):
         return tasks
 
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
-        """Run Octo on each input: one pass through the transformer, however many samples are asked for."""
-        return [self._predict_one(policy_input) for policy_input in batch]
+        """Run Octo on each input: one pass through the transformer, however many samples are asked for.
+
+        On a CPU one after the other, which takes no longer there; elsewhere several inputs share a pass.
+        """
+        if self._together is None or len(batch) == 1:
+            return [self._predict_one(policy_input) for policy_input in batch]
+        return self._together.predict(batch, [self._noises(policy_input) for policy_input in batch])
 
     def _predict_one(self, policy_input: PolicyInput) -> NormalizedChunks:
         readout = self._remembered.read_out(policy_input.observation, policy_input.task)
-        noises = [self._noise(policy_input, sample) for sample in range(policy_input.num_samples)]
+        noises = self._noises(policy_input)
         if noises[0] is None or len(noises) == 1:
             chunk = np.asarray(self.model.predict_chunk(readout, noises[0]))
             return np.broadcast_to(chunk, (policy_input.num_samples, *chunk.shape[1:]))
@@ -140,6 +152,9 @@ class OctoSmallAdapter(VLAModelAdapter):
         """Compute, layer by layer, what the window that goes on from this one will attend to."""
         yield from self._remembered.ahead(policy_input.observation, policy_input.task)
         self._noise(policy_input, sample=0)
+
+    def _noises(self, policy_input: PolicyInput) -> list[Noise]:
+        return [self._noise(policy_input, sample) for sample in range(policy_input.num_samples)]
 
     def _noise(self, policy_input: PolicyInput, sample: int) -> Noise:
         window = policy_input.observation["timestep_pad_mask"].shape
