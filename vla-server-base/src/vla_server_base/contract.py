@@ -120,8 +120,8 @@ class PolicySpec:
 class VLAModelAdapter(abc.ABC):
     """One policy behind five steps, called in this order; a server knows nothing else of it.
 
-    `load_model`, `warm_up_inputs`, `predict` and `anticipate` run on the one device thread; the other steps may run
-    on any thread, several at once, and must not touch the device.
+    `load_model`, `warm_up_inputs`, `rarer_inputs`, `predict` and `anticipate` run on the one device thread; the other
+    steps may run on any thread, several at once, and must not touch the device.
     """
 
     @property
@@ -172,4 +172,8 @@ class VLAModelAdapter(abc.ABC):
 
     @abc.abstractmethod
     def warm_up_inputs(self) -> Iterable[PolicyInput]:
-        """Give one input for every signature that a request can have, so that all are compiled at start."""
+        """Give one input for every signature that requests usually have, so that all are compiled at start."""
+
+    def rarer_inputs(self) -> Iterable[PolicyInput]:
+        """Give one for every other signature; these are compiled later, while nobody asks for anything."""
+        return ()

@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 _NUM_PREPROCESSORS = 4
 # A load or a compilation cannot be interrupted; past this the daemon thread is left to the process's end.
 _JOIN_TIMEOUT_S = 30.0
+# What requests seldom need is compiled once nobody has asked for so long: a robot at 1 Hz and more is not held up.
+QUIET_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +88,9 @@ class Engine:
         self._preprocess_task = TaskCache(adapter.preprocess_instruction)
         self._preprocessors = ThreadPoolExecutor(_NUM_PREPROCESSORS, thread_name_prefix="vla-preprocess")
         self._device_thread = threading.Thread(target=self._run, name="vla-device", daemon=True)
-        self._changed = threading.Condition()  # guards the three fields below
+        self._rarer: Iterator[PolicyInput] | None = None
+        self._changed = threading.Condition()  # guards the fields below
+        self._last_asked = 0.0
         self._waiting: dict[_Job, None] = {}  # an ordered set: first come, first served
         self._anticipated: list[Anticipation] = []
         self._closing = False
@@ -185,6 +189,7 @@ class Engine:
                 )
             job = _Job(answer=Future())
             self._waiting[job] = None
+            self._last_asked = time.monotonic()
             return job
 
     def _preprocess(self, window: Window, task: Task) -> tuple[PolicyArrays, PolicyArrays]:
@@ -209,8 +214,8 @@ class Engine:
             batch = self._next_batch()
             if batch:
                 self._predict(batch)
-            else:
-                self._prepare_a_piece()
+            elif not self._prepare_a_piece():
+                self._compile_rarer()
 
     def _load(self) -> bool:
         started = time.perf_counter()
@@ -222,6 +227,8 @@ class Engine:
                     return False
                 self._adapter.predict([policy_input])
             self._spec = self._adapter.spec
+            self._rarer = iter(self._adapter.rarer_inputs())
+            self._last_asked = time.monotonic()  # who has waited for this asks first
         except VLAError as error:
             logger.error("model %s is not available: %s", self._model_id, error.message)
             reason = f"{error.message}; {error.hint}" if error.hint else error.message
@@ -238,19 +245,20 @@ class Engine:
 
     def _next_batch(self) -> list[_Job]:
         with self._changed:
-            self._changed.wait_for(lambda: self._closing or self._ready() or self._anticipated)
+            left_s = None if self._rarer is None else self._last_asked + QUIET_S - time.monotonic()
+            self._changed.wait_for(lambda: self._closing or self._ready() or self._anticipated, left_s)
             ready = self._ready()
             for job in ready:
                 del self._waiting[job]
         return [job for job in ready if job.answer.set_running_or_notify_cancel()]
 
-    def _prepare_a_piece(self) -> None:
-        """Do the next piece of what was anticipated first and is still wanted."""
+    def _prepare_a_piece(self) -> bool:
+        """Do the next piece of what was anticipated first and is still wanted; say whether there was one."""
         with self._changed:
             self._leave_out_unwanted()
             first = next(iter(self._anticipated), None)
         if first is None:
-            return
+            return False
         try:
             assert first.policy_input is not None, "it was put into the queue with it"
             first.pieces = first.pieces or self._adapter.anticipate(first.policy_input)
@@ -260,6 +268,23 @@ class Engine:
         except Exception:
             logger.exception("the policy failed to prepare for a request; it is answered without")
             first.cancel()
+        return True
+
+    def _compile_rarer(self) -> None:
+        """Have the policy answer one more input of a kind that requests seldom have, if all is quiet."""
+        with self._changed:
+            is_quiet = not self._waiting and time.monotonic() - self._last_asked >= QUIET_S
+        if self._rarer is None or not is_quiet:
+            return
+        try:
+            policy_input = next(self._rarer, None)
+            if policy_input is None:
+                self._rarer = None
+            else:
+                self._adapter.predict([policy_input])
+        except Exception:
+            logger.exception("the policy failed to warm up for requests of a rarer kind")
+            self._rarer = None
 
     def _ready(self) -> list[_Job]:
         return [job for job in self._waiting if job.policy_input is not None]

@@ -3,10 +3,12 @@
 import asyncio
 import threading
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from vla_server_base import engine as engine_module
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, Task
 from vla_server_base.control_loop import ObservationWindow
@@ -353,3 +355,57 @@ def test_what_a_busy_device_never_comes_to_does_not_pile_up():
             await first
 
     asyncio.run(scenario())
+
+
+class RareEcho(EchoAdapter):
+    """Has two rarer kinds of inputs, of seeds 100 and 101; `seeds` are of what reached the device, in its order."""
+
+    def __init__(self, failing_seed: int | None = None):
+        self.seeds: list[int] = []
+        self.failing_seed = failing_seed
+
+    def rarer_inputs(self):
+        for seed in (100, 101):
+            yield replace(next(iter(self.warm_up_inputs())), seed=seed)
+
+    def predict(self, batch):
+        self.seeds += [policy_input.seed for policy_input in batch]
+        if self.failing_seed in self.seeds:
+            raise RuntimeError("out of memory")
+        return super().predict(batch)
+
+
+def test_what_is_rare_is_compiled_when_nobody_asks_and_not_between_a_robots_requests(monkeypatch):
+    monkeypatch.setattr(engine_module, "QUIET_S", 0.2)
+
+    async def scenario():
+        adapter = RareEcho()
+        async with running(adapter) as engine:
+            await engine.predict(WINDOW, TASK, 7)
+            await until(lambda: adapter.seeds[-1] == 101)
+            assert adapter.seeds == [0, 7, 100, 101]
+            assert gripper(await engine.predict(WINDOW, TASK, 4)) == noise(4)
+        monkeypatch.setattr(engine_module, "QUIET_S", 1.0)
+        adapter = RareEcho()
+        async with running(adapter) as engine:
+            for seed in range(1, 100):
+                await engine.predict(WINDOW, TASK, seed)
+                await asyncio.sleep(0.02)
+            assert adapter.seeds == list(range(100))
+
+    asyncio.run(scenario())
+
+
+def test_a_failure_with_what_is_rare_harms_nobody(monkeypatch, caplog):
+    monkeypatch.setattr(engine_module, "QUIET_S", 0.05)
+
+    async def scenario():
+        adapter = RareEcho(failing_seed=100)
+        async with running(adapter) as engine:
+            await until(lambda: adapter.seeds[-1] == 100)
+            adapter.failing_seed = None
+            assert gripper(await engine.predict(WINDOW, TASK, 4)) == noise(4)
+        assert 101 not in adapter.seeds
+
+    asyncio.run(scenario())
+    assert "rarer kind" in caplog.text

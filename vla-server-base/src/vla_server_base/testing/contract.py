@@ -4,6 +4,7 @@ For readable failures, a conftest.py calls
 `pytest.register_assert_rewrite("vla_server_base.testing.contract")`.
 """
 
+import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -113,7 +114,8 @@ class AdapterContract:
         assert all(name in str(format_error.value.hint) for name in spec.action_formats)
 
     def test_the_warm_up_covers_every_signature_a_request_can_have(self, adapter: VLAModelAdapter):
-        warm = {_input_signature(policy_input) for policy_input in adapter.warm_up_inputs()}
+        inputs = itertools.chain(adapter.warm_up_inputs(), adapter.rarer_inputs())
+        warm = {_input_signature(policy_input) for policy_input in inputs}
         names = [camera.name for camera in adapter.spec.cameras]
         for cameras in (names[: count + 1] for count in range(len(names))):
             for task in tasks(adapter):

@@ -1,6 +1,7 @@
 """OctoSmallAdapter: Octo behind the five steps that every server here calls."""
 
 import importlib.metadata
+import itertools
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -88,7 +89,7 @@ class OctoSmallAdapter(VLAModelAdapter):
         self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, config.dataset)
         if jax.default_backend() != "cpu":
             self._together = Together(self.model, self._spec.cameras)
-            blank = next(self._blank_episode([camera.name for camera in self._spec.cameras], self._spec.proprio_dim))
+            blank = next(self._blank_episode(self._spec.camera_names, self._spec.proprio_dim))
             for size in BUCKETS[1:]:
                 self.predict([blank] * size)
 
@@ -188,13 +189,23 @@ class OctoSmallAdapter(VLAModelAdapter):
         )
 
     def warm_up_inputs(self) -> Iterable[PolicyInput]:
-        """Give every set of cameras, with and without proprio, until its window is full; and several samples."""
-        cameras = [camera.name for camera in self.spec.cameras]
+        """Give the first camera alone, and all there is, until the window is full."""
+        for shown, proprio_dim in self._usually_shown():
+            yield from self._blank_episode(shown, proprio_dim)
+
+    def rarer_inputs(self) -> Iterable[PolicyInput]:
+        """Give every other set of cameras, with and without proprio, until the window is full; and several samples."""
+        cameras, usual = self.spec.camera_names, self._usually_shown()
         subsets = [[name for i, name in enumerate(cameras) if bits >> i & 1] for bits in range(1, 2 ** len(cameras))]
-        for proprio_dim in {None, self.spec.proprio_dim}:
-            for subset in subsets:
-                yield from self._blank_episode(subset, proprio_dim)
+        for shown in itertools.product(map(tuple, subsets), {None, self.spec.proprio_dim}):
+            if shown not in usual:
+                yield from self._blank_episode(*shown)
         yield replace(next(self._blank_episode(cameras, None)), num_samples=2)
+
+    def _usually_shown(self) -> set[tuple[tuple[str, ...], int | None]]:
+        """Return sets of cameras, and of how many numbers the proprio with them is."""
+        cameras = self.spec.camera_names
+        return {(cameras[:1], None), (cameras, self.spec.proprio_dim)}
 
     def _blank_episode(self, cameras: Sequence[str], proprio_dim: int | None) -> Iterator[PolicyInput]:
         images = {name: np.zeros((224, 224, 3), np.uint8) for name in cameras}
