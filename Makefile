@@ -67,6 +67,7 @@ bench: setup ## how fast this machine answers: tables, and bench/*.json; REFEREN
 	mkdir -p bench
 	$(IN_OCTO) python ../../benchmarks/inference.py --json ../../bench/inference.json $(if $(REFERENCE),--reference $(REFERENCE))
 	$(IN_OCTO) python ../../benchmarks/load.py --json ../../bench/load.json
+	$(IN_OCTO) python ../../benchmarks/predict.py --json ../../bench/predict.json
 	$(IN_OCTO) python ../../benchmarks/start_up.py
 
 .PHONY: fuzz

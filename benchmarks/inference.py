@@ -26,6 +26,7 @@ import numpy as np
 from server import machine
 
 from octo_service.adapter import OctoSmallAdapter
+from octo_service.config import OctoConfig
 from octo_service.model.prediction import draw_noise
 from vla_server_base.contract import Observation, PolicyInput, Task
 from vla_server_base.control_loop import ObservationWindow
@@ -72,16 +73,17 @@ def main() -> None:
     """Measure every case and print the tables."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="random://octo-small-1.5")
+    parser.add_argument("--precision", default="highest", choices=["highest", "default", "bf16"])
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--reference", type=Path, help="a Python that imports octo")
     parser.add_argument("--json", type=Path, help="write all figures here")
     arguments = parser.parse_args()
-    adapter = OctoSmallAdapter()
+    adapter = OctoSmallAdapter(OctoConfig(precision=arguments.precision))
     adapter.load_model(arguments.model, "auto", Path(os.environ.get("VLA_CACHE_DIR", Path.home() / ".cache/vla")))
     with the_reference(arguments.reference) as reference:
         rows = [measure(adapter, case, arguments.calls, reference) for case in CASES]
     measured_on = f"{machine()}, device {jax.devices()[0].device_kind}"
-    print(f"{measured_on}; {arguments.model}. Medians (least) of {arguments.calls}.\n")
+    print(f"{measured_on}; {arguments.model}, {arguments.precision}. Medians (least) of {arguments.calls}.\n")
     print_cases(rows)
     stages = measure_stages(adapter, arguments.calls)
     print("\n| stage | ms |\n|---|---|")

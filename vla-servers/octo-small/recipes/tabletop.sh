@@ -7,7 +7,7 @@
 set -euo pipefail
 mkdir -p "${1:?where to}" && cd "$1"
 
-# Two pages of 2 MB instead of a thousand small ones: a step of training takes two thirds of the time (glibc alone knows it).
+# Large pages for large arrays: a step of training takes two thirds of the time (glibc alone knows the setting).
 export GLIBC_TUNABLES=glibc.malloc.hugetlb=1
 
 demonstrate() { # FOLDER PICK_UP PUSH PUT_ON PUT_NEXT_TO FIRST_SEED FLAGS...: so many episodes of each task

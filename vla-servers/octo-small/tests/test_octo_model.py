@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from vocabulary import train_vocabulary
 
+from octo_service.checkpoint import load_checkpoint
 from octo_service.errors import CheckpointError, ConfigError, InputError
 from octo_service.model import OctoModel
 from octo_service.parity.goldens import recorded_tokenizer, tiny_model
@@ -211,3 +212,16 @@ def test_the_reference_s_class_and_ours_share_their_public_names():
         "get_pretty_spec",
     }
     assert names | {"config", "params", "example_batch", "dataset_statistics"} <= set(dir(OctoModel))
+
+
+def test_the_text_encoder_reads_its_weights_where_the_file_is_mapped(model: OctoModel, tmp_path: Path):
+    if jax.default_backend() != "cpu":
+        pytest.skip("another device has a memory of its own")
+    model.save_pretrained(5, tmp_path / "saved")
+    mapped = OctoModel(load_checkpoint(tmp_path / "saved", cache_dir=tmp_path / "cache"), model.tokenizer)
+    kernels = {path: leaf for path, leaf in mapped._text_encoder._leaves.items() if path.endswith("kernel")}
+    places = {path: mapped.checkpoint.params[path].ctypes.data for path in kernels}
+    assert {path: leaf.unsafe_buffer_pointer() for path, leaf in kernels.items()} == places
+    assert len(places) >= 6
+    tokens = model.create_tasks(texts=[TEXT])["language_instruction"]
+    np.testing.assert_array_equal(mapped.embed_text(**tokens), model.embed_text(**tokens))

@@ -4,8 +4,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from octo_service.checkpoint import load_checkpoint, save_checkpoint
+from octo_service.errors import TokenizerError
 from octo_service.model import OctoModel
 from octo_service.model.random_weights import random_checkpoint
 from octo_service.text import EOS, PAD, TokenizerOptions, json_tokenizer
@@ -44,3 +46,12 @@ def test_a_checkpoint_reads_instructions_with_the_vocabulary_it_brings(tmp_path:
     told = [np.asarray(model.sample_actions(observation, model.create_tasks(texts=[text]))) for text in INSTRUCTIONS]
     assert told[0].shape == (1, 4, 7)
     assert not np.array_equal(*told)
+
+
+def test_another_vocabulary_than_the_one_it_brings_is_refused(tmp_path: Path):
+    checkpoint = random_checkpoint("random://octo-tabletop")
+    save_checkpoint(tmp_path, replace(checkpoint, vocabulary=word_vocabulary(INSTRUCTIONS)))
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "tokenizer.json").write_text(word_vocabulary(["open the drawer"]))
+    with pytest.raises(TokenizerError, match="OCTO_TOKENIZER"):
+        OctoModel.load_pretrained(tmp_path, tokenizer=tmp_path / "other")

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float
 from octo_service import checkpoint as checkpoints
 from octo_service import hub, text
 from octo_service.checkpoint import Checkpoint
-from octo_service.errors import InputError
+from octo_service.errors import InputError, TokenizerError
 from octo_service.model import prediction, random_weights, t5
 from octo_service.model.heads import ActionHead
 from octo_service.model.octo import Octo, build_octo
@@ -308,9 +308,14 @@ def _tokenizer_of(checkpoint: Checkpoint, path: Path | None) -> TextTokenizer | 
     options = text.tokenizer_options(checkpoint.config)
     if options is None:
         return None
-    if path is None and checkpoint.vocabulary is not None:
-        return text.json_tokenizer(checkpoint.vocabulary, options)
-    return text.load_tokenizer(path, options)
+    if checkpoint.vocabulary is None:
+        return text.load_tokenizer(path, options)
+    if path is not None:
+        raise TokenizerError(
+            f"the checkpoint brings the vocabulary that its text encoder was trained with, {path} is another; "
+            "name no tokenizer (OCTO_TOKENIZER) with it"
+        )
+    return text.json_tokenizer(checkpoint.vocabulary, options)
 
 
 def _pad_masks(arrays: Arrays, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
