@@ -10,7 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +20,11 @@ MAX_START_S = 300.0
 
 @dataclass(frozen=True)
 class Server:
-    """A healthy server: where it is, its process, and how long it took from its start."""
+    """A server that runs: where it is, its process, and how long it took from its start."""
 
     url: str
     pid: int
-    healthy_s: float
+    ready_s: float
 
     def memory_mb(self, field: str = "VmRSS") -> float:
         """Return what the process takes, or at most took ("VmHWM")."""
@@ -32,9 +32,23 @@ class Server:
         return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
 
+def is_healthy(url: str) -> bool:
+    """Say whether the server is healthy; end this program where it never will be."""
+    try:
+        urllib.request.urlopen(f"{url}/health", timeout=5).close()
+    except urllib.error.HTTPError as error:
+        reply = json.load(error)
+        if reply["status"] == "broken":
+            sys.exit(reply["reason"])
+        return False
+    except OSError:
+        return False
+    return True
+
+
 @contextmanager
-def running(model: str, cache: Path | None = None) -> Iterator[Server]:
-    """Serve a model on a free port for the length of a block."""
+def running(model: str, cache: Path | None = None, is_ready: Callable[[str], bool] = is_healthy) -> Iterator[Server]:
+    """Serve a model on a free port for the length of a block, from when `is_ready` of its address."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -44,7 +58,7 @@ def running(model: str, cache: Path | None = None) -> Iterator[Server]:
     command = [sys.executable, "-m", "octo_service.cli", "serve"]
     with subprocess.Popen(command, env={**os.environ, **settings}) as process:
         try:
-            _wait_until_healthy(process, url, started)
+            _wait(process, started, lambda: is_ready(url))
             yield Server(url, process.pid, time.perf_counter() - started)
         finally:
             process.terminate()
@@ -61,18 +75,11 @@ def machine() -> str:
     return f"{time.strftime('%Y-%m-%d')}, {cpu}, {os.cpu_count()} cores, {versions}"
 
 
-def _wait_until_healthy(server: subprocess.Popen, url: str, started: float) -> None:
+def _wait(server: subprocess.Popen, started: float, is_ready: Callable[[], bool]) -> None:
     while time.perf_counter() - started < MAX_START_S:
         if server.poll() is not None:
-            sys.exit("the server ended before it was healthy")
-        try:
-            urllib.request.urlopen(f"{url}/health", timeout=5).close()
+            sys.exit("the server ended before it was ready")
+        if is_ready():
             return
-        except urllib.error.HTTPError as error:
-            reply = json.load(error)
-            if reply["status"] == "broken":
-                sys.exit(reply["reason"])
-        except OSError:
-            pass
         time.sleep(0.02)
-    sys.exit(f"not healthy after {MAX_START_S:.0f} s")
+    sys.exit(f"not ready after {MAX_START_S:.0f} s")

@@ -102,12 +102,12 @@ class Engine:
 
     @property
     def spec(self) -> PolicySpec:
-        """What the loaded policy takes and gives.
+        """What the loaded policy takes and gives, also while it is being warmed up.
 
         Raises:
             ModelUnavailable: while loading, or broken; with the reason.
         """
-        if self._spec is None or self._status.state != "loaded":
+        if self._spec is None:
             hint = "GET /health turns 200 once it is ready" if self._status.state == "loading" else None
             raise ModelUnavailable(self._status.reason or "the model is not loaded", hint=hint)
         return self._spec
@@ -124,7 +124,6 @@ class Engine:
             Overloaded: `config.max_queue` requests are waiting already.
             Unavailable: the server is shutting down.
         """
-        _ = self.spec
         job = self._admit()
         try:
             observation, policy_task = await asyncio.get_running_loop().run_in_executor(
@@ -164,22 +163,27 @@ class Engine:
         """Answer all that wait with `Unavailable` and end the device thread, after what it runs now."""
         with self._changed:
             self._closing = True
-            waiting = list(self._waiting)
-            self._waiting.clear()
             self._changed.notify_all()
-        for job in waiting:
-            if job.answer.set_running_or_notify_cancel():
-                job.answer.set_exception(Unavailable("the server is shutting down"))
+        self._refuse_waiting(Unavailable("the server is shutting down"))
         self._preprocessors.shutdown(wait=False)
         if self._device_thread.ident is not None:
             await asyncio.to_thread(self._device_thread.join, _JOIN_TIMEOUT_S)
             if self._device_thread.is_alive():
                 logger.warning("the device thread did not end within %.0f s", _JOIN_TIMEOUT_S)
 
+    def _refuse_waiting(self, error: VLAError) -> None:
+        with self._changed:
+            waiting = list(self._waiting)
+            self._waiting.clear()
+        for job in waiting:
+            if job.answer.set_running_or_notify_cancel():
+                job.answer.set_exception(error)
+
     # On the event loop.
 
     def _admit(self) -> _Job:
         with self._changed:
+            _ = self.spec
             if self._closing:
                 raise Unavailable("the server is shutting down")
             if len(self._waiting) >= self._config.max_queue:
@@ -218,35 +222,48 @@ class Engine:
                 self._compile_rarer()
 
     def _load(self) -> bool:
+        """Load and warm up, answering what comes meanwhile; say whether that went well."""
         started = time.perf_counter()
         try:
             self._adapter.load_model(self._model_id, self._config.device, self._config.cache_dir)
-            self._status = EngineStatus(state="loading", reason="the model is being warmed up")
+            self._status = EngineStatus(
+                state="loading", reason="the model is being warmed up: requests are answered, at first slowly"
+            )
+            self._spec = self._adapter.spec
             for policy_input in self._adapter.warm_up_inputs():
+                if batch := self._take_ready():
+                    self._predict(batch)
                 if self._closing:
                     return False
                 self._adapter.predict([policy_input])
-            self._spec = self._adapter.spec
             self._rarer = iter(self._adapter.rarer_inputs())
             self._last_asked = time.monotonic()  # who has waited for this asks first
         except VLAError as error:
             logger.error("model %s is not available: %s", self._model_id, error.message)
-            reason = f"{error.message}; {error.hint}" if error.hint else error.message
-            self._status = EngineStatus(state="broken", reason=reason)
+            self._give_up(f"{error.message}; {error.hint}" if error.hint else error.message)
             return False
         except BaseException:
             logger.exception("model %s could not be loaded", self._model_id)
-            reason = "the model could not be loaded, for a reason that only the server's log tells"
-            self._status = EngineStatus(state="broken", reason=reason)
+            self._give_up("the model could not be loaded, for a reason that only the server's log tells")
             return False
         self._status = EngineStatus(state="loaded")
         logger.info("model=%s status=loaded seconds=%.1f", self._model_id, time.perf_counter() - started)
         return True
 
+    def _give_up(self, reason: str) -> None:
+        self._status = EngineStatus(state="broken", reason=reason)
+        with self._changed:
+            self._spec = None
+        self._refuse_waiting(ModelUnavailable(reason))
+
     def _next_batch(self) -> list[_Job]:
         with self._changed:
             left_s = None if self._rarer is None else self._last_asked + QUIET_S - time.monotonic()
             self._changed.wait_for(lambda: self._closing or self._ready() or self._anticipated, left_s)
+        return self._take_ready()
+
+    def _take_ready(self) -> list[_Job]:
+        with self._changed:
             ready = self._ready()
             for job in ready:
                 del self._waiting[job]

@@ -232,19 +232,49 @@ def test_the_same_instruction_is_preprocessed_once_and_another_goal_picture_is_a
     asyncio.run(scenario())
 
 
-def test_everything_is_warmed_up_before_the_model_counts_as_loaded():
+def test_what_is_asked_during_the_warm_up_is_answered_before_the_model_counts_as_loaded():
     adapter = GatedEcho()
-    adapter.warm_up_inputs = lambda: EchoAdapter.warm_up_inputs(adapter)
+    (blank,) = EchoAdapter.warm_up_inputs(adapter)
+    adapter.warm_up_inputs = lambda: [replace(blank, seed=seed) for seed in (10, 11, 12)]
 
     async def scenario():
         engine = Engine(adapter, ServerConfig(), "echo")
         engine.start()
         await until(adapter.entered.is_set)
-        assert (engine.status.state, engine.status.reason) == ("loading", "the model is being warmed up")
-        with pytest.raises(ModelUnavailable, match="warmed up"):
-            await engine.predict(WINDOW, TASK, 0)
+        asked = asyncio.ensure_future(engine.predict(WINDOW, TASK, 0))
+        await until(lambda: engine._ready())
+        assert engine.status.state == "loading"
+        assert "being warmed up" in engine.status.reason
         adapter.gate.set()
+        await asked
         await until(lambda: engine.status.state == "loaded")
+        await engine.close()
+
+    asyncio.run(scenario())
+    assert adapter.batches == [[10], [0], [11], [12]]
+
+
+def test_who_waits_while_the_warm_up_fails_is_told_why():
+    adapter = GatedEcho()
+    (blank,) = EchoAdapter.warm_up_inputs(adapter)
+
+    def fail_at_the_second():
+        yield blank
+        raise ModelUnavailable("it does not fit into memory")
+
+    adapter.warm_up_inputs = fail_at_the_second
+
+    async def scenario():
+        engine = Engine(adapter, ServerConfig(), "echo")
+        engine.start()
+        await until(adapter.entered.is_set)
+        waiting = [asyncio.ensure_future(engine.predict(WINDOW, TASK, 0)) for _ in range(2)]
+        await asyncio.sleep(0)
+        adapter.gate.set()
+        await until(lambda: engine.status.state == "broken")
+        for asked in (*waiting, engine.predict(WINDOW, TASK, 0)):
+            with pytest.raises(ModelUnavailable, match="does not fit into memory"):
+                await asked
         await engine.close()
 
     asyncio.run(scenario())

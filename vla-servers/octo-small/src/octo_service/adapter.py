@@ -202,10 +202,10 @@ class OctoSmallAdapter(VLAModelAdapter):
                 yield from self._blank_episode(*shown)
         yield replace(next(self._blank_episode(cameras, None)), num_samples=2)
 
-    def _usually_shown(self) -> set[tuple[tuple[str, ...], int | None]]:
-        """Return sets of cameras, and of how many numbers the proprio with them is."""
+    def _usually_shown(self) -> Iterable[tuple[tuple[str, ...], int | None]]:
+        """Return sets of cameras, each with of how many numbers the proprio is."""
         cameras = self.spec.camera_names
-        return {(cameras[:1], None), (cameras, self.spec.proprio_dim)}
+        return dict.fromkeys([(cameras[:1], None), (cameras, self.spec.proprio_dim)])
 
     def _blank_episode(self, cameras: Sequence[str], proprio_dim: int | None) -> Iterator[PolicyInput]:
         images = {name: np.zeros((224, 224, 3), np.uint8) for name in cameras}
