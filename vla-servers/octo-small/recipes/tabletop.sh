@@ -42,3 +42,7 @@ finetune act --from see --data demos demos-glances --horizon 4 --window 1 --word
 demonstrate corrections 50 10 30 30 10000 --policy act --policy-share 0.8 --policy-steps 40
 finetune corrected --from act --data demos demos-glances corrections --statistics checkpoint --horizon 4 --window 1 --word-dropout 0.03 \
     --steps 4000 --learning-rate 4e-4 --warmup-steps 100 --final-learning-rate 1e-5 --seed 2
+
+# What was seen before, which it may also be without.
+finetune tabletop --from corrected --data demos demos-glances corrections --statistics checkpoint --horizon 4 --window 2 \
+    --history-dropout 0.3 --word-dropout 0.03 --steps 2500 --learning-rate 3e-4 --warmup-steps 100 --final-learning-rate 1e-5 --seed 3
