@@ -3,7 +3,7 @@
     cd vla-servers/octo-small && uv run python ../../benchmarks/start_up.py [--model random://octo-small-1.5]
 
 Each model is started twice on a cache folder that is empty at first: cold, then with compiled programs and converted
-weights in place. The first action is for a client that asks from the beginning, again and again. Prints a Markdown table.
+weights in place. The first action is for a client that asks from the beginning on. Prints a Markdown table.
 """
 
 import argparse
