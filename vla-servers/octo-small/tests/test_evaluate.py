@@ -116,7 +116,9 @@ def test_a_window_of_one_is_another_evaluation(url: str, tmp_path: Path):
 
 def test_what_was_found_is_printed_where_it_is_interrupted(url: str, tmp_path: Path):
     path = tmp_path / "results.jsonl"
-    code = "import sys, tyro; from octo_service.evaluate import Evaluate; tyro.cli(Evaluate).run()"
+    # As in a terminal: what a shell runs in the background ignores the signal, and what that runs.
+    code = "import signal, tyro; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from octo_service.evaluate import Evaluate; tyro.cli(Evaluate).run()"
     options = f"{url} --tasks pick_up --max-steps 1 --trials 300 --listening 0 --through execute --out {path}"
     command = [sys.executable, "-c", code, *shlex.split(options)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
