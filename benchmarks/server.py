@@ -20,15 +20,25 @@ MAX_START_S = 300.0
 
 @dataclass(frozen=True)
 class Server:
-    """A server that runs: where it is, its process, and how long it took from its start."""
+    """A server that was started: where it is, its process, and when that was, by `time.perf_counter`."""
 
     url: str
-    pid: int
-    ready_s: float
+    process: subprocess.Popen
+    started: float
+
+    def seconds_until(self, is_ready: Callable[[str], bool]) -> float:
+        """Wait until `is_ready` of its address; return how long after its start that was, end this program if never."""
+        while (waited := time.perf_counter() - self.started) < MAX_START_S:
+            if self.process.poll() is not None:
+                sys.exit("the server ended before it was ready")
+            if is_ready(self.url):
+                return time.perf_counter() - self.started
+            time.sleep(0.02)
+        sys.exit(f"not ready after {waited:.0f} s")
 
     def memory_mb(self, field: str = "VmRSS") -> float:
         """Return what the process takes, or at most took ("VmHWM")."""
-        status = Path(f"/proc/{self.pid}/status").read_text()
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
         return int(status.split(f"{field}:")[1].split()[0]) / 1024
 
 
@@ -47,19 +57,26 @@ def is_healthy(url: str) -> bool:
 
 
 @contextmanager
-def running(model: str, cache: Path | None = None, is_ready: Callable[[str], bool] = is_healthy) -> Iterator[Server]:
-    """Serve a model on a free port for the length of a block, from when `is_ready` of its address."""
+def running(model: str, cache: Path | None = None) -> Iterator[Server]:
+    """Serve a model on a free port for the length of a block, from when it is healthy."""
+    with starting(model, cache) as server:
+        server.seconds_until(is_healthy)
+        yield server
+
+
+@contextmanager
+def starting(model: str, cache: Path | None = None) -> Iterator[Server]:
+    """Start serving a model on a free port, for the length of a block."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     settings = {"OCTO_MODEL": model, "VLA_PORT": str(port), "VLA_LOG_LEVEL": "error"}
     settings |= {"VLA_CACHE_DIR": str(cache)} if cache else {}
-    started, url = time.perf_counter(), f"http://127.0.0.1:{port}"
+    started = time.perf_counter()
     command = [sys.executable, "-m", "octo_service.cli", "serve"]
     with subprocess.Popen(command, env={**os.environ, **settings}) as process:
         try:
-            _wait(process, started, lambda: is_ready(url))
-            yield Server(url, process.pid, time.perf_counter() - started)
+            yield Server(f"http://127.0.0.1:{port}", process, started)
         finally:
             process.terminate()
 
@@ -73,13 +90,3 @@ def machine() -> str:
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
     versions = f"Python {platform.python_version()}, jax {importlib.metadata.version('jax')}"
     return f"{time.strftime('%Y-%m-%d')}, {cpu}, {os.cpu_count()} cores, {versions}"
-
-
-def _wait(server: subprocess.Popen, started: float, is_ready: Callable[[], bool]) -> None:
-    while time.perf_counter() - started < MAX_START_S:
-        if server.poll() is not None:
-            sys.exit("the server ended before it was ready")
-        if is_ready():
-            return
-        time.sleep(0.02)
-    sys.exit(f"not ready after {MAX_START_S:.0f} s")

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from server import is_healthy, machine, running
+from server import is_healthy, machine, starting
 
 REQUESTS = 10
 
@@ -42,15 +42,11 @@ def main() -> None:
 
 
 def _measure(model: str, cache: Path) -> list[str]:
-    with running(model, cache, _answers) as server:
-        answered = time.perf_counter()
-        while not is_healthy(server.url):
-            time.sleep(0.02)
-        healthy_s = server.ready_s + time.perf_counter() - answered
+    with starting(model, cache) as server:
+        waits_s = [server.seconds_until(is_ready) for is_ready in (_answers, is_healthy)]
         took_ms = [_predict_ms(server.url, seed) for seed in range(REQUESTS)]
         memory = [server.memory_mb(field) for field in ("VmRSS", "VmHWM")]
-    times = [f"{server.ready_s:.1f}", f"{healthy_s:.1f}", f"{np.median(took_ms):.0f}"]
-    return [*times, *(f"{size:.0f}" for size in memory)]
+    return [*(f"{wait:.1f}" for wait in waits_s), f"{np.median(took_ms):.0f}", *(f"{size:.0f}" for size in memory)]
 
 
 def _answers(url: str) -> bool:

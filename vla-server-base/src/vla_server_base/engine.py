@@ -252,7 +252,7 @@ class Engine:
 
     def _give_up(self, reason: str) -> None:
         self._status = EngineStatus(state="broken", reason=reason)
-        with self._changed:
+        with self._changed:  # whoever was let in before is refused below
             self._spec = None
         self._refuse_waiting(ModelUnavailable(reason))
 

@@ -39,13 +39,14 @@ def test_it_does_what_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("VLA_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("VLA_DEVICE", "cpu")
     tasks = "pick_up_red_cube push_left_green_sphere put_on_blue_cube_red_cube put_next_to_green_sphere_red_cube"
-    arguments = f"{MODEL} --tasks {tasks} --trials 2 --listening 3 --out {tmp_path / 'results.jsonl'}"
+    arguments = f"{MODEL} --tasks {tasks} --trials 3 --listening 3 --out {tmp_path / 'results.jsonl'}"
     config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
     tyro.cli(Evaluate, args=shlex.split(arguments), config=config).run()
     _, *trials = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
     done = Counter(trial["task"] for trial in trials if trial["part"] == "suite" and trial["success"])
-    # Of eight, and of nine; with another machine's rounding one or two may fail.
-    assert sum(done.values()) >= 6, done
-    lifted = [(trial["task"], trial["lifted"]) for trial in trials if trial["part"] == "listening"]
-    assert len(lifted) == 9
-    assert sum([task.removeprefix("pick_up_")] == objects for task, objects in lifted) >= 7, lifted
+    # Of twelve, and of nine; of another machine's rounding one or two may fail.
+    assert sum(done.values()) >= 10, done
+    asked = [trial for trial in trials if trial["part"] == "listening"]
+    assert len(asked) == 9
+    assert [trial for trial in asked if set(trial["lifted"]) - {trial["task"].removeprefix("pick_up_")}] == []
+    assert sum(bool(trial["lifted"]) for trial in asked) >= 7

@@ -3,7 +3,7 @@
 import importlib.metadata
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -202,7 +202,7 @@ class OctoSmallAdapter(VLAModelAdapter):
                 yield from self._blank_episode(*shown)
         yield replace(next(self._blank_episode(cameras, None)), num_samples=2)
 
-    def _usually_shown(self) -> Iterable[tuple[tuple[str, ...], int | None]]:
+    def _usually_shown(self) -> Collection[tuple[tuple[str, ...], int | None]]:
         """Return sets of cameras, each with of how many numbers the proprio is."""
         cameras = self.spec.camera_names
         return dict.fromkeys([(cameras[:1], None), (cameras, self.spec.proprio_dim)])
