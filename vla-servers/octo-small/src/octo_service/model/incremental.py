@@ -9,7 +9,7 @@ All arrays are of one item: a batch is many of them (`jax.vmap`).
 """
 
 import functools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -22,7 +22,7 @@ from octo_service.model.attention_mask import Group, group_names
 from octo_service.model.transformer import normalize
 
 LAYERS = "octo_transformer/BlockTransformer_0/Transformer_0/"
-# So few tokens attend by sums instead of products of matrices.
+# So few tokens ask the last layer one by one.
 FEW = 4
 
 
@@ -39,10 +39,10 @@ class Layer(NamedTuple):
 class Context(NamedTuple):
     """One layer's keys and values of all blocks so far: of tokens that all see, and of those that readouts see."""
 
-    keys: Float[Array, "tokens dim"]
-    values: Float[Array, "tokens dim"]
-    readout_keys: Float[Array, "readouts dim"]
-    readout_values: Float[Array, "readouts dim"]
+    keys: Float[Array, "heads tokens head_dim"]
+    values: Float[Array, "heads tokens head_dim"]
+    readout_keys: Float[Array, "heads readouts head_dim"]
+    readout_values: Float[Array, "heads readouts head_dim"]
 
 
 class Block(NamedTuple):
@@ -84,7 +84,7 @@ def layout_of(
 
 
 def layers_of(params: Mapping[str, np.ndarray], num_layers: int, dtype: Any) -> list[Layer]:
-    """Lay out the weights of every encoder block of a checkpoint for `extend` and `answer`, on the device.
+    """Lay out the weights of every encoder block of a checkpoint for `extend` and `read_out`, on the device.
 
     Kernels are of `dtype`, and so is what is multiplied with them; sums and all else are float32.
     """
@@ -115,79 +115,77 @@ def norm_of(params: Mapping[str, np.ndarray], place: str) -> tuple[Array, Array]
     return jnp.asarray(params[f"{place}/scale"], np.float32), jnp.asarray(params[f"{place}/bias"], np.float32)
 
 
-def empty_context(dim: int, dtype: Any) -> Context:
+def empty_context(num_heads: int, head_dim: int, dtype: Any) -> Context:
     """Return the context of what comes first."""
-    return Context(*(jnp.zeros((0, dim), dtype) for _ in Context._fields))
+    return Context(*(jnp.zeros((num_heads, 0, head_dim), dtype) for _ in Context._fields))
 
 
-def extend(layer: Layer, context: Context, block: Block, num_heads: int) -> tuple[Block, Context]:
+def extend(layer: Layer, context: Context, block: Block) -> tuple[Block, Context]:
     """Take a block through one layer; return it, and the context with the block's own keys and values."""
-    queries, context = _attended(layer, context, block)
     num_tokens = len(block.tokens)
-    x = _finish(layer, context, jnp.concatenate(block), queries, num_tokens, num_heads)
+    x = jnp.concatenate(block)
+    queries, context = _attended(layer, context, x, num_tokens)
+    x = _finish(layer, context, x, queries, num_tokens)
     return Block(x[:num_tokens], x[num_tokens:]), context
 
 
 def remember(layer: Layer, context: Context, block: Block) -> Context:
     """Return the last layer's context with a block's keys and values; what would come out of it nobody needs."""
-    dim = block.tokens.shape[-1]
-    kernel, bias = layer.attend
-    x = normalize(jnp.concatenate(block), *layer.norm_attention)
-    return _added(context, _dense((kernel[:, dim:], bias[dim:]), x), len(block.tokens))
+    return _attended(layer, context, jnp.concatenate(block), len(block.tokens))[1]
 
 
-def answer(
-    layer: Layer,
+def read_out(
+    layers: Sequence[Layer],
     norm: tuple[Array, Array],
-    context: Context,
+    contexts: Sequence[Context],
     block: Block,
     needed: tuple[int, ...],
-    num_heads: int,
 ) -> Float[Array, "needed dim"]:
-    """Take a block through the last layer and return the embeddings of what is `needed` of it."""
-    rows, num_tokens = np.array(needed, int), len(block.tokens)
+    """Take a block through all layers and return the embeddings of what is `needed` of it."""
+    for layer, context in zip(layers[:-1], contexts[:-1], strict=True):
+        block, _ = extend(layer, context, block)
+    layer, context, rows, num_tokens = layers[-1], contexts[-1], np.array(needed, int), len(block.tokens)
     x = jnp.concatenate(block)
     if len(rows) <= FEW:
         normed = normalize(x, *layer.norm_attention)
         seen = (num_tokens if row < num_tokens else len(x) for row in needed)
         heads = [
-            _ask(layer, context, normed[row], normed[:own], row >= num_tokens, num_heads)
+            _ask(layer, context, normed[row], normed[:own], row >= num_tokens)
             for row, own in zip(needed, seen, strict=True)
         ]
         return normalize(_feed_forward(layer, x[rows] + _dense(layer.out, jnp.stack(heads))), *norm)
-    queries, context = _attended(layer, context, block)
+    queries, context = _attended(layer, context, x, num_tokens)
     num_tokens = int((rows < num_tokens).sum())
-    return normalize(_finish(layer, context, x[rows], queries[rows], num_tokens, num_heads), *norm)
+    return normalize(_finish(layer, context, x[rows], queries[:, rows], num_tokens), *norm)
 
 
-def _attended(layer: Layer, context: Context, block: Block) -> tuple[Array, Context]:
-    """Return the block's queries, and the context with its keys and values."""
-    dim = block.tokens.shape[-1]
-    x = _dense(layer.attend, normalize(jnp.concatenate(block), *layer.norm_attention))
-    return x[:, :dim], _added(context, x[:, dim:], len(block.tokens))
+def _attended(
+    layer: Layer, context: Context, x: Float[Array, "rows dim"], num_tokens: int
+) -> tuple[Float[Array, "heads rows head_dim"], Context]:
+    """Return the queries of a block, and the context with its keys and values.
 
-
-def _added(context: Context, keys_and_values: Array, num_tokens: int) -> Context:
-    """Return the context with more keys and values; those after the first `num_tokens` are readouts'."""
-    keys, values = jnp.split(keys_and_values.astype(context.keys.dtype), 2, axis=-1)
-    added = (keys[:num_tokens], values[:num_tokens], keys[num_tokens:], values[num_tokens:])
-    return Context(*(jnp.concatenate(pair) for pair in zip(context, added, strict=True)))
+    Rows after the first `num_tokens` are readouts.
+    """
+    projected = _dense(layer.attend, normalize(x, *layer.norm_attention))
+    queries, keys, values = (_by_head(part, len(context.keys)) for part in jnp.split(projected, 3, axis=-1))
+    added = (keys[:, :num_tokens], values[:, :num_tokens], keys[:, num_tokens:], values[:, num_tokens:])
+    pairs = zip(context, added, strict=True)
+    return queries, Context(*(jnp.concatenate([old, new.astype(old.dtype)], axis=1) for old, new in pairs))
 
 
 def _finish(
-    layer: Layer, context: Context, x: Array, queries: Array, num_tokens: int, num_heads: int
+    layer: Layer, context: Context, x: Array, queries: Float[Array, "heads rows head_dim"], num_tokens: int
 ) -> Float[Array, "rows dim"]:
     """Attend and apply the feed-forward block; the first `num_tokens` rows do not see readouts."""
     keys, values, *readouts = context
     parts = []
     if num_tokens:
-        parts.append(_attend(queries[:num_tokens], keys, values, num_heads))
-    if num_tokens < len(queries) <= num_tokens + FEW:
-        parts += [_attend_from_one(query, context, num_heads)[None] for query in queries[num_tokens:]]
-    elif num_tokens < len(queries):
-        keys, values = (jnp.concatenate(pair) for pair in zip((keys, values), readouts, strict=True))
-        parts.append(_attend(queries[num_tokens:], keys, values, num_heads))
-    return _feed_forward(layer, x + _dense(layer.out, jnp.concatenate(parts)))
+        parts.append(_attend(queries[:, :num_tokens], keys, values))
+    if num_tokens < len(x):
+        both = (jnp.concatenate(pair, axis=1) for pair in zip((keys, values), readouts, strict=True))
+        parts.append(_attend(queries[:, num_tokens:], *both))
+    attended = jnp.concatenate(parts, axis=1).swapaxes(0, 1).reshape(len(x), -1)
+    return _feed_forward(layer, x + _dense(layer.out, attended))
 
 
 def _feed_forward(layer: Layer, x: Array) -> Array:
@@ -195,63 +193,48 @@ def _feed_forward(layer: Layer, x: Array) -> Array:
     return x + _dense(layer.mlp[1], hidden)
 
 
-def _attend(queries: Array, keys: Array, values: Array, num_heads: int) -> Array:
+def _attend(
+    queries: Float[Array, "heads rows head_dim"],
+    keys: Float[Array, "heads tokens head_dim"],
+    values: Float[Array, "heads tokens head_dim"],
+) -> Float[Array, "heads rows head_dim"]:
     """Attend; what is summed is divided last, where it is the size of the values and not of the weights."""
-    queries = _scaled(queries, num_heads).astype(keys.dtype)
-    queries, keys, values = (_by_head(array, num_heads) for array in (queries, keys, values))
-    logits = jnp.einsum("qhk,thk->hqt", queries, keys, preferred_element_type=jnp.float32)
+    multiply = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
+    logits = multiply(_scaled(queries).astype(keys.dtype), keys.swapaxes(1, 2))
     weights = jnp.exp(logits - logits.max(-1, keepdims=True))
-    sums = jnp.einsum("hqt,thk->qhk", weights.astype(values.dtype), values, preferred_element_type=jnp.float32)
-    return (sums / weights.sum(-1).T[:, :, None]).reshape(len(queries), -1)
-
-
-def _attend_from_one(query: Float[Array, " dim"], context: Context, num_heads: int) -> Float[Array, " dim"]:
-    """Attend from one token to all of a context: sums, since a product with a single row wastes most of its time."""
-    query = _scaled(query, num_heads)
-    logits = [_by_head(keys * query, num_heads).sum(-1) for keys in (context.keys, context.readout_keys)]
-    weights = jax.nn.softmax(jnp.concatenate(logits), axis=0)
-    tokens, readouts = jnp.split(weights, [len(context.keys)])
-    values = _weighted(tokens, context.values, num_heads) + _weighted(readouts, context.readout_values, num_heads)
-    return values.reshape(-1)
+    return multiply(weights.astype(values.dtype), values) / weights.sum(-1, keepdims=True)
 
 
 def _ask(
-    layer: Layer,
-    context: Context,
-    own: Float[Array, " dim"],
-    seen: Float[Array, "tokens dim"],
-    sees_readouts: bool,
-    num_heads: int,
+    layer: Layer, context: Context, own: Float[Array, " dim"], seen: Float[Array, "tokens dim"], sees_readouts: bool
 ) -> Float[Array, " dim"]:
     """Attend from one token to a context and to the tokens `seen` of its own block, whose keys nobody forms.
 
     A logit q (W x + b) is (q W) x + q b, and a weighted mean of values W x + b is W of the mean of x, plus b.
     """
+    num_heads = len(context.keys)
     kernels, biases = (jnp.split(weights, 3, axis=-1) for weights in layer.attend)
-    query = _scaled(_dense((kernels[0], biases[0]), own), num_heads)
-    asked = jnp.einsum("hk,dhk->dh", _by_head(query, num_heads), _by_head(kernels[1], num_heads))
-    logits = [seen @ asked + _by_head(query * biases[1], num_heads).sum(-1)]
+    query = _scaled(_by_head(_dense((kernels[0], biases[0]), own[None]), num_heads))  # (heads, 1, head_dim)
+    key_bias, value_bias = (_by_head(bias[None], num_heads) for bias in biases[1:])
+    asked = (_by_head(kernels[1], num_heads) * query).sum(-1)
+    logits = [asked @ seen.T + (query * key_bias).sum(-1)]
     kept = [(context.keys, context.values), (context.readout_keys, context.readout_values)][: 1 + sees_readouts]
-    logits += [_by_head(keys * query, num_heads).sum(-1) for keys, _ in kept]
-    ends = np.cumsum([len(part) for part in logits])[:-1]
-    weights, *others = jnp.split(jax.nn.softmax(jnp.concatenate(logits), axis=0), ends)
-    values = jnp.einsum("hd,dhk->hk", weights.T @ seen, _by_head(kernels[2], num_heads))
-    values += weights.sum(0)[:, None] * _by_head(biases[2], num_heads)
+    logits += [(keys * query).sum(-1) for keys, _ in kept]
+    ends = np.cumsum([part.shape[1] for part in logits])[:-1]
+    weights, *others = jnp.split(jax.nn.softmax(jnp.concatenate(logits, axis=1), axis=1), ends, axis=1)
+    values = ((weights @ seen)[:, :, None] * _by_head(kernels[2], num_heads)).sum(1)
+    values += weights.sum(1, keepdims=True) * value_bias[:, 0]
     for part, (_, kept_values) in zip(others, kept, strict=True):
-        values += _weighted(part, kept_values, num_heads)
+        values += (part[:, :, None] * kept_values).sum(1)
     return values.reshape(-1)
 
 
-def _weighted(weights: Float[Array, "tokens heads"], values: Float[Array, "tokens dim"], num_heads: int) -> Array:
-    return (weights[:, :, None] * _by_head(values, num_heads)).sum(0)
+def _by_head(array: Float[Array, "rows dim"], num_heads: int) -> Float[Array, "heads rows head_dim"]:
+    return array.reshape(len(array), num_heads, -1).swapaxes(0, 1)
 
 
-def _by_head(array: Float[Array, "*batch dim"], num_heads: int) -> Float[Array, "*batch heads head_dim"]:
-    return array.reshape(*array.shape[:-1], num_heads, array.shape[-1] // num_heads)
-
-
-def _scaled(queries: Array, num_heads: int) -> Array:
-    return queries / (queries.shape[-1] // num_heads) ** 0.5
+def _scaled(queries: Float[Array, "heads rows head_dim"]) -> Float[Array, "heads rows head_dim"]:
+    return queries / queries.shape[-1] ** 0.5
 
 
 def _dense(weights: tuple[Array, Array], x: Array) -> Array:

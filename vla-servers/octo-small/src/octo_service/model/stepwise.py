@@ -88,11 +88,9 @@ class StepwiseOcto:
         self._norm = incremental.norm_of(params, f"{incremental.LAYERS}encoder_norm")
         outside = {path: leaf for path, leaf in params.items() if not path.startswith(incremental.LAYERS)}
         self._leaves = prediction.on_device(stack_layers(outside))
-        self._extend = compiled(functools.partial(incremental.extend, num_heads=transformer.num_attention_heads))
+        self._extend = compiled(incremental.extend)
         self._remember = compiled(incremental.remember)
-        self._answer = compiled(
-            functools.partial(incremental.answer, num_heads=transformer.num_attention_heads), static_argnames="needed"
-        )
+        self._read_out = compiled(incremental.read_out, static_argnames="needed")
         self._stems = compiled(functools.partial(_stem_weights, octo))(self._leaves)
         self._beside_no_goal: dict[str, Array] = {}
         self._beside = compiled(functools.partial(_beside, octo), static_argnames="name")
@@ -110,8 +108,8 @@ class StepwiseOcto:
             and np.asarray(masks.get(name, True)).all()
         }
         groups = _in_order(self._octo.task_tokenizers, "task", self._task_groups(self._leaves, said))
-        dim = self._octo.token_embedding_size
-        contexts = (incremental.empty_context(dim, self._dtype),) * len(self._layers)
+        dim, num_heads = self._octo.token_embedding_size, self._octo.transformer.num_attention_heads
+        contexts = (incremental.empty_context(num_heads, dim // num_heads, self._dtype),) * len(self._layers)
         if groups:
             block = Block(jnp.concatenate(list(groups.values())), jnp.zeros((0, dim), jnp.float32))
             *_, contexts = self._past_pieces(contexts, [block])
@@ -134,18 +132,15 @@ class StepwiseOcto:
     def past(self, prefix: Prefix, frames: Sequence[Frame | None]) -> Past:
         """Begin the past of these frames, oldest first; a frame of None is padding, before the episode began."""
         blocks = [self._positioned(prefix, frame, position)[0] for position, frame in enumerate(frames)]
-        num_tokens = len(prefix.contexts[0].keys) + sum(len(rows) for block in blocks for rows in block)
+        num_tokens = prefix.contexts[0].keys.shape[1] + sum(len(rows) for block in blocks for rows in block)
         size = 2 * self._octo.token_embedding_size * jnp.dtype(self._dtype).itemsize
         num_bytes = size * num_tokens * len(self._layers)
         return Past(prefix, len(frames), num_bytes, self._past_pieces(prefix.contexts, blocks))
 
     def read_out(self, past: Past, frame: Frame) -> TokenGroup:
         """Return the embeddings of the last timestep that the head reads: tokens (1, 1, tokens, dim)."""
-        contexts = past.contexts()
         block, layout = self._positioned(past.prefix, frame, past.num_frames)
-        for layer, context in zip(self._layers[:-1], contexts[:-1], strict=True):
-            block, _ = self._extend(layer, context, block)
-        out = self._answer(self._layers[-1], self._norm, contexts[-1], block, needed=layout.needed)
+        out = self._read_out(self._layers, self._norm, past.contexts(), block, needed=layout.needed)
         return TokenGroup(out[None, None], jnp.ones((1, 1, len(out)), bool))
 
     def _past_pieces(self, contexts: tuple[Context, ...], blocks: Sequence[Block]) -> Iterator[tuple[Context, ...]]:
