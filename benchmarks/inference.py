@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -47,7 +48,9 @@ COLUMNS = (
     "its CPU-ms",
     "share",
 )
-WARM_UP = 3
+# The machine's speed changes within minutes: what is compared is measured by turns, so often.
+TURNS = 5
+WARM_UP = 1
 MATMUL = 1024
 
 
@@ -116,15 +119,16 @@ def spread(values: list[float]) -> str:
 
 
 def measure(adapter: OctoSmallAdapter, case: Case, calls: int, reference: Callable | None) -> dict[str, Any]:
-    """Time a case in two blocks, with the reference's calls between them."""
+    """Time a case by turns with the reference."""
     row: dict[str, Any] = {"case": case.name, "gflop": case.gflop, "limit_gflops": [], "first_ms": []}
     row |= {f"{what}_{unit}": [] for what in ("request", "idle", "reference") for unit in ("ms", "cpu_ms")}
-    for block in range(2):
-        run_session(adapter, case, calls // 2, row, seed=block)
+    for turn in range(TURNS):
+        run_session(adapter, case, calls // TURNS, row, seed=turn)
         row["limit_gflops"].append(matmul_gflops())
-        if reference is not None and block == 0:
-            theirs = reference({"window": case.window, "cameras": case.cameras, "calls": calls})
-            row |= {f"reference_{unit}": theirs[unit] for unit in ("ms", "cpu_ms")}
+        if reference is not None:
+            theirs = reference({"window": case.window, "cameras": case.cameras, "calls": calls // TURNS})
+            for unit in ("ms", "cpu_ms"):
+                row[f"reference_{unit}"] += theirs[unit]
     return row
 
 
@@ -152,7 +156,7 @@ def run_session(adapter: OctoSmallAdapter, case: Case, calls: int, row: dict[str
 def measure_stages(adapter: OctoSmallAdapter, calls: int) -> dict[str, list[float]]:
     """Time the stages of a request with a window of 2 and both cameras, one at a time."""
     model, octo = adapter.model, adapter.model.stepwise
-    random = np.random.default_rng(2)  # none of the cases' pictures, which would be resized already
+    random = np.random.default_rng(TURNS)  # none of the cases' pictures, which would be resized already
 
     def window() -> Any:
         images = {name: random.integers(0, 256, (224, 224, 3), np.uint8) for name in ("primary", "wrist")}
@@ -209,7 +213,10 @@ def the_reference(python: Path | None) -> Iterator[Callable[[dict[str, Any]], di
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdin is not None
         assert process.stdout is not None
-        print(f"reference: JAX {json.loads(process.stdout.readline())['jax']}", flush=True)
+        greeting = process.stdout.readline()
+        if not greeting:
+            sys.exit(f"{python} does not run the reference; what it said is above")
+        print(f"reference: JAX {json.loads(greeting)['jax']}", flush=True)
 
         def ask(case: dict[str, Any]) -> dict[str, Any]:
             assert process.stdin is not None
