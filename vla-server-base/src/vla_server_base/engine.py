@@ -1,6 +1,7 @@
 """The engine: a queue, batches, and the one device thread on which the policy loads, compiles and runs."""
 
 import asyncio
+import gc
 import logging
 import threading
 import time
@@ -246,6 +247,9 @@ class Engine:
             logger.exception("model %s could not be loaded", self._model_id)
             self._give_up("the model could not be loaded, for a reason that only the server's log tells")
             return False
+        # What is loaded stays: to look through it again and again for garbage would each time hold up a robot.
+        gc.collect()
+        gc.freeze()
         self._status = EngineStatus(state="loaded")
         logger.info("model=%s status=loaded seconds=%.1f", self._model_id, time.perf_counter() - started)
         return True

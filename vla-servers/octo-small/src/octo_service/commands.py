@@ -1,6 +1,7 @@
 """What the command line does, one class a command; fields are its flags, environment variables their defaults."""
 
 import base64
+import gc
 import logging
 import os
 import statistics
@@ -50,6 +51,7 @@ class Serve:
         """Serve until stopped."""
         config = self.server
         logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+        gc.freeze()  # what is imported stays, and is not to be looked through for garbage while the model is loaded
         uvicorn.run(
             self.app(),
             host=config.host,

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import jax
@@ -30,16 +30,18 @@ class Parameters:
     """A place in the tree. `parameters / "Dense_0"` goes down, `get("kernel", 3, 4)` reads a leaf there.
 
     Every read says the shape it needs, so one forward pass both computes and declares what it is made of.
-    A training pass has a `rng`, which dropout draws from; without one nothing is dropped.
+    A training pass has a `rng`, which dropout draws from; without one nothing is dropped. Where shapes are only
+    declared, `declared` takes how many layers there are under each name with a "{}": they are alike.
     """
 
     leaf: Callable[[str, tuple[int, ...]], Array]
     stacks: Mapping[str, Mapping[str, Array]] = field(default_factory=dict)
     path: str = ""
     rng: Key | None = None
+    declared: dict[str, int] | None = None
 
     def __truediv__(self, name: str) -> "Parameters":
-        return Parameters(self.leaf, self.stacks, f"{self.path}{name}/", self.rng)
+        return replace(self, path=f"{self.path}{name}/")
 
     def get(self, name: str, *shape: int) -> Array:
         """Return the leaf `name` here; its shape is `shape`."""
@@ -58,6 +60,9 @@ class Parameters:
         Where they are stacked this is one loop on the device, which compiles several times faster; nothing is
         dropped in it, its layers having one path.
         """
+        if self.declared is not None:
+            self.declared[self.path + layers] = count
+            return step(self / layers, x)
         stack = self.stacks.get(self.path + layers)
         if stack is None:
             for layer in range(count):
@@ -99,13 +104,15 @@ def stack_layers(leaves: Mapping[str, Any], stack: Callable[[list[Any]], Any] = 
 def declared_shapes(forward: Callable[[Parameters], Any]) -> Shapes:
     """Return the path and shape of every leaf that `forward` reads, without computing anything."""
     shapes: Shapes = {}
+    layers: dict[str, int] = {}
 
     def leaf(path: str, shape: tuple[int, ...]) -> Array:
         shapes[path] = shape
         return jnp.zeros(shape, jnp.float32)
 
-    jax.eval_shape(lambda: forward(Parameters(leaf)))
-    return shapes
+    jax.eval_shape(lambda: forward(Parameters(leaf, declared=layers)))
+    counts = {path: next((layers[name] for name in layers if path.startswith(name)), 1) for path in shapes}
+    return {path.format(layer): shape for path, shape in shapes.items() for layer in range(counts[path])}
 
 
 def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
