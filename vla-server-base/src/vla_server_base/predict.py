@@ -3,8 +3,9 @@
 import asyncio
 import secrets
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Float
@@ -26,6 +27,8 @@ from vla_server_base.wire.arm import bounds_from_body, control_from_body, robot_
 from vla_server_base.wire.predict import JOINT_POSITION, PastObservation, PredictRequest, turn_from_body
 from vla_server_base.wire.scene import state_from_body, view_from_body
 from vla_server_base.wire.task import task_from_body
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,9 @@ async def answer_predict(
     """Return the reply as JSON; `started` is when the request came, by `time.perf_counter`."""
     spec = service.engine.spec
     check_predict(body, spec, service.config)
-    task = await asyncio.to_thread(task_from_body, body, service.config.max_image_pixels)
+    task = await _beside_loop(
+        lambda: task_from_body(body, service.config.max_image_pixels), is_long=body.has_goal_image
+    )
     sight = await (_decode(service, body) if scene is None else _render(service, body, scene, spec))
     left_ms = None if body.deadline_ms is None else max(0.0, body.deadline_ms - ms_since(started))
     decision = await (_in_session if body.is_turn else _alone)(service, body, sight, task, left_ms)
@@ -83,7 +88,12 @@ async def answer_predict(
         reply.timing_ms.total = round(ms_since(started), 3)
         return reply.model_dump_json(exclude_unset=True).encode()
 
-    return await asyncio.to_thread(write)
+    return await _beside_loop(write, is_long=body.return_image)
+
+
+async def _beside_loop(work: Callable[[], T], *, is_long: bool) -> T:
+    """Do in a thread what would hold up the event loop; what is short takes less than the way there and back."""
+    return await asyncio.to_thread(work) if is_long else work()
 
 
 async def _decode(service: Service, body: PredictRequest) -> _Sight:

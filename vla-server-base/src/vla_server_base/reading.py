@@ -13,6 +13,7 @@ from vla_server_base.wire.body import body_from_upload
 from vla_server_base.wire.scene import SceneFields, scene_from_body
 
 _JSON, _MULTIPART = "application/json", "multipart/form-data"
+_SHORT_JSON_BYTES = 2**14
 
 SceneBody = TypeVar("SceneBody", bound=SceneFields)
 
@@ -39,7 +40,8 @@ async def read_request(request: Request, service: Service, kind: type[SceneBody]
         body = body_from_upload(kind, upload)
         return body, scene_from_body(body, upload, service.assets, service.scenes)
 
-    return await asyncio.to_thread(parse)
+    # A thread's way there and back takes longer than a few kB of JSON, which hold nothing that is decoded yet.
+    return parse() if media == _JSON and len(raw) <= _SHORT_JSON_BYTES else await asyncio.to_thread(parse)
 
 
 async def read_body(request: Request, max_bytes: int) -> bytearray:

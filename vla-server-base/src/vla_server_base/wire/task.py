@@ -17,6 +17,11 @@ class TaskFields(Body):
     dataset: str | None = None
     """Whose statistics un-normalize the action; without it the policy's default."""
 
+    @property
+    def has_goal_image(self) -> bool:
+        """Whether there are pictures to decode."""
+        return self.goal_image is not None or self.goal_image_wrist is not None
+
 
 def task_from_body(body: TaskFields, max_pixels: int) -> Task:
     """Return the task, its goal images decoded."""
