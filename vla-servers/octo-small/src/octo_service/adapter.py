@@ -95,7 +95,9 @@ class OctoSmallAdapter(VLAModelAdapter):
 
     def preprocess_observation(self, window: Window) -> PolicyArrays:
         """Resize every camera's pictures by lanczos, as the reference's wrapper does, and stack the window."""
-        steps = [self._preprocessed(_content(step), step) for step in window.observations]
+        seen = {id(step): step for step in window.observations}  # padding repeats the first one
+        preprocessed = {key: self._preprocessed(_content(step), step) for key, step in seen.items()}
+        steps = [preprocessed[id(step)] for step in window.observations]
         stacked = {name: np.stack([step[name] for step in steps])[None] for name in steps[-1]}
         return {"timestep_pad_mask": window.timestep_pad_mask[None], **stacked}
 

@@ -17,7 +17,7 @@ from jaxtyping import Array, Float
 
 from octo_service.model import incremental, prediction
 from octo_service.model.image_stem import SmallStem, StemWeights
-from octo_service.model.incremental import Block, BlockLayout, Context, layout_of
+from octo_service.model.incremental import Block, BlockLayout, Context, Layer, layout_of
 from octo_service.model.octo import Octo
 from octo_service.model.parameters import Leaves, stack_layers, stored
 from octo_service.model.tokens import Arrays, ImageTokenizer, TokenGroup
@@ -90,7 +90,7 @@ class StepwiseOcto:
         self._leaves = prediction.on_device(stack_layers(outside))
         self._extend = compiled(incremental.extend)
         self._remember = compiled(incremental.remember)
-        self._read_out = compiled(incremental.read_out, static_argnames="needed")
+        self._read_out = compiled(_read_out, static_argnames="needed")
         self._stems = compiled(functools.partial(_stem_weights, octo))(self._leaves)
         self._beside_no_goal: dict[str, Array] = {}
         self._beside = compiled(functools.partial(_beside, octo), static_argnames="name")
@@ -140,8 +140,7 @@ class StepwiseOcto:
     def read_out(self, past: Past, frame: Frame) -> TokenGroup:
         """Return the embeddings of the last timestep that the head reads: tokens (1, 1, tokens, dim)."""
         block, layout = self._positioned(past.prefix, frame, past.num_frames)
-        out = self._read_out(self._layers, self._norm, past.contexts(), block, needed=layout.needed)
-        return TokenGroup(out[None, None], jnp.ones((1, 1, len(out)), bool))
+        return self._read_out(self._layers, self._norm, past.contexts(), block, needed=layout.needed)
 
     def _past_pieces(self, contexts: tuple[Context, ...], blocks: Sequence[Block]) -> Iterator[tuple[Context, ...]]:
         """Yield the contexts with more and more of the blocks' keys and values, one layer more each time."""
@@ -192,6 +191,17 @@ def _frame_groups(
         tokenized[name] = TokenGroup(tokens, jnp.ones(tokens.shape[:-1], bool))
     groups = octo.frame_groups(stored(leaves) / "octo_transformer", observation, tasks, tokenized)
     return {name: group.tokens[0, 0] for name, group in groups.items()}
+
+
+def _read_out(
+    layers: Sequence[Layer],
+    norm: tuple[Array, Array],
+    contexts: Sequence[Context],
+    block: Block,
+    needed: tuple[int, ...],
+) -> TokenGroup:
+    embeddings = incremental.read_out(layers, norm, contexts, block, needed)
+    return TokenGroup(embeddings[None, None], jnp.ones((1, 1, len(needed)), bool))
 
 
 def _stem_weights(octo: Octo, leaves: Leaves) -> dict[str, StemWeights]:
