@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from plain_scene import PLAIN_XML, assert_serves, children, render, running
 
+from vla_server_base.config import ServerConfig
 from vla_server_base.errors import Overloaded, SceneCrashed, SceneTimeout, Unavailable
 from vla_server_base.scenes.messages import RenderReply
+from vla_server_base.scenes.pool import ScenePool
 
 pytestmark = pytest.mark.anyio
 
@@ -217,6 +219,15 @@ async def test_closing_answers_who_waits_and_leaves_no_process_and_no_folder(tmp
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(Unavailable):
         await render(pool)
+
+
+async def test_closing_in_the_moment_when_a_job_is_done_ends():
+    pool = ScenePool(ServerConfig())
+    job = pool._start_task(pool._finishing, asyncio.sleep(0))
+    while not job.done():
+        await asyncio.sleep(0)
+    assert job in pool._finishing, "nobody has been told of its end yet"
+    await pool.close()
 
 
 async def test_a_worker_ends_with_the_server_even_in_the_middle_of_work(tmp_path):

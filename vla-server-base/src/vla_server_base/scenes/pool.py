@@ -153,7 +153,8 @@ class ScenePool:
             task.cancel()
         await asyncio.gather(*self._tending, return_exceptions=True)
         while self._finishing:
-            await asyncio.gather(*self._finishing, return_exceptions=True)
+            # Not `gather`, which from Python 3.12 on lets nobody else run where all are done: none would ever leave.
+            await asyncio.wait(self._finishing)
         await asyncio.gather(*(worker.end() for worker in self._workers))
         self._workers.clear()
         self._idle.clear()
