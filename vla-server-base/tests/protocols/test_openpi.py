@@ -1,7 +1,11 @@
 """openpi's protocol: frames as its clients write and read them, then a live server."""
 
 import threading
+import time
+import urllib.parse
 from contextlib import contextmanager
+from socket import create_connection
+from socket import socket as Socket
 
 import msgspec
 import numpy as np
@@ -154,14 +158,43 @@ def test_connections_at_once_get_what_each_gets_alone(url):
     np.testing.assert_array_equal(together, alone)
 
 
-def test_a_frame_over_the_limit_closes_the_connection_and_nothing_else(url):
-    with client_of(url) as client:
-        client.socket.send(bytes(2 * 2**20))
-        with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
-            client.socket.recv()
-        assert closed.value.rcvd.code == 1009
+def send_and_hear(socket: ClientConnection, frame: bytes) -> None:
+    socket.send(frame)
+    socket.recv(timeout=30)
+
+
+@pytest.mark.parametrize("megabytes", [2, 16])
+def test_a_frame_over_the_limit_closes_the_connection_and_nothing_else(url, megabytes):
+    for _ in range(5):
+        with client_of(url) as client:
+            # More than the sockets between hold: the server refuses it while it is still sent.
+            with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
+                send_and_hear(client.socket, bytes(megabytes * 2**20))
+            assert closed.value.rcvd.code == 1009
     with client_of(url) as client:
         assert client.ask(frame())["session"]["step"] == 0
+
+
+HANDSHAKE = (
+    b"GET / HTTP/1.1\r\nHost: robot\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+    b"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+)
+FRAME_OF_A_TERABYTE = bytes([0x82, 0xFF]) + (2**40).to_bytes(8, "big") + bytes(4)
+
+
+def send_for_ever(wire: Socket) -> None:
+    began = time.monotonic()
+    while time.monotonic() - began < 30:
+        wire.sendall(bytes(1000))
+        time.sleep(0.2)
+
+
+def test_one_who_goes_on_sending_after_a_refusal_is_not_heard_for_ever(url):
+    parts = urllib.parse.urlsplit(url)
+    with create_connection((parts.hostname, parts.port)) as wire:
+        wire.sendall(HANDSHAKE + FRAME_OF_A_TERABYTE)
+        with pytest.raises((ConnectionResetError, BrokenPipeError)):
+            send_for_ever(wire)
 
 
 def closed_with(socket: ClientConnection) -> int:
