@@ -1,6 +1,7 @@
 """The edge of the service: request ids, one log line per request, and the one form of every error."""
 
 import asyncio
+import contextlib
 import logging
 import re
 import time
@@ -13,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vla_server_base.errors import BodyTooLarge, Unavailable, VLAError
+from vla_server_base.errors import Unavailable, VLAError
 from vla_server_base.replies.body import ErrorBody, ErrorReply
 from vla_server_base.timing import ms_since
 
@@ -24,10 +25,15 @@ _MAX_REQUEST_ID_CHARS = 64
 _MAX_LOGGED_PATH_CHARS = 200
 # What nginx logs when the client went away before its answer.
 _CLIENT_GONE = 499
+_HEARING_OUT_S = 10.0
 
 
 class Edge:
-    """ASGI middleware around everything: whatever is raised inside, what leaves is an error reply."""
+    """ASGI middleware around everything: whatever is raised inside, what leaves is an error reply.
+
+    A client that is answered before it has sent all of its body is heard out first, or it may find the connection reset
+    instead of the answer. What it sends is dropped as it comes, and after 10 s the connection is closed nevertheless.
+    """
 
     def __init__(self, app: ASGIApp):
         self._app = app
@@ -36,20 +42,25 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        request_id = _request_id(Headers(scope=scope).get("x-request-id", ""))
+        request_headers = Headers(scope=scope)
+        request_id = _request_id(request_headers.get("x-request-id", ""))
         scope.setdefault("state", {})["request_id"] = request_id
         started = time.perf_counter()
         status = None
+        body = _Body(request_headers, receive)
 
         async def send_with_id(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)["X-Request-Id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-Id"] = request_id
+                if not await body.heard_out():
+                    headers["Connection"] = "close"
             await send(message)
 
         try:
-            await self._app(scope, receive, send_with_id)
+            await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
             status = _CLIENT_GONE
         except asyncio.CancelledError:
@@ -57,6 +68,7 @@ class Edge:
                 raise
             # Cancelled by a shutdown that waits no longer; with this answer the request is at its end anyway.
             error = Unavailable("the server is shutting down")
+            body.is_whole = True  # there is no time for what may be left of it
             await error_response(error, request_id)(scope, receive, send_with_id)
         except Exception as error:
             told = told_of(error, request_id)
@@ -73,6 +85,33 @@ class Edge:
                 scope["client"][0] if scope.get("client") else "-",
                 request_id,
             )
+
+
+class _Body:
+    """The body of a request, as far as it has come."""
+
+    def __init__(self, headers: Headers, receive: Receive):
+        self.is_whole = "transfer-encoding" not in headers and headers.get("content-length", "0") == "0"
+        # The client sends nothing until somebody asks for the body.
+        self._is_held_back = headers.get("expect", "").lower() == "100-continue"
+        self._receive = receive
+
+    async def receive(self) -> Message:
+        self._is_held_back = False
+        message = await self._receive()
+        self.is_whole = not message.get("more_body", False)
+        return message
+
+    async def heard_out(self) -> bool:
+        """Drop what is still to come, and return whether all of it came."""
+        if not (self.is_whole or self._is_held_back):
+            with contextlib.suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(self._drop(), _HEARING_OUT_S)
+        return self.is_whole
+
+    async def _drop(self) -> None:
+        while not self.is_whole:
+            await self.receive()
 
 
 def new_request_id() -> str:
@@ -95,8 +134,6 @@ def error_response(error: VLAError, request_id: str, headers: Mapping[str, str] 
     headers = dict(headers or {})
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
-    if isinstance(error, BodyTooLarge):
-        headers["Connection"] = "close"  # or the rest of the body would have to be read
     reply = error_reply(error, request_id)
     return Response(reply.model_dump_json(), error.status, headers, "application/json")
 
