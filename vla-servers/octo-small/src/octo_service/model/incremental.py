@@ -27,7 +27,7 @@ FEW = 4
 
 
 class Layer(NamedTuple):
-    """One encoder block's weights, those of query, key and value side by side."""
+    """One encoder block's weights, those of query, key and value side by side; queries come out divided for logits."""
 
     norm_attention: tuple[Array, Array]
     attend: tuple[Float[Array, "dim 3*dim"], Float[Array, " 3*dim"]]
@@ -37,12 +37,15 @@ class Layer(NamedTuple):
 
 
 class Context(NamedTuple):
-    """One layer's keys and values of all blocks so far: of tokens that all see, and of those that readouts see."""
+    """One layer's keys and values of all blocks so far: of tokens that all see, and of those that readouts see.
+
+    A value ends with a one: the product that weighs the values also sums the weights, which XLA then does in one piece.
+    """
 
     keys: Float[Array, "heads tokens head_dim"]
-    values: Float[Array, "heads tokens head_dim"]
+    values: Float[Array, "heads tokens head_dim+1"]
     readout_keys: Float[Array, "heads readouts head_dim"]
-    readout_values: Float[Array, "heads readouts head_dim"]
+    readout_values: Float[Array, "heads readouts head_dim+1"]
 
 
 class Block(NamedTuple):
@@ -96,12 +99,14 @@ def layers_of(params: Mapping[str, np.ndarray], num_layers: int, dtype: Any) -> 
         attention = f"{place}/MultiHeadDotProductAttention_0"
         dim = params[f"{attention}/out/bias"].shape[0]
         parts = [f"{attention}/{name}" for name in ("query", "key", "value")]
+        head_dim = params[f"{attention}/query/kernel"].shape[-1]
+        scale = np.repeat(np.array([head_dim**-0.5, 1, 1], np.float32), dim)
         kernels = np.concatenate([np.asarray(params[f"{part}/kernel"]).reshape(dim, dim) for part in parts], axis=1)
         biases = np.concatenate([np.asarray(params[f"{part}/bias"]).reshape(dim) for part in parts])
         out = np.asarray(params[f"{attention}/out/kernel"]).reshape(dim, dim)
         return Layer(
             norm_attention=norm_of(params, f"{place}/LayerNorm_0"),
-            attend=(jnp.asarray(kernels, dtype), jnp.asarray(biases, np.float32)),
+            attend=(jnp.asarray(kernels * scale, dtype), jnp.asarray(biases * scale, np.float32)),
             out=(jnp.asarray(out, dtype), jnp.asarray(params[f"{attention}/out/bias"], np.float32)),
             norm_mlp=norm_of(params, f"{place}/LayerNorm_1"),
             mlp=(dense(f"{place}/MlpBlock_0/Dense_0"), dense(f"{place}/MlpBlock_0/Dense_1")),
@@ -117,7 +122,8 @@ def norm_of(params: Mapping[str, np.ndarray], place: str) -> tuple[Array, Array]
 
 def empty_context(num_heads: int, head_dim: int, dtype: Any) -> Context:
     """Return the context of what comes first."""
-    return Context(*(jnp.zeros((num_heads, 0, head_dim), dtype) for _ in Context._fields))
+    nothing = jnp.zeros((num_heads, 0, head_dim), dtype), jnp.zeros((num_heads, 0, head_dim + 1), dtype)
+    return Context(*nothing, *nothing)
 
 
 def extend(layer: Layer, context: Context, block: Block) -> tuple[Block, Context]:
@@ -168,6 +174,7 @@ def _attended(
     """
     projected = _dense(layer.attend, normalize(x, *layer.norm_attention))
     queries, keys, values = (_by_head(part, len(context.keys)) for part in jnp.split(projected, 3, axis=-1))
+    values = jnp.pad(values, ((0, 0), (0, 0), (0, 1)), constant_values=1)
     added = (keys[:, :num_tokens], values[:, :num_tokens], keys[:, num_tokens:], values[:, num_tokens:])
     pairs = zip(context, added, strict=True)
     return queries, Context(*(jnp.concatenate([old, new.astype(old.dtype)], axis=1) for old, new in pairs))
@@ -177,13 +184,12 @@ def _finish(
     layer: Layer, context: Context, x: Array, queries: Float[Array, "heads rows head_dim"], num_tokens: int
 ) -> Float[Array, "rows dim"]:
     """Attend and apply the feed-forward block; the first `num_tokens` rows do not see readouts."""
-    keys, values, *readouts = context
+    seen_by_all, readouts = context[:2], context[2:]
     parts = []
     if num_tokens:
-        parts.append(_attend(queries[:, :num_tokens], keys, values))
+        parts.append(_attend(queries[:, :num_tokens], [seen_by_all]))
     if num_tokens < len(x):
-        both = (jnp.concatenate(pair, axis=1) for pair in zip((keys, values), readouts, strict=True))
-        parts.append(_attend(queries[:, num_tokens:], *both))
+        parts.append(_attend(queries[:, num_tokens:], [seen_by_all, readouts]))
     attended = jnp.concatenate(parts, axis=1).swapaxes(0, 1).reshape(len(x), -1)
     return _feed_forward(layer, x + _dense(layer.out, attended))
 
@@ -194,15 +200,18 @@ def _feed_forward(layer: Layer, x: Array) -> Array:
 
 
 def _attend(
-    queries: Float[Array, "heads rows head_dim"],
-    keys: Float[Array, "heads tokens head_dim"],
-    values: Float[Array, "heads tokens head_dim"],
+    queries: Float[Array, "heads rows head_dim"], seen: Sequence[tuple[Array, Array]]
 ) -> Float[Array, "heads rows head_dim"]:
-    """Attend; what is summed is divided last, where it is the size of the values and not of the weights."""
+    """Attend to keys and values, in parts; what is summed is divided last, where it is the size of the values."""
     multiply = functools.partial(jnp.matmul, preferred_element_type=jnp.float32)
-    logits = multiply(_scaled(queries).astype(keys.dtype), keys.swapaxes(1, 2))
-    weights = jnp.exp(logits - logits.max(-1, keepdims=True))
-    return multiply(weights.astype(values.dtype), values) / weights.sum(-1, keepdims=True)
+    logits = [multiply(queries.astype(keys.dtype), keys.swapaxes(1, 2)) for keys, _ in seen]
+    most = functools.reduce(jnp.maximum, [part.max(-1, keepdims=True, initial=-jnp.inf) for part in logits])
+    weighed = [
+        multiply(jnp.exp(part - most).astype(values.dtype), values)
+        for part, (_, values) in zip(logits, seen, strict=True)
+    ]
+    summed = functools.reduce(jnp.add, weighed)
+    return summed[..., :-1] / summed[..., -1:]
 
 
 def _ask(
@@ -214,7 +223,7 @@ def _ask(
     """
     num_heads = len(context.keys)
     kernels, biases = (jnp.split(weights, 3, axis=-1) for weights in layer.attend)
-    query = _scaled(_by_head(_dense((kernels[0], biases[0]), own[None]), num_heads))  # (heads, 1, head_dim)
+    query = _by_head(_dense((kernels[0], biases[0]), own[None]), num_heads)  # (heads, 1, head_dim)
     key_bias, value_bias = (_by_head(bias[None], num_heads) for bias in biases[1:])
     asked = (_by_head(kernels[1], num_heads) * query).sum(-1)
     logits = [asked @ seen.T + (query * key_bias).sum(-1)]
@@ -225,16 +234,12 @@ def _ask(
     values = ((weights @ seen)[:, :, None] * _by_head(kernels[2], num_heads)).sum(1)
     values += weights.sum(1, keepdims=True) * value_bias[:, 0]
     for part, (_, kept_values) in zip(others, kept, strict=True):
-        values += (part[:, :, None] * kept_values).sum(1)
+        values += (part[:, :, None] * kept_values[..., :-1]).sum(1)
     return values.reshape(-1)
 
 
 def _by_head(array: Float[Array, "rows dim"], num_heads: int) -> Float[Array, "heads rows head_dim"]:
     return array.reshape(len(array), num_heads, -1).swapaxes(0, 1)
-
-
-def _scaled(queries: Float[Array, "heads rows head_dim"]) -> Float[Array, "heads rows head_dim"]:
-    return queries / queries.shape[-1] ** 0.5
 
 
 def _dense(weights: tuple[Array, Array], x: Array) -> Array:

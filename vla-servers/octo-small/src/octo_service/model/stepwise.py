@@ -133,7 +133,8 @@ class StepwiseOcto:
         """Begin the past of these frames, oldest first; a frame of None is padding, before the episode began."""
         blocks = [self._positioned(prefix, frame, position)[0] for position, frame in enumerate(frames)]
         num_tokens = prefix.contexts[0].keys.shape[1] + sum(len(rows) for block in blocks for rows in block)
-        size = 2 * self._octo.token_embedding_size * jnp.dtype(self._dtype).itemsize
+        heads = self._octo.transformer.num_attention_heads  # each value ends with a one
+        size = (2 * self._octo.token_embedding_size + heads) * jnp.dtype(self._dtype).itemsize
         num_bytes = size * num_tokens * len(self._layers)
         return Past(prefix, len(frames), num_bytes, self._past_pieces(prefix.contexts, blocks))
 
