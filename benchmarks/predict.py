@@ -16,6 +16,7 @@ import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
@@ -23,6 +24,7 @@ from server import machine, running
 
 Body = dict[str, Any]
 SCENE = "/scenes/panda/tabletop"
+NUM_JOINTS = 7
 WARM_UP = 5
 
 
@@ -74,9 +76,13 @@ def scenes(connection: http.client.HTTPConnection) -> Iterator[Body]:
     xml = connection.getresponse().read().decode()
     task: Body = {"instruction": "pick up the red cube", "seed": 0}
     scene_id = json.loads(post(connection, json.dumps({**task, "xml_string": xml})))["scene_id"]
+    home = ElementTree.fromstring(xml).find("keyframe/key[@name='home']")
+    assert home is not None
+    qpos = np.array(home.attrib["qpos"].split(), float)
     random = np.random.default_rng(0)
     while True:
-        yield {**task, "scene_id": scene_id, "state": {"ctrl": random.uniform(-0.1, 0.1, 8).tolist()}}
+        moved = qpos + np.where(np.arange(len(qpos)) < NUM_JOINTS, random.uniform(-0.1, 0.1, len(qpos)), 0)
+        yield {**task, "scene_id": scene_id, "state": {"qpos": moved.tolist()}}
 
 
 def pictures() -> Iterator[Body]:

@@ -127,13 +127,7 @@ class Engine:
         """
         job = self._admit()
         try:
-            observation, policy_task = await asyncio.get_running_loop().run_in_executor(
-                self._preprocessors, self._preprocess, window, task
-            )
-            policy_input = PolicyInput(
-                observation=observation, task=policy_task, seed=seed, step=step, num_samples=num_samples
-            )
-            self._submit(job, policy_input)
+            self._preprocessors.submit(self._bring, job, window, task, seed, step, num_samples)
             return await asyncio.wrap_future(job.answer)
         finally:
             self._forget(job)
@@ -147,6 +141,21 @@ class Engine:
         if self._status.state == "loaded" and not self._closing:
             self._preprocessors.submit(self._prepare, anticipation, window, task, seed, step)
         return anticipation
+
+    def _bring(self, job: _Job, window: Window, task: Task, seed: int, step: int, num_samples: int) -> None:
+        """Preprocess a request and hand it to the device: not by way of the event loop, where it might wait."""
+        try:
+            observation, policy_task = self._preprocess(window, task)
+        except BaseException as error:
+            if self._forget(job) and job.answer.set_running_or_notify_cancel():
+                job.answer.set_exception(error)
+            return
+        with self._changed:
+            job.ready_at = time.perf_counter()
+            job.policy_input = PolicyInput(
+                observation=observation, task=policy_task, seed=seed, step=step, num_samples=num_samples
+            )
+            self._changed.notify_all()
 
     def _prepare(self, anticipation: Anticipation, window: Window, task: Task, seed: int, step: int) -> None:
         observation, policy_task = self._preprocess(window, task)
@@ -200,15 +209,10 @@ class Engine:
     def _preprocess(self, window: Window, task: Task) -> tuple[PolicyArrays, PolicyArrays]:
         return self._adapter.preprocess_observation(window), self._preprocess_task(task)
 
-    def _submit(self, job: _Job, policy_input: PolicyInput) -> None:
+    def _forget(self, job: _Job) -> bool:
+        """Take a request out of the queue; say whether it was in it, and so has no answer yet."""
         with self._changed:
-            job.ready_at = time.perf_counter()
-            job.policy_input = policy_input
-            self._changed.notify_all()
-
-    def _forget(self, job: _Job) -> None:
-        with self._changed:
-            self._waiting.pop(job, None)
+            return self._waiting.pop(job, job) is None
 
     # On the device thread.
 

@@ -21,7 +21,7 @@ from octo_service.images import resize_lanczos
 from octo_service.model import OctoModel, random_weights, t5
 from octo_service.model.prediction import Noise, draw_noise
 from octo_service.remembered import CONTENT, NUM_FRAMES, Remembered, digest
-from octo_service.statistics import action_statistics, dataset_names, statistics_of, un_normalize
+from octo_service.statistics import ActionStatistics, action_statistics, dataset_names, statistics_of, un_normalize
 from octo_service.together import BUCKETS, Together
 from vla_server_base.contract import (
     Action,
@@ -84,6 +84,7 @@ class OctoSmallAdapter(VLAModelAdapter):
             folder, tokenizer=config.tokenizer, cache_dir=cache_dir, precision=config.precision
         )
         self._remembered = Remembered(self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), PAST_MB)
+        self._action_statistics: dict[str | None, ActionStatistics] = {}
         statistics = self.model.dataset_statistics
         self._proprio = statistics.get("proprio") if not dataset_names(statistics) else None
         self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, config.dataset)
@@ -179,8 +180,10 @@ class OctoSmallAdapter(VLAModelAdapter):
             raise UnknownName("dataset", dataset or "", spec.datasets)
         if action_format not in spec.action_formats:
             raise UnknownName("action_format", action_format, spec.action_formats)
-        statistics = statistics_of(self.model.dataset_statistics, dataset)["action"]
-        actions = un_normalize(chunk, action_statistics(statistics))
+        if dataset not in self._action_statistics:
+            action = statistics_of(self.model.dataset_statistics, dataset)["action"]
+            self._action_statistics[dataset] = action_statistics(action)
+        actions = un_normalize(chunk, self._action_statistics[dataset])
         repeated = [actions.shape[-1] - 1] if action_format == "standard" else []
         order = [*range(actions.shape[-1]), *repeated]
         return Action(

@@ -1,24 +1,19 @@
 """Resizing as the reference's data pipeline does it: separable, weights worked out once per pair of sizes.
 
 Every filter here is linear in each axis, so an axis is one matrix: row i says what each input pixel gives to
-output pixel i.
+output pixel i. It is sparse: an output pixel is made of few inputs.
 """
 
 import functools
-from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, UInt8
+from jaxtyping import Float, UInt8
+from scipy.sparse import csr_array, kron
 
 # Half-width of the lanczos kernel, in pixels of the coarser of the two images.
 LANCZOS_RADIUS = 3
 # Mean area of the random crops that the primary image was trained with (ResizeImageWrapper).
 CROP_AREA = 0.9
-# Output pixels that share one product: their inputs span little more than a kernel; the zeros are left out.
-BAND = 32
-# Multiplications up to which OpenBLAS keeps to the calling thread. Waking its others takes longer than the
-# product, and up to 400 ms where the cores are busy, which they are in a server.
-SINGLE_THREAD_PRODUCT = 2**18
 
 Image = UInt8[np.ndarray, "height width 3"] | Float[np.ndarray, "height width 3"]
 
@@ -27,7 +22,7 @@ def resize_lanczos(image: Image, height: int, width: int) -> UInt8[np.ndarray, "
     """Resize an RGB image of range 0 to 255 as tf.image.resize(method="lanczos3", antialias=True) does."""
     if image.dtype == np.uint8 and image.shape[:2] == (height, width):
         return image
-    return _filtered(image, _lanczos_bands(image.shape[0], height), _lanczos_bands(image.shape[1], width))
+    return _filtered(image, *_lanczos(*image.shape[:2], height, width))
 
 
 def resize_and_crop(image: Image, height: int, width: int) -> UInt8[np.ndarray, "{height} {width} 3"]:
@@ -36,47 +31,33 @@ def resize_and_crop(image: Image, height: int, width: int) -> UInt8[np.ndarray, 
     Stands for the mean of the random crops in training, as the reference's `ResizeImageWrapper` does for its
     `augmented_keys`; values are rounded once, at the end.
     """
-    return _filtered(image, _crop_bands(image.shape[0], height), _crop_bands(image.shape[1], width))
+    return _filtered(image, *_lanczos_and_crop(*image.shape[:2], height, width))
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Band:
-    """A run of output pixels and the run of input pixels that they are made of."""
-
-    outputs: slice
-    inputs: slice
-    weights: Float32[np.ndarray, "outputs inputs"]
-
-
-def _filtered(image: Image, rows: tuple[_Band, ...], columns: tuple[_Band, ...]) -> UInt8[np.ndarray, "_ _ 3"]:
-    in_height, in_width, channels = image.shape
-    height, width = rows[-1].outputs.stop, columns[-1].outputs.stop
-    lines = image.astype(np.float32).reshape(in_height, in_width * channels)
-    down = _apply(rows, lines).reshape(height, in_width, channels)
-    lines = np.ascontiguousarray(down.transpose(1, 0, 2)).reshape(in_width, height * channels)
-    across = _apply(columns, lines)
-    np.clip(np.rint(across, out=across), 0, 255, out=across)
-    return np.ascontiguousarray(across.astype(np.uint8).reshape(width, height, channels).transpose(1, 0, 2))
-
-
-def _apply(bands: tuple[_Band, ...], lines: Float32[np.ndarray, "size rest"]) -> Float32[np.ndarray, "new_size rest"]:
-    filtered = np.empty((bands[-1].outputs.stop, lines.shape[1]), np.float32)
-    for band in bands:
-        columns = max(1, SINGLE_THREAD_PRODUCT // band.weights.size)
-        for start in range(0, lines.shape[1], columns):
-            part = slice(start, start + columns)
-            np.matmul(band.weights, lines[band.inputs, part], out=filtered[band.outputs, part])
-    return filtered
+def _filtered(image: Image, down: csr_array, across: csr_array) -> UInt8[np.ndarray, "_ _ 3"]:
+    lines = image.reshape(len(image), -1).astype(np.float32)
+    columns = across @ np.ascontiguousarray((down @ lines).T)
+    np.clip(np.rint(columns, out=columns), 0, 255, out=columns)
+    return np.ascontiguousarray(columns.astype(np.uint8).T).reshape(columns.shape[1], -1, 3)
 
 
 @functools.lru_cache(maxsize=64)
-def _lanczos_bands(size: int, new_size: int) -> tuple[_Band, ...]:
-    return _in_bands(_lanczos_weights(size, new_size))
+def _lanczos(height: int, width: int, new_height: int, new_width: int) -> tuple[csr_array, csr_array]:
+    return _sparse(_lanczos_weights(height, new_height), _lanczos_weights(width, new_width))
 
 
 @functools.lru_cache(maxsize=64)
-def _crop_bands(size: int, new_size: int) -> tuple[_Band, ...]:
-    return _in_bands(_crop_weights(new_size) @ _lanczos_weights(size, new_size))
+def _lanczos_and_crop(height: int, width: int, new_height: int, new_width: int) -> tuple[csr_array, csr_array]:
+    down = _crop_weights(new_height) @ _lanczos_weights(height, new_height)
+    return _sparse(down, _crop_weights(new_width) @ _lanczos_weights(width, new_width))
+
+
+def _sparse(
+    down: Float[np.ndarray, "new_height height"], across: Float[np.ndarray, "new_width width"]
+) -> tuple[csr_array, csr_array]:
+    """Return what is applied to the pixels of each column, and to those of each row: there colours lie side by side."""
+    every_colour = kron(csr_array(across.astype(np.float32)), np.eye(3, dtype=np.float32))
+    return csr_array(down.astype(np.float32)), csr_array(every_colour)
 
 
 def _lanczos_weights(size: int, new_size: int) -> Float[np.ndarray, "{new_size} {size}"]:
@@ -93,14 +74,3 @@ def _crop_weights(size: int) -> Float[np.ndarray, "{size} {size}"]:
     side = np.sqrt(CROP_AREA)
     positions = np.linspace((1 - side) / 2, (1 + side) / 2, size) * (size - 1)
     return np.maximum(0, 1 - np.abs(np.arange(size) - positions[:, None]))
-
-
-def _in_bands(weights: Float[np.ndarray, "new_size size"]) -> tuple[_Band, ...]:
-    starts = range(0, len(weights), BAND)
-    return tuple(_band(weights, slice(start, min(start + BAND, len(weights)))) for start in starts)
-
-
-def _band(weights: Float[np.ndarray, "new_size size"], outputs: slice) -> _Band:
-    (used,) = weights[outputs].any(axis=0).nonzero()
-    inputs = slice(int(used[0]), int(used[-1]) + 1)
-    return _Band(outputs=outputs, inputs=inputs, weights=weights[outputs, inputs].astype(np.float32))
