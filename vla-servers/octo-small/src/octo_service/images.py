@@ -38,7 +38,8 @@ def _filtered(image: Image, down: csr_array, across: csr_array) -> UInt8[np.ndar
     lines = image.reshape(len(image), -1).astype(np.float32)
     columns = across @ np.ascontiguousarray((down @ lines).T)
     np.clip(np.rint(columns, out=columns), 0, 255, out=columns)
-    return np.ascontiguousarray(columns.astype(np.uint8).T).reshape(columns.shape[1], -1, 3)
+    filtered = np.ascontiguousarray(columns.astype(np.uint8).T)
+    return filtered.reshape(len(filtered), -1, 3)
 
 
 @functools.lru_cache(maxsize=64)
