@@ -14,6 +14,8 @@ OLDEST := cd $(OCTO) && PYENV_VERSION=3.10 UV_PROJECT_ENVIRONMENT=.venv-oldest $
 # A file's tests run in one process, so that they share what it sets up.
 ON_TWO_CORES := -n 2 --dist loadfile
 
+FIGURES := --json ../../bench/figures.json
+
 .PHONY: help
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
@@ -63,12 +65,16 @@ parity: setup ## compare with the reference's recorded outputs and write docs/pa
 	$(IN_OCTO) octo-service check --out ../../docs/parity.md
 
 .PHONY: bench
-bench: setup ## how fast this machine answers: tables, and bench/*.json; REFERENCE=PYTHON has the reference beside it
+bench: setup ## how fast this machine answers: tables, bench/figures.json, a drawing; REFERENCE=PYTHON has the reference beside it
 	mkdir -p bench
-	$(IN_OCTO) python ../../benchmarks/inference.py --json ../../bench/inference.json $(if $(REFERENCE),--reference $(REFERENCE))
-	$(IN_OCTO) python ../../benchmarks/load.py --json ../../bench/load.json
-	$(IN_OCTO) python ../../benchmarks/predict.py --json ../../bench/predict.json
-	$(IN_OCTO) python ../../benchmarks/start_up.py
+	rm -f bench/figures.json
+	$(IN_OCTO) python ../../benchmarks/inference.py $(FIGURES) $(if $(REFERENCE),--reference $(REFERENCE))
+	$(IN_OCTO) python ../../benchmarks/precision.py $(FIGURES)
+	$(IN_OCTO) python ../../benchmarks/load.py $(FIGURES)
+	$(IN_OCTO) python ../../benchmarks/load.py $(FIGURES) --model random://octo-small-1.5 --robots 1 2 3 4 --steps 40
+	$(IN_OCTO) python ../../benchmarks/predict.py $(FIGURES)
+	$(IN_OCTO) python ../../benchmarks/start_up.py $(FIGURES)
+	$(IN_OCTO) python ../../benchmarks/plot.py ../../bench/figures.json ../../bench/performance.svg
 
 .PHONY: fuzz
 fuzz: setup ## draw and step mutated scenes in the scene workers for ten minutes

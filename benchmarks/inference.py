@@ -6,7 +6,9 @@ For windows of 1 and 2 and each set of cameras: milliseconds from a preprocessed
 with what was prepared while no request waited (background), on the clock and of the processor. The reference's
 arithmetic, 2 operations for each multiplication, is what XLA counts in its compiled program; over the time and over the
 machine's own speed at multiplying matrices, measured in the same run, it is the effective efficiency. `--reference` is
-the Python of an environment with octo-models/octo: it is timed in the same run, by turns.
+the Python of an environment with octo-models/octo: it is timed in the same run, by turns. Last, how many observations a
+second are answered where those of several robots come together, each with its past prepared. `--profile` writes a trace
+of two more requests, operation by operation, for https://ui.perfetto.dev or TensorBoard.
 """
 
 import argparse
@@ -24,7 +26,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from server import machine
+from server import add_figures, machine
 
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.config import OctoConfig
@@ -51,6 +53,7 @@ COLUMNS = (
 # The machine's speed changes within minutes: what is compared is measured by turns, so often.
 TURNS = 5
 WARM_UP = 1
+TOGETHER_CALLS = 3
 MATMUL = 1024
 
 
@@ -79,22 +82,33 @@ def main() -> None:
     parser.add_argument("--precision", default="highest", choices=["highest", "default", "bf16"])
     parser.add_argument("--calls", type=int, default=20)
     parser.add_argument("--reference", type=Path, help="a Python that imports octo")
-    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--together", type=int, nargs="*", default=[1, 2, 4, 8, 16, 32], help="robots at once")
+    parser.add_argument("--profile", type=Path, help="write a trace of what the device does to this folder")
+    parser.add_argument("--json", type=Path, help="add all figures to this file")
     arguments = parser.parse_args()
     adapter = OctoSmallAdapter(OctoConfig(precision=arguments.precision))
     adapter.load_model(arguments.model, "auto", Path(os.environ.get("VLA_CACHE_DIR", Path.home() / ".cache/vla")))
     with the_reference(arguments.reference) as reference:
         rows = [measure(adapter, case, arguments.calls, reference) for case in CASES]
-    measured_on = f"{machine()}, device {jax.devices()[0].device_kind}"
-    print(f"{measured_on}; {arguments.model}, {arguments.precision}. Medians (least) of {arguments.calls}.\n")
+    print(f"{machine()}, device {jax.devices()[0].device_kind}; {arguments.model}, {arguments.precision}.")
+    print(f"Medians (least) of {arguments.calls}.\n")
     print_cases(rows)
     stages = measure_stages(adapter, arguments.calls)
     print("\n| stage | ms |\n|---|---|")
     for name, found in stages.items():
         print(f"| {name} | {spread(found)} |")
-    if arguments.json:
-        found = {"machine": measured_on, "cases": rows, "stages": stages}
-        arguments.json.write_text(json.dumps(found, indent=1))
+    together = [
+        {"case": case.name, "robots": robots, "ms": measure_together(adapter, case, robots)}
+        for case in CASES
+        for robots in arguments.together
+    ]
+    print_together(together, arguments.together)
+    if arguments.profile:
+        with jax.profiler.trace(str(arguments.profile)):
+            measure_together(adapter, CASES[-1], robots=1)
+    precision, device = arguments.precision, jax.devices()[0].device_kind
+    figures = {"precision": precision, "device": device, "cases": rows, "stages": stages, "together": together}
+    add_figures(arguments.json, "inference", figures)
 
 
 def print_cases(rows: list[dict[str, Any]]) -> None:
@@ -111,6 +125,16 @@ def print_cases(rows: list[dict[str, Any]]) -> None:
         else:
             cells += ["-"] * 4
         print(f"| {' | '.join(cells)} |")
+
+
+def print_together(rows: list[dict[str, Any]], robots: list[int]) -> None:
+    """Print how many observations a second were answered, by how many came at once."""
+    print(
+        f"\n| observations a second, so many at once | {' | '.join(map(str, robots))} |\n|{'---|' * (1 + len(robots))}"
+    )
+    for case in CASES:
+        rates = [1e3 * row["robots"] / np.median(row["ms"]) for row in rows if row["case"] == case.name]
+        print(f"| {case.name} | {' | '.join(f'{rate:.1f}' for rate in rates)} |")
 
 
 def spread(values: list[float]) -> str:
@@ -152,6 +176,26 @@ def run_session(adapter: OctoSmallAdapter, case: Case, calls: int, row: dict[str
                 for what, (clock, cpu) in (("request", request), ("idle", idle)):
                     row[f"{what}_ms"].append(clock)
                     row[f"{what}_cpu_ms"].append(cpu)
+
+
+def measure_together(adapter: OctoSmallAdapter, case: Case, robots: int) -> list[float]:
+    """Return the milliseconds that requests of several robots take which come at once, each in a session of its own."""
+    task = adapter.preprocess_instruction(TASK)
+    random = np.random.default_rng((case.window, len(case.cameras), robots))
+    found = []
+    for _ in range(WARM_UP + TOGETHER_CALLS):
+        histories = [ObservationWindow(case.window) for _ in range(robots)]
+        for step in range(case.window):
+            batch = []
+            for seed, history in enumerate(histories):
+                images = {name: random.integers(0, 256, (224, 224, 3), np.uint8) for name in case.cameras}
+                seen = adapter.preprocess_observation(history.append(Observation(images=images)))
+                batch.append(PolicyInput(observation=seen, task=task, seed=seed, step=step))
+            took = timed(lambda batch=batch: adapter.predict(batch))[0]
+            for seen in batch:
+                list(adapter.anticipate(seen))
+        found.append(took)
+    return found[WARM_UP:]
 
 
 def measure_stages(adapter: OctoSmallAdapter, calls: int) -> dict[str, list[float]]:

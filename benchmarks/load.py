@@ -7,7 +7,6 @@ than the next picture is due has missed its step, and the next picture is sent a
 """
 
 import argparse
-import json
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from server import machine, running
+from server import add_figures, machine, running
 
 from vla_server_base.client import Policy
 
@@ -37,7 +36,7 @@ def main() -> None:
     parser.add_argument("--model", default="bundled://tabletop")
     parser.add_argument("--robots", type=int, nargs="+", default=[1, 2, 4, 8, 16, 32, 64])
     parser.add_argument("--steps", type=int, default=100)
-    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--json", type=Path, help="add all figures to this file")
     arguments = parser.parse_args()
     print(f"{machine()}; {arguments.model}, {arguments.steps} steps of {PERIOD_S:g} s.\n")
     print("| robots | p50 ms | p99 ms | sent late by (p99) ms | steps missed | actions a second | server MB |")
@@ -63,8 +62,7 @@ def main() -> None:
             cells = [str(number), *(f"{row[name]:.0f}" for name in ("p50_ms", "p99_ms", "late_p99_ms"))]
             cells += [f"{row['missed']:.1%}", f"{row['per_second']:.1f}", f"{row['server_mb']:.0f}"]
             print(f"| {' | '.join(cells)} |", flush=True)
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine(), "model": arguments.model, "rows": found}, indent=1))
+    add_figures(arguments.json, f"load {arguments.model}", found)
 
 
 def drive(url: str, num_robots: int, num_steps: int) -> list[Run]:

@@ -1,6 +1,6 @@
 """Draw what `make bench` measured: requests beside the reference, and latency over the number of robots.
 
-cd vla-servers/octo-small && uv run python ../../benchmarks/plot.py ../../bench performance.svg
+cd vla-servers/octo-small && uv run python ../../benchmarks/plot.py ../../bench/figures.json performance.svg
 """
 
 import argparse
@@ -13,21 +13,24 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+MODEL = "bundled://tabletop"
+
 
 def main() -> None:
-    """Read `inference.json` and `load.json` of a folder, and draw them side by side."""
+    """Read the file of all figures, and draw two of them side by side."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("bench", type=Path, help="the folder of inference.json and load.json")
+    parser.add_argument("figures", type=Path, help="the file that `make bench` writes")
     parser.add_argument("drawing", type=Path, help="where to, .svg or .png")
     arguments = parser.parse_args()
-    inference, load = (json.loads((arguments.bench / f"{name}.json").read_text()) for name in ("inference", "load"))
+    measured = json.loads(arguments.figures.read_text())
+    inference, load = measured["inference"], measured[f"load {MODEL}"]
     mpl.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "vla-servers"})  # the same figures make the same file
     figure = Figure(figsize=(11, 4), layout="constrained")
     beside, over = figure.subplots(1, 2)
-    draw_cases(beside, inference["cases"])
-    draw_robots(over, load["rows"])
+    draw_cases(beside, inference["figures"]["cases"])
+    draw_robots(over, load["figures"])
     beside.set_title(inference["machine"], fontsize=7)
-    over.set_title(f"{load['machine']}; {load['model']}", fontsize=7)
+    over.set_title(f"{load['machine']}; {MODEL}", fontsize=7)
     figure.savefig(arguments.drawing, metadata={"Date": None} if arguments.drawing.suffix == ".svg" else None)
 
 

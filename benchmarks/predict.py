@@ -20,7 +20,7 @@ from xml.etree import ElementTree
 
 import numpy as np
 from PIL import Image
-from server import machine, running
+from server import add_figures, machine, running
 
 Body = dict[str, Any]
 SCENE = "/scenes/panda/tabletop"
@@ -33,7 +33,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="bundled://tabletop")
     parser.add_argument("--requests", type=int, default=100)
-    parser.add_argument("--json", type=Path, help="write all figures here")
+    parser.add_argument("--json", type=Path, help="add all figures to this file")
     arguments = parser.parse_args()
     print(f"{machine()}; {arguments.model}. Medians (least) of {arguments.requests}.\n")
     print("| sent | ms | render | infer | neither | of it queue | write |\n|---|---|---|---|---|---|---|")
@@ -44,8 +44,7 @@ def main() -> None:
             rows = found[name] = measure(connection, bodies, arguments.requests)
             columns = ("total", "render", "infer", "neither", "queue", "write")
             print(f"| {name} | " + " | ".join(spread([row[column] for row in rows]) for column in columns) + " |")
-    if arguments.json:
-        arguments.json.write_text(json.dumps({"machine": machine(), "requests": found}, indent=1))
+    add_figures(arguments.json, "predict", found)
 
 
 def measure(connection: http.client.HTTPConnection, bodies: Iterator[Body], count: int) -> list[dict[str, float]]:

@@ -1,4 +1,4 @@
-"""A server in a process of its own, to be measured from outside, and the machine it runs on."""
+"""A server in a process of its own, to be measured from outside; the machine it runs on; the file of all figures."""
 
 import importlib.metadata
 import json
@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 MAX_START_S = 300.0
 # Asking more often would take the processor from the start that is measured.
@@ -92,3 +93,11 @@ def machine() -> str:
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
     versions = f"Python {platform.python_version()}, jax {importlib.metadata.version('jax')}"
     return f"{time.strftime('%Y-%m-%d')}, {cpu}, {os.cpu_count()} cores, {versions}"
+
+
+def add_figures(file: Path | None, name: str, figures: Any) -> None:
+    """Add what was measured to a file that other benchmarks add to, under its name; the machine with it."""
+    if file is not None:
+        others = json.loads(file.read_text()) if file.exists() else {}
+        measured = {"machine": machine(), "figures": figures}
+        file.write_text(json.dumps({**others, name: measured}, indent=1))

@@ -19,34 +19,43 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
-from server import is_healthy, machine, starting
+from server import add_figures, is_healthy, machine, starting
 
 REQUESTS = 10
+COLUMNS = ("first action after s", "healthy after s", "/predict ms (median of 10)", "memory MB", "peak MB")
 
 
 def main() -> None:
     """Measure every model that is named and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", help="random://, hf:// or a folder; may be given several times")
-    models = parser.parse_args().model or ["random://octo-small-1.5"]
+    parser.add_argument("--json", type=Path, help="add all figures to this file")
+    arguments = parser.parse_args()
+    models = arguments.model or ["random://octo-small-1.5"]
     print(f"{machine()}; installed size of the environment: {_installed_mb():.0f} MB.\n")
-    print(
-        "| model | cache | first action after s | healthy after s | /predict ms (median of 10) | memory MB | peak MB |"
-    )
-    print("|---|---|---|---|---|---|---|")
+    print(f"| model | cache | {' | '.join(COLUMNS)} |")
+    print("|---|---|" + "---|" * len(COLUMNS))
+    found = []
     for model in models:
         with tempfile.TemporaryDirectory() as cache:
             for state in ("cold", "warm"):
                 row = _measure(model, Path(cache))
-                print(f"| {model} | {state} | " + " | ".join(row) + " |", flush=True)
+                print(
+                    f"| {model} | {state} | "
+                    + " | ".join(f"{number:.{1 if number < 100 else 0}f}" for number in row)
+                    + " |",
+                    flush=True,
+                )
+                found.append({"model": model, "cache": state, **dict(zip(COLUMNS, row, strict=True))})
+    add_figures(arguments.json, "start_up", {"installed MB": _installed_mb(), "starts": found})
 
 
-def _measure(model: str, cache: Path) -> list[str]:
+def _measure(model: str, cache: Path) -> list[float]:
     with starting(model, cache) as server:
         waits_s = [server.seconds_until(is_ready) for is_ready in (_answers, is_healthy)]
         took_ms = [_predict_ms(server.url, seed) for seed in range(REQUESTS)]
         memory = [server.memory_mb(field) for field in ("VmRSS", "VmHWM")]
-    return [*(f"{wait:.1f}" for wait in waits_s), f"{np.median(took_ms):.0f}", *(f"{size:.0f}" for size in memory)]
+    return [*waits_s, float(np.median(took_ms)), *memory]
 
 
 def _answers(url: str) -> bool:

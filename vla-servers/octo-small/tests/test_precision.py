@@ -1,8 +1,11 @@
 """Precisions below float32: how far they are off, and that nothing else changes."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
+from octo_service import device
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.config import OctoConfig
 from octo_service.precision import Precision
@@ -30,3 +33,21 @@ def test_bf16_is_near(readouts: dict[Precision, np.ndarray]):
     error = np.abs(readouts["bf16"] - readouts["highest"]).max()
     # Two decimal digits of numbers around 1, after two layers.
     assert 1e-4 < error < 0.1
+
+
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ("flags\t\t: fpu avx2 avx512f", False),
+        ("flags\t\t: fpu avx512f avx512_bf16", True),
+        ("Features\t: fp asimd bf16 i8mm", True),
+    ],
+)
+def test_a_processor_says_whether_it_multiplies_bfloat16(tmp_path: Path, flags: str, expected: bool):
+    (tmp_path / "cpuinfo").write_text(f"processor\t: 0\n{flags}\n")
+    assert device.multiplies_bfloat16(tmp_path / "cpuinfo") is expected
+
+
+def test_bf16_where_it_only_costs_is_warned_of(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    OctoSmallAdapter(OctoConfig(precision="bf16")).load_model("random://octo-tiny", "cpu", tmp_path)
+    assert ("OCTO_PRECISION=highest is faster" in caplog.text) is (not device.multiplies_bfloat16())

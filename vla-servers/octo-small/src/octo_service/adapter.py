@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import itertools
+import logging
 import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -37,6 +38,8 @@ from vla_server_base.contract import (
 )
 from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ModelUnavailable, UnknownName
+
+logger = logging.getLogger(__name__)
 
 USUAL_DATASET = "bridge_dataset"
 EE_DELTA_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
@@ -83,6 +86,8 @@ class OctoSmallAdapter(VLAModelAdapter):
         self.model = OctoModel.load_pretrained(
             folder, tokenizer=config.tokenizer, cache_dir=cache_dir, precision=config.precision
         )
+        if config.precision == "bf16" and not device.multiplies_bfloat16():
+            logger.warning("this processor has no instructions for bf16: OCTO_PRECISION=highest is faster, and exact")
         self._remembered = Remembered(self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), PAST_MB)
         self._action_statistics: dict[str | None, ActionStatistics] = {}
         statistics = self.model.dataset_statistics

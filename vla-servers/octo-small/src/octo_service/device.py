@@ -1,6 +1,7 @@
-"""The device that JAX runs on, and where its compiled programs stay."""
+"""The device that JAX runs on, what it can do, and where its compiled programs stay."""
 
 import os
+import re
 from pathlib import Path
 
 import jax
@@ -29,3 +30,11 @@ def prepare(platform: str, cache_dir: Path) -> None:
             f"a GPU is asked for, but JAX {jax.__version__} finds only: {jax.default_backend()}; "
             "install with --extra cuda12 (or cuda13, cuda11), or set VLA_DEVICE=auto"
         )
+
+
+def multiplies_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
+    """Return whether the device has instructions for it; a processor that does not say so is taken to have them."""
+    if jax.default_backend() != "cpu" or not cpu_info.exists():
+        return True
+    flags = set(re.findall(r"\w+", cpu_info.read_text()))
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
