@@ -27,9 +27,7 @@ EPISODES, STEPS = 4, 6
 def main() -> None:
     """Compare every model with itself and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "--model", action="append", help="random://, bundled:// or a folder; may be repeated"
-    )
+    parser.add_argument("--model", action="append", help="random://, bundled:// or a folder; may be repeated")
     parser.add_argument("--json", type=Path, help="add all figures to this file")
     arguments = parser.parse_args()
     print(f"{machine()}, device {jax.devices()[0].device_kind}; {EPISODES} episodes of {STEPS} steps.\n")

@@ -90,7 +90,7 @@ def _decode(encoded: bytes, field: str, max_pixels: int) -> Image:
             raise ImageError(f"{field} has {size} pixels, at most {max_pixels} are taken here")
         if picture.mode[0] in "IF":
             raise ImageError(f"{field} has more than 8 bits per channel", hint="send 8-bit RGB")
-        upright = ImageOps.exif_transpose(picture)
-        if upright.mode == "P":  # a palette's transparency is lost quietly only by way of RGBA
-            upright = upright.convert("RGBA")
-        return np.asarray(upright.convert("RGB"))
+        ImageOps.exif_transpose(picture, in_place=True)
+        # A palette's transparency is lost quietly only by way of RGBA.
+        pixels = picture.convert("RGBA") if picture.mode == "P" else picture
+        return np.asarray(pixels if pixels.mode == "RGB" else pixels.convert("RGB"))
