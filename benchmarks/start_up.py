@@ -32,7 +32,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="add all figures to this file")
     arguments = parser.parse_args()
     models = arguments.model or ["random://octo-small-1.5"]
-    print(f"{machine()}; installed size of the environment: {_installed_mb():.0f} MB.\n")
+    installed_mb = _installed_mb()
+    print(f"{machine()}; installed size of the environment: {installed_mb:.0f} MB.\n")
     print(f"| model | cache | {' | '.join(COLUMNS)} |")
     print("|---|---|" + "---|" * len(COLUMNS))
     found = []
@@ -40,14 +41,10 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as cache:
             for state in ("cold", "warm"):
                 row = _measure(model, Path(cache))
-                print(
-                    f"| {model} | {state} | "
-                    + " | ".join(f"{number:.{1 if number < 100 else 0}f}" for number in row)
-                    + " |",
-                    flush=True,
-                )
+                cells = [model, state, *(f"{number:.1f}" for number in row)]
+                print(f"| {' | '.join(cells)} |", flush=True)
                 found.append({"model": model, "cache": state, **dict(zip(COLUMNS, row, strict=True))})
-    add_figures(arguments.json, "start_up", {"installed MB": _installed_mb(), "starts": found})
+    add_figures(arguments.json, "start_up", {"installed MB": installed_mb, "starts": found})
 
 
 def _measure(model: str, cache: Path) -> list[float]:

@@ -15,7 +15,6 @@ import numpy as np
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import (
     NormalizedChunks,
-    PolicyArrays,
     PolicyInput,
     PolicySpec,
     Task,
@@ -142,33 +141,6 @@ class Engine:
             self._preprocessors.submit(self._prepare, anticipation, window, task, seed, step)
         return anticipation
 
-    def _bring(self, job: _Job, window: Window, task: Task, seed: int, step: int, num_samples: int) -> None:
-        """Preprocess a request and hand it to the device: not by way of the event loop, where it might wait."""
-        try:
-            observation, policy_task = self._preprocess(window, task)
-        except BaseException as error:
-            if self._forget(job) and job.answer.set_running_or_notify_cancel():
-                job.answer.set_exception(error)
-            return
-        with self._changed:
-            job.ready_at = time.perf_counter()
-            job.policy_input = PolicyInput(
-                observation=observation, task=policy_task, seed=seed, step=step, num_samples=num_samples
-            )
-            self._changed.notify_all()
-
-    def _prepare(self, anticipation: Anticipation, window: Window, task: Task, seed: int, step: int) -> None:
-        observation, policy_task = self._preprocess(window, task)
-        anticipation.policy_input = PolicyInput(observation=observation, task=policy_task, seed=seed, step=step)
-        with self._changed:
-            # A device that is never idle takes none of them: what is not wanted any more must not pile up.
-            self._anticipated.append(anticipation)
-            self._leave_out_unwanted()
-            self._changed.notify_all()
-
-    def _leave_out_unwanted(self) -> None:
-        self._anticipated = [each for each in self._anticipated if each.is_wanted]
-
     async def close(self) -> None:
         """Answer all that wait with `Unavailable` and end the device thread, after what it runs now."""
         with self._changed:
@@ -206,13 +178,45 @@ class Engine:
             self._last_asked = time.monotonic()
             return job
 
-    def _preprocess(self, window: Window, task: Task) -> tuple[PolicyArrays, PolicyArrays]:
-        return self._adapter.preprocess_observation(window), self._preprocess_task(task)
-
     def _forget(self, job: _Job) -> bool:
         """Take a request out of the queue; say whether it was in it, and so has no answer yet."""
         with self._changed:
             return self._waiting.pop(job, job) is None
+
+    # On the preprocessing threads.
+
+    def _bring(self, job: _Job, window: Window, task: Task, seed: int, step: int, num_samples: int) -> None:
+        """Preprocess a request and hand it to the device: not by way of the event loop, where it might wait."""
+        try:
+            policy_input = self._preprocess(window, task, seed, step, num_samples)
+        except BaseException as error:
+            if self._forget(job) and job.answer.set_running_or_notify_cancel():
+                job.answer.set_exception(error)
+            return
+        with self._changed:
+            job.ready_at = time.perf_counter()
+            job.policy_input = policy_input
+            self._changed.notify_all()
+
+    def _prepare(self, anticipation: Anticipation, window: Window, task: Task, seed: int, step: int) -> None:
+        anticipation.policy_input = self._preprocess(window, task, seed, step)
+        with self._changed:
+            # A device that is never idle takes none of them: what is not wanted any more must not pile up.
+            self._anticipated.append(anticipation)
+            self._leave_out_unwanted()
+            self._changed.notify_all()
+
+    def _preprocess(self, window: Window, task: Task, seed: int, step: int, num_samples: int = 1) -> PolicyInput:
+        return PolicyInput(
+            observation=self._adapter.preprocess_observation(window),
+            task=self._preprocess_task(task),
+            seed=seed,
+            step=step,
+            num_samples=num_samples,
+        )
+
+    def _leave_out_unwanted(self) -> None:
+        self._anticipated = [each for each in self._anticipated if each.is_wanted]
 
     # On the device thread.
 

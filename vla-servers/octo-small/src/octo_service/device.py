@@ -33,7 +33,7 @@ def prepare(platform: str, cache_dir: Path) -> None:
 
 
 def multiplies_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
-    """Return whether the device has instructions for it; a processor that does not say so is taken to have them."""
+    """Return whether the device has instructions for it; without such a file a processor is taken to have them."""
     if jax.default_backend() != "cpu" or not cpu_info.exists():
         return True
     flags = set(re.findall(r"\w+", cpu_info.read_text()))
