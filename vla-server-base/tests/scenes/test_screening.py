@@ -178,6 +178,44 @@ def test_numbers_beyond_their_cap_are_refused_with_the_reason(element, attribute
     assert len(caught.value.hint) > 10
 
 
+@pytest.mark.parametrize(
+    ("element", "attribute"),
+    [
+        ("<actuator><motor joint='j' delay='-1' nsample='-7'/></actuator>", "delay"),
+        ("<actuator><motor joint='j' nsample='-2147483648'/></actuator>", "nsample"),
+        ("<sensor><jointpos joint='j' nsample='-1'/></sensor>", "nsample"),
+        ("<default><general nsample='-1'/></default>", "nsample"),
+        ("<actuator><general joint='j' actdim='-2'/></actuator>", "actdim"),
+        ("<size nuserdata='-5'/>", "nuserdata"),
+        ("<size nuser_geom='-2'/>", "nuser_geom"),
+        ("<asset><texture builtin='flat' width='-4' height='-4'/></asset>", "width"),
+        ("<asset><texture nchannel='-1'/></asset>", "nchannel"),
+        ("<asset><mesh name='m' face='0 1 -2147483648'/></asset>", "face"),
+        ("<worldbody><geom group='-1' size='1'/></worldbody>", "group"),
+        ("<worldbody><camera resolution='-1 4'/></worldbody>", "resolution"),
+        ("<sensor><user dim='-1'/></sensor>", "dim"),
+        ("<custom><numeric name='n' size='-1'/></custom>", "size"),
+    ],
+)
+def test_numbers_below_their_range_are_refused_with_the_reason(element, attribute):
+    with pytest.raises(SceneRefused, match=f'line 1: {attribute}=".*" .* is less than') as caught:
+        screen(Scene(xml=f"<mujoco>{element}</mujoco>"))
+    assert len(caught.value.hint) > 10
+
+
+def test_every_integer_that_mujoco_reads_has_a_range():
+    texts = {"eulerseq", "gridlayout"}
+    without_range = {
+        f"{path[-1]}/{name}"
+        for path, names in attributes_by_element()
+        if not set(path) & {"composite", "include", *REFUSED_ELEMENTS}
+        for name in set(names) - texts
+        if name not in limits.ATTRIBUTE_RANGES and f"{path[-1]}/{name}" not in limits.ATTRIBUTE_RANGES
+        if is_integer(path, name)
+    }
+    assert without_range == set()
+
+
 @pytest.mark.parametrize("value", ["0x7fffffff", "many", "nan", "1 2 x"])
 def test_a_capped_number_that_cannot_be_read_does_not_pass(value):
     with pytest.raises(SceneError, match="is not a number"):
@@ -205,9 +243,9 @@ def test_all_attributes_of_mujoco_s_schema_that_speak_of_files_are_known():
     assert speaking - harmless == FILE_ATTRIBUTES | DROPPED_ATTRIBUTES
 
 
-def test_every_cap_is_on_an_attribute_that_mujoco_has():
+def test_every_range_is_of_an_attribute_that_mujoco_has():
     known = set(re.findall(r"[a-z_0-9]+", schema()))
-    assert {word for name in limits.ATTRIBUTE_CAPS for word in name.split("/")} <= known
+    assert {word for name in limits.ATTRIBUTE_RANGES for word in name.split("/")} <= known
     assert set(limits.MODEL_CAPS) <= set(dir(mujoco.MjModel))
 
 
@@ -222,3 +260,32 @@ def schema() -> str:
     text = ctypes.create_string_buffer(1 << 20)
     assert library.mj_printSchema(None, text, len(text), 0, 0) > 0
     return text.value.decode()
+
+
+def attributes_by_element() -> list[tuple[tuple[str, ...], list[str]]]:
+    """Return the attributes of every element of MuJoCo's schema, each element by its path."""
+    path: tuple[str, ...] = ()
+    found: list[tuple[tuple[str, ...], list[str]]] = []
+    for line in schema().splitlines():
+        element = re.match(r"( *)(\w+) \([!?*R]\)(.*)", line)
+        if element is not None:
+            path = (*path[: len(element[1]) // 3], element[2])
+            found.append((path, []))
+            line = element[3]
+        found[-1][1].extend(line.split())
+    return found
+
+
+def is_integer(path: tuple[str, ...], attribute: str) -> bool:
+    """Whether MuJoCo takes ones for an attribute, and halves not."""
+    before = "".join(f"<{tag}>" for tag in path[:-1])
+    after = "".join(f"</{tag}>" for tag in reversed(path[:-1]))
+
+    def takes(value: str) -> bool:
+        try:
+            mujoco.MjSpec.from_string(f"{before}<{path[-1]} {attribute}='{value}'/>{after}")
+        except (ValueError, RuntimeError) as error:
+            return f"attribute '{attribute}'" not in str(error)
+        return True
+
+    return any(takes(" ".join(["1"] * length)) and not takes(" ".join(["0.5"] * length)) for length in (1, 2, 3))

@@ -51,28 +51,35 @@ MIN_NEAR_PLANE = 1e-6
 """MuJoCo ends its process with exit(1) where extent * znear is smaller ("frustum_near too small")."""
 
 
-class Cap(NamedTuple):
-    """The largest number an attribute may hold (each of them, if it holds several), and why."""
+class Range(NamedTuple):
+    """The numbers an attribute may hold (each of them, if it holds several), and why."""
 
+    least: float
     largest: float
     reason: str
 
 
-_ITERATIONS = Cap(1_000, "each physics step may take as many; 100 is usual")
-_BUFFER = Cap(100_000, "it is allocated whether it is used or not")
-_TESSELLATION = Cap(200, "every sphere is drawn with the square of it")
-_BUFFERED_SAMPLES = Cap(1_000, "every sample is allocated")
+_INT_MAX = 2**31 - 1
+_ITERATIONS = Range(0, 1_000, "each physics step may take as many; 100 is usual")
+_BUFFER = Range(0, 100_000, "it is allocated whether it is used or not")
+_AUTOMATIC_BUFFER = Range(-1, 100_000, "it is allocated whether it is used or not; -1 has MuJoCo choose")
+_TESSELLATION = Range(0, 200, "every sphere is drawn with the square of it")
+_BITS = Range(-(2**31), _INT_MAX, "it is a mask of 32 bits")
+_INDEX = Range(0, _INT_MAX, "it counts from 0")
+_TIME = Range(0, float("inf"), "it is a time in seconds, and none is before 0")
+_SIZE = "the server's own setting counts anyway"
 
-# By attribute, or by element/attribute where other elements mean something else by the name.
-ATTRIBUTE_CAPS = {
-    "memory": Cap(1 << 30, "it is the memory of one simulation"),
-    "njmax": _BUFFER,
-    "nconmax": _BUFFER,
-    "nstack": Cap(100_000_000, "it is the memory of one simulation"),
-    "nkey": Cap(1_000, "every keyframe is allocated; 2e9 of them spin for ever"),
+# By attribute, or by element/attribute where other elements mean something else by the name. Every integer that MuJoCo
+# reads is here: it does not check all of them itself, and a negative number of samples has it read beyond its memory.
+ATTRIBUTE_RANGES = {
+    "memory": Range(-1, 1 << 30, "it is the memory of one simulation; -1 has MuJoCo choose"),
+    "njmax": _AUTOMATIC_BUFFER,
+    "nconmax": _AUTOMATIC_BUFFER,
+    "nstack": Range(-1, 100_000_000, "it is the memory of one simulation; -1 has MuJoCo choose"),
+    "nkey": Range(0, 1_000, "every keyframe is allocated; 2e9 of them spin for ever"),
     "nuserdata": _BUFFER,
     **{
-        f"nuser_{kind}": Cap(1_000, "it is allocated for every element of its kind")
+        f"nuser_{kind}": Range(-1, 1_000, "it is allocated for every element of its kind; -1 has MuJoCo choose")
         for kind in ("actuator", "body", "cam", "geom", "jnt", "sensor", "site", "tendon")
     },
     "iterations": _ITERATIONS,
@@ -84,21 +91,54 @@ ATTRIBUTE_CAPS = {
     "numslices": _TESSELLATION,
     "numstacks": _TESSELLATION,
     "numquads": _TESSELLATION,
-    "shadowsize": Cap(8_192, "the server's own setting counts anyway"),
-    "offsamples": Cap(64, "the server's own setting counts anyway"),
-    "offwidth": Cap(16_384, "the request's own size counts anyway"),
-    "offheight": Cap(16_384, "the request's own size counts anyway"),
-    "camera/resolution": Cap(4_096, "a rangefinder casts a ray for every pixel of it"),
-    "texture/width": Cap(4_096, "a cube of that size is 300 MB"),
-    "texture/height": Cap(4_096 * 6, "six squares of 4096 make a cube"),
-    "hfield/nrow": Cap(1_024, "1024 x 1024 takes 1 s to send to the renderer"),
-    "hfield/ncol": Cap(1_024, "1024 x 1024 takes 1 s to send to the renderer"),
-    "mesh/params": Cap(200, "a built-in mesh of 300 has 90 000 vertices; 10 000 never ends"),
-    "user/dim": Cap(10_000, "every number of a sensor is allocated"),
+    "shadowsize": Range(0, 8_192, _SIZE),
+    "offsamples": Range(0, 64, _SIZE),
+    "offwidth": Range(1, 16_384, "the request's own size counts anyway"),
+    "offheight": Range(1, 16_384, "the request's own size counts anyway"),
+    "cameraid": Range(-1, 20_000, "it is a camera's number; -1 is the free one"),
+    "headlight/active": Range(0, 1, "the headlight is off or on"),
+    "camera/resolution": Range(1, 4_096, "a rangefinder casts a ray for every pixel of it"),
+    "texture/width": Range(0, 4_096, "a cube of that size is 300 MB"),
+    "texture/height": Range(0, 4_096 * 6, "six squares of 4096 make a cube"),
+    "nchannel": Range(1, 4, "a pixel is grey, RGB or RGBA"),
+    "gridsize": Range(1, 12, "a cube's six squares lie in a grid of at most twelve"),
+    "hfield/nrow": Range(0, 1_024, "1024 x 1024 takes 1 s to send to the renderer"),
+    "hfield/ncol": Range(0, 1_024, "1024 x 1024 takes 1 s to send to the renderer"),
+    "mesh/params": Range(0, 200, "a built-in mesh of 300 has 90 000 vertices; 10 000 never ends"),
+    "maxhullvert": Range(-1, 100_000, "it bounds a convex hull; -1 does not"),
+    "mesh/face": _INDEX,
+    "skin/face": _INDEX,
+    "flex/element": _INDEX,
+    "elemtexcoord": _INDEX,
+    "vertid": _INDEX,
+    "user/dim": Range(0, 10_000, "every number of a sensor is allocated"),
+    "flex/dim": Range(1, 3, "a flexible body is a line, a surface or a solid"),
+    "flexcomp/dim": Range(1, 3, "a flexible body is a line, a surface or a solid"),
+    "cellcount": Range(1, MAX_FLEX_POINTS, "it divides a flexible body"),
+    "count": Range(0, _INT_MAX, "it is a number of copies"),
+    "activelayers": Range(0, 1_000, "they are layers of a flexible body"),
     "numeric/size": _BUFFER,
-    "num": Cap(1_000, "every contact of a sensor is allocated"),
-    "nsample": _BUFFERED_SAMPLES,
+    "num": Range(0, 1_000, "every contact of a sensor is allocated"),
+    "nsample": Range(0, 1_000, "every sample is allocated"),
+    "delay": _TIME,
+    "interval": _TIME,
+    "actdim": Range(-1, 1_000, "it is allocated for every actuator; -1 has MuJoCo choose"),
+    "group": Range(0, 1_000, "MuJoCo shows groups 0 to 5"),
+    "inertiagrouprange": Range(0, 1_000, "MuJoCo shows groups 0 to 5"),
+    "actuatorgroupdisable": Range(0, 30, "an actuator's group is a bit of a mask"),
+    "condim": Range(1, 6, "a contact has 1, 3, 4 or 6 dimensions"),
+    "contype": _BITS,
+    "conaffinity": _BITS,
+    "priority": Range(-(2**31), _INT_MAX, "it is an integer of 32 bits"),
 }
+
+
+class Cap(NamedTuple):
+    """The largest number a field of a compiled model may hold, and why."""
+
+    largest: float
+    reason: str
+
 
 # Fields of a compiled model.
 MODEL_CAPS = {

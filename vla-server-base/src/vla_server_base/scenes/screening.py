@@ -102,7 +102,7 @@ class _Screening:
         for name, value in kept.items():
             if name in FILE_ATTRIBUTES:
                 self._check_path(tag, name, value)
-            self._check_cap(tag, name, value)
+            self._check_range(tag, name, value)
         self._count(tag, kept)
         if FILE_ATTRIBUTES.isdisjoint(kept):
             self._write(_start_tag(tag, kept))
@@ -129,10 +129,15 @@ class _Screening:
                 "send the file as an asset and name it here as it is named there: file.obj or folder/file.obj",
             )
 
-    def _check_cap(self, tag: str, attribute: str, value: str) -> None:
-        cap = limits.ATTRIBUTE_CAPS.get(f"{tag}/{attribute}") or limits.ATTRIBUTE_CAPS.get(attribute)
-        if cap and any(number > cap.largest for number in self._numbers(tag, attribute, value)):
-            raise self._refusal(f'{attribute}="{value[:40]}" of <{tag}> is more than {cap.largest}', cap.reason)
+    def _check_range(self, tag: str, attribute: str, value: str) -> None:
+        taken = limits.ATTRIBUTE_RANGES.get(f"{tag}/{attribute}") or limits.ATTRIBUTE_RANGES.get(attribute)
+        if taken is None:
+            return
+        for number in self._numbers(tag, attribute, value):
+            if number > taken.largest:
+                raise self._refusal(f'{attribute}="{value[:40]}" of <{tag}> is more than {taken.largest}', taken.reason)
+            if number < taken.least:
+                raise self._refusal(f'{attribute}="{value[:40]}" of <{tag}> is less than {taken.least}', taken.reason)
 
     def _count(self, tag: str, attributes: Mapping[str, str]) -> None:
         """Count the element as often as the replicates around it make it, and open it."""
