@@ -19,13 +19,17 @@ class TcpProxy:
 
     `cut_after` counts the bytes that still pass upwards, or downwards, before the connection that they are on is cut;
     None passes all. Connections after that lead to `target_after_cut`, where there is one. What comes on connections
-    from before `stall` goes nowhere, without a word.
+    from before `stall` goes nowhere, without a word. While `is_passing` is cleared for a way, what is sent that way
+    waits, on every connection, and passes later.
     """
 
     def __init__(self, target: str):
         self.target = target
         self.target_after_cut: str | None = None
         self.cut_after: dict[str, int | None] = {"up": None, "down": None}
+        self.is_passing = {"up": threading.Event(), "down": threading.Event()}
+        for passing in self.is_passing.values():
+            passing.set()
         self.num_connections = 0
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._open: list[socket.socket] = []
@@ -54,6 +58,8 @@ class TcpProxy:
     def close(self) -> None:
         _close(self._listener)
         self.cut()
+        for passing in self.is_passing.values():
+            passing.set()
         for thread in self._threads:
             thread.join()
 
@@ -80,6 +86,7 @@ class TcpProxy:
     def _pass_on(self, source: socket.socket, sink: socket.socket, way: str) -> None:
         with suppress(OSError):
             while content := source.recv(_CHUNK_BYTES):
+                self.is_passing[way].wait()
                 left = self.cut_after[way]
                 if source in self._stalled:
                     continue

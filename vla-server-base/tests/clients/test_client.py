@@ -237,6 +237,15 @@ def test_every_public_name_is_described():
     assert all(inspect.getdoc(getattr(client, name)) for name in client.__all__)
 
 
+def test_the_readmes_line_runs(url):
+    page = (Path(__file__).parents[3] / "README.md").read_text()
+    (name,) = re.findall(r"`(from vla_server_base.client import Policy)`", page)
+    (call,) = re.findall(r"`(Policy\(\"ws://127.0.0.1:8002\"\).*?)`", page)
+    found = {"image": RED}
+    exec(f"{name}\naction = {call.replace('ws://127.0.0.1:8002', url)}", found)
+    assert found["action"].shape == (7,)
+
+
 def test_the_documented_example_runs(url):
     page = (Path(__file__).parents[3] / "docs" / "clients.md").read_text()
     (example,) = re.findall(r"```python\n(import numpy as np\n.*?)```", page, re.DOTALL)

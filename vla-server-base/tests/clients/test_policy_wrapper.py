@@ -1,10 +1,12 @@
 """A policy in a gymnasium environment, against a live server."""
 
+import time
+
 import gymnasium
 import numpy as np
 import pytest
 
-from vla_server_base.client import Policy, PolicyError
+from vla_server_base.client import Late, Policy, PolicyError
 from vla_server_base.client.environment import PolicyWrapper, rollout
 from vla_server_base.testing.echo import noise
 
@@ -81,6 +83,16 @@ def test_the_policy_sees_what_it_is_shown(policy):
     env.reset()
     *_, info = env.step()
     np.testing.assert_allclose(info["policy"]["actions"][0, [0, 3, 5]], [0, 1, 1 + 6])
+
+
+def test_a_deadline_counts_from_when_the_environment_was_observed(url):
+    with Policy(url, deadline_ms=300) as policy:
+        env = PolicyWrapper(Dimming(), policy, "go")
+        env.reset()
+        time.sleep(0.4)
+        with pytest.raises(Late, match="it was not asked about"):
+            env.step()
+        assert env.unwrapped.num_steps == 0
 
 
 def test_what_the_server_refuses_leaves_the_environment_as_it_was(policy):

@@ -1,5 +1,6 @@
 """A policy in a gymnasium environment; asks for the extra `gymnasium`."""
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, SupportsFloat
@@ -19,7 +20,9 @@ class PolicyWrapper(gymnasium.Wrapper):
     """An environment in which a policy acts whenever it is stepped without an action.
 
     `observe` makes what the policy is sent of what the environment observes: pictures by camera name, `proprio`, and an
-    `instruction` where that is not the same in all episodes. `info["policy"]` is the policy's whole answer.
+    `instruction` where that is not the same in all episodes. `info["policy"]` is the policy's whole answer. A policy's
+    `deadline_ms` counts from when the environment was last reset or stepped: after Late, step with an action that holds
+    still, which brings a new picture.
 
     Raises:
         ValueError: the environment does not take the policy's actions.
@@ -48,24 +51,29 @@ class PolicyWrapper(gymnasium.Wrapper):
         self._observe = observe
         self._said = {} if instruction is None else {"instruction": instruction}
         self._observation: Any = None
+        self._observed_at = 0.0
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Begin an episode of both the environment and the policy, with the same seed if there is one."""
         self.policy.reset(seed)
         self._observation, info = self.env.reset(seed=seed, options=options)
+        self._observed_at = time.monotonic()
         return self._observation, info
 
     def step(self, action: np.ndarray | None = None) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
         """Take a step, with the policy's action if there is no other.
 
         Raises:
-            PolicyError, SessionLost, Unreachable, ObservationError: see `Policy.infer`; the environment is as it was.
+            Late, PolicyError, SessionLost, Unreachable, ObservationError: see `Policy.infer`; the environment is as it
+                was.
         """
         answer = None
         if action is None:
-            answer = self.policy.infer({**self._said, **self._observe(self._observation)})
+            seen = {"obs_time": self._observed_at, **self._said, **self._observe(self._observation)}
+            answer = self.policy.infer(seen)
             action = first_action(answer).astype(self.env.action_space.dtype)
         self._observation, reward, terminated, truncated, info = self.env.step(action)
+        self._observed_at = time.monotonic()
         return self._observation, reward, terminated, truncated, info if answer is None else {**info, "policy": answer}
 
 
@@ -84,7 +92,7 @@ def rollout(env: PolicyWrapper, max_steps: int, seed: int | None = None) -> Epis
     """Run one episode of at least one step, at most until `max_steps`.
 
     Raises:
-        PolicyError, SessionLost, Unreachable, ObservationError: see `Policy.infer`.
+        Late, PolicyError, SessionLost, Unreachable, ObservationError: see `Policy.infer`.
     """
     env.reset(seed=seed)
     total_reward, num_steps = 0.0, 0

@@ -8,7 +8,7 @@ from typing import Any
 from vla_server_base.client.errors import ObservationError, SessionLost
 
 _OF_SETTINGS = {"execution", "execution_horizon", "ensemble_weight"}
-_OF_TURNS = {"endpoint", "session_id", "session_token", "return_token", "reset", "seed", "sequence"}
+_OF_TURNS = {"endpoint", "session_id", "session_token", "return_token", "reset", "seed", "sequence", "deadline_ms"}
 
 
 @dataclass(kw_only=True)
