@@ -53,12 +53,12 @@ test-oldest: $(UV) ## the model's parity once more, on Python 3.10 with JAX 0.4.
 	cd $(OCTO) && .venv-oldest/bin/python -m pytest -q -n 2 tests/test_parity.py
 
 .PHONY: test-clients
-test-clients: setup ## clients from the package index, each in its own environment, against a live server
-	$(IN_BASE) python ../conformance/run.py openpi vla_eval openvla gr00t
+test-clients: setup ## the newest clients from the package index, each in its own environment, against a live server
+	$(IN_BASE) python ../conformance/run.py --quick
 
 .PHONY: conformance
-conformance: setup ## the same with LeRobot's too (it brings PyTorch), and write docs/clients.md
-	$(IN_BASE) python ../conformance/run.py --write
+conformance: setup ## all of them, old ones, LeRobot's (5 GB each) and LIBERO's too, and write docs/clients.md; ONLY="libero ..." runs some
+	$(IN_BASE) python ../conformance/run.py $(if $(ONLY),--only $(ONLY),--write)
 
 .PHONY: parity
 parity: setup ## compare with the reference's recorded outputs and write docs/parity.md

@@ -1,6 +1,6 @@
 # /// script
-# requires-python = ">=3.10,<3.13"
-# dependencies = ["lerobot[async]==0.4.4"]
+# requires-python = ">=3.10"
+# dependencies = ["lerobot[async]"]
 # ///
 """LeRobot's own RobotClient runs an episode with an arm that is none, and is told of what is refused."""
 
@@ -43,7 +43,7 @@ class PaperArmConfig(RobotConfig):
 
 
 class PaperArm(Robot):
-    """Sees noise, and writes down what it is to do."""
+    """Sees grey pictures, half as bright at the wrist, and writes down what it is to do."""
 
     config_class = PaperArmConfig
     name = "paper_arm"
@@ -54,7 +54,7 @@ class PaperArm(Robot):
         super().__init__(config)
         self.actions: list[dict[str, float]] = []
         self._read = MOTORS[: config.num_read]
-        self._random = np.random.default_rng(0)
+        self._num_seen = 0
 
     @property
     def observation_features(self) -> dict:
@@ -65,10 +65,11 @@ class PaperArm(Robot):
         return dict.fromkeys(MOTORS, float)
 
     def get_observation(self) -> dict:
+        self._num_seen += 1
+        brightness = 20 + 2 * (self._num_seen % 100)
+        pictures = {"primary": brightness, "wrist": brightness // 2}
         motors = {motor: np.float32(0.01 * len(self.actions)) for motor in self._read}
-        return motors | {
-            camera: self._random.integers(0, 255, (HEIGHT, WIDTH, 3), dtype=np.uint8) for camera in CAMERAS
-        }
+        return motors | {camera: np.full((HEIGHT, WIDTH, 3), grey, np.uint8) for camera, grey in pictures.items()}
 
     def send_action(self, action: dict) -> dict:
         self.actions.append(action)
@@ -153,7 +154,10 @@ def check_chunks(chunks: list[list[TimedAction]]) -> None:
         assert [action.get_timestep() for action in chunk] == list(range(first, first + len(chunk)))
         times = [action.get_timestamp() for action in chunk]
         assert times == sorted(times), "a chunk's times do not count on"
-        assert all(tuple(action.get_action().shape) == (len(MOTORS),) for action in chunk), "an action is not of seven"
+        actions = np.array([action.get_action().numpy() for action in chunk])
+        assert actions.shape == (len(chunk), len(MOTORS)), actions.shape
+        # EchoAdapter's first number is how bright the camera `primary` is, its fourth how bright the camera `wrist` is.
+        assert np.allclose(actions[:, 0], 2 * actions[:, 3]), "the policy saw other pictures than the robot"
 
 
 class Payload:

@@ -1,6 +1,6 @@
 # /// script
 # requires-python = ">=3.10"
-# dependencies = ["json-numpy==2.1.1", "requests==2.32.5", "numpy>=1.26"]
+# dependencies = ["json-numpy", "requests", "numpy>=1.26"]
 # ///
 """What OpenVLA's, AutoEval's, OFT's and SimplerEnv's Octo clients do, with json-numpy patched in and requests."""
 
@@ -10,6 +10,7 @@ import json
 import json_numpy
 import numpy as np
 import requests
+from pictures import check_seen, picture
 
 json_numpy.patch()
 
@@ -18,7 +19,7 @@ def main() -> None:
     """Run an episode in each client's form; those of one seed must be equal."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--steps", type=int, default=60)
+    parser.add_argument("--steps", type=int, default=20)
     asked = parser.parse_args()
     url = f"http://127.0.0.1:{asked.port}"
     with requests.Session() as session:
@@ -29,10 +30,12 @@ def main() -> None:
         for episode in episodes[1:]:
             assert np.array_equal(episode, episodes[0])
         assert episodes[0].shape == (asked.steps, 7), episodes[0].shape
+        for step, action in enumerate(episodes[0]):
+            check_seen(action, step, wrist=False)
         reset(session, url)
         chunk = oft(session, url, 0)
         assert isinstance(chunk, list), chunk
-        assert np.array_equal(chunk[0], episodes[0][0])
+        check_seen(chunk[0], 0)
         refused = session.post(f"{url}/act", json={"instruction": "lift"})
         assert (refused.status_code, refused.json()["error"]["code"]) == (422, "protocol"), refused.text
 
@@ -45,19 +48,20 @@ def reset(session: requests.Session, url: str) -> None:
 
 def openvla(session: requests.Session, url: str, step: int) -> np.ndarray:
     """Return the action for an array in JSON."""
-    return session.post(f"{url}/act", json={"image": picture(step), "instruction": "lift the red block"}).json()
+    message = {"image": picture(step, "primary"), "instruction": "lift the red block"}
+    return session.post(f"{url}/act", json=message).json()
 
 
 def double_encoded(session: requests.Session, url: str, step: int) -> np.ndarray:
     """Return the action for JSON in a string."""
-    message = {"image": picture(step), "instruction": "lift the red block"}
+    message = {"image": picture(step, "primary"), "instruction": "lift the red block"}
     return json_numpy.loads(session.post(f"{url}/act", json={"encoded": json_numpy.dumps(message)}).json())
 
 
 def octo_server(session: requests.Session, url: str, step: int) -> np.ndarray:
     """Return the action that SimplerEnv's OctoServerInference would get, without its ensemble."""
     message = {
-        "observation": {"image_primary": picture(step)},
+        "observation": {"image_primary": picture(step, "primary")},
         "text": "lift the red block",
         "modality": "l",
         "ensemble": False,
@@ -66,14 +70,14 @@ def octo_server(session: requests.Session, url: str, step: int) -> np.ndarray:
 
 
 def oft(session: requests.Session, url: str, step: int) -> list[np.ndarray]:
-    """Return the chunk that OpenVLA-OFT's client would get."""
-    seen = {"full_image": picture(step), "instruction": "lift the red block"}
+    """Return the chunk that OpenVLA-OFT's LIBERO client would get."""
+    seen = {
+        "full_image": picture(step, "primary"),
+        "wrist_image": picture(step, "wrist"),
+        "state": np.full(8, 0.5),
+        "instruction": "lift the red block",
+    }
     return session.post(f"{url}/act", json=seen).json()
-
-
-def picture(step: int) -> np.ndarray:
-    """Return what a robot sees at a step."""
-    return np.random.default_rng(step).integers(0, 255, (128, 128, 3), np.uint8)
 
 
 if __name__ == "__main__":
