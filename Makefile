@@ -112,8 +112,11 @@ setup: $(UV_FILE) ## install that and what developers need (done by the other ta
 	$(call sync,$(BASE))
 	$(call sync,$(OCTO)) $(WITH_EXTRAS)
 
+# Without its venv module Debian's Python may still have pip.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
 .uv/bin/uv:
+	@echo "putting uv into .uv/"
 	@rm -rf .uv
-	"$(PYTHON)" -m venv .uv >/dev/null && .uv/bin/python -m pip install --quiet --disable-pip-version-check uv || \
-	{ rm -rf .uv; "$(PYTHON)" -m pip install --quiet --disable-pip-version-check --target .uv uv; } || \
+	@{ "$(PYTHON)" -m venv .uv >/dev/null && .uv/bin/python $(PIP_INSTALL) uv; } || \
+	{ rm -rf .uv; "$(PYTHON)" $(PIP_INSTALL) --target .uv uv; } || \
 	{ echo "uv is missing and cannot be put into .uv/: install uv, or Python's venv module (apt install python3-venv)"; exit 1; }
