@@ -2,14 +2,29 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
-# uv installs the right Python and all packages. Where it is missing it is put into .uv/, touching nothing else.
-UV := $(shell uv --version >/dev/null 2>&1 && echo uv || echo $(CURDIR)/.uv/bin/uv)
 BASE := vla-server-base
 OCTO := vla-servers/octo-small
+
+# A Python that this machine has: the first of these, or the one that PYTHON= names. Nothing downloads one.
+PYTHON = $(or $(shell .ci/find-python 3.12 3.13 3.11 3.10 3.14),$(error No supported Python is on PATH, of pyenv or \
+of uv: install one of 3.10 to 3.14, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python))
+export UV_PYTHON_DOWNLOADS := never
+
+# uv makes the environments. Where it is missing it is put into .uv/, touching nothing else.
+ifneq ($(shell uv --version 2>/dev/null),)
+UV := uv
+else
+UV := "$(CURDIR)/.uv/bin/uv"
+UV_FILE := .uv/bin/uv
+endif
+
+# An environment that is there keeps its Python and whatever was added to it, such as extras.
+keep_python = $(if $(and $(wildcard $(1)/.venv/bin/python),$(filter file,$(origin PYTHON))),,--python "$(PYTHON)")
+sync = cd $(1) && $(UV) sync --quiet --inexact $(call keep_python,$(1))
+# The clients' protocols that are extras are small. EXTRAS= adds others: make serve EXTRAS=cuda12.
+WITH_EXTRAS := $(patsubst %,--extra %,zmq lerobot $(EXTRAS))
 IN_BASE := cd $(BASE) && $(UV) run --no-sync
 IN_OCTO := cd $(OCTO) && $(UV) run --no-sync
-# The oldest supported pair, in an environment of its own. PYENV_VERSION matters only where pyenv hides its Pythons.
-OLDEST := cd $(OCTO) && PYENV_VERSION=3.10 UV_PROJECT_ENVIRONMENT=.venv-oldest $(UV) sync --quiet --python 3.10
 
 # A file's tests run in one process, so that they share what it sets up.
 ON_TWO_CORES := -n 2 --dist loadfile
@@ -21,15 +36,15 @@ help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 12
 
 .PHONY: demo
-demo: setup ## watch the bundled policy pick up a cube (no download); ONCE=1 ends there
+demo: install ## watch the bundled policy pick up a cube (no download); ONCE=1 ends there
 	$(IN_OCTO) env OCTO_MODEL="$${OCTO_MODEL:-bundled://tabletop}" octo-service demo
 
 .PHONY: serve
-serve: setup ## serve Octo-Small 1.5 on port 8002
+serve: install ## serve Octo-Small 1.5 on port 8002
 	$(IN_OCTO) octo-service serve
 
 .PHONY: test
-test: check test-base test-clients test-octo test-oldest ## run every check and every test
+test: check test-base test-clients test-octo test-oldest test-pythons ## run every check and every test
 
 .PHONY: check
 check: setup ## lint, formatting, types, and what must hold for the whole repository
@@ -48,9 +63,12 @@ test-octo: setup
 	$(IN_OCTO) pytest -q $(ON_TWO_CORES)
 
 .PHONY: test-oldest
-test-oldest: $(UV) ## the model's parity once more, on Python 3.10 with JAX 0.4.20
-	$(OLDEST) --extra oldest
-	cd $(OCTO) && .venv-oldest/bin/python -m pytest -q -n 2 tests/test_parity.py
+test-oldest: $(UV_FILE) ## the model's parity once more, with JAX 0.4.20 on the oldest Python that has it
+	UV=$(UV) .ci/test-oldest
+
+.PHONY: test-pythons
+test-pythons: setup ## imports, servers and the demo, installed from wheels, on each supported Python of this machine
+	UV=$(UV) .ci/test-pythons
 
 .PHONY: test-clients
 test-clients: setup ## the newest clients from the package index, each in its own environment, against a live server
@@ -85,15 +103,20 @@ fix: setup ## format, and mend what the linter can
 	$(IN_OCTO) ruff check --fix ../..
 	$(IN_OCTO) ruff format ../..
 
-.PHONY: setup
-setup: $(UV) ## install everything (done by the other targets)
-	cd $(BASE) && $(UV) sync --quiet
-	cd $(OCTO) && $(UV) sync --quiet --extra cpu
+.PHONY: install
+install: $(UV_FILE) ## install what a server needs, and EXTRAS (done by demo and serve)
+	$(call sync,$(OCTO)) --no-dev $(WITH_EXTRAS)
 
-ifneq ($(UV),uv)
-$(UV):
-	python3 -m venv .uv || { echo "python3 cannot make environments here: install its venv module, or uv"; exit 1; }
-	.uv/bin/python -m pip install --quiet --disable-pip-version-check uv
-else
-.PHONY: uv
-endif
+.PHONY: setup
+setup: $(UV_FILE) ## install that and what developers need (done by the other targets)
+	$(call sync,$(BASE))
+	$(call sync,$(OCTO)) $(WITH_EXTRAS)
+
+# Without its venv module Debian's Python may still have pip.
+PIP_INSTALL := -m pip install --quiet --disable-pip-version-check
+.uv/bin/uv:
+	@echo "putting uv into .uv/"
+	@rm -rf .uv
+	@{ "$(PYTHON)" -m venv .uv >/dev/null && .uv/bin/python $(PIP_INSTALL) uv; } || \
+	{ rm -rf .uv; "$(PYTHON)" $(PIP_INSTALL) --target .uv uv; } || \
+	{ echo "uv is missing and cannot be put into .uv/: install uv, or Python's venv module (apt install python3-venv)"; exit 1; }

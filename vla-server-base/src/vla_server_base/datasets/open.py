@@ -6,11 +6,11 @@ from typing import Literal
 from vla_server_base.datasets.array_store import HEADER, ArrayStore, ArrayStoreWriter
 from vla_server_base.datasets.episode import EpisodeDataset, EpisodeWriter
 from vla_server_base.errors import DatasetError
+from vla_server_base.extras import how_to_install
 
 DatasetForm = Literal["arrays", "lerobot"]
 
 LEROBOT_INFO = Path("meta") / "info.json"
-INSTALL = "install the extra `datasets`: pip install 'vla-server-base[datasets]'"
 ELSEWHERE = "write to another folder"
 
 
@@ -32,7 +32,7 @@ def open_dataset(folder: Path | str) -> EpisodeDataset:
     try:
         from vla_server_base.datasets.lerobot import LeRobotDataset
     except ImportError as error:
-        raise DatasetError(f"reading LeRobot's form takes {error.name}", hint=INSTALL) from error
+        raise DatasetError(f"reading LeRobot's form takes {error.name}", hint=how_to_install("datasets")) from error
     return LeRobotDataset(folder)
 
 
@@ -50,7 +50,7 @@ def open_writer(folder: Path | str, form: DatasetForm, fps: float, robot: str | 
     try:
         from vla_server_base.datasets.lerobot_writer import LeRobotWriter
     except ImportError as error:
-        raise DatasetError(f"writing LeRobot's form takes {error.name}", hint=INSTALL) from error
+        raise DatasetError(f"writing LeRobot's form takes {error.name}", hint=how_to_install("datasets")) from error
     return LeRobotWriter(folder, fps, robot=robot)
 
 

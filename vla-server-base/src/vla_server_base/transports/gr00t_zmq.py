@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 
 from vla_server_base.config import ConfigError
 from vla_server_base.edge import new_request_id, told_of
+from vla_server_base.extras import how_to_install
 from vla_server_base.protocols import gr00t
 from vla_server_base.service import Service
 from vla_server_base.timing import Stopwatch
@@ -15,9 +16,7 @@ try:
     import zmq
     import zmq.asyncio
 except ImportError as error:
-    raise ConfigError(
-        "VLA_ZMQ_PORT: GR00T's clients need pyzmq", hint="install vla-server-base with its extra zmq"
-    ) from error
+    raise ConfigError("VLA_ZMQ_PORT: GR00T's clients need pyzmq", hint=how_to_install("zmq")) from error
 
 
 @asynccontextmanager

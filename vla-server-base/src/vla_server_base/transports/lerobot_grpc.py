@@ -16,6 +16,7 @@ from typing import Any
 from vla_server_base.config import ConfigError
 from vla_server_base.edge import new_request_id, told_of
 from vla_server_base.errors import Late, Overloaded, ProtocolError
+from vla_server_base.extras import how_to_install
 from vla_server_base.service import Service
 from vla_server_base.timing import ms_since
 from vla_server_base.turn import take_turn
@@ -28,7 +29,7 @@ try:
 except ModuleNotFoundError as missing:
     raise ConfigError(
         f"VLA_LEROBOT_PORT: LeRobot's protocol takes {missing.name}",
-        hint="install the extra `lerobot`: pip install 'vla-server-base[lerobot]'",
+        hint=how_to_install("lerobot"),
     ) from missing
 
 logger = logging.getLogger(__name__)

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 
 from octo_service.errors import DeviceError
+from vla_server_base.extras import how_to_install
 
 
 def prepare(platform: str, cache_dir: Path) -> None:
@@ -28,7 +29,7 @@ def prepare(platform: str, cache_dir: Path) -> None:
     if platform == "gpu" and jax.default_backend() != "gpu":
         raise DeviceError(
             f"a GPU is asked for, but JAX {jax.__version__} finds only: {jax.default_backend()}; "
-            "install with --extra cuda12 (or cuda13, cuda11), or set VLA_DEVICE=auto"
+            f"{how_to_install('cuda12')} (or cuda13, cuda11), or set VLA_DEVICE=auto"
         )
 
 

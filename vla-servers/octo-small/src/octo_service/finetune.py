@@ -15,6 +15,7 @@ from octo_service.errors import TrainingError
 from octo_service.training.recipe import Recipe
 from octo_service.training.timetable import Timetable
 from vla_server_base.config import ServerConfig, config_from_environment
+from vla_server_base.extras import how_to_install
 
 # `--resume`, or `--resume True` as the other switches have it.
 Switch = Annotated[
@@ -59,7 +60,7 @@ class Finetune:
             from octo_service.training.run_folder import EPISODES, RunFolder
             from octo_service.training.validation import Validation
         except ImportError as error:
-            raise TrainingError(f"training needs {error.name}: pip install 'octo-service[train]'") from error
+            raise TrainingError(f"training needs {error.name}: {how_to_install('train')}") from error
         device.prepare(self.server.device, self.server.cache_dir)
         folder = RunFolder(self.out, dataclasses.asdict(self.recipe), self.resume)
         prepared = prepare(self.recipe, self.server.cache_dir, self.out / EPISODES)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from octo_service.errors import CheckpointError
+from vla_server_base.extras import how_to_install
 
 # The file that describes an array, by the version of zarr it was written in.
 ZARR_DRIVERS = {".zarray": "zarr", "zarr.json": "zarr3"}
@@ -26,8 +27,8 @@ def read_stored_arrays(folder: Path) -> dict[str, np.ndarray]:
         tensorstore: Any = importlib.import_module("tensorstore")
     except ImportError as error:
         raise CheckpointError(
-            f"{folder} holds parameters in OCDBT form, which needs tensorstore: install octo-service[ocdbt] "
-            "(`uv sync --extra ocdbt`), or convert the checkpoint once where it is installed"
+            f"{folder} holds parameters in OCDBT form, which needs tensorstore: {how_to_install('ocdbt')}; "
+            "or convert the checkpoint once where it is installed"
         ) from error
     try:
         store = _store_of(folder)

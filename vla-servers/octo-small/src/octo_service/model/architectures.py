@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,6 @@ from octo_service.model.t5 import T5Sizes
 WINDOW = 2
 TEXT_TOKENS = 16
 TEXT_ENCODER = "t5-base"
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,9 +37,9 @@ class Architecture:
     cameras: Mapping[str, Camera] = field(
         default_factory=lambda: {"primary": Camera(side=256), "wrist": Camera(side=128)}
     )
-    stem: Mapping[str, Any] = _NOTHING
+    stem: Mapping[str, Any] = field(default_factory=dict)
     head_name: str = "DiffusionActionHead"
-    head: Mapping[str, Any] = _NOTHING
+    head: Mapping[str, Any] = field(default_factory=dict)
     takes_goal_images: bool = True
     max_horizon: int = 10
     repeat_task_tokens: bool = True

@@ -1,0 +1,61 @@
+"""The packages hold what they need and little else, and the extras that messages and documents name are there."""
+
+import importlib.metadata
+import os
+import re
+import subprocess
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGES = [ROOT / "vla-server-base", ROOT / "vla-servers" / "octo-small"]
+DISTRIBUTIONS = ["vla-server-base", "octo-service"]
+MAX_BYTES = 5_000_000
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheels and source distributions of both packages; each wheel is built from the source distribution."""
+    folder = tmp_path_factory.mktemp("dist")
+    for package in PACKAGES:
+        # uv says to what it runs where it is itself.
+        command = [os.environ.get("UV", "uv"), "build", "--quiet", "--out-dir", str(folder), str(package)]
+        subprocess.run(command, check=True)
+    return folder
+
+
+@pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
+def test_a_wheel_has_every_file_of_the_source_its_readme_and_its_licence(built: Path, package: Path):
+    listed = subprocess.run(["git", "ls-files", "src"], cwd=package, capture_output=True, text=True, check=True)
+    sources = {line.removeprefix("src/") for line in listed.stdout.splitlines()}
+    (file,) = built.glob(f"{min(sources).partition('/')[0]}-*.whl")
+    with zipfile.ZipFile(file) as wheel:
+        content = {name: wheel.read(name) for name in wheel.namelist()}
+    assert sources <= content.keys()
+    (metadata,) = (content[name].decode() for name in content if name.endswith(".dist-info/METADATA"))
+    assert metadata.endswith((package / "README.md").read_text())
+    assert "\nRequires-Python: <3.15,>=3.10\n" in metadata
+    (licence,) = (content[name] for name in content if name.endswith(".dist-info/licenses/LICENSE"))
+    assert licence == (ROOT / "LICENSE").read_bytes()
+
+
+def test_what_is_published_is_small_and_has_no_tests(built: Path):
+    sizes = {file.name: file.stat().st_size for file in [*built.glob("*.whl"), *built.glob("*.tar.gz")]}
+    assert len(sizes) == 2 * len(PACKAGES)
+    assert max(sizes.values()) < MAX_BYTES, sizes
+    for file in built.glob("*.tar.gz"):
+        with tarfile.open(file) as archive:
+            names = {name.split("/")[1] for name in archive.getnames()}
+        assert names == {"src", "README.md", "LICENSE", "PKG-INFO", "pyproject.toml", ".gitignore"}
+
+
+def test_extras_that_messages_and_documents_name_are_there():
+    pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("vla-*/**/src/**/*.py")]
+    name = re.compile(r"(?:--extra |EXTRAS=|how_to_install\([\"'])([a-z]\w+)")
+    named = {extra for page in pages for extra in name.findall(page.read_text())}
+    base, octo = (set(importlib.metadata.metadata(name).get_all("Provides-Extra") or []) for name in DISTRIBUTIONS)
+    assert {"zmq", "train"} < named <= octo
+    assert base <= octo

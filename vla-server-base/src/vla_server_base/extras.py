@@ -1,0 +1,9 @@
+"""Packages that only some need: the extras of a policy's package, which has those of this one, too."""
+
+
+def how_to_install(extra: str) -> str:
+    """Return a hint for a clone that lacks an extra; what was installed before stays."""
+    return (
+        f"run `uv sync --inexact --extra {extra}` in vla-servers/octo-small, "
+        f"or `make install EXTRAS={extra}` where uv is not on PATH"
+    )
