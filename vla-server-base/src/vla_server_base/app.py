@@ -19,6 +19,7 @@ from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.edge import Edge, error_response, told_of
 from vla_server_base.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, NotFound, RequestError, VLAError
+from vla_server_base.host import Host, OneSentence
 from vla_server_base.protocols.observations import observation_keys
 from vla_server_base.routes import router
 from vla_server_base.scenes.pool import ScenePool
@@ -47,9 +48,10 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        host = Host()
+        host.prepare(config)
         engine = Engine(adapter, config, model_id)
         pool = ScenePool(config)
-        engine.start()
         pool_start = asyncio.create_task(start_pool(pool))
         app.state.service = Service(
             model_id=model_id,
@@ -69,6 +71,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             async with contextlib.AsyncExitStack() as stack:
                 for open_port in own_ports:
                     await stack.enter_async_context(open_port(app.state.service))
+                engine.start()
                 yield
         finally:
             pool_start.cancel()
@@ -82,6 +85,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     for transport in (act, kserve, websocket):
         app.include_router(transport.router)
     app.add_middleware(Edge)
+    app.add_middleware(OneSentence)
     app.add_exception_handler(VLAError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)

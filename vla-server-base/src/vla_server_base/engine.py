@@ -114,6 +114,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin loading and warming up; returns at once."""
+        gc.freeze()  # what is imported stays, and is not to be looked through for garbage while the model is loaded
         self._device_thread.start()
 
     async def predict(self, window: Window, task: Task, seed: int, step: int = 0, num_samples: int = 1) -> Prediction:
@@ -249,7 +250,7 @@ class Engine:
             self._last_asked = time.monotonic()  # who has waited for this asks first
         except VLAError as error:
             logger.error("model %s is not available: %s", self._model_id, error.message)
-            self._give_up(f"{error.message}; {error.hint}" if error.hint else error.message)
+            self._give_up(error.as_sentence())
             return False
         except BaseException:
             logger.exception("model %s could not be loaded", self._model_id)

@@ -44,10 +44,13 @@ class VLAError(Exception):
         self.message = message
         self.hint = hint
 
+    def as_sentence(self) -> str:
+        """Return what went wrong and what to do instead."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
     def as_text(self, request_id: str) -> str:
         """Return all of it in one line, for clients that take text."""
-        hint = f"; {self.hint}" if self.hint else ""
-        return f"{self.code}: {self.message}{hint} (request_id {request_id})"
+        return f"{self.code}: {self.as_sentence()} (request_id {request_id})"
 
 
 class RequestError(VLAError):
