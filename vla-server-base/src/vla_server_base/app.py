@@ -18,7 +18,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.edge import Edge, error_response, told_of
 from vla_server_base.engine import Engine
-from vla_server_base.errors import MethodNotAllowed, NotFound, RequestError, VLAError
+from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.host import Host, OneSentence
 from vla_server_base.protocols.observations import observation_keys
 from vla_server_base.routes import router
@@ -72,8 +72,11 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
                 for open_port in own_ports:
                     await stack.enter_async_context(open_port(app.state.service))
                 engine.start()
+                failure = asyncio.create_task(_end_where_nothing_is_loaded(app.state.service, host))
+                stack.callback(failure.cancel)
                 yield
         finally:
+            host.close()
             pool_start.cancel()
             await engine.close()
             await asyncio.wait([pool_start])
@@ -91,6 +94,15 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.openapi = lambda: _openapi(app)
     return app
+
+
+async def _end_where_nothing_is_loaded(service: Service, host: Host) -> None:
+    """Let a supervisor see that the model cannot be loaded, unless the server is to stay."""
+    try:
+        await service.policy_loaded()
+    except ModelUnavailable:
+        if service.config.on_load_failure == "exit":
+            host.end()
 
 
 def _own_ports(config: ServerConfig) -> list[Callable[[Service], AbstractAsyncContextManager[int]]]:

@@ -75,6 +75,12 @@ class ServerConfig(Settings):
     cache_dir: Folder = dataclasses.field(default_factory=_cache_dir)
     """Where converted checkpoints and compiled programs stay between starts."""
 
+    load_retry_s: Annotated[float, Field(ge=0, le=365 * 24 * 3600)] = 600.0
+    """For how long a hub that does not answer is asked again, ever more seldom; 0 asks once."""
+
+    on_load_failure: Literal["exit", "stay"] = "exit"
+    """Where the model cannot be loaded: exit ends the process with code 3; stay answers why, and /live with 503."""
+
     renderer: Literal["auto", "egl", "osmesa", "raycast"] = "auto"
     """What draws scenes; auto takes the first that works, in this order."""
 

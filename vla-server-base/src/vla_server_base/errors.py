@@ -25,6 +25,7 @@ VLAError                    500  internal
 ├── Superseded              409  superseded       (a newer observation of its session has come)
 └── Unavailable             503  unavailable
     ├── ModelUnavailable    503  model_unavailable
+    │   └── ModelOutOfReach 503  model_unavailable (worth another try: a hub that does not answer)
     ├── Overloaded          503  overloaded
     ├── RendererUnavailable 503  renderer_unavailable
     └── Late                504  late             (its deadline passed first)
@@ -210,6 +211,10 @@ class ModelUnavailable(Unavailable):
     """The policy is still loading, or could not be loaded."""
 
     code = "model_unavailable"
+
+
+class ModelOutOfReach(ModelUnavailable):
+    """The policy could not be loaded for a reason that may pass, as a hub that does not answer: it is tried again."""
 
 
 class Overloaded(Unavailable):

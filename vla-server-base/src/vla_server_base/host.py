@@ -45,6 +45,7 @@ class Host:
     def __init__(self) -> None:
         self._config = _running_uvicorn()
         self._server = _server_of_this_process(self._config)
+        self._has_failed = False
 
     def prepare(self, config: ServerConfig) -> None:
         """Have sockets served as the settings say, and each request logged once.
@@ -66,6 +67,16 @@ class Host:
         access_log = logging.getLogger("uvicorn.access")  # as uvicorn does for --no-access-log
         access_log.handlers.clear()
         access_log.propagate = False
+
+    def end(self) -> None:
+        """End this process in good order, as one that could not start; a server in another program's thread stays."""
+        if self._server is not None:
+            self._has_failed = self._server.should_exit = True
+
+    def close(self) -> None:
+        """Leave the exit code of `end`: uvicorn has one for a server that has not started, and none for later."""
+        if self._server is not None and self._has_failed:
+            self._server.started = False
 
 
 class OneSentence:

@@ -127,9 +127,16 @@ async def health(service: CurrentService) -> Response:
     )
 
 
-@router.get("/live", summary="Whether the process runs")
-async def live() -> LiveReply:
-    return LiveReply()
+@router.get(
+    "/live",
+    summary="Whether the process runs, and is of use",
+    responses={200: {"model": LiveReply}, 503: {"model": LiveReply}},
+)
+async def live(service: CurrentService) -> Response:
+    status = service.engine.status
+    is_broken = status.state == "broken"
+    reply = LiveReply(status="broken", reason=status.reason) if is_broken else LiveReply(status="live")
+    return Response(reply.model_dump_json(exclude_none=True), 503 if is_broken else 200, {}, "application/json")
 
 
 @router.get("/info", summary="What is served, on what, and within which limits")

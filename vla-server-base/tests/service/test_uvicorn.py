@@ -32,6 +32,18 @@ try:
 except VLAError as error:
     raise SystemExit(error.as_sentence())
 """
+BROKEN = """
+from vla_server_base.app import create_vla_app
+from vla_server_base.errors import ModelUnavailable
+from vla_server_base.program import app_for_uvicorn
+from vla_server_base.testing import EchoAdapter
+
+class Broken(EchoAdapter):
+    def load_model(self, model_id, device, cache_dir):
+        raise ModelUnavailable("the checkpoint is of another model")
+
+app = app_for_uvicorn(lambda config: create_vla_app(Broken(), config, model_id="broken"))
+"""
 SETTINGS = {"VLA_SCENE_WORKERS": "1", "VLA_RENDERER": "raycast", "VLA_MAX_BODY_MB": "1", "VLA_PORT": "0"}
 REQUEST = {"instruction": "go", "image": of_one_colour(255, 0, 0), "seed": 0}
 UVICORN = ("-m", "uvicorn", "echo_service:app", "--port", "0")
@@ -171,3 +183,21 @@ def test_several_worker_processes_are_refused(folder, command, environment):
     assert result.returncode != 0
     assert "2 worker processes are asked for: a robot's session would be in one" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [UVICORN, (*UVICORN, "--loop", "uvloop"), SERVE])
+def test_a_model_that_cannot_be_loaded_ends_the_process(folder, command):
+    (folder / "echo_service.py").write_text(BROKEN)
+    result = ended(folder, *command)
+    assert result.returncode == 3
+    assert "ERROR vla_server_base.engine model broken is not available: the checkpoint is of another" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("command", [UVICORN, SERVE])
+def test_or_the_server_stays_by_setting_and_is_not_live(folder, command):
+    (folder / "echo_service.py").write_text(BROKEN)
+    with running(folder, *command, VLA_ON_LOAD_FAILURE="stay") as (base_url, process, _):
+        wait_until(lambda: httpx.get(f"{base_url}/live").status_code == 503)
+        assert process.poll() is None
+    assert process.returncode == 0

@@ -17,8 +17,12 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from small_hub import SmallHub
+from test_hub import tiny_files
+from vocabulary import train_vocabulary
 
 from octo_service.adapter import OctoSmallAdapter
+from octo_service.config import OctoConfig
 from octo_service.model import OctoModel
 from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig
@@ -161,7 +165,7 @@ def test_a_model_that_cannot_be_had_is_told_by_health_and_predict(
 ):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    config = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
+    config = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1, load_retry_s=0)
     with serving(create_vla_app(OctoSmallAdapter(), config, model_id=model_id)) as url:
         deadline = time.monotonic() + 60
         while (health := httpx.get(f"{url}/health").json())["status"] == "loading":
@@ -171,6 +175,39 @@ def test_a_model_that_cannot_be_had_is_told_by_health_and_predict(
         assert says in health["reason"]
         reply = httpx.post(f"{url}/predict", json={"instruction": "go", "image": "aGk="})
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "model_unavailable")
+
+
+def test_a_hub_that_does_not_answer_is_asked_again_until_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    vocabulary = tmp_path / "spiece.model"
+    vocabulary.write_bytes(train_vocabulary())
+    adapter = OctoSmallAdapter(OctoConfig(tokenizer=vocabulary))
+    config = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
+    app = create_vla_app(adapter, config, model_id="hf://lab/octo")
+    with SmallHub() as hub:
+        hub.add("lab/octo", tiny_files())
+        hub.faults.status = 503
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
+        with serving(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+            while "next try" not in (health := client.get("/health").json())["reason"]:
+                time.sleep(0.01)
+            live = client.get("/live").status_code
+            hub.faults.status = None
+            wait_until_healthy(client)
+    assert (health["status"], live) == ("loading", 200)
+    assert "503" in health["reason"]
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "file").write_text("in the way")
+    config = ServerConfig(cache_dir=tmp_path / "file", device="cpu", renderer="raycast", scene_workers=1)
+    app = create_vla_app(OctoSmallAdapter(), config, model_id="bundled://tabletop")
+    with serving(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        wait_until_healthy(client)
+        reply = predict(client, image=png(np.zeros((8, 8, 3), np.uint8)), session_id="arm", return_token=True)
+    assert reply["session"]["token"]
+    assert "set VLA_CACHE_DIR" in caplog.text
 
 
 def test_robots_of_four_protocols_at_once_get_what_each_gets_alone(tmp_path):

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -91,7 +91,8 @@ class Predict:
         if self.url is not None:
             yield Server(self.url)
             return
-        with serving(Serve(server=self.server, octo=self.octo).app()) as url:
+        server = replace(self.server, load_retry_s=0)  # somebody waits
+        with serving(Serve(server=server, octo=self.octo).app()) as url:
             print(f"loading {self.octo.model}", file=sys.stderr)
             server = Server(url)
             server.wait_until_healthy()
