@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from vla_server_base import __version__
@@ -82,7 +83,10 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             await asyncio.wait([pool_start])
             await pool.close()
 
-    app = FastAPI(title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    # FastAPI, with the scripts of /docs and /redoc served from here: robots' networks often lead nowhere else.
+    app = FastAPIOffline(
+        title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False
+    )
     app.state.config = config
     app.include_router(router)
     for transport in (act, kserve, websocket):
