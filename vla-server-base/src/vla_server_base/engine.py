@@ -252,7 +252,7 @@ class Engine:
             self._rarer = iter(self._adapter.rarer_inputs())
             self._last_asked = time.monotonic()  # who has waited for this asks first
         except VLAError as error:
-            logger.error("model %s is not available: %s", self._model_id, error.message)
+            logger.error("model %s is not available: %s", self._model_id, error.as_sentence())
             self._give_up(error.as_sentence())
             return False
         except BaseException:

@@ -17,12 +17,8 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from small_hub import SmallHub
-from test_hub import tiny_files
-from vocabulary import train_vocabulary
 
 from octo_service.adapter import OctoSmallAdapter
-from octo_service.config import OctoConfig
 from octo_service.model import OctoModel
 from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig
@@ -175,28 +171,6 @@ def test_a_model_that_cannot_be_had_is_told_by_health_and_predict(
         assert says in health["reason"]
         reply = httpx.post(f"{url}/predict", json={"instruction": "go", "image": "aGk="})
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "model_unavailable")
-
-
-def test_a_hub_that_does_not_answer_is_asked_again_until_it_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    vocabulary = tmp_path / "spiece.model"
-    vocabulary.write_bytes(train_vocabulary())
-    adapter = OctoSmallAdapter(OctoConfig(tokenizer=vocabulary))
-    config = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
-    app = create_vla_app(adapter, config, model_id="hf://lab/octo")
-    with SmallHub() as hub:
-        hub.add("lab/octo", tiny_files())
-        hub.faults.status = 503
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", hub.url)
-        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-        with serving(app) as url, httpx.Client(base_url=url, timeout=60) as client:
-            while "next try" not in (health := client.get("/health").json())["reason"]:
-                time.sleep(0.01)
-            live = client.get("/live").status_code
-            hub.faults.status = None
-            wait_until_healthy(client)
-    assert (health["status"], live) == ("loading", 200)
-    assert "503" in health["reason"]
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture):
