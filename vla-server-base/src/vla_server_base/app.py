@@ -11,6 +11,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
+from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from vla_server_base import __version__
@@ -18,7 +19,8 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.edge import Edge, error_response, told_of
 from vla_server_base.engine import Engine
-from vla_server_base.errors import MethodNotAllowed, NotFound, RequestError, VLAError
+from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
+from vla_server_base.host import Host, OneSentence
 from vla_server_base.protocols.observations import observation_keys
 from vla_server_base.routes import router
 from vla_server_base.scenes.pool import ScenePool
@@ -47,9 +49,10 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        host = Host()
+        host.prepare(config)
         engine = Engine(adapter, config, model_id)
         pool = ScenePool(config)
-        engine.start()
         pool_start = asyncio.create_task(start_pool(pool))
         app.state.service = Service(
             model_id=model_id,
@@ -69,24 +72,41 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             async with contextlib.AsyncExitStack() as stack:
                 for open_port in own_ports:
                     await stack.enter_async_context(open_port(app.state.service))
+                engine.start()
+                failure = asyncio.create_task(_end_where_nothing_is_loaded(app.state.service, host))
+                stack.callback(failure.cancel)
                 yield
         finally:
+            host.close()
             pool_start.cancel()
             await engine.close()
             await asyncio.wait([pool_start])
             await pool.close()
 
-    app = FastAPI(title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False)
+    # FastAPI, with the scripts of /docs and /redoc served from here: robots' networks often lead nowhere else.
+    app = FastAPIOffline(
+        title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False
+    )
     app.state.config = config
     app.include_router(router)
     for transport in (act, kserve, websocket):
         app.include_router(transport.router)
     app.add_middleware(Edge)
+    app.add_middleware(OneSentence)
     app.add_exception_handler(VLAError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     app.openapi = lambda: _openapi(app)
     return app
+
+
+async def _end_where_nothing_is_loaded(service: Service, host: Host) -> None:
+    """Let a supervisor see that the model cannot be loaded, unless the server is to stay."""
+    try:
+        await service.policy_loaded()
+    except ModelUnavailable:
+        if service.config.on_load_failure == "exit":
+            host.end()
 
 
 def _own_ports(config: ServerConfig) -> list[Callable[[Service], AbstractAsyncContextManager[int]]]:

@@ -1,14 +1,34 @@
 """ServerConfig: every setting of a server, from the environment (`VLA_*`) and from flags, declared once."""
 
 import dataclasses
+import difflib
+import functools
+import logging
 import os
-from collections.abc import Mapping
+import re
+import tempfile
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar, get_type_hints
 
 import pydantic
+from pydantic import Field
 
 from vla_server_base.errors import VLAError
+
+logger = logging.getLogger(__name__)
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Megabytes = Annotated[int, Field(ge=1, le=2**24)]
+Seconds = Annotated[float, Field(gt=0, le=365 * 24 * 3600)]
+"""Up to a year: longer ones are more than timers take."""
+Folder = Annotated[Path, pydantic.AfterValidator(Path.expanduser)]
+
+# What Kubernetes sets in every container for each service (https://kubernetes.io/docs/concepts/services-networking/service):
+# VLA_PORT=tcp://10.0.0.1:8002, VLA_SERVICE_HOST and more for one that is called vla.
+_ADDRESS_OF_A_SERVICE = re.compile(r"(tcp|udp|sctp)://")
+_SET_FOR_A_SERVICE = re.compile(r"_(SERVICE_HOST|SERVICE_PORT(_\w+)?|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)$")
 
 
 class ConfigError(VLAError):
@@ -17,38 +37,66 @@ class ConfigError(VLAError):
     code = "config"
 
 
+class Settings:
+    """A frozen dataclass whose fields are checked against their annotations, however it is made.
+
+    Raises:
+        ConfigError: naming the field, its value, and what it takes.
+    """
+
+    not_settings: ClassVar[Collection[str]] = ()
+    """Variables with the same prefix that others read."""
+
+    def __post_init__(self) -> None:
+        for name in _checks(type(self)):
+            object.__setattr__(self, name, _checked(type(self), name, getattr(self, name), name))
+
+
+def _cache_dir() -> Path:
+    try:
+        return Path.home() / ".cache" / "vla-servers"
+    except RuntimeError:  # a user without a home, as in many containers
+        return Path(tempfile.gettempdir()) / "vla-servers"
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class ServerConfig:
+class ServerConfig(Settings):
     """How one server runs. Each field is also an environment variable: `port` is `VLA_PORT`."""
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all."""
 
-    port: int = 8002
+    port: Port = 8002
     """Port to listen on; 0 takes a free one."""
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where the policy runs; auto takes an accelerator where there is one."""
 
-    cache_dir: Path = Path.home() / ".cache" / "vla-servers"
+    cache_dir: Folder = dataclasses.field(default_factory=_cache_dir)
     """Where converted checkpoints and compiled programs stay between starts."""
+
+    load_retry_s: Annotated[float, Field(ge=0, le=365 * 24 * 3600)] = 600.0
+    """For how long a hub that does not answer is asked again, ever more seldom; 0 asks once."""
+
+    on_load_failure: Literal["exit", "stay"] = "exit"
+    """Where the model cannot be loaded: exit ends the process with code 3; stay answers why, and /live with 503."""
 
     renderer: Literal["auto", "egl", "osmesa", "raycast"] = "auto"
     """What draws scenes; auto takes the first that works, in this order."""
 
-    scene_workers: int = 2
+    scene_workers: Annotated[int, Field(ge=1, le=256)] = 2
     """Processes that compile and render scenes."""
 
-    scene_timeout_s: float = 8.0
+    scene_timeout_s: Seconds = 8.0
     """A scene that takes longer is refused and its worker ended."""
 
-    scene_memory_mb: int = 4096
+    scene_memory_mb: Megabytes = 4096
     """Address space that a scene may take beyond what its worker starts with."""
 
-    scene_worker_max_scenes: int = 300
+    scene_worker_max_scenes: Count = 300
     """Scenes that a worker compiles before it is replaced."""
 
-    scene_worker_max_jobs: int = 20_000
+    scene_worker_max_jobs: Count = 20_000
     """Pictures and steps of episodes that a worker answers before it is replaced."""
 
     scene_shadows: bool = False
@@ -57,52 +105,52 @@ class ServerConfig:
     scene_reflections: bool = False
     """Draw reflections."""
 
-    scene_multisampling: int = 0
+    scene_multisampling: Annotated[int, Field(ge=0, le=64)] = 0
     """Samples per pixel; 0 is off."""
 
-    asset_store_mb: int = 256
+    asset_store_mb: Megabytes = 256
     """Memory for files that were put ahead of the scenes that name them."""
 
-    scene_store_mb: int = 256
+    scene_store_mb: Megabytes = 256
     """Memory for scenes that may be named by their scene_id."""
 
-    max_body_mb: int = 64
+    max_body_mb: Megabytes = 64
     """Largest request body."""
 
-    max_image_pixels: int = 4096 * 4096
+    max_image_pixels: Count = 4096 * 4096
     """Largest encoded picture, in pixels after decoding."""
 
-    max_samples: int = 64
+    max_samples: Count = 64
     """Largest num_samples of one request."""
 
-    max_queue: int = 64
+    max_queue: Count = 64
     """Requests that may wait for the device; more are refused with 503."""
 
-    max_episodes: int = 16
+    max_episodes: Count = 16
     """Episodes that may run at once; more are refused with 503."""
 
-    max_sessions: int = 256
+    max_sessions: Count = 256
     """Sessions that may be held at once; more are refused with 503."""
 
-    max_connections: int = 256
+    max_connections: Count = 256
     """WebSocket connections that may be open at once; more are closed with 1013."""
 
-    connection_idle_s: float = 3600.0
+    connection_idle_s: Seconds = 3600.0
     """A WebSocket connection on which nothing is said for so long is closed with 1001."""
 
-    session_idle_s: float = 600.0
+    session_idle_s: Seconds = 600.0
     """A session that is not used for so long is forgotten."""
 
     session_reset_on_new_task: bool = True
     """Whether a new instruction, or goal picture, begins a new episode in its session."""
 
-    session_token_s: float = 3600.0
+    session_token_s: Seconds = 3600.0
     """For how long a session token resumes its session."""
 
-    zmq_port: int = 0
+    zmq_port: Port = 0
     """Port for GR00T's clients (ZeroMQ, the extra zmq); 0 is off."""
 
-    lerobot_port: int = 0
+    lerobot_port: Port = 0
     """Port of 127.0.0.1 for LeRobot's clients (gRPC, the extra lerobot); 0 is off."""
 
     observation_keys: str = ""
@@ -112,20 +160,56 @@ class ServerConfig:
     """How much the server's own log says."""
 
 
-Config = TypeVar("Config")
+Config = TypeVar("Config", bound=Settings)
 
 
 def config_from_environment(kind: type[Config], prefix: str, environment: Mapping[str, str] = os.environ) -> Config:
-    """Read a config dataclass from `PREFIX_FIELD` variables; fields without one keep their default.
+    """Read settings from `PREFIX_FIELD` variables; those that are not set, or empty, keep their default.
+
+    A variable with this prefix that is no setting is warned of, with the setting of the nearest name. What Kubernetes
+    sets for a service of that name is passed over.
 
     Raises:
         ConfigError: naming the variable, its value, and what it takes.
     """
-    names = {f"{prefix}_{field.name}".upper(): field.name for field in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
-    values = {field: environment[name] for name, field in names.items() if name in environment}
+    fields = {f"{prefix}_{field}".upper(): field for field in _checks(kind)}
+    given = {name: value for name, value in environment.items() if name.startswith(f"{prefix}_") and value}
+    values = {}
+    for name, value in given.items():
+        if _ADDRESS_OF_A_SERVICE.match(value):
+            if name in fields:
+                _warn(f"{name}={value} is the address of a Kubernetes service and no setting: the default counts")
+        elif name in fields:
+            values[fields[name]] = _checked(kind, fields[name], value, name)
+        elif name not in kind.not_settings and not _SET_FOR_A_SERVICE.search(name):
+            _warn(f"{name} is not a setting{_nearest(name, fields, prefix)}")
+    return kind(**values)
+
+
+@functools.cache
+def _warn(sentence: str) -> None:
+    """Warn once, however often the environment is read."""
+    logger.warning(sentence)
+
+
+def _nearest(name: str, known: Collection[str], prefix: str) -> str:
+    endings = [each.removeprefix(prefix) for each in known]
+    found = difflib.get_close_matches(name.removeprefix(prefix), endings, n=1)
+    return f": did you mean {prefix}{found[0]}?" if found else ", and does nothing"
+
+
+@functools.cache
+def _checks(kind: type[Settings]) -> dict[str, Callable[[Any], Any]]:
+    """Return what checks each field."""
+    hints = get_type_hints(kind, include_extras=True)
+    config = pydantic.ConfigDict(allow_inf_nan=False)
+    names = [field.name for field in dataclasses.fields(kind)]  # pyright: ignore[reportArgumentType]
+    return {name: pydantic.TypeAdapter(hints[name], config=config).validate_python for name in names}
+
+
+def _checked(kind: type[Settings], field: str, value: Any, called: str) -> Any:
     try:
-        return pydantic.TypeAdapter(kind).validate_python(values)
+        return _checks(kind)[field](value)
     except pydantic.ValidationError as error:
-        first = error.errors()[0]
-        variable = f"{prefix}_{first['loc'][0]}".upper()
-        raise ConfigError(f"{variable}='{first['input']}' cannot be used: {first['msg']}") from error
+        shown = f"'{value}'" if isinstance(value, str) else value
+        raise ConfigError(f"{called}={shown} cannot be used: {error.errors()[0]['msg']}") from error

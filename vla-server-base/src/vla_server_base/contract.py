@@ -136,6 +136,7 @@ class VLAModelAdapter(abc.ABC):
         `device` is "auto", "cpu" or "gpu"; `cache_dir` is where converted weights and compiled programs stay.
 
         Raises:
+            ModelOutOfReach: for a reason that may pass; it is called again.
             ModelUnavailable: with a sentence that says what is missing and what to do.
         """
 

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Literal
 
 import numpy as np
@@ -21,7 +22,7 @@ from vla_server_base.contract import (
     VLAModelAdapter,
     Window,
 )
-from vla_server_base.errors import ModelUnavailable, Overloaded, Unavailable, VLAError
+from vla_server_base.errors import ModelOutOfReach, ModelUnavailable, Overloaded, Unavailable, VLAError
 from vla_server_base.task_cache import TaskCache
 
 logger = logging.getLogger(__name__)
@@ -29,6 +30,8 @@ logger = logging.getLogger(__name__)
 _NUM_PREPROCESSORS = 4
 # A load or a compilation cannot be interrupted; past this the daemon thread is left to the process's end.
 _JOIN_TIMEOUT_S = 30.0
+# A hub that does not answer is asked again after the first, twice the first, and so on.
+_FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 # What requests seldom need is compiled once nobody has asked for so long: a robot at 1 Hz and more is not held up.
 QUIET_S = 1.0
 
@@ -114,6 +117,7 @@ class Engine:
 
     def start(self) -> None:
         """Begin loading and warming up; returns at once."""
+        gc.freeze()  # what is imported stays, and is not to be looked through for garbage while the model is loaded
         self._device_thread.start()
 
     async def predict(self, window: Window, task: Task, seed: int, step: int = 0, num_samples: int = 1) -> Prediction:
@@ -234,7 +238,7 @@ class Engine:
         """Load and warm up, answering what comes meanwhile; say whether that went well."""
         started = time.perf_counter()
         try:
-            self._adapter.load_model(self._model_id, self._config.device, self._config.cache_dir)
+            self._load_model()
             self._status = EngineStatus(
                 state="loading", reason="the model is being warmed up: requests are answered, at first slowly"
             )
@@ -248,8 +252,8 @@ class Engine:
             self._rarer = iter(self._adapter.rarer_inputs())
             self._last_asked = time.monotonic()  # who has waited for this asks first
         except VLAError as error:
-            logger.error("model %s is not available: %s", self._model_id, error.message)
-            self._give_up(f"{error.message}; {error.hint}" if error.hint else error.message)
+            logger.error("model %s is not available: %s", self._model_id, error.as_sentence())
+            self._give_up(error.as_sentence())
             return False
         except BaseException:
             logger.exception("model %s could not be loaded", self._model_id)
@@ -261,6 +265,30 @@ class Engine:
         self._status = EngineStatus(state="loaded")
         logger.info("model=%s status=loaded seconds=%.1f", self._model_id, time.perf_counter() - started)
         return True
+
+    def _load_model(self) -> None:
+        """Load the model; where it is out of reach, again and again, ever more seldom.
+
+        Raises:
+            ModelUnavailable: it cannot be had, or not in `config.load_retry_s`.
+        """
+        deadline, wait_s = time.monotonic() + self._config.load_retry_s, _FIRST_RETRY_S
+        while True:
+            try:
+                self._adapter.load_model(self._model_id, self._config.device, self._config.cache_dir)
+                return
+            except ModelOutOfReach as error:
+                wait_s = min(wait_s, deadline - time.monotonic())
+                if wait_s <= 0:
+                    raise
+                logger.warning("model %s: %s; trying again in %.0f s", self._model_id, error.as_sentence(), wait_s)
+                next_try = datetime.now(timezone.utc) + timedelta(seconds=wait_s)
+                reason = f"{error.as_sentence()}; the next try is at {next_try:%H:%M:%S} UTC"
+                self._status = EngineStatus(state="loading", reason=reason)
+                with self._changed:
+                    if self._changed.wait_for(lambda: self._closing, wait_s):
+                        raise
+            wait_s = min(2 * wait_s, _LONGEST_RETRY_S)
 
     def _give_up(self, reason: str) -> None:
         self._status = EngineStatus(state="broken", reason=reason)

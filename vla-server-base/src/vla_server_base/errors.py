@@ -25,6 +25,7 @@ VLAError                    500  internal
 ├── Superseded              409  superseded       (a newer observation of its session has come)
 └── Unavailable             503  unavailable
     ├── ModelUnavailable    503  model_unavailable
+    │   └── ModelOutOfReach 503  model_unavailable (worth another try: a hub that does not answer)
     ├── Overloaded          503  overloaded
     ├── RendererUnavailable 503  renderer_unavailable
     └── Late                504  late             (its deadline passed first)
@@ -44,10 +45,13 @@ class VLAError(Exception):
         self.message = message
         self.hint = hint
 
+    def as_sentence(self) -> str:
+        """Return what went wrong and what to do instead."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
     def as_text(self, request_id: str) -> str:
         """Return all of it in one line, for clients that take text."""
-        hint = f"; {self.hint}" if self.hint else ""
-        return f"{self.code}: {self.message}{hint} (request_id {request_id})"
+        return f"{self.code}: {self.as_sentence()} (request_id {request_id})"
 
 
 class RequestError(VLAError):
@@ -207,6 +211,10 @@ class ModelUnavailable(Unavailable):
     """The policy is still loading, or could not be loaded."""
 
     code = "model_unavailable"
+
+
+class ModelOutOfReach(ModelUnavailable):
+    """The policy could not be loaded for a reason that may pass, as a hub that does not answer: it is tried again."""
 
 
 class Overloaded(Unavailable):

@@ -1,6 +1,7 @@
-"""Reads a multipart/form-data body: a request's JSON, and beside it a scene and its files as they are."""
+"""Reads a multipart/form-data body: a request, as JSON or field by field, and beside it pictures, a scene and files."""
 
-from collections.abc import Mapping
+import base64
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,9 +11,14 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes import limits
 
-MAX_PARTS = limits.MAX_ASSETS + 3
+MAX_PARTS = limits.MAX_ASSETS + 64
+PICTURES = ("image", "image_wrist", "goal_image", "goal_image_wrist")
+"""Fields that may be sent as the files that they are."""
 _CHUNK_BYTES = 2**18
-_PARTS = "parts known here: request (JSON), xml (MJCF), scene (.mjz or .zip), assets (files, by their file names)"
+_PARTS = (
+    f"files known here: {', '.join(PICTURES)} (pictures), scene (.mjz or .zip), assets (by their file names); "
+    "other parts: xml (MJCF), request (JSON), or a field of the request"
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +29,8 @@ class Upload:
     xml: bytes | None = None
     scene: bytes | None = None
     assets: Mapping[str, bytes] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """The request's fields that are parts of their own, as text; pictures in base64."""
 
 
 def upload_from_multipart(raw: bytes | bytearray, content_type: str) -> Upload:
@@ -33,32 +41,48 @@ def upload_from_multipart(raw: bytes | bytearray, content_type: str) -> Upload:
     """
     single: dict[str, bytes] = {}
     assets: dict[str, bytes] = {}
+    fields: dict[str, str] = {}
     for part in _parts(raw, content_type):
         name, file_name = _names(part)
-        if name not in ("request", "xml", "scene", "assets"):
-            raise RequestError(f"unknown part '{name[:80]}'", hint=_PARTS)
         if name == "assets" and not file_name:
             raise RequestError(
                 "a part 'assets' has no file name", hint="the file name is what the scene calls the file"
             )
-        target, key = (assets, file_name) if name == "assets" else (single, name)
-        if key in target:
+        key = file_name if name == "assets" else name
+        if key in (assets if name == "assets" else single.keys() | fields.keys()):
             raise RequestError(f"the part '{key[:80]}' is given twice")
-        target[key] = bytes(part.content)
-    if "request" not in single:
+        if name == "assets":
+            assets[key] = bytes(part.content)
+        elif name in ("request", "xml", "scene"):
+            single[name] = bytes(part.content)
+        else:
+            fields[name] = _field(part, name, file_name)
+    if "request" not in single and not fields:
         raise RequestError("the part 'request' is missing", hint=_PARTS)
-    return Upload(**single, assets=assets)
+    return Upload(**{"request": b"{}", **single}, assets=assets, fields=fields)
 
 
-def multipart_schema(request: str) -> dict[str, Any]:
-    """Return the OpenAPI schema of a multipart body whose part `request` has the component of that name."""
+def multipart_schema(request: str, fields: Collection[str]) -> dict[str, Any]:
+    """Return the OpenAPI schema of a multipart body whose request, of those fields, is the component of that name."""
     file = {"type": "string", "format": "binary"}
-    parts = {"request": {"$ref": f"#/components/schemas/{request}"}, "xml": {"type": "string"}, "scene": file}
-    return {
-        "type": "object",
-        "required": ["request"],
-        "properties": parts | {"assets": {"type": "array", "items": file}},
-    }
+    parts = {name: file for name in PICTURES if name in fields}
+    parts |= {"instruction": {"type": "string"}, "xml": {"type": "string"}, "scene": file}
+    parts |= {"assets": {"type": "array", "items": file}, "request": {"$ref": f"#/components/schemas/{request}"}}
+    return {"type": "object", "properties": parts}
+
+
+def _field(part: "_Part", name: str, file_name: str) -> str:
+    """Return a field's text; a picture that is sent as a file, in base64, as JSON has it."""
+    is_picture = dict(part.headers).get(b"content-type", b"").startswith(b"image/")
+    if name in PICTURES and (file_name or is_picture):
+        return base64.b64encode(part.content).decode()
+    if not name or file_name:
+        raise RequestError(f"unknown part '{name[:80]}'", hint=_PARTS)
+    try:
+        return part.content.decode()
+    except UnicodeDecodeError as error:
+        hint = f"send the file with its name: curl -F {name}=@photo.jpg" if name in PICTURES else None
+        raise RequestError(f"the part '{name[:80]}' is no UTF-8 text", hint=hint) from error
 
 
 @dataclass(kw_only=True)

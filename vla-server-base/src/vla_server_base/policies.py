@@ -1,6 +1,7 @@
 """Policies as an episode takes them: an adapter loaded here, a server elsewhere, either with a shorter window."""
 
 import asyncio
+import dataclasses
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
@@ -72,7 +73,7 @@ async def load_policy(
         ModelUnavailable: it cannot be loaded; with the reason.
         RequestError: its actions cannot drive an arm.
     """
-    engine = Engine(adapter, config or ServerConfig(), model_id)
+    engine = Engine(adapter, dataclasses.replace(config or ServerConfig(), load_retry_s=0), model_id)
     engine.start()
     try:
         while engine.status.state == "loading":

@@ -8,12 +8,14 @@ import time
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
 
 from vla_server_base.disconnection import unless_disconnected
 from vla_server_base.errors import NotFound
 from vla_server_base.event_stream import EVENT_STREAM, stream_response
 from vla_server_base.examples import EXECUTE_EXAMPLES, PREDICT_EXAMPLES
 from vla_server_base.execute import execute_events, gather_reply
+from vla_server_base.front_page import front_page
 from vla_server_base.multipart import multipart_schema
 from vla_server_base.predict import answer_predict
 from vla_server_base.reading import read_body, read_request
@@ -27,6 +29,7 @@ from vla_server_base.scenes.library import bundled_scene, bundled_scenes
 from vla_server_base.service import CurrentService
 from vla_server_base.wire.execute import ExecuteRequest
 from vla_server_base.wire.predict import PredictRequest
+from vla_server_base.wire.scene import SceneFields
 
 _HEALTH_RETRY_AFTER_S = 5
 _VERSIONED = ("vla-server-base", "fastapi", "numpy", "mujoco")
@@ -34,11 +37,16 @@ _VERSIONED = ("vla-server-base", "fastapi", "numpy", "mujoco")
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
 
 
-def _request_body(kind: str, examples: dict[str, Any]) -> dict[str, Any]:
+def _request_body(kind: type[SceneFields], examples: dict[str, Any]) -> dict[str, Any]:
     """Describe a body that is read off the event loop, not by the framework."""
-    json = {"schema": {"$ref": f"#/components/schemas/{kind}"}, "examples": examples}
-    multipart = {"schema": multipart_schema(kind)}
+    json = {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}, "examples": examples}
+    multipart = {"schema": multipart_schema(kind.__name__, kind.model_fields)}
     return {"requestBody": {"required": True, "content": {"application/json": json, "multipart/form-data": multipart}}}
+
+
+@router.get("/", include_in_schema=False)
+async def root(request: Request, service: CurrentService) -> HTMLResponse:
+    return HTMLResponse(front_page(service.health, str(request.base_url)))
 
 
 @router.post(
@@ -46,7 +54,7 @@ def _request_body(kind: str, examples: dict[str, Any]) -> dict[str, Any]:
     summary="Answer a scene, or pictures, and an instruction with an action",
     responses={200: {"model": PredictReply}},
     response_class=Response,
-    openapi_extra=_request_body("PredictRequest", PREDICT_EXAMPLES),
+    openapi_extra=_request_body(PredictRequest, PREDICT_EXAMPLES),
 )
 async def predict(request: Request, service: CurrentService) -> Response:
     started = time.perf_counter()
@@ -67,7 +75,7 @@ async def predict(request: Request, service: CurrentService) -> Response:
         }
     },
     response_class=Response,
-    openapi_extra=_request_body("ExecuteRequest", EXECUTE_EXAMPLES),
+    openapi_extra=_request_body(ExecuteRequest, EXECUTE_EXAMPLES),
 )
 async def execute(request: Request, service: CurrentService) -> Response:
     _ = service.engine.spec
@@ -127,9 +135,16 @@ async def health(service: CurrentService) -> Response:
     )
 
 
-@router.get("/live", summary="Whether the process runs")
-async def live() -> LiveReply:
-    return LiveReply()
+@router.get(
+    "/live",
+    summary="Whether the process runs, and is of use",
+    responses={200: {"model": LiveReply}, 503: {"model": LiveReply}},
+)
+async def live(service: CurrentService) -> Response:
+    status = service.engine.status
+    is_broken = status.state == "broken"
+    reply = LiveReply(status="broken", reason=status.reason) if is_broken else LiveReply(status="live")
+    return Response(reply.model_dump_json(exclude_none=True), 503 if is_broken else 200, {}, "application/json")
 
 
 @router.get("/info", summary="What is served, on what, and within which limits")

@@ -50,8 +50,7 @@ def serving(app: FastAPI, **settings: Any) -> Iterator[str]:
 
     The server runs on a thread of this process and is shut down in good order at the end.
     """
-    settings = {**socket_settings(app.state.config), **settings}
-    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, **settings))
+    server = uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=0, log_config=None, workers=1, **settings))
     thread = threading.Thread(target=server.run, name="uvicorn")
     thread.start()
     try:

@@ -8,6 +8,7 @@ import base64
 import binascii
 import hashlib
 import hmac
+import logging
 import os
 import secrets
 import time
@@ -23,6 +24,8 @@ import numpy as np
 from vla_server_base.contract import Observation, PolicySpec, Task
 from vla_server_base.errors import InvalidToken
 from vla_server_base.session import Progress, SessionSettings, new_progress
+
+logger = logging.getLogger(__name__)
 
 KEY_BYTES, SIGNATURE_BYTES = 32, 32
 MAX_INFLATED_BYTES = 256 * 2**20
@@ -41,14 +44,15 @@ class Resumed:
 
 
 class TokenSeal:
-    """Signs and reads tokens; those of one model's server are another model's forgeries.
-
-    Raises:
-        OSError: the key cannot be kept in `key_file`.
-    """
+    """Signs and reads tokens; those of one model's server are another model's forgeries."""
 
     def __init__(self, key_file: Path, model_id: str, max_age_s: float):
-        self._key = hmac.digest(_kept_key(key_file), model_id.encode(), "sha256")
+        try:
+            key = _kept_key(key_file)
+        except OSError as error:
+            logger.warning("%s cannot be kept (%s): session tokens end with this server", key_file, error.strerror)
+            key = secrets.token_bytes(KEY_BYTES)
+        self._key = hmac.digest(key, model_id.encode(), "sha256")
         self._max_age_s = max_age_s
 
     def content(self, session_id: str, settings: SessionSettings, progress: Progress) -> dict[str, Any]:

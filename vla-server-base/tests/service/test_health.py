@@ -1,6 +1,7 @@
 """What a server says about itself: loading, healthy, broken, and what it serves."""
 
 import asyncio
+import re
 import threading
 
 import httpx
@@ -9,7 +10,7 @@ from echo_server import echo_app, of_one_colour, wait_until, wait_until_healthy
 import vla_server_base
 from vla_server_base.config import ServerConfig
 from vla_server_base.engine import Engine
-from vla_server_base.errors import ModelUnavailable
+from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
 from vla_server_base.protocols.observations import KNOWN_KEYS
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.service import Service, Slots
@@ -34,6 +35,18 @@ class SlowToLoad(EchoAdapter):
 class Broken(EchoAdapter):
     def load_model(self, model_id, device, cache_dir):
         raise ModelUnavailable("the hub cannot be reached", hint="set OCTO_MODEL to a folder")
+
+
+class OutOfReach(EchoAdapter):
+    """Cannot be loaded a few times."""
+
+    def __init__(self, num_failures: int):
+        self.num_failures, self.num_tries = num_failures, 0
+
+    def load_model(self, model_id, device, cache_dir):
+        self.num_tries += 1
+        if self.num_tries <= self.num_failures:
+            raise ModelOutOfReach("the hub is asleep")
 
 
 def test_a_loading_model_answers_503_until_it_is_warmed_up():
@@ -67,7 +80,8 @@ def test_a_broken_model_says_why():
         wait_until(lambda: client.get("/health").json()["status"] != "loading")
         response = client.get("/health")
         refusal = client.post("/predict", json=REQUEST)
-        assert client.get("/live").status_code == 200
+        live = client.get("/live")
+        assert client.get("/v2/health/live").json() == {"live": False}
     reason = "the hub cannot be reached; set OCTO_MODEL to a folder"
     assert response.status_code == refusal.status_code == 503
     assert response.json() == {
@@ -77,6 +91,31 @@ def test_a_broken_model_says_why():
         "reason": reason,
     }
     assert refusal.json()["error"] == {"code": "model_unavailable", "message": reason, "hint": None}
+    assert (live.status_code, live.json()) == (503, {"status": "broken", "reason": reason})
+
+
+def test_a_model_out_of_reach_is_tried_again(monkeypatch):
+    monkeypatch.setattr("vla_server_base.engine._FIRST_RETRY_S", 0.01)
+    adapter = OutOfReach(num_failures=3)
+    with serving(echo_app(adapter)) as url:
+        wait_until_healthy(url)
+    assert adapter.num_tries == 4
+
+
+def test_while_it_is_tried_again_health_says_why_and_when():
+    with serving(echo_app(OutOfReach(num_failures=99))) as url, httpx.Client(base_url=url, timeout=30) as client:
+        wait_until(lambda: "next try" in client.get("/health").json()["reason"])
+        health, live = client.get("/health").json(), client.get("/live")
+    assert health["status"] == health["model_status"] == "loading"
+    assert re.fullmatch(r"the hub is asleep; the next try is at \d\d:\d\d:\d\d UTC", health["reason"])
+    assert live.status_code == 200
+
+
+def test_it_is_not_tried_again_for_ever():
+    adapter = OutOfReach(num_failures=99)
+    with serving(echo_app(adapter, load_retry_s=0)) as url, httpx.Client(base_url=url, timeout=30) as client:
+        wait_until(lambda: client.get("/health").json()["status"] == "broken")
+    assert adapter.num_tries == 1
 
 
 def test_info_tells_what_is_served_and_within_which_limits(client):

@@ -42,6 +42,13 @@ def test_whatever_a_client_library_writes_comes_out_again(assets):
     assert upload == Upload(request=b"{}", assets=assets)
 
 
+def test_pictures_and_fields_are_parts_of_their_own():
+    raw = body(('name="image"; filename="a.jpg"', b"\xff\xd8"), ('name="instruction"', "größer".encode()))
+    assert upload_from_multipart(raw, HEADER) == Upload(
+        request=b"{}", fields={"image": "/9g=", "instruction": "größer"}
+    )
+
+
 def test_a_part_of_many_chunks_is_whole():
     content = bytes(range(256)) * 8192
     raw = body(REQUEST, ('name="assets"; filename="a"', content), ('name="assets"; filename="b"', content[:-1]))
@@ -66,6 +73,8 @@ def test_a_part_of_many_chunks_is_whole():
         (body(REQUEST, ('name="assets"', b"")), HEADER, "no file name"),
         (body(REQUEST, ('name="mesh"; filename="a.obj"', b"")), HEADER, "unknown part 'mesh'"),
         (body(REQUEST, ("", b"")), HEADER, "unknown part ''"),
+        (body(('name="image"; filename="a.jpg"', b""), ('name="image"', b"")), HEADER, "'image' is given twice"),
+        (body(('name="image"', b"\xff\xd8")), HEADER, "'image' is no UTF-8 text"),
         (f"--{BOUNDARY}\r\n\r\n{{}}\r\n--{BOUNDARY}--\r\n".encode(), HEADER, "unknown part ''"),
         (f"--{BOUNDARY}\r\nno header\r\n\r\n--{BOUNDARY}--\r\n".encode(), HEADER, "malformed"),
         (body((f'name="{"n" * 5000}"', b"")), HEADER, "malformed"),

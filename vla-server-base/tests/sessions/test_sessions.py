@@ -274,7 +274,7 @@ async def test_a_token_that_was_changed_or_is_too_old_or_anothers_is_refused(eng
     await acted(session, turn(51))
     token = await sessions.token(session)
     changed = token[:40] + ("B" if token[40] == "A" else "A") + token[41:]
-    old = made(engine, adapter, tmp_path, session_token_s=-1.0)
+    old = made(engine, adapter, tmp_path, session_token_s=1e-9)
     elsewhere = made(engine, adapter, tmp_path / "elsewhere")
     for refuses, presented in ((sessions, changed), (sessions, ""), (elsewhere, token)):
         with pytest.raises(InvalidToken, match="not signed by this server"):

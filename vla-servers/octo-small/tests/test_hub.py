@@ -11,7 +11,7 @@ import pytest
 from small_hub import SmallHub
 
 from octo_service.checkpoint import load_checkpoint
-from octo_service.errors import HubError
+from octo_service.errors import HubError, HubUnreachable
 from octo_service.hub import fetch_tokenizer, resolve
 
 TINY = Path(__file__).parent / "goldens" / "octo" / "tiny_ckpt"
@@ -150,6 +150,21 @@ def test_a_hub_that_cannot_be_reached_is_said_so_with_a_way_out(tmp_path: Path):
 def test_a_hub_that_fails_is_said_so(hub: SmallHub, tmp_path: Path):
     hub.faults.status = 503
     assert "503" in complaint(MODEL, tmp_path, endpoint=hub.url)
+
+
+def test_only_what_may_pass_is_worth_another_try(hub: SmallHub, tmp_path: Path):
+    hub.add("lab/octo", small_files())
+    for status in (500, 503, 429):
+        hub.faults.status = status
+        with pytest.raises(HubUnreachable):
+            resolve(MODEL, tmp_path, endpoint=hub.url)
+    with pytest.raises(HubUnreachable):
+        resolve(MODEL, tmp_path, endpoint=no_hub())
+    hub.faults.status = None
+    for model in ("hf://lab/other", f"{MODEL}@v9", "no/such/folder"):
+        with pytest.raises(HubError) as caught:
+            resolve(model, tmp_path, endpoint=hub.url)
+        assert not isinstance(caught.value, HubUnreachable)
 
 
 def test_a_page_that_is_no_hub_s_is_said_so(hub: SmallHub, tmp_path: Path):

@@ -161,7 +161,7 @@ def test_a_model_that_cannot_be_had_is_told_by_health_and_predict(
 ):
     monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    config = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
+    config = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1, load_retry_s=0)
     with serving(create_vla_app(OctoSmallAdapter(), config, model_id=model_id)) as url:
         deadline = time.monotonic() + 60
         while (health := httpx.get(f"{url}/health").json())["status"] == "loading":
@@ -171,6 +171,17 @@ def test_a_model_that_cannot_be_had_is_told_by_health_and_predict(
         assert says in health["reason"]
         reply = httpx.post(f"{url}/predict", json={"instruction": "go", "image": "aGk="})
         assert (reply.status_code, reply.json()["error"]["code"]) == (503, "model_unavailable")
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    (tmp_path / "file").write_text("in the way")
+    config = ServerConfig(cache_dir=tmp_path / "file", device="cpu", renderer="raycast", scene_workers=1)
+    app = create_vla_app(OctoSmallAdapter(), config, model_id="bundled://tabletop")
+    with serving(app) as url, httpx.Client(base_url=url, timeout=60) as client:
+        wait_until_healthy(client)
+        reply = predict(client, image=png(np.zeros((8, 8, 3), np.uint8)), session_id="arm", return_token=True)
+    assert reply["session"]["token"]
+    assert "set VLA_CACHE_DIR" in caplog.text
 
 
 def test_robots_of_four_protocols_at_once_get_what_each_gets_alone(tmp_path):

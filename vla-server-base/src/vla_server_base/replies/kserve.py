@@ -13,9 +13,9 @@ class ServerMetadata(Reply):
 
 
 class ServerLive(Reply):
-    """That the process runs."""
+    """Whether the process runs, and is of use."""
 
-    live: bool = True
+    live: bool
 
 
 class ServerReady(Reply):

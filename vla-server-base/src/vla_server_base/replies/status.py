@@ -17,9 +17,11 @@ class HealthReply(Reply):
 
 
 class LiveReply(Reply):
-    """The process runs and its event loop turns."""
+    """The process runs, its event loop turns, and its policy is there or may yet come."""
 
-    status: Literal["live"] = "live"
+    status: Literal["live", "broken"]
+    reason: str | None = None
+    """Why only another start can help (503)."""
 
 
 class Limits(Reply):

@@ -41,8 +41,10 @@ async def server_metadata() -> ServerMetadata:
 
 
 @router.get("/v2/health/live", summary="KServe: whether the process runs")
-async def server_live() -> ServerLive:
-    return ServerLive()
+async def server_live(service: CurrentService, response: Response) -> ServerLive:
+    is_live = service.engine.status.state != "broken"
+    response.status_code = 200 if is_live else 503
+    return ServerLive(live=is_live)
 
 
 @router.get("/v2/health/ready", summary="KServe: whether the policy answers")

@@ -1,9 +1,11 @@
 """What every request's body is: strict, frozen, and refused by name."""
 
+import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pydantic
+from pydantic.fields import FieldInfo
 
 from vla_server_base.errors import RequestError
 from vla_server_base.multipart import Upload
@@ -29,9 +31,36 @@ def body_from_upload(kind: type[AnyBody], upload: Upload) -> AnyBody:
         RequestError: naming the fields, and what is expected of them.
     """
     try:
-        return kind.model_validate_json(upload.request, context=upload)
+        return kind.model_validate_json(_json_of(kind, upload), context=upload)
     except pydantic.ValidationError as error:
         raise request_error_from_validation(error.errors(include_input=False), kind) from error
+
+
+def _json_of(kind: type[Body], upload: Upload) -> bytes:
+    """Return a request's JSON, with the fields in it that came as parts of their own."""
+    if not upload.fields:
+        return upload.request
+    try:
+        request = json.loads(upload.request)
+    except (ValueError, RecursionError):
+        return upload.request  # who reads it says what is wrong
+    if not isinstance(request, dict):
+        return upload.request
+    if twice := sorted(request.keys() & upload.fields.keys()):
+        raise RequestError(f"'{twice[0][:80]}' is given twice: as a part, and in the part 'request'")
+    given = {name: _value_of(kind.model_fields.get(name), text) for name, text in upload.fields.items()}
+    return json.dumps(request | given).encode()
+
+
+def _value_of(field: FieldInfo | None, text: str) -> Any:
+    """Return what the text of a part says: JSON, or a text where the field takes one."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    annotation = field and field.annotation
+    takes_text = str in (annotation, *get_args(annotation))
+    return text if takes_text and not isinstance(value, dict) else value
 
 
 def body_from_values(kind: type[AnyBody], values: Mapping[str, Any]) -> AnyBody:

@@ -16,7 +16,7 @@ from jaxtyping import Array, Float, UInt8
 
 from octo_service import device
 from octo_service.config import OctoConfig
-from octo_service.errors import OctoError
+from octo_service.errors import HubUnreachable, OctoError
 from octo_service.hub import resolve
 from octo_service.images import resize_lanczos
 from octo_service.model import OctoModel, random_weights, t5
@@ -37,7 +37,7 @@ from vla_server_base.contract import (
     Window,
 )
 from vla_server_base.control_loop import ObservationWindow
-from vla_server_base.errors import ModelUnavailable, UnknownName
+from vla_server_base.errors import ModelOutOfReach, ModelUnavailable, UnknownName
 
 logger = logging.getLogger(__name__)
 
@@ -70,10 +70,13 @@ class OctoSmallAdapter(VLAModelAdapter):
         """Load a checkpoint as `OctoModel.load_pretrained` does, onto `device` ("auto", "cpu", "gpu").
 
         Raises:
+            ModelOutOfReach: the hub does not answer.
             ModelUnavailable: with a sentence that says what is missing and what to do.
         """
         try:
             self._load(model_id, device, cache_dir)
+        except HubUnreachable as error:
+            raise ModelOutOfReach(str(error)) from error
         except OctoError as error:
             raise ModelUnavailable(str(error)) from error
 

@@ -1,8 +1,6 @@
 """What the command line does, one class a command; fields are its flags, environment variables their defaults."""
 
 import base64
-import gc
-import logging
 import os
 import statistics
 import sys
@@ -10,12 +8,11 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
-import uvicorn
 
 from octo_service import parity
 from octo_service.adapter import OctoSmallAdapter
@@ -25,8 +22,9 @@ from octo_service.http_client import Server
 from octo_service.model import OctoModel
 from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig, config_from_environment
+from vla_server_base.program import serve
 from vla_server_base.scenes.library import bundled_scene
-from vla_server_base.serving import serving, socket_settings
+from vla_server_base.serving import serving
 from vla_server_base.tabletop.phrasings import task_said
 from vla_server_base.tabletop.tables import table_of
 from vla_server_base.wire.execute import success_to_body
@@ -49,17 +47,7 @@ class Serve:
 
     def run(self) -> None:
         """Serve until stopped."""
-        config = self.server
-        logging.basicConfig(level=config.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
-        gc.freeze()  # what is imported stays, and is not to be looked through for garbage while the model is loaded
-        uvicorn.run(
-            self.app(),
-            host=config.host,
-            port=config.port,
-            log_config=None,
-            access_log=False,
-            **socket_settings(config),
-        )
+        serve(self.app())
 
     def app(self) -> Any:
         """Return the app that these settings describe."""
@@ -103,7 +91,8 @@ class Predict:
         if self.url is not None:
             yield Server(self.url)
             return
-        with serving(Serve(server=self.server, octo=self.octo).app()) as url:
+        server = replace(self.server, load_retry_s=0)  # somebody waits
+        with serving(Serve(server=server, octo=self.octo).app()) as url:
             print(f"loading {self.octo.model}", file=sys.stderr)
             server = Server(url)
             server.wait_until_healthy()

@@ -4,11 +4,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octo_service.precision import Precision
+from vla_server_base.config import Settings
 
 
 @dataclass(frozen=True, kw_only=True)
-class OctoConfig:
+class OctoConfig(Settings):
     """Each field is also an environment variable: `model` is `OCTO_MODEL`."""
+
+    not_settings = ("OCTO_T5_VOCABULARY",)  # the tests'
 
     model: str = "hf://rail-berkeley/octo-small-1.5"
     """A checkpoint's folder, hf://organization/name[@revision], bundled://tabletop, or random://octo-small-1.5."""

@@ -1,13 +1,17 @@
 """The device that JAX runs on, what it can do, and where its compiled programs stay."""
 
+import logging
 import os
 import re
+import tempfile
 from pathlib import Path
 
 import jax
 
 from octo_service.errors import DeviceError
 from vla_server_base.extras import how_to_install
+
+logger = logging.getLogger(__name__)
 
 
 def prepare(platform: str, cache_dir: Path) -> None:
@@ -20,10 +24,7 @@ def prepare(platform: str, cache_dir: Path) -> None:
         DeviceError: a GPU is asked for and JAX finds none.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    programs = cache_dir / "programs"
-    programs.mkdir(parents=True, exist_ok=True)
-    jax.config.update("jax_compilation_cache_dir", str(programs))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    _keep_programs(cache_dir / "programs")
     if platform == "cpu":
         jax.config.update("jax_platforms", "cpu")
     if platform == "gpu" and jax.default_backend() != "gpu":
@@ -31,6 +32,22 @@ def prepare(platform: str, cache_dir: Path) -> None:
             f"a GPU is asked for, but JAX {jax.__version__} finds only: {jax.default_backend()}; "
             f"{how_to_install('cuda12')} (or cuda13, cuda11), or set VLA_DEVICE=auto"
         )
+
+
+def _keep_programs(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        logger.warning(
+            "%s cannot be written (%s): each start compiles everything anew; set VLA_CACHE_DIR to a folder that can",
+            folder,
+            error.strerror,
+        )
+        return
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def multiplies_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:

@@ -2,7 +2,8 @@
 
 OctoError
 ├── CheckpointError     a file missing, damaged, or a parameter missing, extra or of another shape
-├── HubError            hub unreachable, unknown repository or revision, file missing or damaged
+├── HubError            unknown repository or revision, file missing, no room for it
+│   └── HubUnreachable  the hub does not answer, or not in full: another try may help
 ├── TokenizerError      no vocabulary, or not one of the kinds known here
 ├── ConfigError         the checkpoint's config.json asks for what this model does not know
 ├── DeviceError         the device that is asked for is not there
@@ -21,6 +22,10 @@ class CheckpointError(OctoError):
 
 class HubError(OctoError):
     """The hub cannot be reached, or does not have what was asked for."""
+
+
+class HubUnreachable(HubError):
+    """The hub does not answer, or what it sent did not arrive whole: another try may help."""
 
 
 class TokenizerError(OctoError):

@@ -17,7 +17,7 @@ import huggingface_hub
 from huggingface_hub import constants, errors
 from huggingface_hub.utils import filter_repo_objects
 
-from octo_service.errors import HubError
+from octo_service.errors import HubError, HubUnreachable
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def _download_snapshot(repository: Repository, files: set[str], commit: str | No
         for file in damaged:
             (folder / file).resolve().unlink()
             (folder / file).unlink(missing_ok=True)
-        raise HubError(
+        raise HubUnreachable(
             f"{', '.join(damaged)} of {repository} arrived damaged (its hash is wrong) and was removed: "
             f"start again to download it anew, or {repository.instead}"
         )
@@ -150,11 +150,19 @@ def _explained(error: Exception, repository: Repository) -> HubError:
     if isinstance(error, OSError) and error.errno in STORAGE_FAULTS:
         return HubError(f"{repository} cannot be stored ({detail}): make room, or set HF_HOME elsewhere")
     if "Consistency check failed" in detail or type(error).__name__ == "RemoteProtocolError":
-        return HubError(f"the download of {repository} was cut short ({detail}): start again, or {instead}")
-    return HubError(
+        return HubUnreachable(f"the download of {repository} was cut short ({detail}): start again, or {instead}")
+    kind = HubUnreachable if _may_pass(error) else HubError
+    return kind(
         f"{hub} gave no usable answer ({detail}) and {repository} is not wholly cached: "
         f"check the network and HF_ENDPOINT, or {instead}"
     )
+
+
+def _may_pass(error: Exception) -> bool:
+    """Return whether another try may help: not where the hub says that the request is wrong."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    is_refused = isinstance(status, int) and 400 <= status < 500 and status not in (408, 429)
+    return not is_refused and not isinstance(error, errors.HFValidationError)
 
 
 def _in_short(error: Exception) -> str:

@@ -1,0 +1,152 @@
+"""The uvicorn that an app finds itself in, and what it asks of it, however it was started.
+
+uvicorn makes its protocols of its configuration after an app's lifespan has begun, so what our sockets need is set
+there: under `octo-service serve`, `uvicorn module:app` and gunicorn's uvicorn worker alike.
+"""
+
+import asyncio
+import inspect
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+
+import uvicorn
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.lifespan.on import LifespanOn
+
+from vla_server_base.config import ConfigError, ServerConfig
+from vla_server_base.errors import VLAError
+from vla_server_base.serving import socket_settings
+
+logger = logging.getLogger(__name__)
+
+
+class SeveralWorkers(ConfigError):
+    """Several processes are to serve one port."""
+
+    def __init__(self, num: int | str):
+        super().__init__(
+            f"{num} worker processes are asked for: a robot's session would be in one and its next request in another",
+            hint="start one (--workers 1, WEB_CONCURRENCY=1), or several servers with a port each",
+        )
+
+    def end_supervisor(self) -> None:
+        """End the uvicorn that has started this process as one of several: it would start others, or end with 0."""
+        supervisor = multiprocessing.parent_process()
+        if supervisor is not None and supervisor.pid is not None and supervisor.is_alive():
+            os.kill(supervisor.pid, signal.SIGKILL)
+
+
+class Host:
+    """The server that runs an app; to be made in the app's lifespan."""
+
+    def __init__(self) -> None:
+        self._config = _running_uvicorn()
+        self._server = _server_of_this_process(self._config)
+        self._has_failed = False
+
+    def prepare(self, config: ServerConfig) -> None:
+        """Have sockets served as the settings say, and each request logged once.
+
+        Raises:
+            ConfigError: this is one of several processes, or the port cannot be had.
+        """
+        if self._config is None:
+            logger.warning(
+                "this server is not uvicorn: how large WebSocket frames may be, and whether they live, is its own"
+            )
+            return
+        if (num_workers := _num_workers(self._config)) > 1:
+            raise SeveralWorkers(num_workers)
+        if self._server is not None and _binds_by_itself(self._config):
+            _check_port(self._config.host, self._config.port)
+        for name, value in socket_settings(config).items():
+            setattr(self._config, "ws_protocol_class" if name == "ws" else name, value)
+        access_log = logging.getLogger("uvicorn.access")  # as uvicorn does for --no-access-log
+        access_log.handlers.clear()
+        access_log.propagate = False
+
+    def end(self) -> None:
+        """End this process in good order, as one that could not start; a server in another program's thread stays."""
+        if self._server is not None:
+            self._has_failed = self._server.should_exit = True
+
+    def close(self) -> None:
+        """Leave the exit code of `end`: uvicorn has one for a server that has not started, and none for later."""
+        if self._server is not None and self._has_failed:
+            self._server.started = False
+
+
+class OneSentence:
+    """ASGI middleware: an app that cannot start says why in one sentence, where Starlette sends a traceback."""
+
+    def __init__(self, app: ASGIApp):
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "lifespan":
+            await self._app(scope, receive, send)
+            return
+
+        failure: Message | None = None
+
+        async def hold_failure(message: Message) -> None:
+            nonlocal failure
+            if message["type"] == "lifespan.startup.failed":
+                failure = message
+            else:
+                await send(message)
+
+        try:
+            await self._app(scope, receive, hold_failure)
+        except BaseException as error:
+            if failure is not None:
+                sentence = {"message": error.as_sentence()} if isinstance(error, VLAError) else {}
+                await send({**failure, **sentence})
+            if isinstance(error, SeveralWorkers):
+                error.end_supervisor()
+            raise
+
+
+def _running_uvicorn() -> uvicorn.Config | None:
+    """Return the configuration of the uvicorn in whose lifespan this is called: it runs it as a task of its own."""
+    task = asyncio.current_task()
+    coroutine = task and task.get_coro()
+    lifespan = inspect.getcoroutinelocals(coroutine).get("self") if inspect.iscoroutine(coroutine) else None
+    return lifespan.config if isinstance(lifespan, LifespanOn) else None
+
+
+def _server_of_this_process(config: uvicorn.Config | None) -> uvicorn.Server | None:
+    """Return the uvicorn that takes this process's signals; None where it runs in a thread of some other program."""
+    server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
+    return server if isinstance(server, uvicorn.Server) and server.config is config else None
+
+
+def _num_workers(config: uvicorn.Config) -> int:
+    if multiprocessing.parent_process() is not None and not config.should_reload:
+        return config.workers
+    # gunicorn's worker has itself notified.
+    worker = getattr(config.callback_notify, "__self__", None)
+    return getattr(getattr(worker, "cfg", None), "workers", 1)
+
+
+def _binds_by_itself(config: uvicorn.Config) -> bool:
+    """Return whether uvicorn is still to take its port; supervisors hand over one that is taken."""
+    given = (multiprocessing.parent_process(), config.callback_notify, config.fd, config.uds)
+    return config.port != 0 and not any(each is not None for each in given)
+
+
+def _check_port(host: str, port: int) -> None:
+    """Find out whether a port can be had before anything is loaded: uvicorn would only after."""
+    try:
+        for family, kind, _, _, address in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM):
+            with socket.socket(family, kind) as probe:
+                probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                probe.bind(address)
+    except OSError as error:
+        raise ConfigError(
+            f"{host}:{port} cannot be listened on ({error.strerror})",
+            hint="choose another: VLA_HOST and VLA_PORT, or uvicorn's --host and --port",
+        ) from error

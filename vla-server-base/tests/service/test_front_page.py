@@ -1,0 +1,42 @@
+"""The page at `/`."""
+
+import html
+import re
+import shlex
+import subprocess
+
+import websockets.sync.client
+
+from vla_server_base.front_page import front_page
+from vla_server_base.replies.status import HealthReply
+
+
+def test_it_says_what_is_served_and_its_links_lead_somewhere(client):
+    page = client.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert "<h1>echo</h1>" in page.text
+    assert "healthy" in page.text
+    links = re.findall(r'<a href="([^"]+)"', page.text)
+    assert {"docs", "health", "info"} <= set(links)
+    assert all(client.get(f"/{link}").status_code == 200 for link in links)
+
+
+def test_its_first_command_works_as_it_stands(client):
+    (command, _) = re.findall(r"<pre>(.*?)</pre>", client.get("/").text, re.DOTALL)
+    answer = subprocess.run(html.unescape(command), shell=True, capture_output=True, text=True, check=True)
+    assert '"action":' in answer.stdout
+
+
+def test_what_is_not_ours_cannot_become_part_of_the_page_or_of_a_command():
+    health = HealthReply(status="broken", model="<script>", model_status="broken", reason="<b>")
+    page = front_page(health, "http://a$(reboot)/")
+    assert "<script>" not in page
+    assert "<b>" not in page
+    (command, _) = re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)
+    assert "http://a$(reboot)/predict" in shlex.split(html.unescape(command).replace("|", ""))
+    assert "'http://a$(reboot)/predict'" in html.unescape(command)
+
+
+def test_openpi_s_socket_is_at_the_same_address(url):
+    with websockets.sync.client.connect(url.replace("http", "ws") + "/") as socket:
+        assert socket.recv()
