@@ -82,13 +82,16 @@ class ServerConfig:
     """Episodes that may run at once; more are refused with 503."""
 
     max_sessions: int = 256
-    """Sessions that may be held at once; more are refused with 503."""
+    """Sessions that may be held at once; for one more, the least recently used one that is idle is forgotten."""
 
     max_connections: int = 256
-    """WebSocket connections that may be open at once; more are closed with 1013."""
+    """WebSocket connections that may be open at once; more are refused with 503."""
 
     connection_idle_s: float = 3600.0
     """A WebSocket connection on which nothing is said for so long is closed with 1001."""
+
+    websocket_ping_s: float = 0.0
+    """How often a WebSocket's client is pinged, which has to answer within as long; 0 is never."""
 
     session_idle_s: float = 600.0
     """A session that is not used for so long is forgotten."""
