@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 from vla_server_base import __version__
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
-from vla_server_base.edge import Edge, error_response, told_of
+from vla_server_base.edge import Edge, refusal_response, told_of
 from vla_server_base.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.host import Host, OneSentence
@@ -91,6 +91,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app.include_router(router)
     for transport in (act, kserve, websocket):
         app.include_router(transport.router)
+    app.router.default = websocket.or_told_where(app.router.default)
     app.add_middleware(Edge)
     app.add_middleware(OneSentence)
     app.add_exception_handler(VLAError, _answer_error)
@@ -124,8 +125,7 @@ def _own_ports(config: ServerConfig) -> list[Callable[[Service], AbstractAsyncCo
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
-    request_id = request.state.request_id
-    return error_response(told_of(error, request_id), request_id)
+    return refusal_response(request, told_of(error, request.state.request_id))
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
@@ -140,12 +140,12 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
         known = MethodNotAllowed(f"{path} does not take {request.method}", hint=f"it takes: {allowed}")
     else:
         known = RequestError(str(error.detail))
-    return error_response(known, request.state.request_id, error.headers)
+    return refusal_response(request, known, error.headers)
 
 
 async def _answer_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return error_response(request_error_from_validation(error.errors()), request.state.request_id)
+    return refusal_response(request, request_error_from_validation(error.errors()))
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:

@@ -130,13 +130,16 @@ class ServerConfig(Settings):
     """Episodes that may run at once; more are refused with 503."""
 
     max_sessions: Count = 256
-    """Sessions that may be held at once; more are refused with 503."""
+    """Sessions that may be held at once; for one more, the least recently used one that is idle is forgotten."""
 
     max_connections: Count = 256
-    """WebSocket connections that may be open at once; more are closed with 1013."""
+    """WebSocket connections that may be open at once; more are refused with 503."""
 
     connection_idle_s: Seconds = 3600.0
     """A WebSocket connection on which nothing is said for so long is closed with 1001."""
+
+    websocket_ping_s: Annotated[float, Field(ge=0, le=365 * 24 * 3600)] = 0.0
+    """How often a WebSocket's client is pinged, which has to answer within as long; 0 is never."""
 
     session_idle_s: Seconds = 600.0
     """A session that is not used for so long is forgotten."""

@@ -6,16 +6,16 @@ import logging
 import re
 import time
 import urllib.parse
-import uuid
 from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from vla_server_base.errors import Unavailable, VLAError
+from vla_server_base.errors import Unavailable, UpgradeRequired, VLAError
 from vla_server_base.replies.body import ErrorBody, ErrorReply
+from vla_server_base.request_id import begin_request
 from vla_server_base.timing import ms_since
 
 logger = logging.getLogger(__name__)
@@ -23,6 +23,7 @@ logger = logging.getLogger(__name__)
 _NOT_IN_REQUEST_ID = re.compile(r"[^A-Za-z0-9._:-]")
 _MAX_REQUEST_ID_CHARS = 64
 _MAX_LOGGED_PATH_CHARS = 200
+_MAX_LOGGED_REASON_CHARS = 500
 # What nginx logs when the client went away before its answer.
 _CLIENT_GONE = 499
 _HEARING_OUT_S = 10.0
@@ -39,12 +40,16 @@ class Edge:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
+        if scope["type"] == "lifespan":
             await self._app(scope, receive, send)
             return
         request_headers = Headers(scope=scope)
-        request_id = _request_id(request_headers.get("x-request-id", ""))
-        scope.setdefault("state", {})["request_id"] = request_id
+        request_id = begin_request(_request_id(request_headers.get("x-request-id", "")))
+        if scope["type"] == "websocket":
+            await self._app(scope, receive, send)
+            return
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
         started = time.perf_counter()
         status = None
         body = _Body(request_headers, receive)
@@ -67,23 +72,24 @@ class Edge:
             if status is not None:
                 raise
             # Cancelled by a shutdown that waits no longer; with this answer the request is at its end anyway.
-            error = Unavailable("the server is shutting down")
+            state["refusal"] = error = Unavailable("the server is shutting down")
             body.is_whole = True  # there is no time for what may be left of it
             await error_response(error, request_id)(scope, receive, send_with_id)
         except Exception as error:
-            told = told_of(error, request_id)
+            state["refusal"] = told = told_of(error, request_id)
             if status is not None:
                 raise  # the reply has begun; all that is left is to break the connection
             await error_response(told, request_id)(scope, receive, send_with_id)
         finally:
             logger.info(
-                "method=%s path=%s status=%s ms=%.1f client=%s request_id=%s",
+                "method=%s path=%s status=%s ms=%.1f client=%s request_id=%s%s",
                 scope["method"],
-                urllib.parse.quote(scope["path"])[:_MAX_LOGGED_PATH_CHARS],
+                logged_path(scope["path"]),
                 status,
                 ms_since(started),
                 scope["client"][0] if scope.get("client") else "-",
                 request_id,
+                reason_of(state.get("refusal")),
             )
 
 
@@ -114,19 +120,37 @@ class _Body:
             await self.receive()
 
 
-def new_request_id() -> str:
-    """Return the id of a request that brings none."""
-    return uuid.uuid4().hex
-
-
 def told_of(error: Exception, request_id: str) -> VLAError:
-    """Return what a client is told of an error, and log what went wrong with us."""
+    """Return what a client is told of an error, and log what went wrong with us.
+
+    Why a request was refused is said where it is logged anyway: see `reason_of`.
+    """
     if isinstance(error, VLAError):
-        if error.status >= 500:
-            logger.warning("request_id=%s code=%s %s", request_id, error.code, error.message)
         return error
     logger.error("request_id=%s failed", request_id, exc_info=error)
     return VLAError("something went wrong inside the server", hint="its log has the request_id")
+
+
+def reason_of(refusal: VLAError | None) -> str:
+    """Return what ends the log line of a request: why it was refused, on one line whatever a client has sent."""
+    if refusal is None:
+        return ""
+    said = refusal.message
+    if len(said) > _MAX_LOGGED_REASON_CHARS:
+        said = f"{said[:_MAX_LOGGED_REASON_CHARS]}..."
+    said = "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in said)
+    return f' code={refusal.code} reason="{said}"'
+
+
+def logged_path(path: str) -> str:
+    """Return an address as it stands in a log line, whatever a client has sent."""
+    return urllib.parse.quote(path)[:_MAX_LOGGED_PATH_CHARS]
+
+
+def refusal_response(request: Request, error: VLAError, headers: Mapping[str, str] | None = None) -> Response:
+    """Return what a request is answered with that ends in `error`, which its log line then says."""
+    request.state.refusal = error
+    return error_response(error, request.state.request_id, headers)
 
 
 def error_response(error: VLAError, request_id: str, headers: Mapping[str, str] | None = None) -> Response:
@@ -134,6 +158,8 @@ def error_response(error: VLAError, request_id: str, headers: Mapping[str, str] 
     headers = dict(headers or {})
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, UpgradeRequired):
+        headers["Upgrade"] = "websocket"
     reply = error_reply(error, request_id)
     return Response(reply.model_dump_json(), error.status, headers, "application/json")
 
@@ -145,4 +171,4 @@ def error_reply(error: VLAError, request_id: str) -> ErrorReply:
 
 
 def _request_id(given: str) -> str:
-    return _NOT_IN_REQUEST_ID.sub("", given)[:_MAX_REQUEST_ID_CHARS] or new_request_id()
+    return _NOT_IN_REQUEST_ID.sub("", given)[:_MAX_REQUEST_ID_CHARS]

@@ -23,6 +23,7 @@ from vla_server_base.contract import (
     Window,
 )
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable, Overloaded, Unavailable, VLAError
+from vla_server_base.request_id import current_request_id
 from vla_server_base.task_cache import TaskCache
 
 logger = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ class _Job:
     """One request in the engine; it is being preprocessed until `policy_input` is set."""
 
     answer: "Future[Prediction]"
+    request_id: str
     policy_input: PolicyInput | None = None
     ready_at: float = 0.0
 
@@ -177,7 +179,7 @@ class Engine:
                     f"the queue for the device is full ({self._config.max_queue} waiting)",
                     hint="send again later, or fewer at a time; VLA_MAX_QUEUE raises the limit",
                 )
-            job = _Job(answer=Future())
+            job = _Job(answer=Future(), request_id=current_request_id.get())
             self._waiting[job] = None
             self._last_asked = time.monotonic()
             return job
@@ -366,11 +368,12 @@ class Engine:
     def _recover(self, batch: list[_Job], error: BaseException) -> None:
         """Find out whose fault it was: each request of a failed batch runs once more, alone."""
         if len(batch) > 1:
-            logger.warning("a batch of %d failed (%s); its requests run one by one", len(batch), error)
+            ids = " ".join(job.request_id for job in batch)
+            logger.warning("a batch of %d failed (%s); its requests run one by one: %s", len(batch), error, ids)
             for job in batch:
                 self._predict([job])
             return
         if not isinstance(error, VLAError):
-            logger.error("the policy failed on a request", exc_info=error)
+            logger.error("request_id=%s the policy failed on it", batch[0].request_id, exc_info=error)
             error = VLAError("the policy failed on this request")
         batch[0].answer.set_exception(error)

@@ -20,6 +20,7 @@ VLAError                    500  internal
 │   ├── BodyTooLarge        413  body_too_large
 │   ├── UnsupportedMedia    415  unsupported_media
 │   ├── MethodNotAllowed    405  method_not_allowed
+│   ├── UpgradeRequired     426  upgrade_required (only WebSockets are taken there)
 │   └── NotFound            404  not_found
 ├── DatasetError            500  internal         (never a request's: recorded episodes on disk)
 ├── Superseded              409  superseded       (a newer observation of its session has come)
@@ -179,6 +180,13 @@ class MethodNotAllowed(RequestError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class UpgradeRequired(RequestError):
+    """There is something at this address, but for WebSockets alone."""
+
+    status = 426
+    code = "upgrade_required"
 
 
 class NotFound(RequestError):

@@ -36,6 +36,7 @@ async def _encoded(request: Request, first: StartEvent | StepEvent | EndEvent, e
             except StopAsyncIteration:
                 return
             except VLAError as error:
+                request.state.refusal = error
                 yield _event("error", error_reply(error, request.state.request_id))
                 return
             yield _event(_NAMES[type(event)], event)

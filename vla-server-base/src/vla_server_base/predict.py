@@ -48,6 +48,8 @@ class _Decision:
     seed: int
     queue_ms: float
     infer_ms: float
+    dataset: str | None
+    action_format: str
     session: SessionReply | None = None
 
 
@@ -142,6 +144,8 @@ async def _in_session(
         seed=answer.seed,
         queue_ms=answer.queue_ms,
         infer_ms=answer.infer_ms,
+        dataset=answer.dataset,
+        action_format=answer.action_format or service.engine.spec.action_formats[0],
         session=reply.session,
     )
 
@@ -165,6 +169,8 @@ async def _alone(
         seed=seed,
         queue_ms=prediction.queue_ms,
         infer_ms=prediction.infer_ms,
+        dataset=body.dataset or spec.default_dataset,
+        action_format=body.action_format or spec.action_formats[0],
     )
 
 
@@ -242,9 +248,9 @@ def _reply(
     reply = PredictReply(
         action=first.action.tolist(),
         actions=first.actions.tolist(),
-        action_format=body.action_format or spec.action_formats[0],
+        action_format=decision.action_format,
         action_names=list(first.action_names),
-        dataset=body.dataset or spec.default_dataset,
+        dataset=decision.dataset,
         seed=decision.seed,
         model=service.model_id,
         weights=spec.weights,

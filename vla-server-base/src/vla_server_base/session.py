@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, TypeVar
 
 import numpy as np
@@ -11,15 +11,16 @@ import numpy as np
 from vla_server_base.contract import Action, Observation, PolicySpec, Task, VLAModelAdapter
 from vla_server_base.control_loop import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 from vla_server_base.engine import Anticipation, Engine
-from vla_server_base.errors import Late, RequestError, Superseded
+from vla_server_base.errors import Late, RequestError, Superseded, UnknownName
 
 Execution = Literal["receding", "chunk", "ensemble"]
+Scope = Literal["session", "episode", "request"]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SessionSettings:
-    """How a session acts; fixed when it begins.
+    """How a session acts; fixed for an episode.
 
     `receding` asks the policy at every step, `chunk` after `execution_horizon` actions of each chunk, and `ensemble`
     averages what the last chunks say with `ensemble_weight` (`TemporalEnsemble`). None takes the policy's own
@@ -39,11 +40,18 @@ class Turn:
     """What a robot sends at one step.
 
     `sequence` counts the control steps; where it is left out, `obs_time` [s] of any clock orders observations.
-    `deadline_ms` counts from the turn's arrival.
+    `deadline_ms` counts from the turn's arrival. `reset` begins a new episode with this turn.
+
+    `settings` are what it says of SessionSettings. What it leaves out is, by their `scope`, what the session has; what
+    its episode has, the server's own where that begins with it; or the server's own.
     """
 
     observation: Observation
     task: Task
+    reset: bool = False
+    seed: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    scope: Scope = "session"
     sequence: int | None = None
     obs_time: float | None = None
     deadline_ms: float | None = None
@@ -55,10 +63,13 @@ class Answer:
 
     `action.action` is the one to execute now, in the session's format; `action.actions` are un-normalized, from this
     one on as far as it is known: the chunk, what is left of it, or with an ensemble this one alone. `step` and `seed`
-    are what the noise followed from. `asked_policy` is False where the action was queued already.
+    are what the noise followed from, `dataset` and `action_format` what the action was formed by. `asked_policy` is
+    False where the action was queued already.
     """
 
     action: Action
+    dataset: str | None = None
+    action_format: str | None = None
     step: int
     seed: int
     sequence: int | None
@@ -86,7 +97,7 @@ class Progress:
 
 @dataclass(kw_only=True)
 class Session:
-    """One robot's session; all methods are called on the event loop.
+    """One robot's session; all methods are called on the event loop. `defaults` are the server's settings.
 
     A newer turn supersedes an older one that is not answered yet; the same turn once more gets the same answer. Noise
     is a function of the seed and the step alone, so nothing that other sessions do changes an answer.
@@ -94,12 +105,15 @@ class Session:
 
     id: str
     settings: SessionSettings
+    defaults: SessionSettings
     progress: Progress
     engine: Engine
     adapter: VLAModelAdapter
     clock: Callable[[], float] = time.monotonic
     last_used: float = field(init=False)
     num_waiting: int = 0
+    connection: str | None = None
+    """The one that used it last, where that is known."""
     _answer: "asyncio.Future[Answer] | None" = None
     _work: "asyncio.Task[None] | None" = None
     _anticipation: Anticipation | None = None
@@ -112,6 +126,7 @@ class Session:
 
         Raises:
             Superseded: a newer turn has come, before this one or while it waited.
+            RequestError, UnknownName: the turn's settings cannot be, or are not those of its episode.
             Late: the deadline passed first.
             Unavailable, RequestError: what `Engine.predict` says.
         """
@@ -124,17 +139,21 @@ class Session:
             self.num_waiting -= 1
             self.last_used = self.clock()
 
-    def reset(self, seed: int | None = None) -> None:
-        """Begin a new episode; the seed stays unless there is a new one."""
-        self._supersede("the session was reset")
-        progress = self.progress
-        progress.history.reset()
-        progress.plan.reset()
-        progress.task, progress.step = None, 0
-        progress.episode += 1
-        progress.sequence = progress.obs_time = None
-        progress.seed = progress.seed if seed is None else seed
-        self._answer = None
+    def reset(
+        self, seed: int | None = None, settings: Mapping[str, Any] | None = None, scope: Scope = "session"
+    ) -> None:
+        """Begin a new episode; the seed stays unless there is a new one, and so do the session's settings.
+
+        Raises:
+            RequestError, UnknownName: the settings cannot be.
+        """
+        kept = self.settings if scope == "session" else self.defaults
+        self._begin_episode(checked_settings(self.engine.spec, kept, settings or {}), seed)
+
+    def continues(self, task: Task) -> bool:
+        """Whether a turn with this task is one of the present episode."""
+        current = self.progress.task
+        return current is not None and (not self.settings.reset_on_new_task or same_task(current, task))
 
     def catch_up(self, progress: Progress) -> None:
         """Go on from what the session has come to at another server, if that is further than here."""
@@ -149,24 +168,64 @@ class Session:
 
     def _begun(self, turn: Turn) -> "asyncio.Future[Answer]":
         """Put the turn in its place and return its answer to come."""
-        age = self._age(turn)
+        progress = self.progress
+        begins = turn.reset or not self.continues(turn.task)
+        settings = self._settings_of(turn, begins)
+        changes = self._changes(turn, settings)
+        # Another program's, for all that is known of it: it counts its own steps.
+        is_anew = turn.reset or (turn.scope == "request" and bool(changes))
+        age = 1 if is_anew else self._age(turn)
+        if is_anew or (begins and (changes or progress.task is not None)):
+            order = (None, None) if is_anew else (progress.sequence, progress.obs_time)
+            self._begin_episode(settings, turn.seed)
+            progress.sequence, progress.obs_time = order
+            age = 1
+        elif changes:
+            raise RequestError(
+                f"{changes[0]} is asked for, in the middle of an episode of session '{self.id}'",
+                hint="leave it out, begin a new episode with it (reset), or use another session_id",
+            )
         if age == 0:
             if self._answer is not None and not _failed(self._answer):
                 return self._answer
-            return self._asked(turn, self.progress.step - 1)
+            return self._asked(turn, progress.step - 1)
         self._supersede("a newer observation of this session has come")
-        progress = self.progress
-        if progress.task is not None and self.settings.reset_on_new_task and not _same(progress.task, turn.task):
-            order = progress.sequence, progress.obs_time
-            self.reset()
-            progress.sequence, progress.obs_time = order
-            age = 1
         progress.plan.skip(age)
         step = progress.step + age - 1
         progress.history.append(turn.observation)
         progress.task, progress.step = turn.task, step + 1
         progress.sequence, progress.obs_time = turn.sequence, turn.obs_time
         return self._asked(turn, step)
+
+    def _settings_of(self, turn: Turn, begins: bool) -> SessionSettings:
+        """Return what settings the turn's episode has.
+
+        Where its episode begins with a reset that came before, they are what that said.
+        """
+        is_first = begins and (turn.reset or self.progress.task is not None)
+        has_servers = turn.scope == "request" or (turn.scope == "episode" and is_first)
+        return checked_settings(self.engine.spec, self.defaults if has_servers else self.settings, turn.settings)
+
+    def _changes(self, turn: Turn, settings: SessionSettings) -> list[str]:
+        """Say what a turn asks for that its session has not."""
+        pairs = [
+            (each.name, getattr(self.settings, each.name), getattr(settings, each.name)) for each in fields(settings)
+        ]
+        pairs.append(("seed", self.progress.seed, self.progress.seed if turn.seed is None else turn.seed))
+        return [f"{name} {asked!r} instead of {has!r}" for name, has, asked in pairs if asked != has]
+
+    def _begin_episode(self, settings: SessionSettings, seed: int | None) -> None:
+        self._supersede("a new episode of this session has begun")
+        progress = self.progress
+        progress.history.reset()
+        progress.plan.reset()
+        if settings != self.settings:
+            self.settings, progress.plan = settings, _new_plan(self.engine.spec, settings)
+        progress.task, progress.step = None, 0
+        progress.episode += 1
+        progress.sequence = progress.obs_time = None
+        progress.seed = progress.seed if seed is None else seed
+        self._answer = None
 
     def _age(self, turn: Turn) -> int:
         """Return how many steps a turn comes after the last: 0 for the same once more.
@@ -221,6 +280,8 @@ class Session:
         action = self.adapter.postprocess_action(plan.ahead(), settings.dataset, settings.action_format)
         return Answer(
             action=action,
+            dataset=settings.dataset,
+            action_format=settings.action_format,
             step=step,
             seed=seed,
             sequence=turn.sequence,
@@ -250,24 +311,45 @@ async def within_deadline(work: Awaitable[T], deadline_ms: float | None) -> T:
         raise Late(message, hint="the next request is answered anew") from error
 
 
-def new_progress(spec: PolicySpec, settings: SessionSettings, seed: int) -> Progress:
-    """Return the progress of a session that has not begun.
+def checked_settings(spec: PolicySpec, settings: SessionSettings, given: Mapping[str, Any]) -> SessionSettings:
+    """Return settings with those that are given, and with the policy's own dataset and format where they name none.
 
     Raises:
         RequestError: the policy's chunks are shorter than what is to be executed of each.
+        UnknownName: there is no such dataset or format.
     """
+    settings = replace(settings, **given)
     if not 1 <= settings.execution_horizon <= spec.horizon:
         raise RequestError(
             f"execution_horizon: {settings.execution_horizon} of a chunk are to be executed, which has {spec.horizon}"
         )
-    if settings.execution == "ensemble":
-        plan = TemporalEnsemble(spec.horizon, settings.ensemble_weight)
-    else:
-        plan = RecedingHorizon(settings.execution_horizon if settings.execution == "chunk" else 1)
+    return replace(
+        settings,
+        dataset=_known("dataset", settings.dataset, spec.datasets, spec.default_dataset),
+        action_format=_known("action_format", settings.action_format, spec.action_formats, spec.action_formats[0]),
+    )
+
+
+def _known(what: str, given: str | None, known: tuple[str, ...], default: str | None) -> str | None:
+    if given is not None and given not in known:
+        raise UnknownName(what, given, known)
+    return given or default
+
+
+def new_progress(spec: PolicySpec, settings: SessionSettings, seed: int) -> Progress:
+    """Return the progress of a session that has not begun."""
+    plan = _new_plan(spec, settings)
     return Progress(seed=seed, history=ObservationWindow(spec.window), plan=plan)
 
 
-def _same(task: Task, other: Task) -> bool:
+def _new_plan(spec: PolicySpec, settings: SessionSettings) -> ActionPlan:
+    if settings.execution == "ensemble":
+        return TemporalEnsemble(spec.horizon, settings.ensemble_weight)
+    return RecedingHorizon(settings.execution_horizon if settings.execution == "chunk" else 1)
+
+
+def same_task(task: Task, other: Task) -> bool:
+    """Whether two tasks ask for the same."""
     return task.instruction == other.instruction and (
         task.goal_images.keys() == other.goal_images.keys()
         and all(np.array_equal(image, other.goal_images[name]) for name, image in task.goal_images.items())

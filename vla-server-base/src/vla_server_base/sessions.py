@@ -1,20 +1,22 @@
 """All sessions of a server: begun on first use, bounded in number, forgotten when idle, resumed from tokens."""
 
 import asyncio
+import logging
 import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import VLAModelAdapter
+from vla_server_base.contract import Task, VLAModelAdapter
 from vla_server_base.engine import Engine
-from vla_server_base.errors import InvalidToken, NotFound, Overloaded, RequestError, UnknownName
+from vla_server_base.errors import InvalidToken, NotFound, Overloaded, RequestError
 from vla_server_base.replies.session import SessionStatusReply
-from vla_server_base.session import Session, SessionSettings, new_progress
+from vla_server_base.session import Session, SessionSettings, checked_settings, new_progress, same_task
 from vla_server_base.session_token import HINT, TokenSeal
+
+logger = logging.getLogger(__name__)
 
 SESSION_ID = re.compile(r"[A-Za-z0-9._:@/+-]{1,128}")
 KEY_FILE = "session.key"
@@ -23,7 +25,8 @@ KEY_FILE = "session.key"
 class Sessions:
     """The sessions of one policy, by their id. All methods are called on the event loop.
 
-    A session that is not used for `config.session_idle_s` is forgotten; one that waits for an answer is in use.
+    A session that is not used for `config.session_idle_s` is forgotten; one that waits for an answer is in use. Where
+    there are as many as may be, the least recently used one that is not in use makes room for another.
     """
 
     def __init__(
@@ -36,44 +39,59 @@ class Sessions:
     ):
         self._engine, self._adapter, self._config, self._clock = engine, adapter, config, clock
         self._sessions: dict[str, Session] = {}
+        self._left: dict[tuple[str, str], Task | None] = {}
+        """Sessions that ended as their connection named another, with what they were to do; the latest ones."""
         self._model_id = model_id
         self._seal: TokenSeal | None = None
 
     def open(self, session_id: str | None, seed: int | None = None, **given: Any) -> Session:
-        """Return the session of this id, begun with `seed` if there is none; None makes an id up.
+        """Return the session of this id; None makes an id up.
 
-        `given` are fields of SessionSettings; those that are left out are the server's, or what the session has. One
-        that has seen nothing yet, or nothing since its reset, takes new ones.
+        If there is none, it begins with `seed` and `given`, fields of SessionSettings; the server has the others.
 
         Raises:
-            RequestError: the id cannot be one, or the session was begun otherwise.
+            RequestError: the id or the settings cannot be.
             UnknownName: the settings name a dataset or a format that the policy has not.
-            Overloaded: there are as many sessions as may be.
+            Overloaded: there are as many sessions as may be, and all are in use.
         """
         session_id = secrets.token_hex(16) if session_id is None else _checked(session_id)
         self._forget_idle()
         session = self._sessions.get(session_id)
         if session is None:
-            resets = self._config.session_reset_on_new_task
-            return self._begin(session_id, SessionSettings(**{"reset_on_new_task": resets, **given}), seed)
-        if session.progress.task is None:
-            seed = session.progress.seed if seed is None else seed
-            return self._begin(session_id, replace(session.settings, **given), seed)
-        for name, value in given.items():
-            if value != (begun := getattr(session.settings, name)):
-                raise RequestError(
-                    f"{name}: session '{session_id}' was begun with {begun!r}, now {value!r} is asked for",
-                    hint="reset it, or use another session_id",
-                )
+            return self._begin(session_id, checked_settings(self._engine.spec, self._defaults, given), seed)
         session.last_used = self._clock()
         return session
+
+    def check_return(self, session_id: str, connection: str, task: Task) -> None:
+        """Check that a connection does not go on with a session that ended as it named another.
+
+        Raises:
+            RequestError: that would begin its episode anew, in silence.
+        """
+        left = self._left.get((connection, session_id))
+        if left is not None and session_id not in self._sessions and same_task(left, task):
+            raise RequestError(
+                f"session '{session_id}' ended when this connection named another one: a connection is one robot's",
+                hint="open a connection for each robot; or begin a new episode with it (reset)",
+            )
+
+    def hand_over(self, session: Session, connection: str | None) -> None:
+        """Note who uses a session; the one that a connection has used before ends, if nobody else has used it since."""
+        if connection is not None and session.connection != connection:
+            for other in list(self._sessions.values()):
+                if other is not session and other.connection == connection:
+                    self._left[connection, other.id] = other.progress.task
+                    self.end(other.id)
+            while len(self._left) > self._config.max_sessions:
+                del self._left[next(iter(self._left))]
+        session.connection = connection
 
     async def resume(self, token: str) -> Session:
         """Return the session that a token is of: as it is here, or as it was then if that is further.
 
         Raises:
             InvalidToken: it was not signed here, or is too old and its session is not here any more.
-            Overloaded: there are as many sessions as may be.
+            Overloaded: there are as many sessions as may be, and all are in use.
         """
         resumed = await asyncio.to_thread(self._token_seal().read, token, self._engine.spec)
         self._forget_idle()
@@ -118,26 +136,36 @@ class Sessions:
         return [self._status(session) for session in ordered]
 
     def _begin(self, session_id: str, settings: SessionSettings, seed: int | None) -> Session:
-        if session_id not in self._sessions and len(self._sessions) >= self._config.max_sessions:
-            raise Overloaded(
-                f"there are {self._config.max_sessions} sessions, which is the most here",
-                hint="end one (DELETE /sessions/{id}), or send again later; VLA_MAX_SESSIONS raises the limit",
-            )
-        spec = self._engine.spec
-        settings = replace(
-            settings,
-            dataset=_known("dataset", settings.dataset, spec.datasets, spec.default_dataset),
-            action_format=_known("action_format", settings.action_format, spec.action_formats, spec.action_formats[0]),
-        )
+        if len(self._sessions) >= self._config.max_sessions:
+            self._make_room()
         self._sessions[session_id] = session = Session(
             id=session_id,
             settings=settings,
-            progress=new_progress(spec, settings, secrets.randbelow(2**32) if seed is None else seed),
+            defaults=checked_settings(self._engine.spec, self._defaults, {}),
+            progress=new_progress(self._engine.spec, settings, secrets.randbelow(2**32) if seed is None else seed),
             engine=self._engine,
             adapter=self._adapter,
             clock=self._clock,
         )
         return session
+
+    @property
+    def _defaults(self) -> SessionSettings:
+        return SessionSettings(reset_on_new_task=self._config.session_reset_on_new_task)
+
+    def _make_room(self) -> None:
+        idle = [session for session in self._sessions.values() if not session.num_waiting]
+        if not idle:
+            count = self._config.max_sessions
+            are, they = ("is 1 session", "it is") if count == 1 else (f"are {count} sessions", "all are")
+            raise Overloaded(
+                f"there {are}, which is the most here, and {they} in use",
+                hint="end one (DELETE /sessions/{id}), or send again later; VLA_MAX_SESSIONS raises the limit",
+            )
+        oldest = min(idle, key=lambda session: session.last_used)
+        idle_s = self._clock() - oldest.last_used
+        logger.info("session=%s is forgotten after %.1f s without use, to make room for another", oldest.id, idle_s)
+        self.end(oldest.id)
 
     def _forget_idle(self) -> None:
         before = self._clock() - self._config.session_idle_s
@@ -170,9 +198,3 @@ def _checked(session_id: str) -> str:
             f"session_id: '{session_id[:80]}' cannot be one", hint="1 to 128 letters, digits or any of . _ : @ / + -"
         )
     return session_id
-
-
-def _known(what: str, given: str | None, known: tuple[str, ...], default: str | None) -> str | None:
-    if given is not None and given not in known:
-        raise UnknownName(what, given, known)
-    return given or default

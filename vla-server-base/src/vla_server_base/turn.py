@@ -7,7 +7,7 @@ from typing import Any
 from vla_server_base.contract import Observation, Task
 from vla_server_base.errors import RequestError
 from vla_server_base.replies.session import SessionReply
-from vla_server_base.session import Answer, Turn
+from vla_server_base.session import Answer, Scope, Session, Turn
 from vla_server_base.sessions import Sessions
 
 
@@ -15,7 +15,8 @@ from vla_server_base.sessions import Sessions
 class TurnRequest:
     """What a client asks of a session; a session that is named by neither id nor token is made up.
 
-    `settings` are what it says of SessionSettings. `reset` begins a new episode with this turn, with a `seed` from it.
+    `settings` are what it says of SessionSettings, `scope` for how long. `reset` begins a new episode with this turn,
+    with a `seed` from it. `connection` is that which it came on, where the server hears of the connection's end.
     """
 
     observation: Observation
@@ -29,11 +30,33 @@ class TurnRequest:
     obs_time: float | None = None
     deadline_ms: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    scope: Scope = "session"
+    connection: str | None = None
 
-    def in_session(self, session_id: str) -> "TurnRequest":
-        """Return it as a turn of this session, unless it names another."""
-        is_named = self.session_id is not None or self.token is not None
-        return self if is_named else replace(self, session_id=session_id)
+    def on_connection(self, own_session: str) -> "TurnRequest":
+        """Return it as a turn of its connection's own session, unless it names another, for which that one ends."""
+        request = replace(self, connection=own_session)
+        return request if self._is_named else replace(request, session_id=own_session, scope="episode")
+
+    def from_address(self, own_session: str) -> "TurnRequest":
+        """Return it as a turn of its address's own session, unless it names another.
+
+        Nobody hears when one program ends and another begins there, so each request says all that it wants.
+        """
+        return self if self._is_named else replace(self, session_id=own_session, scope="request")
+
+    @property
+    def _is_named(self) -> bool:
+        return self.session_id is not None or self.token is not None
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeRequest:
+    """What a client says of an episode before its first turn; `settings` as of a TurnRequest."""
+
+    session_id: str | None = None
+    seed: int | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,20 +73,15 @@ async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
     Raises:
         Superseded, Late, RequestError, Unavailable: see `Sessions.open`, `Sessions.resume` and `Session.act`.
     """
-    if request.token is not None:
-        session = await sessions.resume(request.token)
-    else:
-        session = sessions.open(request.session_id, request.seed, **request.settings)
-    if request.reset:
-        session.reset(request.seed)
-    elif request.seed not in (None, session.progress.seed):
-        raise RequestError(
-            f"seed: session '{session.id}' has the seed {session.progress.seed}",
-            hint="leave it out, or begin a new episode with it: reset",
-        )
+    session = await _session_of(sessions, request)
+    sessions.hand_over(session, request.connection)
     turn = Turn(
         observation=request.observation,
         task=request.task,
+        reset=request.reset,
+        seed=request.seed,
+        settings=request.settings,
+        scope=request.scope,
         sequence=request.sequence,
         obs_time=request.obs_time,
         deadline_ms=request.deadline_ms,
@@ -79,3 +97,27 @@ async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
     if request.return_token:
         where.token = await sessions.token(session)
     return TurnReply(answer=answer, session=where)
+
+
+async def _session_of(sessions: Sessions, request: TurnRequest) -> Session:
+    if request.token is not None:
+        return await sessions.resume(request.token)
+    if request.connection is not None and request.session_id is not None and not request.reset:
+        sessions.check_return(request.session_id, request.connection, request.task)
+    return sessions.open(request.session_id, request.seed, **request.settings)
+
+
+def begin_episode(sessions: Sessions, request: EpisodeRequest, own_session: str, *, is_connection: bool = True) -> None:
+    """Begin a new episode in the session that a client names, else in its connection's or its address's own.
+
+    Raises:
+        RequestError, UnknownName, Unavailable: see `Sessions.open`; or an address says what each request is to say.
+    """
+    if request.session_id is None and request.settings and not is_connection:
+        raise RequestError(
+            f"{', '.join(request.settings)}: a reset cannot say this for an address",
+            hint="say it with each observation, or name a session_id here and there",
+        )
+    session = sessions.open(request.session_id or own_session, request.seed, **request.settings)
+    sessions.hand_over(session, own_session if is_connection else None)
+    session.reset(request.seed, request.settings, "session" if request.session_id else "episode")

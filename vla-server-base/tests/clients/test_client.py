@@ -17,7 +17,7 @@ from tcp_proxy import socket_url
 from websockets.sync.server import serve
 
 from vla_server_base import client
-from vla_server_base.client import ObservationError, Policy, PolicyError, Unreachable
+from vla_server_base.client import ObservationError, Policy, PolicyError, SessionLost, Unreachable
 from vla_server_base.errors import ProtocolError
 from vla_server_base.protocols.message_pack import pack
 from vla_server_base.serving import serving
@@ -149,18 +149,19 @@ def test_a_superseded_turn_is_told_apart(policy):
     assert told.value.code == "superseded"
 
 
-def test_a_server_with_too_many_sessions_says_overloaded():
+def test_a_session_that_made_room_for_another_is_told_lost():
     with serving(echo_app(max_sessions=1)) as base_url, Policy(socket_url(base_url)) as one:
         one.infer(SEEN)
-        with Policy(socket_url(base_url)) as another, pytest.raises(PolicyError) as told:
-            another.infer(SEEN)
-    assert told.value.code == "overloaded"
+        with Policy(socket_url(base_url)) as another:
+            assert another.infer(SEEN)["session"]["step"] == 0
+        with pytest.raises(SessionLost):
+            one.infer(SEEN)
 
 
 def test_a_server_with_too_many_connections_is_tried_until_one_ends():
     with serving(echo_app(max_connections=1)) as base_url:
         one = Policy(socket_url(base_url))
-        with pytest.raises(Unreachable, match="overloaded: 1 connections are open"):
+        with pytest.raises(Unreachable, match="HTTP 503, overloaded: 1 connections are open"):
             Policy(socket_url(base_url), reconnect_s=0.2)
         threading.Timer(0.5, one.close).start()
         with Policy(socket_url(base_url), reconnect_s=30) as another:

@@ -1,6 +1,7 @@
 """GR00T's protocol: messages without a socket, then a live server with several clients."""
 
 import io
+import logging
 import socket as sockets
 import threading
 
@@ -226,3 +227,29 @@ async def test_a_port_that_is_taken_is_named():
         with pytest.raises(ConfigError, match=r"VLA_ZMQ_PORT: 127.0.0.1:.* cannot be listened on"):
             async with app.router.lifespan_context(app):
                 pass
+
+
+def test_what_is_refused_is_one_line_of_the_log(port, caplog):
+    caplog.set_level(logging.INFO)
+    with Client(port) as robot:
+        refused = robot.ask(observed(said=""))["error"]
+    request_id = refused.rpartition("request_id ")[2].rstrip(")")
+    (line,) = [record.getMessage() for record in caplog.records if request_id in record.getMessage()]
+    assert line.startswith("zmq session=zmq:")
+    assert f'request_id={request_id} code=instruction reason="there is no instruction"' in line
+
+
+def test_a_session_ends_when_its_client_names_another(port):
+    with Client(port) as robot:
+        answers = [robot.ask(observed(session_id=session_id)) for session_id in ("zmq-0", "zmq-1", "zmq-1")]
+        assert [info["step"] for _, info in answers] == [0, 0, 1]
+        assert "ended when this connection named another" in robot.ask(observed(session_id="zmq-0"))["error"]
+
+
+def test_settings_of_a_reset_hold_for_its_episode(port):
+    with Client(port) as robot:
+        plain = robot.ask(observed(seed=1))[0]["x"]
+        robot.ask(packed({"endpoint": "reset", "data": {"options": {"dataset": "echo_doubled"}}}))
+        np.testing.assert_allclose(robot.ask(observed())[0]["x"], 1 + 2 * plain)
+        robot.ask(packed({"endpoint": "reset", "data": {}}))
+        np.testing.assert_array_equal(robot.ask(observed())[0]["x"], plain)

@@ -314,7 +314,8 @@ def test_an_answered_timestep_is_answered_once_more_only_where_it_must_be(port):
         np.testing.assert_array_equal(robot.actions()[0].action, first[0].action)
 
 
-def test_what_is_refused_is_told_and_the_connection_goes_on(port):
+def test_what_is_refused_is_told_and_logged_and_the_connection_goes_on(port, caplog):
+    caplog.set_level(logging.INFO)
     with robot_of(port) as robot:
         with refused(INVALID, "there is no picture for the camera 'primary'.*request_id"):
             robot.send({"task": "go"})
@@ -327,6 +328,10 @@ def test_what_is_refused_is_told_and_the_connection_goes_on(port):
         with refused(INVALID, "no pickle"):
             robot.call("SendPolicyInstructions", b"")
         assert len(robot.first_rows(0)) == 1
+    lines = [record.getMessage() for record in caplog.records if "code=" in record.getMessage()]
+    assert len(lines) == 5
+    assert "grpc call=SendObservations status=INVALID_ARGUMENT" in lines[0]
+    assert ' code=protocol reason="there is no picture for the camera' in lines[0]
 
 
 def test_an_older_observation_is_told_that_it_is(port):
@@ -499,4 +504,4 @@ def test_every_status_of_an_error_is_a_code():
             yield from all_kinds(narrower)
 
     statuses = {kind.status for kind in all_kinds(VLAError)}
-    assert statuses - lerobot_grpc.CODES.keys() <= {405, 415}, "which HTTP alone has"
+    assert statuses - lerobot_grpc.CODES.keys() <= {405, 415, 426}, "which HTTP alone has"

@@ -1,30 +1,46 @@
 """openpi's protocol: frames as its clients write and read them, then a live server."""
 
+import asyncio
+import json
+import sys
 import threading
 import time
 import urllib.parse
 from contextlib import contextmanager
-from socket import create_connection
+from socket import (
+    IPPROTO_TCP,
+    SHUT_RDWR,
+    SO_KEEPALIVE,
+    SOL_SOCKET,
+    TCP_KEEPCNT,
+    TCP_KEEPIDLE,
+    TCP_KEEPINTVL,
+    TCP_USER_TIMEOUT,
+    create_connection,
+)
 from socket import socket as Socket
 
+import httpx
 import msgspec
 import numpy as np
 import pytest
+import websockets.asyncio.client
 import websockets.exceptions
-from echo_server import echo_app, wait_until_healthy
+from echo_server import echo_app, wait_until, wait_until_healthy
+from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
 
 from vla_server_base.contract import Action
-from vla_server_base.errors import ProtocolError, Superseded
+from vla_server_base.errors import ModelUnavailable, ProtocolError, Superseded
 from vla_server_base.protocols import openpi
 from vla_server_base.protocols.message_pack import pack, unpack
 from vla_server_base.replies.session import SessionReply
-from vla_server_base.serving import serving
+from vla_server_base.serving import SocketProtocol, serving
 from vla_server_base.session import Answer
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
 from vla_server_base.timing import Stopwatch
-from vla_server_base.turn import TurnReply
+from vla_server_base.turn import EpisodeRequest, TurnReply
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
 
@@ -47,7 +63,7 @@ def test_an_observation_is_a_turn(reader):
 
 
 def test_a_reset_is_one(reader):
-    assert openpi.read(pack({"endpoint": "reset", "seed": 4}), reader) == openpi.Reset(session_id=None, seed=4)
+    assert openpi.read(pack({"endpoint": "reset", "seed": 4}), reader) == EpisodeRequest(seed=4)
 
 
 @pytest.mark.parametrize("message", [frame(endpoint="kill"), pack([1]), pack("x"), b"", b"\xc1"])
@@ -197,6 +213,12 @@ def test_one_who_goes_on_sending_after_a_refusal_is_not_heard_for_ever(url):
             send_for_ever(wire)
 
 
+def refused_handshake(address: str) -> Response:
+    with pytest.raises(websockets.exceptions.InvalidStatus) as refused, connect(address):
+        pass
+    return refused.value.response
+
+
 def closed_with(socket: ClientConnection) -> int:
     with pytest.raises(websockets.exceptions.ConnectionClosed) as closed:
         socket.recv(timeout=30)
@@ -206,9 +228,10 @@ def closed_with(socket: ClientConnection) -> int:
 def test_a_connection_too_many_is_told_so_and_one_more_comes_when_another_has_left(caplog):
     with serving(echo_app(max_connections=1)) as url:
         wait_until_healthy(url)
-        with client_of(url), connect(address(url)) as another:
-            assert "overloaded: 1 connections are open" in another.recv(timeout=30)
-            assert closed_with(another) == 1013
+        with client_of(url):
+            refusal = refused_handshake(address(url))
+            assert (refusal.status_code, refusal.headers["Retry-After"]) == (503, "1")
+            assert "1 connections are open" in json.loads(refusal.body)["error"]["message"]
         with client_of(url) as client:
             assert client.ask(frame())["session"]["step"] == 0
     assert not [record for record in caplog.records if record.levelname == "ERROR"]
@@ -222,14 +245,110 @@ def test_a_connection_on_which_nothing_is_said_is_closed():
             assert closed_with(client.socket) == 1001
 
 
-class SlowEcho(EchoAdapter):
-    """An echo that takes as long to load as it is told to."""
+def test_a_session_ends_when_its_connection_names_another(url):
+    with client_of(url) as client:
+        for session_id in ("episode-0", "episode-1"):
+            assert [client.ask(frame(session_id=session_id))["session"]["step"] for _ in range(2)] == [0, 1]
+        assert sessions_at(url, "episode-") == ["episode-1"]
+        client.ask(pack({"endpoint": "reset", "session_id": "episode-2"}))
+        assert sessions_at(url, "episode-") == ["episode-2"]
 
-    def __init__(self):
+
+def test_a_session_that_somebody_else_has_used_since_does_not_end(url):
+    with client_of(url) as client, client_of(url) as other:
+        for session_id in ("shared-0", "shared-1"):
+            client.ask(frame(session_id=session_id))
+            assert other.ask(frame(session_id="shared-0"))["session"]["step"] > 0
+        assert sessions_at(url, "shared-") == ["shared-0", "shared-1"]
+
+
+def test_two_robots_on_one_connection_are_told_so_and_not_begun_anew_at_every_turn(url):
+    with client_of(url) as client:
+        client.ask(frame(session_id="left-arm"))
+        client.ask(frame(session_id="right-arm"))
+        assert "session 'left-arm' ended when this connection named another" in client.ask(frame(session_id="left-arm"))
+        assert client.ask(frame(session_id="right-arm"))["session"]["step"] == 1
+        assert client.ask(frame(session_id="left-arm", reset=True))["session"]["step"] == 0
+
+
+def sessions_at(url: str, start: str) -> list[str]:
+    listed = httpx.get(f"{url}/sessions").json()["sessions"]
+    return sorted(session["id"] for session in listed if session["id"].startswith(start))
+
+
+def test_settings_hold_for_an_episode_of_a_connection(url):
+    with client_of(url) as client:
+        first = client.ask(frame(dataset="echo_doubled"))["actions"]
+        np.testing.assert_array_equal(client.ask(frame())["actions"][:, :5], first[:, :5])
+        assert "in the middle of an episode" in client.ask(frame(dataset="echo"))
+        np.testing.assert_array_equal(2 * client.ask(frame(prompt="stop"))["actions"][:, 0] + 1, first[:, 0])
+        client.ask(pack({"endpoint": "reset", "dataset": "echo_doubled"}))
+        np.testing.assert_array_equal(client.ask(frame())["actions"][:, 0], first[:, 0])
+
+
+class SlowEcho(EchoAdapter):
+    """An echo that takes as long to load as it is told to, and then may be broken."""
+
+    def __init__(self, fault: Exception | None = None):
         self.may_load = threading.Event()
+        self._fault = fault
 
     def load_model(self, model_id, device, cache_dir):
         self.may_load.wait(30)
+        if self._fault is not None:
+            raise self._fault
+
+
+@pytest.mark.parametrize("path", ["", "vla-eval"])
+def test_while_the_policy_cannot_be_loaded_a_handshake_is_answered_with_503_and_the_reason(path):
+    adapter = SlowEcho(ModelUnavailable("the weights are damaged"))
+    with serving(echo_app(adapter)) as url:
+        with connect(address(url)) as waiting:
+            adapter.may_load.set()
+            assert "model_unavailable: the weights are damaged" in waiting.recv(timeout=30)
+            assert closed_with(waiting) == 1013
+        refusal = refused_handshake(address(url) + path)
+        assert (refusal.status_code, json.loads(refusal.body)["error"]["message"]) == (503, "the weights are damaged")
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "code", "said"),
+    [
+        ("openpi", 404, "not_found", "there is no WebSocket at /openpi"),
+        ("predict", 405, "method_not_allowed", "/predict does not take WebSockets"),
+        ("sessions/a/b", 405, "method_not_allowed", "/sessions/a/b does not take WebSockets"),
+    ],
+)
+def test_where_there_is_no_websocket_a_handshake_is_told_where_they_are(url, path, status, code, said):
+    refusal = refused_handshake(address(url) + path)
+    error = json.loads(refusal.body)["error"]
+    assert (refusal.status_code, error["code"], error["message"]) == (status, code, said)
+    assert "WebSockets are at / and /vla-eval" in error["hint"]
+    assert json.loads(refusal.body)["request_id"] == refusal.headers["X-Request-Id"]
+
+
+def test_where_there_are_websockets_alone_a_browser_is_told_so(url):
+    answer = httpx.get(f"{url}/vla-eval")
+    assert (answer.status_code, answer.headers["Upgrade"]) == (426, "websocket")
+    assert answer.json()["error"]["code"] == "upgrade_required"
+
+
+def test_a_client_that_stalls_is_waited_for_and_one_that_is_to_be_pinged_is_not():
+    for ping_s, is_answered in ((0.0, True), (0.2, False)):
+        with serving(echo_app(websocket_ping_s=ping_s)) as url:
+            wait_until_healthy(url)
+            assert asyncio.run(_is_answered_after_a_stall(address(url))) == is_answered
+
+
+async def _is_answered_after_a_stall(address: str) -> bool:
+    async with websockets.asyncio.client.connect(address, ping_interval=None) as socket:
+        await socket.recv()
+        time.sleep(1.0)  # as a simulator does that is built in the event loop
+        try:
+            await socket.send(frame())
+            return isinstance(await socket.recv(), bytes)
+        except websockets.exceptions.ConnectionClosed:
+            return False
 
 
 def test_a_client_waits_for_a_policy_that_loads_and_its_pings_are_answered():
@@ -241,3 +360,37 @@ def test_a_client_waits_for_a_policy_that_loads_and_its_pings_are_answered():
             adapter.may_load.set()
             assert unpack(socket.recv(timeout=30))["model"] == "echo"
         wait_until_healthy(url)
+
+
+def test_a_client_that_is_killed_leaves_no_session(url):
+    def own_session_is_held() -> bool:
+        return own in sessions_at(url, "socket:")
+
+    with client_of(url) as client:
+        own = client.ask(frame())["session"]["id"]
+        assert own_session_is_held()
+        # No close frame: the connection alone ends, as it does when a process is killed.
+        client.socket.socket.shutdown(SHUT_RDWR)
+    wait_until(lambda: not own_session_is_held())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have other names for it")
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+def test_a_peer_that_vanishes_is_noticed_by_the_kernel_within_a_minute(loop):
+    options = {}
+
+    class Observed(SocketProtocol):
+        def connection_made(self, transport) -> None:
+            super().connection_made(transport)
+            wire = transport.get_extra_info("socket")
+            options["keepalive"] = wire.getsockopt(SOL_SOCKET, SO_KEEPALIVE)
+            for name in (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT):
+                options[name] = wire.getsockopt(IPPROTO_TCP, name)
+
+    with serving(echo_app(), ws=Observed, loop=loop) as url:
+        wait_until_healthy(url)
+        with client_of(url):
+            pass
+    assert options.pop("keepalive") == 1
+    assert options.pop(TCP_USER_TIMEOUT) == 60_000
+    assert options[TCP_KEEPIDLE] + options[TCP_KEEPINTVL] * options[TCP_KEEPCNT] == 60

@@ -118,3 +118,42 @@ def test_what_is_wrong_is_said_with_a_status(robot):
     assert unknown.json()["error"]["hint"] == "known here: echo, echo_doubled"
     assert robot.post("/act", content=b"\xff").json()["error"]["code"] == "protocol"
     assert robot.get("/act").status_code == 405
+
+
+def act(robot, **message):
+    answer = robot.post("/act", content=body(**message))
+    return json_numpy.loads(answer.text) if answer.is_success else answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize("said", ["go", "stop"])
+@pytest.mark.parametrize("settings", [{"unnorm_key": "echo_doubled"}, {"execution": "ensemble", "sequence": 7}])
+def test_the_settings_of_one_program_are_not_those_of_the_next_at_its_address(robot, said, settings):
+    robot.post("/reset", json={"seed": 1})
+    alone = act(robot, instruction=said)
+    robot.post("/reset", json={"seed": 1})
+    for _ in range(2):
+        act(robot, **settings)
+    np.testing.assert_array_equal(act(robot, instruction=said), alone)
+
+
+def test_an_ensemble_of_a_query_is_not_that_of_the_next_program(robot):
+    for _ in range(2):
+        robot.post("/query", content=queried(ensemble=True))
+    act(robot)
+    (session,) = robot.get("/sessions").json()["sessions"]
+    assert (session["execution"], session["step"]) == ("receding", 1)
+
+
+def test_a_seed_of_one_program_keeps_no_other_out(robot):
+    act(robot, seed=1)
+    np.testing.assert_allclose(act(robot, seed=2)[6], noise(2, 0))
+    np.testing.assert_allclose(act(robot, seed=2)[6], noise(2, 1))
+
+
+def test_a_reset_cannot_say_what_each_request_says(robot):
+    refused = robot.post("/reset", json={"execution": "ensemble", "dataset": "echo"})
+    assert refused.status_code == 422
+    assert "execution, dataset: a reset cannot say this for an address" in refused.json()["error"]["message"]
+    assert robot.post("/reset", json={"execution": "ensemble", "session_id": "arm"}).status_code == 200
+    act(robot, session_id="arm")
+    assert robot.get("/sessions").json()["sessions"][0]["execution"] == "ensemble"

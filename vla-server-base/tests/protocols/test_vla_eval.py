@@ -1,16 +1,19 @@
 """vla-eval's protocol: messages without a socket, then a live server."""
 
 import io
+import threading
 
 import msgspec
 import numpy as np
 import pytest
+from echo_server import echo_app, wait_until_healthy
 from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
 from vla_server_base.errors import ImageError, ProtocolError, Superseded
 from vla_server_base.protocols import vla_eval
 from vla_server_base.protocols.message_pack import pack, unpack
+from vla_server_base.serving import serving
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
 
@@ -126,3 +129,55 @@ def test_an_error_leaves_the_connection_as_it_is(harness):
     for wrong in (b"\xc1", observed(4, image=3)):
         assert asked(harness, wrong)["type"] == "error"
     assert asked(harness, observed(5))["type"] == "action"
+
+
+class GatedEcho(EchoAdapter):
+    """An echo whose device can be held up."""
+
+    def __init__(self):
+        self.gate = threading.Event()
+
+    def predict(self, batch):
+        self.gate.wait(30)
+        return super().predict(batch)
+
+
+def test_in_live_mode_the_newest_observation_is_answered_and_each_overtaken_one_told_so():
+    adapter = GatedEcho()
+    adapter.gate.set()
+    with serving(echo_app(adapter)) as url:
+        wait_until_healthy(url)
+        with connect(url.replace("http", "ws", 1) + "/vla-eval", compression=None) as socket:
+            asked(socket, frame("hello"))
+            adapter.gate.clear()
+            socket.send(frame("episode_start", task={"name": "go"}, mode="live", seed=3))
+            for seq in range(2, 22):
+                socket.send(observed(seq))
+            overtaken = [unpack(socket.recv(timeout=30)) for _ in range(19)]
+            adapter.gate.set()
+            answer = unpack(socket.recv(timeout=30))
+            assert asked(socket, observed(30))["type"] == "action", "the conversation goes on"
+    assert [(each["type"], each["seq"]) for each in overtaken] == [("error", seq) for seq in range(2, 21)]
+    assert all(each["payload"]["error"].startswith("superseded: a newer observation") for each in overtaken)
+    assert (answer["type"], answer["seq"]) == ("action", 21)
+    action = answer["payload"]["actions"]
+    np.testing.assert_allclose(action[5:], [2, noise(3, 19)], rtol=1e-6, err_msg="what was overtaken has been seen")
+
+
+def test_an_episode_begins_while_the_last_one_s_observation_waits():
+    adapter = GatedEcho()
+    adapter.gate.set()
+    with serving(echo_app(adapter)) as url:
+        wait_until_healthy(url)
+        with connect(url.replace("http", "ws", 1) + "/vla-eval", compression=None) as socket:
+            asked(socket, frame("hello"))
+            adapter.gate.clear()
+            socket.send(observed(2))
+            socket.send(frame("episode_start", 3, task={}, dataset="echo_doubled"))
+            told = unpack(socket.recv(timeout=30))
+            assert (told["seq"], told["payload"]["error"].partition(":")[0]) == (2, "superseded")
+            socket.send(observed(4))
+            adapter.gate.set()
+            answer = unpack(socket.recv(timeout=30))
+    assert answer["seq"] == 4
+    np.testing.assert_allclose(answer["payload"]["actions"][5], 3, err_msg="one timestep, as that dataset has it")

@@ -69,7 +69,7 @@ def test_reset_begins_a_new_episode(client):
     turn(client, "reset")
     assert turn(client, "reset", reset=True)["actions"] == first["actions"]
     assert turn(client, "reset", reset=True, seed=2)["action"][6] == noise(2)
-    assert "has the seed 2" in refused(client, session_id="reset", seed=7)[2]
+    assert "seed 7 instead of 2 is asked for" in refused(client, session_id="reset", seed=7)[2]
 
 
 def test_sessions_are_listed_and_ended(client):
@@ -116,13 +116,25 @@ def test_a_token_resumes_the_session_on_a_server_that_was_started_again(client, 
     assert [reply["actions"] for reply in replies] == whole
 
 
-def test_more_sessions_than_may_be_are_refused(tmp_path):
-    with Served(tmp_path, max_sessions=1) as client:
-        turn(client, "one")
-        status, code, message = refused(client, session_id="two")
-        assert (status, code) == (503, "overloaded")
-        assert "1 sessions" in message
-        turn(client, "one")
+def test_a_robot_with_a_new_session_for_each_episode_locks_nobody_out(tmp_path):
+    with Served(tmp_path, max_sessions=2) as client:
+        steps = [turn(client, f"episode-{episode}")["session"]["step"] for episode in range(5)]
+        assert [*steps, turn(client, "another")["session"]["step"]] == [0] * 6
+        listed = [session["id"] for session in client.get("/sessions").json()["sessions"]]
+        assert listed == ["another", "episode-4"]
+
+
+def test_a_reply_says_by_what_statistics_its_session_acts(client):
+    first = turn(client, "said", dataset="echo_doubled", action_format="ee_delta")
+    for reply in (first, turn(client, "said"), turn(client, "said", instruction="stop")):
+        assert (reply["dataset"], reply["action_format"]) == ("echo_doubled", "ee_delta")
+        np.testing.assert_allclose(reply["action"][0], 1 + 2 * 0.2)
+
+
+def test_a_turn_that_begins_an_episode_may_say_otherwise(client):
+    turn(client, "otherwise", execution="ensemble")
+    begun = turn(client, "otherwise", reset=True, execution="chunk", execution_horizon=2)
+    assert [begun["session"]["step"], turn(client, "otherwise")["session"]["asked_policy"]] == [0, False]
 
 
 def test_eight_robots_at_once_get_what_each_gets_alone(client):

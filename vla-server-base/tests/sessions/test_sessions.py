@@ -1,6 +1,7 @@
 """Sessions: one robot's window, steps, seed and chunk, whatever others do, whatever arrives in whatever order."""
 
 import asyncio
+import logging
 import threading
 
 import numpy as np
@@ -286,18 +287,40 @@ async def test_a_token_that_was_changed_or_is_too_old_or_anothers_is_refused(eng
     assert (tmp_path / "session.key").stat().st_mode & 0o777 == 0o600
 
 
-async def test_the_number_of_sessions_is_bounded_and_idle_ones_make_room(engine, adapter, tmp_path):
+async def test_the_least_recently_used_idle_session_makes_room_for_another(engine, adapter, tmp_path, caplog):
+    caplog.set_level(logging.INFO, "vla_server_base.sessions")
     now = 0.0
-    config = ServerConfig(cache_dir=tmp_path, max_sessions=2, session_idle_s=10)
+    config = ServerConfig(cache_dir=tmp_path, max_sessions=2, session_idle_s=100)
     sessions = Sessions(engine, adapter, config, "echo", clock=lambda: now)
-    sessions.open("one")
-    now = 6.0
-    sessions.open("two")
-    with pytest.raises(Overloaded, match="there are 2 sessions, which is the most here"):
-        sessions.open("three")
-    now = 11.0
-    sessions.open("three")
-    assert [status.id for status in sessions.statuses()] == ["three", "two"]
+    for session_id in ("one", "two", "one", "three"):
+        now += 1
+        sessions.open(session_id)
+    assert [status.id for status in sessions.statuses()] == ["three", "one"]
+    assert "session=two is forgotten after 2.0 s without use" in caplog.text
+    now = 103.5
+    assert [status.id for status in sessions.statuses()] == ["three"]
+
+
+async def test_sessions_that_wait_make_no_room(engine, adapter, tmp_path):
+    sessions = made(engine, adapter, tmp_path, max_sessions=1)
+    adapter.gate.clear()
+    acting = asyncio.ensure_future(sessions.open("arm").act(turn(51)))
+    await asyncio.sleep(0.05)
+    with pytest.raises(Overloaded, match="there is 1 session, which is the most here, and it is in use"):
+        sessions.open("other")
+    adapter.gate.set()
+    await acting
+    assert sessions.open("other").progress.step == 0
+
+
+async def test_a_token_of_a_session_that_made_room_resumes_it(engine, adapter, tmp_path):
+    sessions = made(engine, adapter, tmp_path, max_sessions=1)
+    session = sessions.open("arm", seed=1)
+    await acted(session, turn(51), turn(51))
+    token = await sessions.token(session)
+    sessions.open("other")
+    resumed = await sessions.resume(token)
+    assert (resumed.id, resumed.progress.step, resumed.progress.seed) == ("arm", 2, 1)
 
 
 async def test_a_session_that_waits_is_not_idle(engine, adapter, tmp_path):
@@ -330,20 +353,86 @@ async def test_what_cannot_be_a_session_is_refused(sessions):
         sessions.open("arm", execution="chunk", execution_horizon=5)
     with pytest.raises(UnknownName, match="dataset 'moon'"):
         sessions.open("arm", dataset="moon")
+
+
+async def test_the_settings_of_an_episode_stay_until_it_ends(sessions):
     begun = sessions.open("arm", execution="ensemble", ensemble_weight=0.1)
+    await begun.act(turn(1, settings={"execution": "ensemble"}))
     await begun.act(turn(1))
-    assert sessions.open("arm", execution="ensemble") is sessions.open("arm") is begun
-    with pytest.raises(RequestError, match=r"ensemble_weight: session 'arm' was begun with 0.1, now 0.5 is asked for"):
-        sessions.open("arm", ensemble_weight=0.5)
+    with pytest.raises(RequestError, match=r"ensemble_weight 0.5 instead of 0.1 is asked for"):
+        await begun.act(turn(1, settings={"ensemble_weight": 0.5}))
+    with pytest.raises(UnknownName, match="dataset 'moon'"):
+        await begun.act(turn(1, settings={"dataset": "moon"}))
+    with pytest.raises(RequestError, match=r"seed 9 instead of"):
+        await begun.act(turn(1, seed=9))
+    assert begun.progress.step == 2
 
 
-async def test_a_session_takes_other_settings_before_its_first_turn_and_after_a_reset(sessions):
-    sessions.open("arm", seed=3)
-    begun = sessions.open("arm", execution="ensemble")
-    assert (begun.settings.execution, begun.progress.seed) == ("ensemble", 3)
-    await begun.act(turn(1))
-    begun.reset(seed=4)
-    with pytest.raises(UnknownName):
-        sessions.open("arm", dataset="moon")
-    again = sessions.open("arm", execution="chunk", execution_horizon=2)
-    assert (again.settings.execution, again.progress.seed) == ("chunk", 4)
+@pytest.mark.parametrize("begins", [{"reset": True}, {"task": PUSH}])
+async def test_an_episode_begins_with_other_settings(sessions, begins):
+    session = sessions.open("arm", seed=3)
+    await acted(session, turn(51), turn(51))
+    chunk = {"execution": "chunk", "execution_horizon": 2, "dataset": "echo_doubled"}
+    answer = await session.act(turn(51, settings=chunk, seed=4, **begins))
+    assert (answer.step, answer.seed, answer.dataset, session.settings.execution) == (0, 4, "echo_doubled", "chunk")
+    assert not (await session.act(turn(51, begins.get("task", LIFT)))).asked_policy
+
+
+async def test_a_session_that_is_named_keeps_its_settings_through_episodes(sessions):
+    session = sessions.open("arm", dataset="echo_doubled")
+    answers = [await session.act(turn(51, task)) for task in (LIFT, PUSH)]
+    session.reset()
+    answers.append(await session.act(turn(51)))
+    assert [answer.dataset for answer in answers] == ["echo_doubled"] * 3
+
+
+async def test_an_episode_of_a_connection_has_what_its_first_turn_says(sessions):
+    session = sessions.open("socket", execution="ensemble")
+    asked = [{"execution": "ensemble"}, {}, {}]
+    tasks = [LIFT, LIFT, PUSH]
+    executed = []
+    for task, settings in zip(tasks, asked, strict=True):
+        await session.act(turn(51, task, settings=settings, scope="episode"))
+        executed.append(session.settings.execution)
+    assert executed == ["ensemble", "ensemble", "receding"]
+
+
+async def test_an_episode_of_a_connection_has_what_its_reset_says(sessions):
+    session = sessions.open("socket")
+    session.reset(settings={"dataset": "echo_doubled"}, scope="episode")
+    assert (await session.act(turn(51, scope="episode"))).dataset == "echo_doubled"
+    session.reset(scope="episode")
+    assert (await session.act(turn(51, scope="episode"))).dataset == "echo"
+
+
+async def test_at_an_address_each_request_says_what_it_wants_and_another_wish_begins_anew(sessions):
+    session = sessions.open("act:robot", seed=1, dataset="echo_doubled")
+    asked = [{"dataset": "echo_doubled"}, {"dataset": "echo_doubled"}, {}, {}]
+    answers = [await session.act(turn(51, settings=settings, scope="request")) for settings in asked]
+    assert [answer.dataset for answer in answers] == ["echo_doubled", "echo_doubled", "echo", "echo"]
+    assert [(answer.step, answer.seed) for answer in answers] == [(0, 1), (1, 1), (0, 1), (1, 1)]
+    other = await session.act(turn(51, seed=2, scope="request"))
+    assert (other.step, other.seed) == (0, 2)
+
+
+async def test_the_same_number_with_another_task_is_not_the_same_turn(sessions):
+    session = sessions.open("arm", seed=1)
+    first = await session.act(turn(51, sequence=0))
+    second = await session.act(turn(102, PUSH, sequence=0))
+    assert (second.step, second.action.action[RED]) != (first.step, first.action.action[RED])
+
+
+async def test_a_token_from_before_other_settings_does_not_bring_the_old_episode_back(sessions):
+    session = sessions.open("arm", seed=1)
+    await acted(session, turn(51), turn(51))
+    token = await sessions.token(session)
+    await session.act(turn(51, reset=True, settings={"dataset": "echo_doubled"}))
+    assert (await sessions.resume(token)).progress.step == 1
+
+
+async def test_a_token_and_other_settings_are_refused_as_an_id_and_others_are(sessions):
+    session = sessions.open("arm", seed=1)
+    await acted(session, turn(51))
+    resumed = await sessions.resume(await sessions.token(session))
+    with pytest.raises(RequestError, match="'echo_doubled' instead of 'echo'"):
+        await resumed.act(turn(51, settings={"dataset": "echo_doubled"}))

@@ -4,6 +4,7 @@ import logging
 import random
 import time
 
+import msgspec
 from websockets.exceptions import InvalidStatus, InvalidURI
 
 from vla_server_base.client.errors import Unreachable
@@ -63,4 +64,15 @@ def _is_hopeless(error: Exception) -> bool:
 
 
 def _said(error: Exception) -> str:
+    if isinstance(error, InvalidStatus):
+        return f"HTTP {error.response.status_code}, {_reason(bytes(error.response.body or b''))}"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+def _reason(body: bytes) -> str:
+    """Return why a handshake was refused, in the server's words, or in those of what stands before it."""
+    try:
+        error = msgspec.json.decode(body)["error"]
+        return f"{error['code']}: {error['message']}"
+    except (msgspec.DecodeError, LookupError, TypeError):
+        return body[:200].decode(errors="replace") or "without a word"

@@ -17,9 +17,9 @@ from vla_server_base.contract import Image, Observation, PolicySpec, Task
 from vla_server_base.errors import ImageError, InstructionError, ProtocolError, RequestError
 from vla_server_base.images import decode_picture
 from vla_server_base.refusal import check_instruction, check_proprio
-from vla_server_base.turn import TurnRequest
+from vla_server_base.turn import EpisodeRequest, TurnRequest
 from vla_server_base.wire.body import body_from_values
-from vla_server_base.wire.session import TurnFields, turn_from_fields
+from vla_server_base.wire.session import TurnFields, settings_from_fields, turn_from_fields
 
 A_PICTURE = "a picture is an array of uint8, height x width x 3, RGB, or the bytes of a PNG, JPEG or WebP file"
 
@@ -76,6 +76,12 @@ class MessageFields(TurnFields):
     """The new session's, or with `reset` the new episode's."""
     dataset: str | None = None
     """Whose statistics un-normalize the actions."""
+
+    @property
+    def episode(self) -> EpisodeRequest:
+        """What a message that begins an episode says of it."""
+        settings = settings_from_fields(self, dataset=self.dataset)
+        return EpisodeRequest(session_id=self.session_id, seed=self.seed, settings=settings)
 
 
 def observation_keys(config: ServerConfig) -> dict[str, tuple[str, ...]]:

@@ -6,7 +6,6 @@ say `endpoint`: "infer" or "reset". Follows openpi_client/websocket_client_polic
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,18 +15,10 @@ from vla_server_base.errors import ProtocolError, VLAError
 from vla_server_base.protocols.message_pack import pack, unpack
 from vla_server_base.protocols.observations import KNOWN_KEYS, MessageFields, ObservationReader
 from vla_server_base.timing import Stopwatch
-from vla_server_base.turn import TurnReply, TurnRequest
+from vla_server_base.turn import EpisodeRequest, TurnReply, TurnRequest
 from vla_server_base.wire.body import body_from_values
 
 RESET_DONE = "reset successful"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Reset:
-    """A new episode begins."""
-
-    session_id: str | None
-    seed: int | None
 
 
 def greeting(spec: PolicySpec, keys: Mapping[str, Any] = KNOWN_KEYS) -> bytes:
@@ -61,7 +52,7 @@ def greeting(spec: PolicySpec, keys: Mapping[str, Any] = KNOWN_KEYS) -> bytes:
     )
 
 
-def read(frame: bytes | str, reader: ObservationReader) -> TurnRequest | Reset:
+def read(frame: bytes | str, reader: ObservationReader) -> TurnRequest | EpisodeRequest:
     """Return what a frame asks for; not for the event loop.
 
     Raises:
@@ -72,8 +63,7 @@ def read(frame: bytes | str, reader: ObservationReader) -> TurnRequest | Reset:
         raise ProtocolError(f"the message is {type(message).__name__}, not a map of named values")
     endpoint = message.get("endpoint", "infer")
     if endpoint == "reset":
-        fields = body_from_values(MessageFields, message)
-        return Reset(session_id=fields.session_id, seed=fields.seed)
+        return body_from_values(MessageFields, message).episode
     if endpoint != "infer":
         raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint="infer and reset are")
     return reader.turn(message)

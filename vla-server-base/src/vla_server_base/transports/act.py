@@ -1,6 +1,7 @@
 """The routes of OpenVLA's, AutoEval's and the old Octo server's clients: `/act`, `/reset` and `/query`.
 
-These clients name no session: each of their addresses has one of its own, until a client names another.
+These clients name no session: each of their addresses has one of its own, until a client names another. Programs take
+turns at an address without a word, so that each request says anew what settings hold.
 """
 
 import asyncio
@@ -17,7 +18,7 @@ from vla_server_base.replies.body import ErrorReply
 from vla_server_base.replies.session import ResetReply
 from vla_server_base.service import CurrentService, Service
 from vla_server_base.timing import Stopwatch
-from vla_server_base.turn import take_turn
+from vla_server_base.turn import begin_episode, take_turn
 
 _JSON = {"application/json": {"schema": {"description": "JSON with arrays, as json-numpy has it"}}}
 _JSON_BODY = {"requestBody": {"required": True, "content": _JSON}}
@@ -51,7 +52,7 @@ async def query(request: Request, service: CurrentService) -> Response:
 async def reset(request: Request, service: CurrentService) -> ResetReply:
     body = await _body(request, service)
     fields = await asyncio.to_thread(openvla.read_reset, body)
-    service.sessions.open(fields.session_id or _own_session(request)).reset(fields.seed)
+    begin_episode(service.sessions, fields.episode, _own_session(request), is_connection=False)
     return ResetReply()
 
 
@@ -65,7 +66,7 @@ async def _answered(
         watch = Stopwatch()
         asked = await asyncio.to_thread(read, body, reader)
         watch.lap("read")
-        reply = await take_turn(service.sessions, asked.turn.in_session(_own_session(request)))
+        reply = await take_turn(service.sessions, asked.turn.from_address(_own_session(request)))
         watch.lap("answer")
         written = openvla.write(reply, asked)
         watch.lap("write")

@@ -1,22 +1,26 @@
 """A ZeroMQ socket for GR00T's clients; each of them is a session."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from vla_server_base.config import ConfigError
-from vla_server_base.edge import new_request_id, told_of
+from vla_server_base.edge import reason_of, told_of
 from vla_server_base.extras import how_to_install
 from vla_server_base.protocols import gr00t
+from vla_server_base.request_id import begin_request
 from vla_server_base.service import Service
 from vla_server_base.timing import Stopwatch
-from vla_server_base.turn import take_turn
+from vla_server_base.turn import begin_episode, take_turn
 
 try:
     import zmq
     import zmq.asyncio
 except ImportError as error:
     raise ConfigError("VLA_ZMQ_PORT: GR00T's clients need pyzmq", hint=how_to_install("zmq")) from error
+
+logger = logging.getLogger(__name__)
 
 
 @asynccontextmanager
@@ -70,11 +74,13 @@ async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
 
 async def _answered(service: Service, client: bytes, message: bytes) -> bytes:
     """Return what a message is answered with: whatever goes wrong, an answer."""
-    request_id = new_request_id()
+    own_session, request_id = f"zmq:{client.hex()}", begin_request()
     try:
-        return await _answer(service, f"zmq:{client.hex()}", message)
+        return await _answer(service, own_session, message)
     except Exception as error:
-        return gr00t.write_error(told_of(error, request_id), request_id)
+        told = told_of(error, request_id)
+        logger.info("zmq session=%s request_id=%s%s", own_session, request_id, reason_of(told))
+        return gr00t.write_error(told, request_id)
 
 
 async def _answer(service: Service, own_session: str, message: bytes) -> bytes:
@@ -86,10 +92,10 @@ async def _answer(service: Service, own_session: str, message: bytes) -> bytes:
         return gr00t.write_modality_config(service.engine.spec)
     if request.endpoint == "reset":
         fields = gr00t.read_reset(request)
-        service.sessions.open(fields.session_id or own_session).reset(fields.seed)
+        begin_episode(service.sessions, fields.episode, own_session)
         return gr00t.RESET_DONE
     turn = await asyncio.to_thread(gr00t.read_observation, request, service.observation_reader)
     watch.lap("read")
-    reply = await take_turn(service.sessions, turn.in_session(own_session))
+    reply = await take_turn(service.sessions, turn.on_connection(own_session))
     watch.lap("answer")
     return gr00t.write(reply, request, watch)

@@ -14,9 +14,10 @@ from types import MappingProxyType
 from typing import Any
 
 from vla_server_base.config import ConfigError
-from vla_server_base.edge import new_request_id, told_of
+from vla_server_base.edge import reason_of, told_of
 from vla_server_base.errors import Late, Overloaded, ProtocolError
 from vla_server_base.extras import how_to_install
+from vla_server_base.request_id import begin_request
 from vla_server_base.service import Service
 from vla_server_base.timing import ms_since
 from vla_server_base.turn import take_turn
@@ -139,7 +140,7 @@ class Robot:
         turn, self._newest = self._newest, None
         self._has_come.clear()
         assert turn is not None, "the event says that there is one"
-        reply = await take_turn(service.sessions, turn.request.in_session(self.session_id))
+        reply = await take_turn(service.sessions, turn.request.on_connection(self.session_id))
         self._answered = turn.timestep
         if self._newest is not None and self._newest.timestep == turn.timestep and not self._newest.must_go:
             self._newest = None
@@ -256,7 +257,7 @@ def _told(name: str, answer: Answer) -> Callable[[Any, Context], Awaitable[bytes
     """Return a call that ends in an answer or in a code and a sentence, and in one line of the log."""
 
     async def call(request: Any, context: Context) -> bytes:
-        started, request_id = time.perf_counter(), new_request_id()
+        started, request_id = time.perf_counter(), begin_request()
         code, found, error = grpc.StatusCode.OK, b"", None
         try:
             found = await answer(request, context.peer())
@@ -264,12 +265,13 @@ def _told(name: str, answer: Answer) -> Callable[[Any, Context], Awaitable[bytes
             error = told_of(raised, request_id)
             code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
         logger.info(
-            "grpc call=%s code=%s ms=%.1f client=%s request_id=%s",
+            "grpc call=%s status=%s ms=%.1f client=%s request_id=%s%s",
             name,
             code.name,
             ms_since(started),
             context.peer(),
             request_id,
+            reason_of(error),
         )
         if error is not None:
             await context.abort(code, error.as_text(request_id))

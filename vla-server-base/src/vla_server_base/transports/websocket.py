@@ -5,24 +5,31 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 
 from fastapi import APIRouter, WebSocket
+from starlette.routing import Match
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from vla_server_base.edge import new_request_id, told_of
-from vla_server_base.errors import ModelUnavailable, Overloaded, VLAError
+from vla_server_base.edge import error_response, logged_path, reason_of, told_of
+from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, Overloaded, UpgradeRequired, VLAError
 from vla_server_base.protocols import openpi, vla_eval
+from vla_server_base.request_id import begin_request, current_request_id
 from vla_server_base.service import Service
 from vla_server_base.timing import Stopwatch, ms_since
-from vla_server_base.turn import take_turn
+from vla_server_base.turn import EpisodeRequest, TurnReply, begin_episode, take_turn
 
 logger = logging.getLogger(__name__)
 
+PATHS = ("/", "/vla-eval")
 _GOING_AWAY, _TRY_AGAIN_LATER = 1001, 1013
+_METHODS = ("GET", "POST", "PUT", "DELETE")
+_MAX_UNANSWERED = 8
+"""Frames of one connection, where a client does not wait for answers; what it sends beyond stays in the socket."""
 
 Frame = bytes | str
 Answer = Callable[[Frame], Awaitable[Frame | None]]
-WriteError = Callable[[VLAError, str], Frame]
 
 router = APIRouter()
 
@@ -30,100 +37,166 @@ router = APIRouter()
 @router.websocket("/")
 async def openpi_socket(socket: WebSocket) -> None:
     """Talk as openpi's server and RoboArena's do."""
-
-    async def talk_on(talk: _Talk) -> None:
-        service = talk.service
-        # Clients wait for the first frame without a limit, so that a policy may load while they do.
-        await talk.service.policy_loaded()
-        reader = service.observation_reader
-        await talk.send(openpi.greeting(reader.spec, reader.keys))
-
-        async def answer(frame: Frame) -> Frame:
-            watch = Stopwatch()
-            request = await asyncio.to_thread(openpi.read, frame, reader)
-            watch.lap("read")
-            if isinstance(request, openpi.Reset):
-                service.sessions.open(request.session_id or talk.own_session).reset(request.seed)
-                return openpi.RESET_DONE
-            reply = await take_turn(service.sessions, request.in_session(talk.own_session))
-            watch.lap("answer")
-            return openpi.write(reply, watch)
-
-        await talk.go_on(answer)
-
-    await _converse(socket, openpi.write_error, talk_on)
+    await _converse(socket, _talk_as_openpi)
 
 
 @router.websocket("/vla-eval")
 async def vla_eval_socket(socket: WebSocket) -> None:
     """Talk as vla-eval's model servers do."""
-    # Of the message that is being answered: errors say it too.
-    seq = 0
+    await _converse(socket, _talk_as_vla_eval)
 
-    def write_error(error: VLAError, request_id: str) -> bytes:
-        return vla_eval.write_error(error, request_id, seq)
 
-    async def talk_on(talk: _Talk) -> None:
-        sessions = talk.service.sessions
+@router.get("/vla-eval", include_in_schema=False)
+async def vla_eval_without_socket() -> None:
+    """Say that there is more than meets a browser."""
+    raise UpgradeRequired("/vla-eval takes WebSockets alone", hint="connect to ws://.../vla-eval, as vla-eval does")
 
-        async def answer(frame: Frame) -> Frame | None:
-            nonlocal seq
-            watch = Stopwatch()
-            message = await asyncio.to_thread(vla_eval.read, frame)
-            seq = message.seq
-            if message.kind == "hello":
-                await talk.service.policy_loaded()
-                return vla_eval.greeting(talk.service.engine.spec, seq)
-            if message.kind == "episode_start":
-                fields = vla_eval.read_start(message)
-                sessions.open(fields.session_id or talk.own_session).reset(fields.seed)
-            elif message.kind == "observation":
-                reader = talk.service.observation_reader
-                request = await asyncio.to_thread(vla_eval.read_observation, message, reader)
-                watch.lap("read")
-                reply = await take_turn(sessions, request.in_session(talk.own_session))
-                watch.lap("answer")
-                return vla_eval.write(reply, seq, watch)
+
+def or_told_where(otherwise: ASGIApp) -> ASGIApp:
+    """Return what answers at addresses of no route: WebSockets are told where there are some, others by `otherwise`."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "websocket":
+            await _tell_where(WebSocket(scope, receive, send))
+        else:
+            await otherwise(scope, receive, send)
+
+    return answer
+
+
+async def _tell_where(socket: WebSocket) -> None:
+    path, paths = socket.scope["path"], " and ".join(PATHS)
+    methods = _http_methods(socket)
+    if methods:
+        hint = f"it takes: {', '.join(methods)}; WebSockets are at {paths}"
+        await _deny(socket, MethodNotAllowed(f"{path[:80]} does not take WebSockets", hint=hint))
+    else:
+        await _deny(socket, NotFound(f"there is no WebSocket at {path[:80]}", hint=f"WebSockets are at {paths}"))
+
+
+async def _talk_as_openpi(talk: "_Talk") -> None:
+    service = talk.service
+    try:
+        # Clients wait for the first frame without a limit, so that a policy may load while they do.
+        await service.policy_loaded()
+    except ModelUnavailable as error:
+        await talk.refuse(openpi.write_error(*talk.told(error)))
+        return
+    reader = service.observation_reader
+    await talk.send(openpi.greeting(reader.spec, reader.keys))
+
+    async def answered(frame: Frame) -> Frame:
+        watch = Stopwatch()
+        request = await asyncio.to_thread(openpi.read, frame, reader)
+        watch.lap("read")
+        if isinstance(request, EpisodeRequest):
+            begin_episode(service.sessions, request, talk.own_session)
+            return openpi.RESET_DONE
+        reply = await take_turn(service.sessions, request.on_connection(talk.own_session))
+        watch.lap("answer")
+        return openpi.write(reply, watch)
+
+    async def answer(frame: Frame) -> Frame:
+        try:
+            return await answered(frame)
+        except Exception as error:
+            return openpi.write_error(*talk.told(error))
+
+    await talk.go_on(answer)
+
+
+async def _talk_as_vla_eval(talk: "_Talk") -> None:
+    """Answer the newest observation, and tell each that it has overtaken: a client in live mode does not wait."""
+    service = talk.service
+    in_order = asyncio.Lock()
+    last_seq = 0
+
+    async def begun(message: vla_eval.Message, watch: Stopwatch) -> "bytes | asyncio.Task[TurnReply] | None":
+        """Do what a message says, up to the turn that it takes."""
+        if message.kind == "hello":
+            await service.policy_loaded()
+            return vla_eval.greeting(service.engine.spec, message.seq)
+        if message.kind == "episode_start":
+            begin_episode(service.sessions, vla_eval.read_start(message).episode, talk.own_session)
+        if message.kind != "observation":
             return None
+        request = await asyncio.to_thread(vla_eval.read_observation, message, service.observation_reader)
+        watch.lap("read")
+        return asyncio.create_task(take_turn(service.sessions, request.on_connection(talk.own_session)))
 
-        await talk.go_on(answer)
+    async def answer(frame: Frame) -> Frame | None:
+        nonlocal last_seq
+        watch, seq = Stopwatch(), last_seq
+        try:
+            async with in_order:
+                message = await asyncio.to_thread(vla_eval.read, frame)
+                last_seq = seq = message.seq
+                reply = await begun(message, watch)
+            if not isinstance(reply, asyncio.Task):
+                return reply
+            turn = await reply
+            watch.lap("answer")
+            return vla_eval.write(turn, seq, watch)
+        except Exception as error:
+            return vla_eval.write_error(*talk.told(error), seq)
 
-    await _converse(socket, write_error, talk_on)
+    await talk.go_on(answer, max_unanswered=_MAX_UNANSWERED)
 
 
 class _Talk:
     """One connection, with a session of its own, which ends with it."""
 
-    def __init__(self, socket: WebSocket, write_error: WriteError):
+    def __init__(self, socket: WebSocket):
         self.service: Service = socket.app.state.service
         self.own_session = f"socket:{secrets.token_hex(8)}"
-        self._socket, self._write_error = socket, write_error
+        self._socket = socket
 
-    async def go_on(self, answer: Answer) -> None:
-        """Answer each frame, whatever goes wrong with it, until the client leaves or says nothing any more."""
+    async def go_on(self, answer: Answer, max_unanswered: int = 1) -> None:
+        """Answer each frame until the client leaves or says nothing any more; so many at once."""
         idle_s = self.service.config.connection_idle_s
-        while (frame := await asyncio.wait_for(self._next_frame(), idle_s)) is not None:
-            request_id = new_request_id()
-            try:
-                reply = await answer(frame)
-            except Exception as error:
-                reply = self._write_error(told_of(error, request_id), request_id)
-            if reply is not None:
-                await self.send(reply)
+        free = asyncio.Semaphore(max_unanswered)
+        answering: set[asyncio.Task[None]] = set()
+
+        def done(task: "asyncio.Task[None]") -> None:
+            answering.discard(task)
+            free.release()
+
+        try:
+            while await free.acquire() and (frame := await asyncio.wait_for(self._next_frame(), idle_s)) is not None:
+                task = asyncio.create_task(self._answer(answer, frame))
+                answering.add(task)
+                task.add_done_callback(done)
+        finally:
+            for task in answering:
+                task.cancel()
+            await asyncio.gather(*answering, return_exceptions=True)
 
     async def send(self, frame: Frame) -> None:
         """Send a frame, of text or of bytes."""
         await (self._socket.send_text(frame) if isinstance(frame, str) else self._socket.send_bytes(frame))
 
-    async def refuse(self, error: VLAError) -> None:
+    def told(self, error: Exception) -> tuple[VLAError, str]:
+        """Return what the client is told of an error, with its request's id, and log why it is refused."""
+        request_id = current_request_id.get()
+        told = told_of(error, request_id)
+        _log(self._socket, "session=%s request_id=%s%s", self.own_session, request_id, reason_of(told))
+        return told, request_id
+
+    async def refuse(self, said: Frame) -> None:
         """Say why there is no conversation, and end it."""
-        request_id = new_request_id()
-        await self.send(self._write_error(told_of(error, request_id), request_id))
+        await self.send(said)
         await self._socket.close(_TRY_AGAIN_LATER)
 
     async def leave(self) -> None:
         """End a conversation in which nothing is said."""
         await self._socket.close(_GOING_AWAY, "nothing was said for too long")
+
+    async def _answer(self, answer: Answer, frame: Frame) -> None:
+        begin_request()
+        reply = await answer(frame)
+        if reply is not None:
+            with suppress(WebSocketDisconnect):
+                await self.send(reply)
 
     async def _next_frame(self) -> Frame | None:
         message = await self._socket.receive()
@@ -133,31 +206,51 @@ class _Talk:
         return message["text"] if found is None else found
 
 
-async def _converse(socket: WebSocket, write_error: WriteError, talk_on: Callable[[_Talk], Awaitable[None]]) -> None:
-    """Accept a connection, have the talk on it, and end it in good order."""
-    talk = _Talk(socket, write_error)
+async def _converse(socket: WebSocket, talk_on: Callable[[_Talk], Awaitable[None]]) -> None:
+    """Accept a connection, unless it is refused, have the talk on it, and end it in good order."""
+    talk = _Talk(socket)
+    service = talk.service
+    try:
+        with service.connections.take():
+            if service.engine.status.state == "broken":
+                _ = service.engine.spec
+            await _until_its_end(socket, talk, talk_on)
+    except (Overloaded, ModelUnavailable) as error:
+        await _deny(socket, error)
+
+
+async def _until_its_end(socket: WebSocket, talk: _Talk, talk_on: Callable[[_Talk], Awaitable[None]]) -> None:
     started = time.perf_counter()
     await socket.accept()
     try:
-        await _until_its_end(talk, talk_on)
+        await talk_on(talk)
     except WebSocketDisconnect:
         pass
-    finally:
-        talk.service.sessions.end_if_there(talk.own_session)
-        logger.info(
-            "socket path=%s seconds=%.1f client=%s session=%s",
-            socket.url.path,
-            ms_since(started) / 1e3,
-            socket.client.host if socket.client else "-",
-            talk.own_session,
-        )
-
-
-async def _until_its_end(talk: _Talk, talk_on: Callable[[_Talk], Awaitable[None]]) -> None:
-    try:
-        with talk.service.connections.take():
-            await talk_on(talk)
-    except (Overloaded, ModelUnavailable) as error:
-        await talk.refuse(error)
     except (asyncio.TimeoutError, TimeoutError):
         await talk.leave()
+    finally:
+        talk.service.sessions.end_if_there(talk.own_session)
+        _log(socket, "seconds=%.1f session=%s", ms_since(started) / 1e3, talk.own_session)
+
+
+async def _deny(socket: WebSocket, error: VLAError) -> None:
+    """Answer a handshake with an error, as any other request."""
+    request_id = current_request_id.get()
+    _log(socket, "status=%d request_id=%s%s", error.status, request_id, reason_of(error))
+    response = error_response(error, request_id, {"X-Request-Id": request_id})
+    if "websocket.http.response" in socket.scope.get("extensions", {}):
+        await socket.send_denial_response(response)
+    else:
+        await socket.close()
+
+
+def _http_methods(socket: WebSocket) -> list[str]:
+    """Return how the address can be asked over HTTP; with none, there is nothing."""
+    asked = [{**socket.scope, "type": "http", "method": method} for method in _METHODS]
+    matches = [[route.matches(each)[0] for route in socket.app.routes] for each in asked]
+    return [method for method, found in zip(_METHODS, matches, strict=True) if Match.FULL in found]
+
+
+def _log(socket: WebSocket, said: str, *arguments: object) -> None:
+    client = socket.client.host if socket.client else "-"
+    logger.info(f"socket path=%s client=%s {said}", logged_path(socket.scope["path"]), client, *arguments)

@@ -70,12 +70,6 @@ def turn_from_fields(
     fields: TurnFields, observation: Observation, task: Task, *, seed: int | None, **settings: str | None
 ) -> TurnRequest:
     """Return the turn that a request is; `settings` are what else it says of SessionSettings."""
-    settings_of_turn: dict[str, Any] = {
-        "execution": fields.execution,
-        "execution_horizon": fields.execution_horizon,
-        "ensemble_weight": fields.ensemble_weight,
-        **settings,
-    }
     return TurnRequest(
         observation=observation,
         task=task,
@@ -87,5 +81,16 @@ def turn_from_fields(
         sequence=fields.sequence,
         obs_time=fields.obs_time,
         deadline_ms=fields.deadline_ms,
-        settings={name: value for name, value in settings_of_turn.items() if value is not None},
+        settings=settings_from_fields(fields, **settings),
     )
+
+
+def settings_from_fields(fields: TurnFields, **settings: str | None) -> dict[str, Any]:
+    """Return what a request says of SessionSettings; `settings` are what its fields have not."""
+    said = {
+        "execution": fields.execution,
+        "execution_horizon": fields.execution_horizon,
+        "ensemble_weight": fields.ensemble_weight,
+        **settings,
+    }
+    return {name: value for name, value in said.items() if value is not None}
