@@ -22,7 +22,7 @@ from vla_server_base.contract import (
     VLAModelAdapter,
     Window,
 )
-from vla_server_base.errors import ModelOutOfReach, ModelUnavailable, Overloaded, Unavailable, VLAError
+from vla_server_base.errors import ImageError, ModelOutOfReach, ModelUnavailable, Overloaded, Unavailable, VLAError
 from vla_server_base.request_id import current_request_id
 from vla_server_base.task_cache import TaskCache
 
@@ -127,9 +127,11 @@ class Engine:
 
         Raises:
             ModelUnavailable: the policy is not loaded.
+            ImageError: the window never shows the policy's first camera.
             Overloaded: `config.max_queue` requests are waiting already.
             Unavailable: the server is shutting down.
         """
+        _check_shown(window, self.spec)
         job = self._admit()
         try:
             self._preprocessors.submit(self._bring, job, window, task, seed, step, num_samples)
@@ -377,3 +379,18 @@ class Engine:
             logger.error("request_id=%s the policy failed on it", batch[0].request_id, exc_info=error)
             error = VLAError("the policy failed on this request")
         batch[0].answer.set_exception(error)
+
+
+def _check_shown(window: Window, spec: PolicySpec) -> None:
+    """Refuse a window in which nothing is of the policy's first camera: more likely misnamed than missing.
+
+    Raises:
+        ImageError: saying which cameras are in it.
+    """
+    first, shown = spec.camera_names[0], {name for step in window.observations for name in step.images}
+    if first not in shown:
+        raise ImageError(
+            f"there is no picture for the camera '{first}' in the last {spec.window} observations;"
+            f" they show: {', '.join(sorted(shown)) or 'nothing'}",
+            hint=f"send one of '{first}'; docs/clients.md has its names in messages, VLA_OBSERVATION_KEYS adds others",
+        )

@@ -99,7 +99,6 @@ async def _beside_loop(work: Callable[[], T], *, is_long: bool) -> T:
 
 
 async def _decode(service: Service, body: PredictRequest) -> _Sight:
-    assert body.image is not None, "a request has a scene or an image"
     now = PastObservation(image=body.image, image_wrist=body.image_wrist)
     max_pixels = service.config.max_image_pixels
 

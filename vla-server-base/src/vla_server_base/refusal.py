@@ -6,7 +6,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import ImageError, InstructionError, RequestError, UnknownName
 from vla_server_base.policies import ARM_ACTION, check_drives_arm
-from vla_server_base.wire.predict import JOINT_POSITION, PredictRequest
+from vla_server_base.wire.predict import JOINT_POSITION, PastObservation, PredictRequest
 from vla_server_base.wire.scene import SceneFields
 
 
@@ -22,22 +22,22 @@ def check_predict(body: PredictRequest, spec: PolicySpec, config: ServerConfig) 
         InstructionError, ImageError, UnknownName, RequestError: naming what is taken instead.
     """
     check_task(body, spec)
-    _check_pictures({"image": ("primary", body.image), "image_wrist": ("wrist", body.image_wrist)}, spec)
     if len(body.history) >= spec.window:
         raise RequestError(
             f"history: {len(body.history)} past observations are given, this policy's window takes {spec.window - 1}"
         )
+    _check_seen(body, spec)
+    for number, past in enumerate(body.history):
+        _check_seen(past, spec, f"history.{number}.")
     formats = action_formats(spec)
     if body.action_format is not None and body.action_format not in formats:
         raise UnknownName("action_format", body.action_format, formats)
-    if body.action_format == JOINT_POSITION and body.image is not None:
+    if body.action_format == JOINT_POSITION and (body.image is not None or body.image_wrist is not None):
         raise RequestError("action_format: joint_position is for a scene, whose arm it moves, not for pictures")
     if body.preview or body.guard != "off":
         check_drives_arm(spec.action_names)
     if body.num_samples > config.max_samples:
         raise RequestError(f"num_samples: {body.num_samples} is over this server's limit of {config.max_samples}")
-    if body.proprio is not None:
-        check_proprio(len(body.proprio), spec)
 
 
 def check_task(body: SceneFields, spec: PolicySpec) -> None:
@@ -72,15 +72,22 @@ def check_instruction(instruction: str, spec: PolicySpec) -> None:
         raise InstructionError(f"the instruction has {given} characters, at most {limit} are taken")
 
 
-def check_proprio(num_given: int, spec: PolicySpec) -> None:
-    """Refuse proprio of another length than this policy's.
+def check_proprio(num_given: int, spec: PolicySpec, where: str = "") -> None:
+    """Refuse proprio of another length than this policy's; `where` is what its name begins with.
 
     Raises:
         RequestError: saying how long it is.
     """
     if num_given != spec.proprio_dim:
         takes = f"takes {spec.proprio_dim}" if spec.proprio_dim else "takes none"
-        raise RequestError(f"proprio: {num_given} numbers are given, this policy {takes}")
+        raise RequestError(f"{where}proprio: {num_given} numbers are given, this policy {takes}")
+
+
+def _check_seen(seen: PredictRequest | PastObservation, spec: PolicySpec, where: str = "") -> None:
+    pictures = {f"{where}image": ("primary", seen.image), f"{where}image_wrist": ("wrist", seen.image_wrist)}
+    _check_pictures(pictures, spec)
+    if seen.proprio is not None:
+        check_proprio(len(seen.proprio), spec, where)
 
 
 def _check_pictures(pictures: Mapping[str, tuple[str, str | None]], spec: PolicySpec) -> None:

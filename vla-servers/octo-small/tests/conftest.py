@@ -10,3 +10,9 @@ pytest.register_assert_rewrite("vla_server_base.testing.contract")
 @pytest.fixture(scope="session")
 def goldens() -> Path:
     return Path(__file__).parent / "goldens"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--windows", type=int, default=300, help="how many random windows test_missing_cameras.py asks for"
+    )

@@ -1,10 +1,12 @@
 """An Octo of octo-tiny's size that sees pictures of 32 by 32: it trains in seconds."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from octo_service.checkpoint import Checkpoint
+from octo_service.model.architectures import ARCHITECTURES
 from octo_service.model.octo import Octo, build_octo
 from octo_service.model.parameters import random_leaves
 from octo_service.model.random_weights import random_checkpoint
@@ -55,6 +57,20 @@ def small_checkpoint(head: dict[str, Any], **transformer: Any) -> Checkpoint:
         params_hash=hash_of(params),
         statistics_hash=checkpoint.statistics_hash,
     )
+
+
+def checkpoint_with_two_cameras_and_proprio(window: int) -> Checkpoint:
+    """Return an octo-tiny of any window that takes pictures of 32 by 32 of two cameras, goals, and three numbers."""
+    checkpoint = random_checkpoint("random://octo-tiny")
+    model, examples = checkpoint.config["model"], checkpoint.example_batch
+    model["observation_tokenizers"]["proprio"] = {"name": "LowdimObsTokenizer", "kwargs": {"obs_keys": ["proprio"]}}
+    names, task = ("image_primary", "image_wrist"), examples["task"]
+    observation = {name: np.zeros((1, window, 32, 32, 3), np.uint8) for name in names}
+    observation |= {"proprio": np.zeros((1, window, 3), np.float32), "timestep_pad_mask": np.ones((1, window), bool)}
+    examples = {"observation": observation, "task": task | {name: np.zeros((1, 32, 32, 3), np.uint8) for name in names}}
+    shapes = expected_shapes(build_octo(model), examples, ARCHITECTURES["octo-tiny"].text)
+    params = random_leaves(shapes, 0)
+    return replace(checkpoint, params=params, example_batch=examples, params_hash=hash_of(params))
 
 
 def small_octo(head: dict[str, Any], **transformer: Any) -> tuple[Octo, dict[str, np.ndarray]]:

@@ -1,6 +1,7 @@
 """OctoSmallAdapter: what every adapter keeps, and what is Octo's own."""
 
 import itertools
+from dataclasses import replace
 from pathlib import Path
 
 import jax
@@ -9,10 +10,10 @@ import pytest
 
 from octo_service.adapter import OctoSmallAdapter, noise_key
 from octo_service.model.prediction import draw_noise
-from vla_server_base.contract import Observation, Task
+from vla_server_base.contract import Observation, Task, Window
 from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ModelUnavailable
-from vla_server_base.testing.contract import AdapterContract, an_input
+from vla_server_base.testing.contract import AdapterContract, a_window, an_input
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +74,12 @@ def test_answering_compiles_nothing_new_after_the_warm_up(adapter: OctoSmallAdap
         for num_seen in (1, 2, 3):
             for num_samples in (1, 2, 9):
                 adapter.predict([an_input(adapter, cameras=cameras, num_seen=num_seen, num_samples=num_samples)])
+        for order in (1, -1):  # a camera goes, and one comes back
+            mixed = [a_window(adapter, picture_seed=5, cameras=some) for some in (cameras, None)][::order]
+            window = Window(
+                observations=tuple(each.observations[-1] for each in mixed), timestep_pad_mask=np.ones(2, bool)
+            )
+            adapter.predict([replace(an_input(adapter), observation=adapter.preprocess_observation(window))])
     assert [program._cache_size() for program in programs] == compiled
     assert len(programs) > 6
 

@@ -13,16 +13,16 @@ from octo_service.parity.goldens import GoldenSet, golden_sets
 
 # How many quantities each set compares: a set that silently compared less would otherwise pass.
 NUM_COMPARISONS = {
-    "octo-small-1.5": 116,
+    "octo-small-1.5": 120,
     "octo-base-1.5": 14,
-    "tiny": 48,
+    "tiny": 50,
     "aloha_l1": 22,
-    "diff_proprio_2wrist": 24,
+    "diff_proprio_2wrist": 26,
     "discrete": 24,
     "discrete_map": 10,
-    "l1_map_tokenlearner": 10,
+    "l1_map_tokenlearner": 12,
     "mse_map_obs": 13,
-    "v1_0": 30,
+    "v1_0": 32,
     "closed_loop": 18,
     "resize": 20,
     "encoders": 8,

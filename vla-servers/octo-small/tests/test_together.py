@@ -23,7 +23,7 @@ def adapter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def predicted(adapter: OctoSmallAdapter, batch: list[PolicyInput]) -> list[np.ndarray]:
-    together = Together(adapter.model, adapter.spec.cameras)
+    together = Together(adapter.model)
     return together.predict(batch, [adapter._noises(policy_input) for policy_input in batch])
 
 

@@ -120,14 +120,14 @@ class ObservationReader:
         return turn_from_fields(fields, observation, task, seed=fields.seed, dataset=fields.dataset)
 
     def observation(self, message: Mapping[str, Any]) -> Observation:
-        """Return pictures and proprio."""
+        """Return pictures, of at least one camera, and proprio."""
         images = {
             name: self._image(*found)
             for name in self.spec.camera_names
             if (found := self._find(message, name)) is not None
         }
-        first = self.spec.camera_names[0]
-        if first not in images:
+        if not images:
+            first = self.spec.camera_names[0]
             raise ProtocolError(
                 f"there is no picture for the camera '{first}'; the message has: {_listed(message)}",
                 hint=f"it is taken from: {', '.join(self.keys.get(first, (first,)))}; VLA_OBSERVATION_KEYS adds others",

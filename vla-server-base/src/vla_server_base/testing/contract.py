@@ -7,6 +7,7 @@ For readable failures, a conftest.py calls
 import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -121,6 +122,16 @@ class AdapterContract:
             for task in tasks(adapter):
                 assert _input_signature(an_input(adapter, cameras=cameras, task=task)) in warm
 
+    def test_a_camera_may_miss_a_timestep_and_that_changes_no_other_answer(self, adapter: VLAModelAdapter):
+        whole = a_window(adapter, num_seen=adapter.spec.window)
+        before = _predict_alone(adapter, _as_input(adapter, whole))
+        cameras = adapter.spec.camera_names if len(adapter.spec.cameras) > 1 else ()
+        for camera, timestep in itertools.product(cameras, range(adapter.spec.window)):
+            found = _predict_alone(adapter, _as_input(adapter, _without(whole, camera, timestep)))
+            assert found.shape == before.shape
+            assert np.isfinite(found).all()
+        np.testing.assert_array_equal(_predict_alone(adapter, _as_input(adapter, whole)), before)
+
     def test_preprocessing_is_the_same_on_many_threads(self, adapter: VLAModelAdapter):
         windows = [a_window(adapter, picture_seed=seed) for seed in range(16)]
         instructions = [Task(instruction=f"stack block {number}") for number in range(16)]
@@ -177,12 +188,26 @@ def an_input(
 ) -> PolicyInput:
     """Return one request as the policy takes it."""
     window = a_window(adapter, picture_seed=picture_seed, num_seen=num_seen, cameras=cameras)
+    return _as_input(adapter, window, seed=seed, num_samples=num_samples, task=task)
+
+
+def _as_input(
+    adapter: VLAModelAdapter, window: Window, *, seed: int = 7, num_samples: int = 1, task: Task | None = None
+) -> PolicyInput:
     return PolicyInput(
         observation=adapter.preprocess_observation(window),
         task=adapter.preprocess_instruction(task or tasks(adapter)[0]),
         seed=seed,
         num_samples=num_samples,
     )
+
+
+def _without(window: Window, camera: str, timestep: int) -> Window:
+    """Return the window as if a camera had missed a timestep."""
+    steps = list(window.observations)
+    images = {name: image for name, image in steps[timestep].images.items() if name != camera}
+    steps[timestep] = replace(steps[timestep], images=images)
+    return replace(window, observations=tuple(steps))
 
 
 def _predict_alone(adapter: VLAModelAdapter, policy_input: PolicyInput) -> NormalizedChunks:

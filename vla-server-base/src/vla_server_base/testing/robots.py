@@ -1,4 +1,4 @@
-"""Robots of every protocol, to try a live server with: each sees a picture and gets the action to execute now.
+"""Robots of every protocol, to try a live server with: each sees by its cameras and gets the action to execute now.
 
 They write what the protocols' own clients write; conformance/ holds those clients themselves.
 """
@@ -28,8 +28,8 @@ class Robot(ABC):
         """Begin an episode."""
 
     @abstractmethod
-    def act(self, picture: Image, instruction: str) -> np.ndarray:
-        """Return the action to execute now, (action_dim,)."""
+    def act(self, picture: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
+        """Return the action to execute now, (action_dim,); None is a camera that misses this frame."""
 
     @abstractmethod
     def close(self) -> None:
@@ -48,9 +48,10 @@ class OpenpiRobot(Robot):
         """Begin an episode."""
         self._start = {"reset": True, "seed": seed}
 
-    def act(self, picture: Image, instruction: str) -> np.ndarray:
+    def act(self, picture: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
         """Return the action to execute now."""
-        self._socket.send(pack({"observation/image": picture, "prompt": instruction, **self._start}))
+        seen = _there({"observation/image": picture, "observation/wrist_image": wrist})
+        self._socket.send(pack({**seen, "prompt": instruction, **self._start}))
         self._start = {}
         return unpack(self._socket.recv(TIMEOUT_S))["actions"][0]
 
@@ -71,9 +72,10 @@ class VlaEvalRobot(Robot):
         """Begin an episode."""
         self._say("episode_start", {"seed": seed})
 
-    def act(self, picture: Image, instruction: str) -> np.ndarray:
+    def act(self, picture: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
         """Return the action to execute now."""
-        self._say("observation", {"images": {"primary": picture}, "task_description": instruction})
+        seen = _there({"primary": picture, "wrist": wrist})
+        self._say("observation", {"images": seen, "task_description": instruction})
         return unpack(self._socket.recv(TIMEOUT_S))["payload"]["actions"]
 
     def close(self) -> None:
@@ -95,9 +97,10 @@ class OpenvlaRobot(Robot):
         """Begin an episode."""
         self._post("/reset", {"seed": seed})
 
-    def act(self, picture: Image, instruction: str) -> np.ndarray:
+    def act(self, picture: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
         """Return the action to execute now."""
-        return json_numpy.loads(self._post("/act", {"image": picture, "instruction": instruction}))
+        seen = _there({"image": picture, "wrist_image": wrist})
+        return json_numpy.loads(self._post("/act", {**seen, "instruction": instruction}))
 
     def close(self) -> None:
         """Leave."""
@@ -124,10 +127,11 @@ class Gr00tRobot(Robot):
         """Begin an episode."""
         self._ask("reset", {"options": {"seed": seed}})
 
-    def act(self, picture: Image, instruction: str) -> np.ndarray:
+    def act(self, picture: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
         """Return the action to execute now."""
-        seen = {"video": {"primary": _npy(picture[None, None])}, "language": {"task": [[instruction]]}}
-        actions, _ = self._ask("get_action", {"observation": seen})
+        video = {name: _npy(seen[None, None]) for name, seen in _there({"primary": picture, "wrist": wrist}).items()}
+        said = {"video": video, "language": {"task": [[instruction]]}}
+        actions, _ = self._ask("get_action", {"observation": said})
         chunks = [np.load(io.BytesIO(array["as_npy"]), allow_pickle=False) for array in actions.values()]
         return np.array([chunk[0, 0, 0] for chunk in chunks])
 
@@ -143,6 +147,10 @@ class Gr00tRobot(Robot):
 def _connected(url: str, path: str) -> tuple[ExitStack, ClientConnection]:
     closing = ExitStack()
     return closing, closing.enter_context(connect(url.replace("http", "ws", 1) + path, compression=None, max_size=None))
+
+
+def _there(pictures: dict[str, Image | None]) -> dict[str, Image]:
+    return {name: picture for name, picture in pictures.items() if picture is not None}
 
 
 def _npy(array: np.ndarray) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """The body of POST /predict."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pydantic
 from pydantic import Field
@@ -9,6 +9,7 @@ from vla_server_base.contract import Observation, Task
 from vla_server_base.turn import TurnRequest
 from vla_server_base.wire.arm import ArmFields
 from vla_server_base.wire.body import Body
+from vla_server_base.wire.scene import NOTHING_BESIDE
 from vla_server_base.wire.session import SessionFields, turn_from_fields
 from vla_server_base.wire.task import TaskFields
 
@@ -17,25 +18,32 @@ JOINT_POSITION = "joint_position"
 
 
 class PastObservation(Body):
-    """What the robot saw a step earlier, or before that."""
+    """What the robot saw a step earlier, or before that, by at least one of its cameras."""
 
-    image: str
+    image: str | None = None
     """What the primary camera saw."""
     image_wrist: str | None = None
     """What the wrist camera saw."""
     proprio: list[float] | None = None
     """The robot's own state then."""
 
+    @pydantic.model_validator(mode="after")
+    def _by_some_camera(self):
+        if self.image is None and self.image_wrist is None:
+            raise ValueError("neither image nor image_wrist is given")
+        return self
+
 
 class PredictRequest(ArmFields, SessionFields):
     """What a robot sees and what it is to do: a scene or `image`, and an instruction."""
 
     sources: ClassVar[tuple[str, ...]] = (*ArmFields.sources, "image")
+    stand_ins: ClassVar[tuple[str, ...]] = ("image_wrist",)
 
     image: str | None = None
     """What the primary camera saw, instead of a scene: PNG, JPEG or WebP as base64, or as a data: URL."""
     image_wrist: str | None = None
-    """What the wrist camera saw; goes with `image`."""
+    """What the wrist camera saw; goes with `image`, or stands alone where the primary camera missed this frame."""
     history: tuple[PastObservation, ...] = ()
     """What was seen before, oldest first, at most the policy's window less one; goes with `image`."""
     proprio: list[float] | None = None
@@ -52,9 +60,10 @@ class PredictRequest(ArmFields, SessionFields):
     """Whether the reply has `images`: what the policy's cameras saw, before it was resized."""
 
     @pydantic.model_validator(mode="after")
-    def _nothing_foreign(self):
+    def _nothing_foreign(self, info: Any):
         with_image, with_scene = {"image_wrist", "history"}, ArmFields.model_fields.keys() - TaskFields.model_fields
-        foreign, owner = (with_image, "image") if self.image is None else (with_scene, "a scene")
+        is_of_scene = self.scene_id is not None or self.brings_scene(info.context or NOTHING_BESIDE)
+        foreign, owner = (with_image, "image") if is_of_scene else (with_scene, "a scene")
         given = {name for name in foreign & self.model_fields_set if getattr(self, name) is not None}
         if given:
             raise ValueError(f"{', '.join(sorted(given))} can only be given together with {owner}")

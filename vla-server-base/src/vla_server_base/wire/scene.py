@@ -15,7 +15,7 @@ from vla_server_base.stores import AssetStore, SceneStore
 from vla_server_base.wire.body import Body
 from vla_server_base.wire.task import TaskFields
 
-_NOTHING_BESIDE = Upload(request=b"")
+NOTHING_BESIDE = Upload(request=b"")
 
 
 class StateBody(Body):
@@ -47,6 +47,8 @@ class SceneFields(TaskFields):
 
     sources: ClassVar[tuple[str, ...]] = ("xml_string", "scene_id")
     """Fields of which a request has exactly one, unless it is multipart and has a scene as a part."""
+    stand_ins: ClassVar[tuple[str, ...]] = ()
+    """Fields that go with one of these, and may stand for it."""
 
     xml_string: str | None = None
     """A MuJoCo scene (MJCF), rendered here."""
@@ -63,16 +65,20 @@ class SceneFields(TaskFields):
 
     @pydantic.model_validator(mode="after")
     def _one_source(self, info: Any):  # pydantic's ValidationInfo is a protocol that no run-time check can test
-        upload = info.context or _NOTHING_BESIDE
+        upload = info.context or NOTHING_BESIDE
         given = [name for name in self.sources if getattr(self, name) is not None]
         given += [f"the part '{name}'" for name in ("xml", "scene") if getattr(upload, name) is not None]
+        given = given or [name for name in self.stand_ins if getattr(self, name) is not None]
         if len(given) != 1:
             found = f"{' and '.join(given)} are given" if given else "none is given"
             raise ValueError(f"exactly one of {', '.join(self.sources)} is taken, {found}")
-        brings_scene = self.xml_string is not None or upload.xml is not None or upload.scene is not None
-        if not brings_scene and (self.assets or upload.assets):
+        if not self.brings_scene(upload) and (self.assets or upload.assets):
             raise ValueError(f"assets are not taken beside {given[0]}: they are the files of a scene that is sent")
         return self
+
+    def brings_scene(self, upload: Upload) -> bool:
+        """Say whether there is a scene in it, or beside it."""
+        return self.xml_string is not None or upload.xml is not None or upload.scene is not None
 
 
 def scene_from_body(body: SceneFields, upload: Upload, assets: AssetStore, scenes: SceneStore) -> Scene | None:

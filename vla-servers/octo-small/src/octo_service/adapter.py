@@ -23,7 +23,7 @@ from octo_service.model import OctoModel, random_weights, t5
 from octo_service.model.prediction import Noise, draw_noise
 from octo_service.remembered import CONTENT, NUM_FRAMES, Remembered, digest
 from octo_service.statistics import ActionStatistics, action_statistics, dataset_names, statistics_of, un_normalize
-from octo_service.together import BUCKETS, Together
+from octo_service.together import BUCKETS, Together, minds_masks
 from vla_server_base.contract import (
     Action,
     CameraSpec,
@@ -49,6 +49,8 @@ SAMPLE_GROUP = 8
 # What the pasts of robots may take; one of Octo-Small's, with both cameras, is 13 MB.
 PAST_MB = 512
 NUM_NOISES = 64
+# The cameras that a timestep shows, and of how many numbers its proprio is.
+Shown = tuple[tuple[str, ...], int | None]
 
 
 class OctoSmallAdapter(VLAModelAdapter):
@@ -96,33 +98,40 @@ class OctoSmallAdapter(VLAModelAdapter):
         statistics = self.model.dataset_statistics
         self._proprio = statistics.get("proprio") if not dataset_names(statistics) else None
         self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, config.dataset)
-        if jax.default_backend() != "cpu":
-            self._together = Together(self.model, self._spec.cameras)
-            blank = next(self._blank_episode(self._spec.camera_names, self._spec.proprio_dim))
+        if jax.default_backend() != "cpu" and minds_masks(self.model.octo):
+            self._together = Together(self.model)
+            blank = next(self._blank_episode([self._all_there]))
             for size in BUCKETS[1:]:
                 self.predict([blank] * size)
 
     def preprocess_observation(self, window: Window) -> PolicyArrays:
-        """Resize every camera's pictures by lanczos, as the reference's wrapper does, and stack the window."""
+        """Resize every camera's pictures by lanczos, as the reference's wrapper does, and stack the window.
+
+        What a timestep lacks is black, or zero, and masked in its `pad_mask_dict`, as in the reference's data.
+        """
         seen = {id(step): step for step in window.observations}  # padding repeats the first one
         preprocessed = {key: self._preprocessed(_content(step), step) for key, step in seen.items()}
         steps = [preprocessed[id(step)] for step in window.observations]
-        stacked = {name: np.stack([step[name] for step in steps])[None] for name in steps[-1]}
+        stacked = jax.tree_util.tree_map(lambda *arrays: np.stack(arrays)[None], *steps)
         return {"timestep_pad_mask": window.timestep_pad_mask[None], **stacked}
 
     @cachedmethod(lambda self: self._resized, lambda _, content, _step: content.tobytes(), lambda self: self._resizing)
     def _preprocessed(self, content: UInt8[np.ndarray, "32"], step: Observation) -> PolicyArrays:
-        cameras = {camera.name: camera for camera in self.spec.cameras}
-        arrays = {CONTENT: content}
-        for name, image in step.images.items():
-            arrays[f"image_{name}"] = resize_lanczos(image, cameras[name].height, cameras[name].width)
-        if step.proprio is not None:
-            arrays["proprio"] = self._normalized_proprio(step)
-        return arrays
+        arrays, is_there = {}, {}
+        for camera in self.spec.cameras:
+            name, image = f"image_{camera.name}", step.images.get(camera.name)
+            is_there[name] = np.array(image is not None)
+            black = np.zeros((camera.height, camera.width, 3), np.uint8)
+            arrays[name] = black if image is None else resize_lanczos(image, camera.height, camera.width)
+        if self.spec.proprio_dim is not None:
+            is_there["proprio"] = np.array(step.proprio is not None)
+            nothing = np.zeros(self.spec.proprio_dim, np.float32)
+            arrays["proprio"] = nothing if step.proprio is None else self._normalized(step.proprio)
+        return {**arrays, "pad_mask_dict": is_there, CONTENT: content}
 
-    def _normalized_proprio(self, step: Observation) -> Float[np.ndarray, " proprio_dim"]:
+    def _normalized(self, given: Float[np.ndarray, " proprio_dim"]) -> Float[np.ndarray, " proprio_dim"]:
         # A fine-tuned checkpoint was trained on one robot's normalized proprio (the reference's NormalizeProprio).
-        proprio = np.asarray(step.proprio, np.float32)
+        proprio = np.asarray(given, np.float32)
         if self._proprio is None:
             return proprio
         scaled = (proprio - self._proprio["mean"]) / (self._proprio["std"] + 1e-8)
@@ -203,29 +212,34 @@ class OctoSmallAdapter(VLAModelAdapter):
 
     def warm_up_inputs(self) -> Iterable[PolicyInput]:
         """Give the first camera alone, and all there is, until the window is full."""
-        for shown, proprio_dim in self._usually_shown():
-            yield from self._blank_episode(shown, proprio_dim)
+        for shown in self._usually_there:
+            yield from self._blank_episode([shown] * self.spec.window)
 
     def rarer_inputs(self) -> Iterable[PolicyInput]:
-        """Give every other set of cameras, with and without proprio, until the window is full; and several samples."""
-        cameras, usual = self.spec.camera_names, self._usually_shown()
+        """Give what robots miss in a single timestep, and what they seldom show throughout; then several samples."""
+        cameras, rest = self.spec.camera_names, [self._all_there] * (self.spec.window - 1)
         subsets = [[name for i, name in enumerate(cameras) if bits >> i & 1] for bits in range(1, 2 ** len(cameras))]
-        for shown in itertools.product(map(tuple, subsets), {None, self.spec.proprio_dim}):
-            if shown not in usual:
-                yield from self._blank_episode(*shown)
-        yield replace(next(self._blank_episode(cameras, None)), num_samples=2)
+        sets = list(itertools.product(map(tuple, subsets), dict.fromkeys([self.spec.proprio_dim, None])))
+        for some in [some for some in sets[::-1] if some != self._all_there]:
+            yield from self._blank_episode([*rest, some, *rest])
+        for some in [some for some in sets if some not in self._usually_there]:
+            yield from self._blank_episode([some] * self.spec.window)
+        yield replace(next(self._blank_episode([self._all_there])), num_samples=2)
 
-    def _usually_shown(self) -> Collection[tuple[tuple[str, ...], int | None]]:
-        """Return sets of cameras, each with of how many numbers the proprio is."""
-        cameras = self.spec.camera_names
-        return dict.fromkeys([(cameras[:1], None), (cameras, self.spec.proprio_dim)])
+    @property
+    def _all_there(self) -> Shown:
+        return self.spec.camera_names, self.spec.proprio_dim
 
-    def _blank_episode(self, cameras: Sequence[str], proprio_dim: int | None) -> Iterator[PolicyInput]:
-        images = {name: np.zeros((224, 224, 3), np.uint8) for name in cameras}
-        proprio = None if proprio_dim is None else np.zeros(proprio_dim, np.float32)
+    @property
+    def _usually_there(self) -> Collection[Shown]:
+        return dict.fromkeys([(self.spec.camera_names[:1], None), self._all_there])
+
+    def _blank_episode(self, steps: Iterable[Shown]) -> Iterator[PolicyInput]:
         task = self.preprocess_instruction(Task(instruction="warm up"))
         history = ObservationWindow(self.spec.window)
-        for step in range(self.spec.window):
+        for step, (cameras, proprio_dim) in enumerate(steps):
+            images = {name: np.zeros((224, 224, 3), np.uint8) for name in cameras}
+            proprio = None if proprio_dim is None else np.zeros(proprio_dim, np.float32)
             window = history.append(Observation(images=images, proprio=proprio))
             yield PolicyInput(observation=self.preprocess_observation(window), task=task, seed=0, step=step)
 

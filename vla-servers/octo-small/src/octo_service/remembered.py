@@ -27,7 +27,7 @@ def digest(images: Mapping[str, Image], other: object = None) -> UInt8[np.ndarra
     """Name what was seen or said by its content: pictures by camera, and whatever else `repr` tells apart."""
     hashed = hashlib.sha256(repr(other).encode())
     for name in sorted(images):
-        hashed.update(f" {name} {images[name].shape} ".encode())
+        hashed.update(f" {name!r} {images[name].dtype} {images[name].shape} ".encode())
         hashed.update(np.ascontiguousarray(images[name]))
     return np.frombuffer(hashed.digest(), np.uint8)
 
@@ -118,7 +118,8 @@ class _Window:
         """Name some of the timesteps, seen in this task, by their content."""
         return self.task_key + self._contents[timesteps].tobytes()
 
-    def timestep(self, index: int) -> dict[str, np.ndarray]:
+    def timestep(self, index: int) -> PolicyArrays:
         """Return one timestep's arrays, (1, 1, ...)."""
         others = ("timestep_pad_mask", CONTENT)
-        return {name: array[:, index : index + 1] for name, array in self._observation.items() if name not in others}
+        arrays = {name: array for name, array in self._observation.items() if name not in others}
+        return jax.tree_util.tree_map(lambda array: array[:, index : index + 1], arrays)

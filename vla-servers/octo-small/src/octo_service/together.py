@@ -10,10 +10,11 @@ from cachetools import LRUCache, cachedmethod
 from jaxtyping import Array
 
 from octo_service.model import OctoModel
+from octo_service.model.octo import Octo
 from octo_service.model.prediction import Noise
 from octo_service.model.tokens import TokenGroup
 from octo_service.remembered import CONTENT
-from vla_server_base.contract import CameraSpec, NormalizedChunks, PolicyArrays, PolicyInput
+from vla_server_base.contract import NormalizedChunks, PolicyArrays, PolicyInput
 
 # Each is a program of its own; fewer rows than one of these are filled up to it.
 BUCKETS = (1, 2, 4, 8, 16, 32)
@@ -24,26 +25,20 @@ T = TypeVar("T")
 class Together:
     """Answers several requests at once, each as it would be alone but for rounding.
 
-    They may differ in everything: what a request does not show is shown black and masked, where the checkpoint minds
-    masks; otherwise only those that show the same share a pass. To be used from one thread.
+    They may differ in everything: what a timestep does not show is masked in it. To be used from one thread, for
+    checkpoints that mind masks.
     """
 
-    def __init__(self, model: OctoModel, cameras: Sequence[CameraSpec]):
+    def __init__(self, model: OctoModel):
         self._model = model
-        minds_masks = all(tokenizer.proper_pad_mask for tokenizer in model.octo.observation_tokenizers.values())
-        self._cameras = cameras if minds_masks else ()
         self._embedded: LRUCache[bytes, Array] = LRUCache(NUM_TASKS)
 
     def predict(self, batch: Sequence[PolicyInput], noises: Sequence[Sequence[Noise]]) -> list[NormalizedChunks]:
         """Return each request's chunks, one for each of its `noises`."""
         chunks: dict[int, list[np.ndarray]] = defaultdict(list)
-        passes = defaultdict(list)
-        for index, policy_input in enumerate(batch):
-            observation = self._filled(policy_input.observation)
-            passes[tuple(sorted(observation))].append((index, (observation, self._task(policy_input.task))))
-        for requests in (some for alike in passes.values() for some in _in_buckets(alike)):
-            readout = self._read_out([arrays for _, arrays in requests])
-            wanted = [(row, index, noise) for row, (index, _) in enumerate(requests) for noise in noises[index]]
+        for indices in _in_buckets(range(len(batch))):
+            readout = self._read_out([self._arrays(batch[index]) for index in indices])
+            wanted = [(row, index, noise) for row, index in enumerate(indices) for noise in noises[index]]
             for rows in _in_buckets(wanted):
                 found = self._chunks(readout, rows)
                 for (_, index, _), chunk in zip(rows, found, strict=False):
@@ -60,27 +55,23 @@ class Together:
         of_each = TokenGroup(readout.tokens[np.array(rows)], readout.mask[np.array(rows)])
         return np.asarray(self._model.predict_chunk(of_each, _joined(noises)))
 
-    def _filled(self, observation: PolicyArrays) -> PolicyArrays:
-        """Show every camera, those that are not there black and masked."""
-        window = observation["timestep_pad_mask"].shape
-        filled = {name: value for name, value in observation.items() if name != CONTENT}
-        if self._cameras:
-            names = [f"image_{camera.name}" for camera in self._cameras]
-            filled["pad_mask_dict"] = {name: np.full(window, name in observation) for name in names}
-            for name, camera in zip(names, self._cameras, strict=True):
-                if name not in filled:
-                    filled[name] = np.zeros((*window, camera.height, camera.width, 3), np.uint8)
-        return filled
-
     @cachedmethod(lambda self: self._embedded, lambda _, task: task[CONTENT].tobytes())
     def _embed(self, task: PolicyArrays) -> Array:
         return self._model.embed_text(**task["language_instruction"])
 
-    def _task(self, task: PolicyArrays) -> PolicyArrays:
-        told = {name: value for name, value in task.items() if name != CONTENT}
+    def _arrays(self, policy_input: PolicyInput) -> tuple[PolicyArrays, PolicyArrays]:
+        task = policy_input.task
+        seen, told = ({k: v for k, v in arrays.items() if k != CONTENT} for arrays in (policy_input.observation, task))
         if isinstance(task.get("language_instruction"), Mapping):
             told["language_instruction"] = self._embed(task)
-        return told
+        return seen, told
+
+
+def minds_masks(octo: Octo) -> bool:
+    """Say whether what is masked in a timestep is to this architecture as if it were not there."""
+    head = octo.heads["action"]
+    takes_mean_of_all = head.readout_key == "obs" and not head.use_map
+    return not takes_mean_of_all and all(each.proper_pad_mask for each in octo.observation_tokenizers.values())
 
 
 def _in_buckets(items: Sequence[T]) -> Iterator[Sequence[T]]:

@@ -25,14 +25,15 @@ from octo_service.model.tokens import (
 )
 from octo_service.model.transformer import Transformer, dense
 
-Tokenizer = ImageTokenizer | LanguageTokenizer | LowdimObsTokenizer
+ObservationTokenizer = ImageTokenizer | LowdimObsTokenizer
+Tokenizer = ObservationTokenizer | LanguageTokenizer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Octo:
     """One architecture. Fields are those of `config["model"]`; parameters come in at every call."""
 
-    observation_tokenizers: Mapping[str, Tokenizer]
+    observation_tokenizers: Mapping[str, ObservationTokenizer]
     task_tokenizers: Mapping[str, Tokenizer]
     heads: Mapping[str, ActionHead]
     readouts: Mapping[str, int]

@@ -9,7 +9,7 @@ readout = octo.read_out(past, octo.frame(prefix, observation))
 
 import functools
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import jax.numpy as jnp
 import numpy as np
@@ -95,7 +95,7 @@ class StepwiseOcto:
         self._beside_no_goal: dict[str, Array] = {}
         self._beside = compiled(functools.partial(_beside, octo), static_argnames="name")
         self._task_groups = compiled(functools.partial(_task_groups, octo))
-        self._frame_groups = compiled(functools.partial(_frame_groups, octo))
+        self._frame_groups = compiled(functools.partial(_frame_groups, octo), static_argnames="shown")
         self._block = compiled(functools.partial(_block, octo), static_argnames=("position", "layout"))
 
     def prefix(self, tasks: Arrays) -> Prefix:
@@ -119,14 +119,15 @@ class StepwiseOcto:
         return Prefix(tasks=shown, groups=groups, contexts=contexts, beside=beside)
 
     def frame(self, prefix: Prefix, observation: Arrays) -> Frame:
-        """Tokenize one timestep's observation, (1, 1, ...)."""
-        seen = {name: observation[name] for name in self._octo.observation_names(observation)}
-        shown = [name for name in self._stems if _plain(self._octo, name)[0].is_in(seen)]
-        for name in shown:
+        """Tokenize one timestep's observation, (1, 1, ...); what its `pad_mask_dict` masks is left out."""
+        read = self._read(observation)
+        plain = [name for name in self._stems if name in read]
+        for name in plain:
             if name not in prefix.beside:
-                prefix.beside[name] = self._beside(self._stems[name], seen, prefix.tasks, name=name)
-        beside = {name: prefix.beside[name] for name in shown}
-        groups = self._frame_groups(self._leaves, self._stems, beside, seen, prefix.tasks)
+                prefix.beside[name] = self._beside(self._stems[name], read[name], prefix.tasks, name=name)
+        beside = {name: prefix.beside[name] for name in plain}
+        seen = {key: array for arrays in read.values() for key, array in arrays.items()}
+        groups = self._frame_groups(self._leaves, self._stems, beside, seen, prefix.tasks, shown=tuple(read))
         return Frame(groups=_in_order(self._octo.observation_tokenizers, "obs", groups))
 
     def past(self, prefix: Prefix, frames: Sequence[Frame | None]) -> Past:
@@ -142,6 +143,16 @@ class StepwiseOcto:
         """Return the embeddings of the last timestep that the head reads: tokens (1, 1, tokens, dim)."""
         block, layout = self._positioned(past.prefix, frame, past.num_frames)
         return self._read_out(self._layers, self._norm, past.contexts(), block, needed=layout.needed)
+
+    def _read(self, observation: Arrays) -> dict[str, Arrays]:
+        """Return what each tokenizer reads of an observation, by the names of those for which something is there."""
+        masks = observation.get("pad_mask_dict") or {}
+        real = [key for key in observation if np.asarray(masks.get(key, True)).all()]
+        return {
+            name: {key: array for key, array in observation.items() if tokenizer.reads(key)}
+            for name, tokenizer in self._octo.observation_tokenizers.items()
+            if tokenizer.is_in(real)
+        }
 
     def _past_pieces(self, contexts: tuple[Context, ...], blocks: Sequence[Block]) -> Iterator[tuple[Context, ...]]:
         """Yield the contexts with more and more of the blocks' keys and values, one layer more each time."""
@@ -183,7 +194,9 @@ def _frame_groups(
     beside: Mapping[str, Array],
     observation: Arrays,
     tasks: Arrays,
+    shown: tuple[str, ...],
 ) -> dict[str, Array]:
+    octo = replace(octo, observation_tokenizers={name: octo.observation_tokenizers[name] for name in shown})
     tokenized = {}
     for name, rest in beside.items():
         images, stem = _plain(octo, name)

@@ -85,9 +85,9 @@ class ImageTokenizer:
         masks = observations if self.proper_pad_mask else {}
         return TokenGroup(tokens, pad_mask(tokens, masks, keys))
 
-    def is_in(self, observations: Arrays) -> bool:
-        """Say whether there are pictures of this camera."""
-        return bool(matching(self.obs_stack_keys, observations))
+    def is_in(self, names: Iterable[str]) -> bool:
+        """Say whether there are pictures of this camera among observations of these names."""
+        return bool(matching(self.obs_stack_keys, names))
 
     def pixels(self, observations: Arrays) -> Array:
         """Return the camera's pictures, (batch, window, height, width, channels), without goals."""
@@ -198,6 +198,10 @@ class LowdimObsTokenizer:
         """Say whether the observation or task array `name` matters to this tokenizer."""
         return bool(matching(self.obs_keys, [name]))
 
+    def is_in(self, names: Iterable[str]) -> bool:
+        """Say whether there are such numbers among observations of these names."""
+        return bool(matching(self.obs_keys, names))
+
     def __call__(self, parameters: Parameters, observations: Arrays, tasks: Arrays) -> TokenGroup | None:
         """Return (batch, window, numbers, features), or None where the observation has none of the keys."""
         del parameters, tasks
@@ -213,4 +217,6 @@ class LowdimObsTokenizer:
         else:
             bins = bin_tokens(numbers, self.n_bins, self.bin_type, self.low, self.high)
             tokens = jax.nn.one_hot(bins, self.n_bins)
-        return TokenGroup(tokens, jnp.ones(tokens.shape[:-1], bool))
+        # The reference attends to these even where they are masked; the data that it learns from never masks them.
+        masks = observations if self.proper_pad_mask else {}
+        return TokenGroup(tokens, pad_mask(tokens, masks, keys))

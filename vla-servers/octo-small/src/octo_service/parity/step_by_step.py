@@ -1,5 +1,6 @@
 """Recorded cases, read out one timestep at a time, as a server does it."""
 
+import operator
 from typing import Any
 
 import jax
@@ -13,12 +14,12 @@ from octo_service.model.tokens import Arrays, TokenGroup
 def read_out_stepwise(model: OctoModel, observations: Arrays, tasks: Arrays, mask: Any) -> TokenGroup | None:
     """Return what `model.read_out` says of the last timestep: (batch, 1, tokens, dim).
 
-    None where single pictures are masked, which no server has: there they are left out.
+    None where the head reads all observations and some are masked: step by step, these have no tokens.
     """
     observations, tasks, mask = model.prepare(observations, tasks, mask)
-    if not all(np.all(real) for real in observations["pad_mask_dict"].values()):
+    masks = observations["pad_mask_dict"].values()
+    if model.head.readout_key == "obs" and not all(np.all(real) for real in masks):
         return None
-    observations = {name: array for name, array in observations.items() if name != "pad_mask_dict"}
     rows = [_read_out(model, _row(observations, row), _row(tasks, row), mask[row]) for row in range(len(mask))]
     return TokenGroup(*(jnp.concatenate(arrays) for arrays in zip(*rows, strict=True)))
 
@@ -27,7 +28,9 @@ def _read_out(model: OctoModel, observation: Arrays, task: Arrays, mask: np.ndar
     octo = model.stepwise
     prefix = octo.prefix(task)
     frames = [
-        octo.frame(prefix, {name: array[:, step : step + 1] for name, array in observation.items()}) if real else None
+        octo.frame(prefix, jax.tree_util.tree_map(operator.itemgetter(np.s_[:, step : step + 1]), observation))
+        if real
+        else None
         for step, real in enumerate(mask)
     ]
     assert frames[-1] is not None, "the last timestep of a window is real"
