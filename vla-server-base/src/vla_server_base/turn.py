@@ -1,5 +1,6 @@
 """One turn of a session, however it came: what a robot saw and asks, and what it is to do."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,12 +11,15 @@ from vla_server_base.replies.session import SessionReply
 from vla_server_base.session import Answer, Turn
 from vla_server_base.sessions import Sessions
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TurnRequest:
     """What a client asks of a session; a session that is named by neither id nor token is made up.
 
     `settings` are what it says of SessionSettings. `reset` begins a new episode with this turn, with a `seed` from it.
+    `notes` are what the client is to be told: where it did not say what is done, or said it in other words.
     """
 
     observation: Observation
@@ -29,6 +33,7 @@ class TurnRequest:
     obs_time: float | None = None
     deadline_ms: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     def in_session(self, session_id: str) -> "TurnRequest":
         """Return it as a turn of this session, unless it names another."""
@@ -76,6 +81,10 @@ async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
         obs_time=answer.obs_time,
         asked_policy=answer.asked_policy,
     )
+    if request.notes:
+        where.notes = list(request.notes)
+        if answer.step == 0:
+            logger.info("session=%s %s", session.id, "; ".join(request.notes))
     if request.return_token:
         where.token = await sessions.token(session)
     return TurnReply(answer=answer, session=where)

@@ -52,7 +52,7 @@ QUERY = {"observation": {"image_primary": PICTURE}, "text": "lift it", "modality
 VIDEO = {"video": {"primary": npy()}, "language": {"task": [["lift it"]]}}
 
 OPENPI = [
-    pack(SEEN, as_bytes_keys=True),
+    pack(SEEN, "bytes_keys"),
     pack({**SEEN, "seed": 3, "reset": True, "execution": "chunk", "execution_horizon": 2, "session_id": "arm"}),
     pack({"endpoint": "reset", "seed": 4}),
 ]

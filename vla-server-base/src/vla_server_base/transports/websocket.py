@@ -36,7 +36,7 @@ async def openpi_socket(socket: WebSocket) -> None:
         # Clients wait for the first frame without a limit, so that a policy may load while they do.
         await talk.service.policy_loaded()
         reader = service.observation_reader
-        await talk.send(openpi.greeting(reader.spec, reader.keys))
+        await talk.send(openpi.greeting(reader))
 
         async def answer(frame: Frame) -> Frame:
             watch = Stopwatch()
@@ -45,9 +45,9 @@ async def openpi_socket(socket: WebSocket) -> None:
             if isinstance(request, openpi.Reset):
                 service.sessions.open(request.session_id or talk.own_session).reset(request.seed)
                 return openpi.RESET_DONE
-            reply = await take_turn(service.sessions, request.in_session(talk.own_session))
+            reply = await take_turn(service.sessions, request.turn.in_session(talk.own_session))
             watch.lap("answer")
-            return openpi.write(reply, watch)
+            return openpi.write(reply, request, watch)
 
         await talk.go_on(answer)
 
@@ -83,7 +83,7 @@ async def vla_eval_socket(socket: WebSocket) -> None:
                 watch.lap("read")
                 reply = await take_turn(sessions, request.in_session(talk.own_session))
                 watch.lap("answer")
-                return vla_eval.write(reply, seq, watch)
+                return vla_eval.write(reply, message, watch)
             return None
 
         await talk.go_on(answer)
