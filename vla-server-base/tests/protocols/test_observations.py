@@ -98,6 +98,7 @@ def test_two_instructions_are_refused_and_a_number_beside_one_is_none(reader):
     with pytest.raises(ProtocolError, match="prompt and task both are the instruction"):
         reader.turn({"image": RED, "prompt": "lift it", "task": "drop it"})
     assert reader.turn({"image": RED, "prompt": "lift it", "task": 3}).task.instruction == "lift it"
+    assert reader.turn({"image": RED, "prompt": b"lift it", "task": [["lift it"]]}).task.instruction == "lift it"
 
 
 @pytest.mark.parametrize("order", IN_ORDER)
@@ -165,7 +166,7 @@ def test_a_missing_camera_is_named_with_what_there_is_and_what_is_taken(reader):
     assert "VLA_OBSERVATION_KEYS" in raised.value.hint
 
 
-@pytest.mark.parametrize("instruction", [None, "", " ", 3, ["a", "b"], [3]])
+@pytest.mark.parametrize("instruction", [None, "", " ", 3, ["a", "b"], [3], b"\xff"])
 def test_an_instruction_is_asked_for(reader, instruction):
     with pytest.raises(InstructionError, match="there is no instruction"):
         reader.turn({"image": RED, "prompt": instruction})

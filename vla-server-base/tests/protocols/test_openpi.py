@@ -1,5 +1,6 @@
 """openpi's protocol: frames as its clients write and read them, then a live server."""
 
+import logging
 import threading
 import time
 import urllib.parse
@@ -149,7 +150,9 @@ def test_the_same_pictures_in_each_form_get_the_same_answer(url, pictures):
         np.testing.assert_array_equal(found["actions"], client.ask(frame(**FORMS["uint8"], reset=True))["actions"])
 
 
-def test_a_default_instruction_and_a_dataset_by_another_name_are_said_in_the_answer():
+def test_a_default_instruction_and_a_dataset_by_another_name_are_said_in_the_answer_and_once_in_the_log(caplog):
+    caplog.set_level(logging.INFO, "vla_server_base.turn")
+
     class OfOneDataset(EchoAdapter):
         @property
         def spec(self):
@@ -159,11 +162,13 @@ def test_a_default_instruction_and_a_dataset_by_another_name_are_said_in_the_ans
         wait_until_healthy(url)
         with client_of(url) as client:
             assert client.metadata["default_instruction"] == "wipe the table"
-            notes = client.ask(pack({"image": RED, "unnorm_key": "bridge_orig"}))["session"]["notes"]
+            message = pack({"image": RED, "unnorm_key": "bridge_orig"})
+            notes = [client.ask(message)["session"]["notes"] for _ in range(3)][-1]
             assert "notes" not in client.ask(frame(reset=True))["session"]
     assert len(notes) == 2
     assert "'wipe the table'" in notes[0]
     assert "'bridge_orig' is not known here" in notes[1]
+    assert caplog.text.count("; ".join(notes)) == 1
 
 
 def test_a_reset_and_another_prompt_begin_anew(url):

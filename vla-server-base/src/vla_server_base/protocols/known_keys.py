@@ -6,6 +6,7 @@ and `cam_high` in a map `images` all are `cam_high`.
 
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from types import MappingProxyType
 
 from vla_server_base.config import ConfigError, ServerConfig
@@ -50,6 +51,8 @@ KNOWN_KEYS: Mapping[str, Sequence[str]] = MappingProxyType(
             "robot0_agentview_right",
             "3rd_view_camera",
             "overhead_camera",
+            "head_camera",
+            "exo_camera_1",
             "rgb_static",
             "rgb",
         ),
@@ -114,8 +117,9 @@ ALSO_NUMBERS = ("gripper",)
 _SEPARATOR = re.compile(r"[./]")
 
 
+@lru_cache(maxsize=4096)
 def bare_key(key: str) -> str:
-    """Return a key without the places that stand before it, its parts separated by dots."""
+    """Return a key without the places that stand before it, its parts separated by dots; a client says it each turn."""
     parts = _SEPARATOR.split(key)
     while len(parts) > 1 and parts[0] in PLACES:
         del parts[0]

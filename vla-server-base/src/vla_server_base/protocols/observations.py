@@ -4,6 +4,7 @@ Labs call their cameras what they like. The names that clients in use send are k
 `observation_keys` go before them.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -137,15 +138,15 @@ class ObservationReader:
 
         A number or the like beside the instruction is none, such as which task of a list it is.
         """
-        said = [replace(named, value=_without_lists(named.value)) for named in values]
+        known = {bare_key(key) for key in self.keys_of("instruction")}
+        said = [replace(named, value=_as_text(named.value)) for named in values if named.bare in known]
         said = [named for named in said if named.value is not None and not _is_blank(named.value)]
         texts = [named for named in said if isinstance(named.value, str)]
         if (found := self._find(texts, "instruction", "the instruction")) is not None:
             check_instruction(found.value, self.spec)
             return Task(instruction=found.value), None
         own = self.default_instruction
-        known = {bare_key(key) for key in self.keys_of("instruction")}
-        if not own.strip() or any(named.bare in known for named in said):
+        if said or not own.strip():
             raise InstructionError(
                 "there is no instruction",
                 hint=f"it is taken from: {', '.join(self.keys_of('instruction'))};"
@@ -185,10 +186,12 @@ def _masked(values: Sequence[NamedValue]) -> set[str]:
     return masked
 
 
-def _without_lists(value: Any) -> Any:
-    """Return what is in lists of one: some clients send one instruction for each robot and timestep."""
+def _as_text(value: Any) -> Any:
+    """Return the text of a value that holds one: in lists of one, for each robot and timestep, or as its bytes."""
     while isinstance(value, list | tuple) and len(value) == 1:
         value = value[0]
+    with contextlib.suppress(UnicodeDecodeError):
+        return value.decode() if isinstance(value, bytes) else value
     return value
 
 
