@@ -21,7 +21,7 @@ from vla_server_base.edge import Edge, refusal_response, told_of
 from vla_server_base.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.host import Host, OneSentence
-from vla_server_base.protocols.observations import observation_keys
+from vla_server_base.protocols.known_keys import own_keys
 from vla_server_base.routes import router
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.service import Service, Slots, start_pool
@@ -44,7 +44,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     >>> app = create_vla_app(EchoAdapter(), ServerConfig(), model_id="echo")  # then: uvicorn module:app
     """
 
-    keys = observation_keys(config)
+    keys = own_keys(config)
     own_ports = _own_ports(config)
 
     @asynccontextmanager

@@ -65,7 +65,10 @@ class Service:
             ModelUnavailable: it is not loaded.
         """
         return ObservationReader(
-            spec=self.engine.spec, keys=self.observation_keys, max_image_pixels=self.config.max_image_pixels
+            spec=self.engine.spec,
+            max_image_pixels=self.config.max_image_pixels,
+            own_keys=self.observation_keys,
+            default_instruction=self.config.default_instruction,
         )
 
     async def policy_loaded(self) -> PolicySpec:

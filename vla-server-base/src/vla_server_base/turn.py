@@ -1,5 +1,6 @@
 """One turn of a session, however it came: what a robot saw and asks, and what it is to do."""
 
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -10,6 +11,8 @@ from vla_server_base.replies.session import SessionReply
 from vla_server_base.session import Answer, Scope, Session, Turn
 from vla_server_base.sessions import Sessions
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TurnRequest:
@@ -17,6 +20,7 @@ class TurnRequest:
 
     `settings` are what it says of SessionSettings, `scope` for how long. `reset` begins a new episode with this turn,
     with a `seed` from it. `connection` is that which it came on, where the server hears of the connection's end.
+    `notes` are what the client is to be told: where it did not say what is done, or said it in other words.
     """
 
     observation: Observation
@@ -32,6 +36,7 @@ class TurnRequest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     scope: Scope = "session"
     connection: str | None = None
+    notes: tuple[str, ...] = ()
 
     def on_connection(self, own_session: str) -> "TurnRequest":
         """Return it as a turn of its connection's own session, unless it names another, for which that one ends."""
@@ -94,6 +99,10 @@ async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
         obs_time=answer.obs_time,
         asked_policy=answer.asked_policy,
     )
+    if request.notes:
+        where.notes = list(request.notes)
+        if answer.step == 0:
+            logger.info("session=%s %s", session.id, "; ".join(request.notes))
     if request.return_token:
         where.token = await sessions.token(session)
     return TurnReply(answer=answer, session=where)

@@ -9,14 +9,14 @@ sys.path.append(str(Path(__file__).parents[1] / "service"))
 
 from echo_server import echo_app, wait_until_healthy
 
-from vla_server_base.protocols.observations import KNOWN_KEYS, ObservationReader
+from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.serving import serving
 from vla_server_base.testing import EchoAdapter
 
 
 @pytest.fixture
 def reader() -> ObservationReader:
-    return ObservationReader(spec=EchoAdapter().spec, keys=KNOWN_KEYS, max_image_pixels=10_000)
+    return ObservationReader(spec=EchoAdapter().spec, max_image_pixels=10_000)
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,13 @@
 """GR00T's protocol: messages without a socket, then a live server with several clients."""
 
 import io
+import json
 import logging
 import socket as sockets
 import threading
 
 import msgpack
+import msgpack_numpy
 import numpy as np
 import pytest
 import zmq
@@ -19,6 +21,13 @@ from vla_server_base.serving import serving
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
 
+BARE = {
+    "video.front": np.full((1, 8, 8, 3), (255, 0, 0), np.uint8),
+    "video.wrist": np.zeros((1, 8, 8, 3), np.uint8),
+    "state.single_arm": np.zeros((1, 2)),
+    "state.gripper": np.ones((1, 1)),
+    "annotation.human.task_description": ["go"],
+}
 RED = np.full((1, 2, 8, 8, 3), (255, 0, 0), np.uint8)
 
 
@@ -47,12 +56,28 @@ def observed(video=RED, said=(("go",),), **options) -> bytes:
     return packed({"endpoint": "get_action", "data": {"observation": observation, "options": options or None}})
 
 
+def as_n17(content) -> bytes:
+    """As N1.7's MsgSerializer writes it."""
+    return msgpack.packb(content, default=msgpack_numpy.encode)
+
+
+def from_n17(message: bytes):
+    return msgpack.unpackb(message, object_hook=msgpack_numpy.decode, raw=False)
+
+
+def bare(**more) -> bytes:
+    """As N1.5's client sends an observation."""
+    return packed({"endpoint": "get_action", "data": BARE | more})
+
+
 def flat(**more) -> bytes:
     observation = {"video.primary": RED, "annotation.human.action.task_description": ["go"], **more}
     return packed({"endpoint": "get_action", "data": {"observation": observation}})
 
 
-@pytest.mark.parametrize("message", [observed(), flat(), observed(RED[0]), observed(RED[0, 0], "go")])
+@pytest.mark.parametrize(
+    "message", [observed(), flat(), observed(RED[0]), observed(RED[0, 0], "go"), bare(), observed(RED / 255)]
+)
 def test_an_observation_is_a_turn(reader, message):
     turn = gr00t.read_observation(gr00t.read(message), reader)
     assert turn.task.instruction == "go"
@@ -119,6 +144,21 @@ def test_what_is_no_request_is_refused(reader, message):
         gr00t.read_observation(gr00t.read(message), reader)
 
 
+def test_the_observation_itself_may_be_the_data_with_a_session_s_fields(reader):
+    turn = gr00t.read_observation(gr00t.read(bare(seed=4)), reader)
+    assert set(turn.observation.images) == {"primary", "wrist"}
+    np.testing.assert_array_equal(turn.observation.proprio, [0, 0, 1])
+    assert (turn.task.instruction, turn.seed) == ("go", 4)
+
+
+def test_an_instruction_may_have_any_name_and_two_are_refused(reader):
+    for said in ({"language.what": "go"}, {"annotation.human.coarse_action": [["go"]], "annotation.human.validity": 1}):
+        message = packed({"data": {"video.front": RED, **said}})
+        assert gr00t.read_observation(gr00t.read(message), reader).task.instruction == "go"
+    with pytest.raises(ProtocolError, match="both are the instruction"):
+        gr00t.read_observation(gr00t.read(bare(**{"annotation.human.coarse_action": "stop"})), reader)
+
+
 def test_a_reset_is_checked():
     assert gr00t.read_reset(gr00t.read(packed({"endpoint": "reset", "data": {"options": {"seed": 3}}}))).seed == 3
     with pytest.raises(RequestError, match="seed"):
@@ -130,6 +170,10 @@ def test_the_modality_config_says_what_is_taken_and_given():
     assert found["video"]["as_json"] == {"delta_indices": [0], "modality_keys": ["primary", "wrist"]}
     assert found["action"]["as_json"]["delta_indices"] == [0, 1, 2, 3]
     assert found["action"]["as_json"]["modality_keys"][-1] == "gripper"
+    as_text = unpacked(gr00t.write_modality_config(EchoAdapter().spec, as_text=True))
+    assert {name: json.loads(config["as_json"]) for name, config in as_text.items()} == {
+        name: config["as_json"] for name, config in found.items()
+    }
 
 
 def test_an_error_says_what_to_do():
@@ -154,10 +198,10 @@ class Client:
         self.socket.set(zmq.LINGER, 0)
         self.socket.connect(f"tcp://127.0.0.1:{port}")
 
-    def ask(self, message: bytes):
+    def ask(self, message: bytes, read=unpacked):
         self.socket.send(message)
         assert self.socket.poll(30_000), "no answer"
-        return unpacked(self.socket.recv())
+        return read(self.socket.recv())
 
     def __enter__(self):
         return self
@@ -182,6 +226,37 @@ def test_older_clients_get_their_own_names(port):
     with Client(port) as robot:
         actions, _ = robot.ask(flat())
     assert set(actions) == {f"action.{key}" for key in gr00t.ARM_KEYS}
+
+
+def test_n15_s_clients_get_a_flat_map_without_an_axis_for_robots(port):
+    with Client(port) as robot:
+        actions = robot.ask(bare(seed=3))
+        batched = robot.ask(bare(**{name: BARE[name][None] for name in BARE if not name.startswith("annotation.")}))
+        assert "(request_id " in robot.ask(bare(**{"video.front": np.zeros(3)}))["error"]
+    assert {name: array.shape for name, array in actions.items()} == {f"action.{key}": (4, 1) for key in gr00t.ARM_KEYS}
+    np.testing.assert_allclose(actions["action.gripper"][0, 0], noise(3, 0), rtol=1e-6)
+    assert {array.shape for array in batched.values()} == {(1, 4, 1)}
+
+
+def test_n17_s_clients_get_maps_of_msgpack_numpy(port):
+    observation = {"video": {"ego_view": RED}, "language": {"annotation.human.task_description": [["go"]]}}
+    data = {"observation": observation, "options": {"seed": 3}}
+    with Client(port) as robot:
+        actions, info = robot.ask(as_n17({"endpoint": "get_action", "data": data}), from_n17)
+        assert robot.ask(as_n17({"endpoint": "reset", "data": {"options": None}}), from_n17) == {"status": "ok"}
+        wrong = as_n17({"endpoint": "get_action", "data": {"observation": {}, "options": None}})
+        assert "(request_id " in robot.ask(wrong, from_n17)["error"]
+    assert {name: array.shape for name, array in actions.items()} == dict.fromkeys(gr00t.ARM_KEYS, (1, 4, 1))
+    assert (info["step"], info["seed"]) == (0, 3)
+
+
+def test_the_modality_config_is_text_for_a_client_that_speaks_as_n15_does(port):
+    question = packed({"endpoint": "get_modality_config"})
+    with Client(port) as robot, Client(port) as other:
+        assert isinstance(robot.ask(question)["video"]["as_json"], dict)
+        robot.ask(bare())
+        assert json.loads(robot.ask(question)["action"]["as_json"])["delta_indices"] == [0, 1, 2, 3]
+        assert isinstance(other.ask(question)["video"]["as_json"], dict)
 
 
 def test_an_error_is_answered_and_the_client_goes_on(port):

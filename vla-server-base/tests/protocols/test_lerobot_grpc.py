@@ -132,6 +132,18 @@ def test_a_camera_may_be_renamed(reader):
     assert "primary" in turn_of(reader, seen, setup).request.observation.images
 
 
+@pytest.mark.parametrize("picture", [RED.transpose(2, 0, 1), RED / 255, (RED / np.float32(255)).transpose(2, 0, 1)])
+def test_a_picture_in_another_form_is_the_same(reader, picture):
+    request = turn_of(reader, SEEN | {"primary": picture}).request
+    np.testing.assert_array_equal(request.observation.images["primary"], RED)
+
+
+def test_two_cameras_that_are_renamed_alike_are_refused(reader):
+    renamed = dict.fromkeys(("observation.images.lamp", "observation.images.desk"), "observation.images.primary")
+    with pytest.raises(ProtocolError, match=r"desk and another camera both are observation.images.primary"):
+        turn_of(reader, {"lamp": RED, "desk": RED, "task": "go"}, lerobot.Setup(renamed=renamed))
+
+
 def test_a_robots_values_name_no_session(reader):
     request = turn_of(reader, SEEN | {"session_id": "another's", "reset": True, "execution": "chunk"}).request
     assert (request.session_id, request.reset, request.settings) == (None, False, {})
@@ -143,6 +155,7 @@ def test_a_robots_values_name_no_session(reader):
         ({"task": ""}, InstructionError),
         ({"task": ("go", "stop")}, InstructionError),
         ({"primary": RED.astype(np.float32)}, ImageError),
+        ({"primary": RED[..., 0]}, ImageError),
         ({"primary": "red"}, ProtocolError),
         ({"primary": Payload(os.getcwd)}, ProtocolError),
         ({"a.pos": float("nan")}, RequestError),

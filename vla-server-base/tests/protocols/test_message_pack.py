@@ -1,7 +1,10 @@
 """MessagePack with arrays: what clients send is read, what strangers send is refused, and neither costs much."""
 
 import tracemalloc
+from typing import get_args
 
+import msgpack
+import msgpack_numpy
 import msgspec
 import numpy as np
 import pytest
@@ -9,14 +12,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_server_base.errors import ProtocolError
-from vla_server_base.protocols.message_pack import MAX_DEPTH, MAX_ITEMS, pack, unpack
+from vla_server_base.protocols.message_pack import MAX_DEPTH, MAX_ITEMS, ArrayForm, pack, unpack, unpack_with_form
+
+FORMS = get_args(ArrayForm)
 
 
-@pytest.mark.parametrize("as_bytes_keys", [False, True])
+@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "<f8", ">i4", "bool", "float16"])
-def test_arrays_come_back_read_only(as_bytes_keys, dtype):
+def test_arrays_come_back_read_only(form, dtype):
     array = np.arange(12).reshape(3, 4).astype(dtype)
-    found = unpack(pack({"a": array, "b": [array[::2].T]}, as_bytes_keys=as_bytes_keys))
+    found = unpack(pack({"a": array, "b": [array[::2].T]}, form))
     np.testing.assert_array_equal(found["a"], array)
     np.testing.assert_array_equal(found["b"][0], array[::2].T)
     assert found["a"].dtype == np.dtype(dtype)
@@ -25,12 +30,44 @@ def test_arrays_come_back_read_only(as_bytes_keys, dtype):
 
 def test_the_keys_that_mark_an_array_are_bytes_for_openpi():
     array = np.zeros(2, np.float32)
-    raw = msgspec.msgpack.decode(pack(array, as_bytes_keys=True))
+    raw = msgspec.msgpack.decode(pack(array, "bytes_keys"))
     assert raw == {b"__ndarray__": True, b"data": bytes(8), b"dtype": "<f4", b"shape": [2]}
 
 
+@pytest.mark.parametrize("dtype", ["uint8", "<f4", ">i4", "bool"])
+def test_the_package_msgpack_numpy_and_this_read_each_other(dtype):
+    content = {"a": np.arange(6).reshape(2, 3).astype(dtype).T, "n": np.float32(1.5), "yes": np.bool_(True)}
+    for written in (msgpack.packb(content, default=msgpack_numpy.encode), pack(content, "msgpack_numpy")):
+        found, form = unpack_with_form(written)
+        np.testing.assert_array_equal(found["a"], content["a"])
+        assert (found["a"].dtype, found["n"], found["yes"], form) == (np.dtype(dtype), 1.5, True, "msgpack_numpy")
+        theirs = msgpack.unpackb(written, object_hook=msgpack_numpy.decode)
+        np.testing.assert_array_equal(theirs["a"], content["a"])
+        assert (theirs["n"], theirs["yes"]) == (1.5, True)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.array([{}]), np.zeros(1, [("a", "f4")]), np.array(["a"]), np.zeros(1, "c8"), 1j, np.complex64(1j)],
+    ids=str,
+)
+def test_pickles_structures_text_and_complex_numbers_in_maps_of_msgpack_numpy_are_refused(value):
+    with pytest.raises(ProtocolError, match=r"complex|objects|not taken"):
+        unpack(msgpack.packb({"a": value}, default=msgpack_numpy.encode))
+
+
+def test_a_map_may_have_a_key_that_looks_like_a_mark():
+    assert unpack(msgspec.msgpack.encode({"nd": True, "type": "robot"})) == {"nd": True, "type": "robot"}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_form_of_a_message_s_arrays_is_told(form):
+    assert unpack_with_form(pack({"a": [np.zeros(2)]}, form))[1] == form
+    assert unpack_with_form(pack({"a": 3}, form))[1] is None
+
+
 def test_numbers_of_numpys_are_numbers():
-    assert unpack(pack({"x": np.float32(1.5), "n": np.int64(3), "yes": np.bool_(True)}, as_bytes_keys=True)) == {
+    assert unpack(pack({"x": np.float32(1.5), "n": np.int64(3), "yes": np.bool_(True)}, "bytes_keys")) == {
         "x": 1.5,
         "n": 3,
         "yes": True,
@@ -71,6 +108,12 @@ def marked(**changes) -> bytes:
     return msgspec.msgpack.encode({"a": array})
 
 
+def of_msgpack_numpy(**changes) -> bytes:
+    """An array with keys of text, as other languages write it."""
+    array = {"nd": True, "type": "<f4", "kind": "", "shape": [2], "data": bytes(8), **changes}
+    return msgspec.msgpack.encode({"a": array})
+
+
 @pytest.mark.parametrize(
     ("message", "said"),
     [
@@ -85,6 +128,14 @@ def marked(**changes) -> bytes:
         (marked(shape=[1] * 40), "is none"),
         (marked(shape=None), "is none"),
         (marked(data="text"), "are not bytes"),
+        (of_msgpack_numpy(kind="O"), "is of objects or structures"),
+        (of_msgpack_numpy(kind=b"V"), "is of objects or structures"),
+        (of_msgpack_numpy(nd=1), "is of objects or structures"),
+        (of_msgpack_numpy(type="O"), "dtype 'O' is not taken"),
+        (of_msgpack_numpy(type=[["a", "f4"]]), "is not taken"),
+        (of_msgpack_numpy(shape=[3]), "does not have 8 bytes"),
+        (of_msgpack_numpy(nd=False), "does not have 8 bytes"),
+        (of_msgpack_numpy(data=None), "are not bytes"),
         (msgspec.msgpack.encode({1: 2}), "a map's key is int"),
         (msgspec.msgpack.encode({"a": {"__npgeneric__": True, "data": [], "dtype": "<f4"}}), "a number's data"),
         (b"\x80\x80", "more than one message"),

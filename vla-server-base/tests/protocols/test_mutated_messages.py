@@ -49,12 +49,17 @@ def said(kind: str, **payload) -> bytes:
 SEEN = {"observation/image": PICTURE, "observation/state": np.zeros(3), "prompt": "lift it"}
 ASKED = {"image": PICTURE, "instruction": "lift it", "proprio": np.zeros(3)}
 QUERY = {"observation": {"image_primary": PICTURE}, "text": "lift it", "modality": "l"}
+SEEN_N17 = {"video": {"ego_view": PICTURE[None, None]}, "language": {"task": [["lift it"]]}}
 VIDEO = {"video": {"primary": npy()}, "language": {"task": [["lift it"]]}}
 
 OPENPI = [
-    pack(SEEN, as_bytes_keys=True),
+    pack(SEEN, "bytes_keys"),
     pack({**SEEN, "seed": 3, "reset": True, "execution": "chunk", "execution_horizon": 2, "session_id": "arm"}),
     pack({"endpoint": "reset", "seed": 4}),
+    pack(
+        {"images": {"cam_high": PICTURE.transpose(2, 0, 1), "cam_low": PICTURE / 255}, "prompt": "go"}, "msgpack_numpy"
+    ),
+    pack({"image": {"base_0_rgb": PICTURE}, "image_mask": {"base_0_rgb": True}, "prompt": "go", "unnorm_key": "echo"}),
 ]
 VLA_EVAL = [
     said("hello", harness_version="0.8.0"),
@@ -72,6 +77,8 @@ GR00T = [
     msgspec.msgpack.encode({"endpoint": "get_action", "data": {"observation": VIDEO, "options": {"seed": 3}}}),
     msgspec.msgpack.encode({"endpoint": "reset", "data": {"options": None}}),
     msgspec.msgpack.encode({"endpoint": "ping"}),
+    pack({"data": {"observation": SEEN_N17, "options": None}}, "msgpack_numpy"),
+    pack({"data": {"video.front": PICTURE[None], "annotation.human.task_description": ["lift it"]}}, "npy"),
 ]
 # What lengths, types and signs look like in MessagePack, JSON and .npy.
 TELLING = [

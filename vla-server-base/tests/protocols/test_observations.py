@@ -1,5 +1,6 @@
 """What clients call their cameras is understood; what is missing or odd is named."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -7,8 +8,8 @@ import numpy as np
 import pytest
 
 from vla_server_base.config import ConfigError, ServerConfig
-from vla_server_base.errors import ImageError, InstructionError, ProtocolError, RequestError
-from vla_server_base.protocols.observations import KNOWN_KEYS, observation_keys
+from vla_server_base.errors import InstructionError, ProtocolError, RequestError
+from vla_server_base.protocols.known_keys import IN_ORDER, KNOWN_KEYS, PLACES, bare_key, own_keys
 
 RED = np.full((4, 6, 3), (255, 0, 0), np.uint8)
 BLUE = np.full((2, 2, 3), (0, 0, 255), np.uint8)
@@ -32,17 +33,123 @@ def test_the_names_that_clients_send_are_known(reader, primary, wrist, instructi
 
 
 def test_a_lab_s_own_names_are_taken_first(reader):
-    keys = observation_keys(ServerConfig(observation_keys="primary=cam_high instruction=what"))
-    own = replace(reader, keys=keys)
-    turn = own.turn({"cam_high": RED, "image": BLUE, "what": "lift it"})
+    keys = own_keys(ServerConfig(observation_keys="primary=cam_low instruction=what"))
+    own = replace(reader, own_keys=keys)
+    turn = own.turn({"cam_low": RED, "image": BLUE, "what": "lift it", "prompt": "drop it"})
     np.testing.assert_array_equal(turn.observation.images["primary"], RED)
-    assert keys["primary"][1:] == KNOWN_KEYS["primary"]
+    assert turn.task.instruction == "lift it"
+    assert own.keys_of("primary") == ("cam_low", *KNOWN_KEYS["primary"])
 
 
 @pytest.mark.parametrize("entry", ["primary", "top=cam", "primary="])
 def test_names_that_cannot_be_are_refused(entry):
     with pytest.raises(ConfigError, match="VLA_OBSERVATION_KEYS"):
-        observation_keys(ServerConfig(observation_keys=entry))
+        own_keys(ServerConfig(observation_keys=entry))
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        {"observation/images/cam_high": RED},
+        {"observation.images.cam_high": RED},
+        {"images.cam_high": RED},
+        {"images": {"cam_high": RED, "cam_low": BLUE}, "state": {"arm": BLUE}},
+        {"observation": {"images": {"cam_high": RED}}},
+        {"image": {"base_0_rgb": RED}},
+        {"video.ego_view": RED},
+        {"pixels": {"top": RED}},
+    ],
+)
+def test_where_a_picture_stands_does_not_matter(reader, message):
+    images = reader.turn({**message, "prompt": "lift it"}).observation.images
+    np.testing.assert_array_equal(images["primary"], RED)
+    assert set(images) == {"primary"}
+
+
+@pytest.mark.parametrize("key", ["images.lamp", "lamp", "observation/images/lamp"])
+def test_a_key_of_ones_own_may_be_nested(reader, key):
+    own = replace(reader, own_keys={"primary": (key,)})
+    np.testing.assert_array_equal(
+        own.turn({"images": {"lamp": RED}, "image": BLUE, "prompt": "go"}).observation.images["primary"], RED
+    )
+
+
+def test_a_key_of_ones_own_says_which_of_two_places_is_meant(reader):
+    message = {"images": {"top": BLUE}, "raw.top": RED, "observation": {"top": RED}, "prompt": "go"}
+    with pytest.raises(
+        ProtocolError, match=r"images.top and observation.top both are pictures of the camera 'primary'"
+    ):
+        reader.turn(message)
+    own = replace(reader, own_keys={"primary": ("observation/top",)})
+    np.testing.assert_array_equal(own.turn(message).observation.images["primary"], RED)
+
+
+def test_two_pictures_of_one_camera_are_refused_with_a_way_on_that_works(reader):
+    message = {"observation.images.top": RED, "observation.images.front": BLUE, "task": "go"}
+    with pytest.raises(ProtocolError, match="both are pictures of the camera 'primary', and not the same") as raised:
+        reader.turn(message)
+    (setting,) = re.findall(r'VLA_OBSERVATION_KEYS="(.*)"', raised.value.hint)
+    own = replace(reader, own_keys=own_keys(ServerConfig(observation_keys=setting)))
+    np.testing.assert_array_equal(own.turn(message).observation.images["primary"], RED)
+    reader.turn({"observation.images.top": RED, "observation.images.front": RED.copy(), "task": "go"})
+
+
+def test_two_instructions_are_refused_and_a_number_beside_one_is_none(reader):
+    with pytest.raises(ProtocolError, match="prompt and task both are the instruction"):
+        reader.turn({"image": RED, "prompt": "lift it", "task": "drop it"})
+    assert reader.turn({"image": RED, "prompt": "lift it", "task": 3}).task.instruction == "lift it"
+    assert reader.turn({"image": RED, "prompt": b"lift it", "task": [["lift it"]]}).task.instruction == "lift it"
+
+
+@pytest.mark.parametrize("order", IN_ORDER)
+def test_of_cameras_that_clients_send_together_one_goes_first(reader, order):
+    name = "wrist" if "wrist" in order[0] else "primary"
+    others = {} if name == "primary" else {"image": RED}
+    pictures = {f"observation/{key}": RED if key == order[0] else BLUE for key in reversed(order)}
+    images = reader.turn({**others, **pictures, "prompt": "go"}).observation.images
+    np.testing.assert_array_equal(images[name], RED)
+
+
+def test_a_picture_that_the_message_masks_is_none(reader):
+    pictures = {"base_0_rgb": RED, "left_wrist_0_rgb": BLUE, "right_wrist_0_rgb": BLUE}
+    masks = {"base_0_rgb": True, "left_wrist_0_rgb": False, "right_wrist_0_rgb": np.array([False])}
+    message = {"image": pictures, "image_mask": masks, "prompt": "go"}
+    assert set(reader.turn(message).observation.images) == {"primary"}
+    with pytest.raises(ProtocolError, match="no picture for the camera 'primary'"):
+        reader.turn({**message, "image_mask": {"base_0_rgb": False}})
+    with pytest.raises(ProtocolError, match=r"image_mask.base_0_rgb is neither true nor false"):
+        reader.turn({**message, "image_mask": {"base_0_rgb": "no"}})
+
+
+def test_an_opening_named_gripper_is_no_camera(reader):
+    message = {"image": RED, "prompt": "go"}
+    for opening in (0.5, [0.5], np.array([0.5])):
+        assert set(reader.turn({**message, "gripper": opening}).observation.images) == {"primary"}
+    assert set(reader.turn({**message, "gripper": BLUE}).observation.images) == {"primary", "wrist"}
+
+
+def test_a_policy_s_other_cameras_are_not_the_first_one_s(reader):
+    cameras = tuple(replace(reader.spec.cameras[0], name=name) for name in ("primary", "side"))
+    both = replace(reader, spec=replace(reader.spec, cameras=cameras))
+    images = both.turn({"image": RED, "side": BLUE, "prompt": "go"}).observation.images
+    assert [images[name].shape for name in ("primary", "side")] == [RED.shape, BLUE.shape]
+
+
+def test_a_default_instruction_stands_in_for_none_and_the_client_is_told(reader):
+    own = replace(reader, default_instruction="wipe the table")
+    for message in ({"image": RED}, {"image": RED, "prompt": " "}, {"image": RED, "prompt": None}):
+        turn = own.turn(message)
+        assert turn.task.instruction == "wipe the table"
+        assert turn.notes == ("the message says no instruction; the server's own is followed: 'wipe the table'",)
+    said = own.turn({"image": RED, "prompt": "lift it"})
+    assert (said.task.instruction, said.notes) == ("lift it", ())
+    with pytest.raises(InstructionError):
+        own.turn({"image": RED, "prompt": 3})
+
+
+def test_a_message_of_too_many_values_is_refused(reader):
+    with pytest.raises(ProtocolError, match="more than 1000 named values"):
+        reader.turn({"image": RED, "prompt": "go", "more": {str(number): number for number in range(1000)}})
 
 
 def test_a_batch_and_a_window_of_one_are_one_picture(reader):
@@ -59,24 +166,7 @@ def test_a_missing_camera_is_named_with_what_there_is_and_what_is_taken(reader):
     assert "VLA_OBSERVATION_KEYS" in raised.value.hint
 
 
-@pytest.mark.parametrize(
-    ("picture", "said"),
-    [
-        (RED.astype(np.float32), r"float32 and shape \[4, 6, 3\]"),
-        (RED.transpose(2, 0, 1), r"uint8 and shape \[3, 4, 6\]"),
-        (RED[..., 0], r"shape \[4, 6\]"),
-        (np.stack([RED, RED]), r"shape \[2, 4, 6, 3\]"),
-        (RED[:0], r"shape \[0, 6, 3\]"),
-        (RED.tolist(), "is list, no array"),
-        (np.zeros((200, 200, 3), np.uint8), "too many pixels"),
-    ],
-)
-def test_what_is_no_picture_is_refused(reader, picture, said):
-    with pytest.raises(ImageError, match=said):
-        reader.turn({"image": picture, "prompt": "lift it"})
-
-
-@pytest.mark.parametrize("instruction", [None, "", " ", 3, ["a", "b"], [3]])
+@pytest.mark.parametrize("instruction", [None, "", " ", 3, ["a", "b"], [3], b"\xff"])
 def test_an_instruction_is_asked_for(reader, instruction):
     with pytest.raises(InstructionError, match="there is no instruction"):
         reader.turn({"image": RED, "prompt": instruction})
@@ -138,6 +228,15 @@ def test_what_a_session_cannot_be_is_refused(reader, field, error):
         reader.turn({"image": RED, "prompt": "lift it", **field})
 
 
-def test_every_known_key_is_documented():
+def test_every_known_name_and_place_is_documented():
     page = (Path(__file__).parents[3] / "docs" / "clients.md").read_text()
-    assert [key for keys in KNOWN_KEYS.values() for key in keys if f"`{key}`" not in page] == []
+    names = {name for keys in KNOWN_KEYS.values() for name in keys}
+    assert [name for name in (*sorted(names), *PLACES) if f"`{name}`" not in page] == []
+    assert all(f"`{order[0]}` before `{order[1]}`" in page for order in IN_ORDER)
+
+
+def test_no_name_is_known_for_two_things_and_each_is_known_once():
+    bare = {what: [bare_key(key) for key in keys if "/" not in key] for what, keys in KNOWN_KEYS.items()}
+    every = [name for names in bare.values() for name in names]
+    assert sorted(every) == sorted(set(every))
+    assert {name for order in IN_ORDER for name in order} <= set(every)

@@ -2,11 +2,13 @@
 
 import asyncio
 import json
+import logging
 import sys
 import threading
 import time
 import urllib.parse
 from contextlib import contextmanager
+from dataclasses import replace
 from socket import (
     IPPROTO_TCP,
     SHUT_RDWR,
@@ -21,6 +23,8 @@ from socket import (
 from socket import socket as Socket
 
 import httpx
+import msgpack
+import msgpack_numpy
 import msgspec
 import numpy as np
 import pytest
@@ -33,7 +37,7 @@ from websockets.sync.client import ClientConnection, connect
 from vla_server_base.contract import Action
 from vla_server_base.errors import ModelUnavailable, ProtocolError, Superseded
 from vla_server_base.protocols import openpi
-from vla_server_base.protocols.message_pack import pack, unpack
+from vla_server_base.protocols.message_pack import pack, unpack, unpack_with_form
 from vla_server_base.replies.session import SessionReply
 from vla_server_base.serving import SocketProtocol, serving
 from vla_server_base.session import Answer
@@ -46,20 +50,20 @@ RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
 
 
 def frame(**message) -> bytes:
-    return pack({"observation/image": RED, "prompt": "go", **message}, as_bytes_keys=True)
+    return pack({"observation/image": RED, "prompt": "go", **message}, "bytes_keys")
 
 
-def test_the_greeting_says_what_is_served_and_what_roboarena_asks():
-    found = unpack(openpi.greeting(EchoAdapter().spec))
+def test_the_greeting_says_what_is_served_and_what_roboarena_asks(reader):
+    found = unpack(openpi.greeting(reader))
     assert (found["model"], found["window"], found["action_horizon"], found["action_dim"]) == ("echo", 2, 4, 7)
     assert "observation/image" in found["observation_keys"]["primary"]
     assert found["image_resolution"] == [224, 224]
 
 
 def test_an_observation_is_a_turn(reader):
-    turn = openpi.read(frame(seed=3), reader)
+    turn = openpi.read(frame(seed=3), reader).turn
     assert (turn.task.instruction, turn.seed) == ("go", 3)
-    assert openpi.read(frame(endpoint="infer"), reader).task == turn.task
+    assert openpi.read(frame(endpoint="infer"), reader).turn.task == turn.task
 
 
 def test_a_reset_is_one(reader):
@@ -72,18 +76,19 @@ def test_what_is_neither_is_refused(reader, message):
         openpi.read(message, reader)
 
 
-def test_actions_are_the_only_array_of_an_answer():
+def test_actions_are_the_only_array_of_an_answer(reader):
     action = Action(
         action=np.zeros(8), action_names=("x",) * 8, action_units=("m",) * 8, actions=np.arange(28.0).reshape(4, 7)
     )
     answer = Answer(action=action, step=2, seed=7, sequence=5, obs_time=None, asked_policy=True, infer_ms=1.5)
     session = SessionReply(id="arm", step=2, sequence=5, obs_time=None, asked_policy=True)
     reply = TurnReply(answer=answer, session=session)
-    found = unpack(openpi.write(reply, Stopwatch()))
+    asked = openpi.read(frame(), reader)
+    found = unpack(openpi.write(reply, asked, Stopwatch()))
     np.testing.assert_array_equal(found["actions"], action.actions)
     assert found["session"] == session.model_dump(exclude_unset=True) | {"seed": 7}
     assert found["policy_timing"] == {"infer_ms": 1.5}
-    raw = msgspec.msgpack.decode(openpi.write(reply, Stopwatch()))
+    raw = msgspec.msgpack.decode(openpi.write(reply, asked, Stopwatch()))
     assert b"__ndarray__" in raw["actions"], "as its clients know it"
 
 
@@ -125,6 +130,61 @@ def test_a_connection_is_a_session(url):
     timing = answers[0]["server_timing"]
     assert set(timing) == {"read_ms", "answer_ms", "write_ms", "queue_ms", "infer_ms", "total_ms"}
     assert timing["total_ms"] >= timing["read_ms"] + timing["answer_ms"] + timing["write_ms"]
+
+
+@pytest.mark.parametrize("form", ["bytes_keys", "text_keys", "msgpack_numpy", "npy"])
+def test_arrays_come_back_in_the_form_in_which_they_were_sent(url, form):
+    with client_of(url) as client:
+        client.socket.send(pack({"observation/image": RED, "prompt": "go", "seed": 3}, form))
+        found, came_in = unpack_with_form(client.socket.recv())
+    assert (came_in, found["actions"].shape) == (form, (4, 7))
+
+
+def test_a_client_of_the_package_msgpack_numpy_is_answered(url):
+    message = {"observation/image": RED, "prompt": "go", "seed": np.int64(3)}
+    with client_of(url) as client:
+        client.socket.send(msgpack.packb(message, default=msgpack_numpy.encode))
+        found = msgpack.unpackb(client.socket.recv(), object_hook=msgpack_numpy.decode)
+    np.testing.assert_allclose(found["actions"][0, 6], noise(3, 0))
+
+
+ALOHA = {"cam_high": RED.transpose(2, 0, 1), "cam_left_wrist": RED.transpose(2, 0, 1)}
+FORMS = {
+    "uint8": {"observation/image": RED, "observation/wrist_image": RED},
+    "uint8 CHW": {"observation/image": RED.transpose(2, 0, 1), "observation/wrist_image": RED.transpose(2, 0, 1)},
+    "float32": {"observation/image": RED / np.float32(255), "observation/wrist_image": RED / 255},
+    "ALOHA": {"images": ALOHA | {"cam_low": 0 * ALOHA["cam_high"], "cam_right_wrist": 0 * ALOHA["cam_high"]}},
+    "pi0": {"image": {"base_0_rgb": RED, "left_wrist_0_rgb": RED}, "image_mask": {"base_0_rgb": True}},
+    "DROID": {"observation/exterior_image_1_left": RED, "observation/wrist_image_left": RED},
+}
+
+
+@pytest.mark.parametrize("pictures", FORMS.values(), ids=FORMS)
+def test_the_same_pictures_in_each_form_get_the_same_answer(url, pictures):
+    with client_of(url) as client:
+        found = client.ask(pack({**pictures, "prompt": "go", "seed": 3}, "bytes_keys"))
+        np.testing.assert_array_equal(found["actions"], client.ask(frame(**FORMS["uint8"], reset=True))["actions"])
+
+
+def test_a_default_instruction_and_a_dataset_by_another_name_are_said_in_the_answer_and_once_in_the_log(caplog):
+    caplog.set_level(logging.INFO, "vla_server_base.turn")
+
+    class OfOneDataset(EchoAdapter):
+        @property
+        def spec(self):
+            return replace(super().spec, datasets=("echo",))
+
+    with serving(echo_app(OfOneDataset(), default_instruction="wipe the table")) as url:
+        wait_until_healthy(url)
+        with client_of(url) as client:
+            assert client.metadata["default_instruction"] == "wipe the table"
+            message = pack({"image": RED, "unnorm_key": "bridge_orig"})
+            notes = [client.ask(message)["session"]["notes"] for _ in range(3)][-1]
+            assert "notes" not in client.ask(frame(reset=True))["session"]
+    assert len(notes) == 2
+    assert "'wipe the table'" in notes[0]
+    assert "'bridge_orig' is not known here" in notes[1]
+    assert caplog.text.count("; ".join(notes)) == 1
 
 
 def test_a_reset_and_another_prompt_begin_anew(url):

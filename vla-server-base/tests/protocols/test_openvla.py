@@ -112,6 +112,27 @@ def test_a_reset_may_come_first_and_give_the_seed(robot):
     np.testing.assert_allclose(action[6], noise(5, 0))
 
 
+def test_what_the_body_has_no_room_for_is_said_in_a_header():
+    with serving(echo_app(default_instruction="räum auf\n")) as url:
+        wait_until_healthy(url)
+        answered = httpx.post(f"{url}/act", content=json_numpy.dumps({"image": RED}))
+        assert "X-VLA-Note" not in httpx.post(f"{url}/act", content=body(session_id="other")).headers
+    assert json_numpy.loads(answered.text).shape == (7,)
+    assert answered.headers["X-VLA-Note"].endswith(r"followed: 'r\xe4um auf\n'")
+
+
+@pytest.mark.parametrize("picture", [RED.transpose(2, 0, 1), RED / 255, (RED / np.float32(255)).transpose(2, 0, 1)])
+def test_a_picture_in_another_form_gets_the_same_answer(robot, picture):
+    wanted = robot.post("/act", content=body(session_id="a", seed=1)).text
+    assert robot.post("/act", content=body(image=picture, session_id="b", seed=1)).text == wanted
+
+
+def test_half_a_character_is_refused_and_said(robot):
+    for key in ("instruction", "session_id", "\\ud800"):
+        answered = robot.post("/act", content=b'{"%b": "\\ud800"}' % key.encode())
+        assert (answered.status_code, answered.json()["error"]["code"]) == (422, "protocol")
+
+
 def test_what_is_wrong_is_said_with_a_status(robot):
     unknown = robot.post("/act", content=body(unnorm_key="bridge_orig"))
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (422, "unknown_dataset")

@@ -11,7 +11,7 @@ import vla_server_base
 from vla_server_base.config import ServerConfig
 from vla_server_base.engine import Engine
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
-from vla_server_base.protocols.observations import KNOWN_KEYS
+from vla_server_base.protocols.known_keys import KNOWN_KEYS
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.service import Service, Slots
 from vla_server_base.serving import serving

@@ -1,13 +1,20 @@
 """GR00T's protocol: MessagePack over ZeroMQ, one request and one reply at a time.
 
-A request is a map of `endpoint` and `data`; an array is the bytes of a .npy file. Observations come as `video`,
-`state` and `language`, of one robot and one or more timesteps, in nested maps or, from older clients, under names such
-as "video.primary"; actions go back as they came, one array (1, horizon, 1) for each number. Follows
-gr00t/policy/server_client.py of NVIDIA/Isaac-GR00T.
+A request is a map of `endpoint` and `data`. Its clients differ by release, and each is answered as it asks:
+
+| release | an array | `data` of `get_action` | the answer |
+|---|---|---|---|
+| N1.5 | a .npy file | the observation, flat: "video.front" | flat: "action.x", (horizon, 1) |
+| N1.6 | a .npy file | `observation` and `options` | actions (1, horizon, 1) and what else there is to say |
+| N1.7 | a map of msgpack-numpy's | the same | the same |
+
+An observation has `video`, `state` and `language`, of one robot and one or more timesteps, in nested maps or under flat
+names. Each number of the action is an array of its own, by the policy's name for it. Follows gr00t/eval/service.py
+(N1.5) and gr00t/policy/server_client.py (since N1.6) of NVIDIA/Isaac-GR00T.
 """
 
-import io
-from collections.abc import Mapping
+import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -16,12 +23,11 @@ import numpy as np
 from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import ProtocolError, VLAError
 from vla_server_base.policies import ARM_ACTION
-from vla_server_base.protocols.arrays import array_from_bytes
-from vla_server_base.protocols.message_pack import pack, unpack
+from vla_server_base.protocols.message_pack import ArrayForm, pack, unpack_with_form
+from vla_server_base.protocols.named_values import is_one_of
 from vla_server_base.protocols.observations import MessageFields, ObservationReader
 from vla_server_base.timing import Stopwatch
-from vla_server_base.turn import TurnReply, TurnRequest
-from vla_server_base.wire.body import body_from_values
+from vla_server_base.turn import EpisodeRequest, TurnReply, TurnRequest
 
 Endpoint = Literal["get_action", "reset", "ping", "get_modality_config"]
 PONG = pack({"status": "ok", "message": "Server is running"})
@@ -29,24 +35,41 @@ RESET_DONE = pack({"status": "ok"})
 # Of the end effector's pose, as GR00T's own single-arm embodiments have them.
 ARM_KEYS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 TASK = "annotation.human.action.task_description"
+_DATA = {"get_action": ("observation", "options"), "reset": ("options",)}
+_FLAT = ("video.", "state.", "language.", "annotation.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request:
-    """What a client asks, with what it says to it."""
+    """What a client asks, with what it says to it, and in which form it has arrays."""
 
     endpoint: Endpoint
     data: Mapping[str, Any]
+    form: ArrayForm
 
     @property
-    def options(self) -> Mapping[str, Any]:
-        """What is said beside the observation: fields of a session."""
-        return _map(self.data.get("options") or {}, "options")
+    def is_bare(self) -> bool:
+        """Whether the observation is not in a map of its own, as N1.5 has it."""
+        return "observation" not in self.data and any(key.startswith(_FLAT) for key in self.data)
+
+    @property
+    def observation(self) -> Mapping[str, Any]:
+        """What the robot sees and is to do."""
+        return self.data if self.is_bare else _map(self.data.get("observation"), "observation")
 
     @property
     def is_flat(self) -> bool:
-        """Whether the observation is in the words of older clients."""
-        return any(str(key).startswith("video.") for key in _map(self.data.get("observation", {}), "observation"))
+        """Whether the observation is under flat names."""
+        return any(key.startswith(_FLAT) for key in self.observation)
+
+    @property
+    def lacks_robot_axis(self) -> bool:
+        """Whether the observation has no axis for robots, as N1.5's clients may leave it out."""
+        num_axes = {"state": 2, "video": 4}
+        return self.is_bare and any(
+            isinstance(value, np.ndarray) and value.ndim <= num_axes.get(name.partition(".")[0], 0)
+            for name, value in self.data.items()
+        )
 
 
 def read(message: bytes) -> Request:
@@ -55,23 +78,27 @@ def read(message: bytes) -> Request:
     Raises:
         ProtocolError: it is none, or asks for what is not done here.
     """
-    content = _map(unpack(message), "the message")
+    content, form = unpack_with_form(message)
+    content = _map(content, "the message")
     endpoint = content.get("endpoint", "get_action")
-    if endpoint == "kill":
+    if is_one_of(endpoint, ["kill"]):
         raise ProtocolError("a client may not end this server", hint="end it where it runs")
-    if endpoint not in get_args(Endpoint):
+    if not is_one_of(endpoint, get_args(Endpoint)):
         known = ", ".join(get_args(Endpoint))
         raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint=f"known are: {known}")
-    return Request(endpoint=endpoint, data=_map(content.get("data") or {}, "data"))
+    data = content.get("data")
+    request = Request(endpoint=endpoint, data={} if data is None else _map(data, "data"), form=form or "npy")
+    _check_data(request)
+    return request
 
 
-def read_reset(request: Request) -> MessageFields:
+def read_reset(request: Request, reader: ObservationReader) -> EpisodeRequest:
     """Return what a reset says of its session.
 
     Raises:
         RequestError: naming what cannot be.
     """
-    return body_from_values(MessageFields, request.options)
+    return reader.episode(_options(request))
 
 
 def read_observation(request: Request, reader: ObservationReader) -> TurnRequest:
@@ -80,45 +107,58 @@ def read_observation(request: Request, reader: ObservationReader) -> TurnRequest
     Raises:
         ProtocolError, RequestError: naming what the policy takes.
     """
-    observation = _map(request.data.get("observation"), "observation")
-    if not request.is_flat:
-        groups = {name: _map(group, name) for name, group in observation.items()}
-        observation = {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()}
-    message = {**request.options, "instruction": _instruction(observation)}
-    for name, value in observation.items():
-        kind, _, key = name.partition(".")
-        if kind == "video":
-            message[key] = message[name] = _now(value, name, ndim=3)
-    states = [_now(value, name, ndim=1) for name, value in observation.items() if name.startswith("state.")]
-    if states:
-        message["proprio"] = np.concatenate(states)
-    return reader.turn(message)
+    named = {name: value for name, value in _flat_observation(request).items() if name != "options"}
+    states = [_now(value, name, ndim=1) for name, value in named.items() if name.startswith("state.")]
+    videos = {name: _now(value, name, ndim=3) for name, value in named.items() if name.startswith("video.")}
+    said = [value for name, value in named.items() if name.startswith(("language.", "annotation."))]
+    return reader.turn(
+        {
+            **_options(request),
+            **named,
+            **videos,
+            **({"proprio": np.concatenate(states)} if states else {}),
+            # By any name, where there is one alone.
+            **({"instruction": said[0]} if len(said) == 1 else {}),
+        }
+    )
 
 
 def write(reply: TurnReply, request: Request, watch: Stopwatch) -> bytes:
-    """Return the message with the actions from the one to execute now on, its session and its times."""
+    """Return the message with the actions from the one to execute now on, and unless it is N1.5's what else there is.
+
+    That is the session, its seed and the times.
+    """
     action = reply.answer.action
     keys = action_keys(action.actions.shape[-1])
     prefix = "action." if request.is_flat else ""
-    actions = {
-        prefix + key: _npy(action.actions[None, :, number, None].astype(np.float32)) for number, key in enumerate(keys)
-    }
+    numbers = action.actions.astype(np.float32).T[..., None]
+    columns = numbers if request.lacks_robot_axis else numbers[:, None]
+    actions = {prefix + key: column for key, column in zip(keys, columns, strict=True)}
+    if request.is_bare:
+        return pack(actions, request.form)
     watch.lap("write")
     info = reply.session.model_dump(exclude_unset=True) | {
         "seed": reply.answer.seed,
         "timing_ms": watch.timing_ms(queue=reply.answer.queue_ms, infer=reply.answer.infer_ms),
     }
-    return pack([actions, info])
+    return pack([actions, info], request.form)
 
 
-def write_modality_config(spec: PolicySpec) -> bytes:
-    """Return what the policy takes and gives: one timestep at a time, as the server keeps the window itself."""
-    states = ["proprio"] if spec.proprio_dim else []
+def write_modality_config(spec: PolicySpec, *, as_text: bool = False) -> bytes:
+    """Return what the policy takes and gives: one timestep at a time, as the server keeps the window itself.
+
+    N1.5's clients read it from text of JSON, later ones from a map; neither takes the other.
+    """
+
+    def modality(delta_indices: Sequence[int], keys: Sequence[str]) -> dict[str, Any]:
+        config = {"delta_indices": list(delta_indices), "modality_keys": list(keys)}
+        return {"__ModalityConfig_class__": True, "as_json": json.dumps(config) if as_text else config}
+
     configs = {
-        "video": _modality([0], spec.camera_names),
-        "state": _modality([0], states),
-        "action": _modality(range(spec.horizon), action_keys(spec.action_dim)),
-        "language": _modality([0], [TASK]),
+        "video": modality([0], spec.camera_names),
+        "state": modality([0], ["proprio"] if spec.proprio_dim else []),
+        "action": modality(range(spec.horizon), action_keys(spec.action_dim)),
+        "language": modality([0], [TASK]),
     }
     return pack(configs)
 
@@ -133,25 +173,37 @@ def action_keys(action_dim: int) -> tuple[str, ...]:
     return ARM_KEYS if action_dim == len(ARM_ACTION) else tuple(f"action_{number}" for number in range(action_dim))
 
 
-def _modality(delta_indices: Any, keys: Any) -> dict[str, Any]:
-    return {
-        "__ModalityConfig_class__": True,
-        "as_json": {"delta_indices": list(delta_indices), "modality_keys": list(keys)},
-    }
+def _check_data(request: Request) -> None:
+    """Refuse what GR00T's own servers would not take either: what is neither observation nor options."""
+    unknown = sorted(request.data.keys() - _DATA.get(request.endpoint, request.data))
+    if unknown and not request.is_bare:
+        known = ", ".join(_DATA[request.endpoint])
+        raise ProtocolError(f"data: '{unknown[0][:40]}' is not known", hint=f"{request.endpoint} takes: {known}")
 
 
-def _instruction(observation: Mapping[str, Any]) -> Any:
-    """Return the instruction, of one robot and one timestep."""
-    found = (value for name, value in observation.items() if name.startswith(("language.", "annotation.")))
-    said = next(found, None)
-    while isinstance(said, list | np.ndarray) and len(said) == 1:
-        said = said[0]
-    return said
+def _options(request: Request) -> Mapping[str, Any]:
+    """Return what is said beside the observation: fields of a session."""
+    given = request.data.get("options")
+    options = {} if given is None else _map(given, "options")
+    unknown = sorted(options.keys() - MessageFields.model_fields)
+    if unknown:
+        known = ", ".join(MessageFields.model_fields)
+        raise ProtocolError(f"options: '{unknown[0][:40]}' is not known", hint=f"known are: {known}")
+    return options
+
+
+def _flat_observation(request: Request) -> Mapping[str, Any]:
+    if request.is_flat:
+        return request.observation
+    groups = {name: _map(group, name) for name, group in request.observation.items()}
+    return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()}
 
 
 def _now(value: Any, name: str, ndim: int) -> np.ndarray:
     """Return what one robot sees or is now, of (1, timesteps, ...), (timesteps, ...) or (...)."""
-    array = _array(value, name)
+    if not isinstance(value, np.ndarray):
+        raise ProtocolError(f"{name} is {type(value).__name__}, no array")
+    array = value
     if array.ndim == ndim + 2:
         if len(array) != 1:
             raise ProtocolError(f"{name} is of {len(array)} robots", hint="each robot has a connection of its own")
@@ -161,31 +213,6 @@ def _now(value: Any, name: str, ndim: int) -> np.ndarray:
     if array.ndim != ndim:
         raise ProtocolError(f"{name} has the shape {list(array.shape)}", hint="1 x timesteps x ... is taken")
     return array
-
-
-def _array(value: Any, name: str) -> np.ndarray:
-    """Return the array in a .npy file, read-only; numpy itself would allocate whatever its head says."""
-    if isinstance(value, np.ndarray):
-        return value
-    content = value.get("as_npy") if isinstance(value, dict) else None
-    if not isinstance(content, bytes):
-        raise ProtocolError(f"{name} is no array")
-    file = io.BytesIO(content)
-    try:
-        version = np.lib.format.read_magic(file)
-        read_head = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, is_fortran, dtype = read_head(file)
-    except Exception as error:  # a stranger's bytes make the reader of the head raise nearly anything
-        raise ProtocolError(f"{name} is no .npy file") from error
-    order = shape[::-1] if is_fortran else shape
-    array = array_from_bytes(content[file.tell() :], dtype.str, order)
-    return array.T if is_fortran else array
-
-
-def _npy(array: np.ndarray) -> dict[str, Any]:
-    file = io.BytesIO()
-    np.save(file, array, allow_pickle=False)
-    return {"__ndarray_class__": True, "as_npy": file.getvalue()}
 
 
 def _map(content: Any, what: str) -> Mapping[str, Any]:

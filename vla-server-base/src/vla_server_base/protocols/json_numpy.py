@@ -9,6 +9,7 @@ import binascii
 import json
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from vla_server_base.errors import ProtocolError
@@ -28,8 +29,9 @@ def loads(text: str | bytes) -> Any:
     if text.count(commas) + text.count(lists) + text.count(maps) > MAX_ITEMS:  # pyright: ignore[reportArgumentType]
         raise ProtocolError(f"the message has more than {MAX_ITEMS} items", hint="send pictures and numbers as arrays")
     try:
-        return json.loads(text, object_hook=_with_array, parse_constant=_refuse_constant)
-    except (ValueError, RecursionError) as error:
+        # Unlike `json`, it takes no half of a character, which nothing could write down again.
+        return _with_arrays(msgspec.json.decode(text))
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise ProtocolError(f"the message is not JSON ({str(error)[:200]})") from error
 
 
@@ -38,9 +40,17 @@ def dumps(content: Any) -> str:
     return json.dumps(content, default=_marked, allow_nan=False)
 
 
-def _with_array(content: dict[str, Any]) -> Any:
-    if "__numpy__" not in content:
+def _with_arrays(content: Any) -> Any:
+    if isinstance(content, list):
+        return [_with_arrays(item) for item in content]
+    if not isinstance(content, dict):
         return content
+    if "__numpy__" in content:
+        return _array(content)
+    return {name: _with_arrays(value) for name, value in content.items()}
+
+
+def _array(content: dict[str, Any]) -> Any:
     data = content["__numpy__"]
     try:
         raw = base64.b64decode(data, validate=True) if isinstance(data, str) else None
@@ -50,10 +60,6 @@ def _with_array(content: dict[str, Any]) -> Any:
         raise ProtocolError("an array's __numpy__ is not base64")
     array = array_from_bytes(raw, content.get("dtype"), content.get("shape"))
     return array if array.ndim else array.item()
-
-
-def _refuse_constant(name: str) -> Any:
-    raise ProtocolError(f"{name} is no JSON number")
 
 
 def _marked(array: object) -> dict[str, Any]:

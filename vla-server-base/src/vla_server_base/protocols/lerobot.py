@@ -20,6 +20,7 @@ from pydantic import Field
 from vla_server_base.errors import BodyTooLarge, ProtocolError
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.unpickling import unpickle
+from vla_server_base.protocols.unsupported import refuse_not_done
 from vla_server_base.turn import TurnReply, TurnRequest
 from vla_server_base.wire.body import Body, body_from_values
 
@@ -113,6 +114,7 @@ def read_setup(message: bytes) -> Setup:
         ProtocolError, RequestError: naming what is wrong with it.
     """
     record = unpickle(_parsed("PolicySetup", message).data, "RemotePolicyConfig")
+    refuse_not_done((name, value) for name, value in record.fields.items() if name not in SetupFields.model_fields)
     fields = body_from_values(SetupFields, record.fields)
     state = fields.lerobot_features.get(_STATE)
     names = state.get("names") if isinstance(state, dict) else None
@@ -131,6 +133,7 @@ def read_observation(message: ChunkedMessage, reader: ObservationReader, setup: 
         ProtocolError, ImageError, InstructionError, RequestError: naming what the policy takes.
     """
     record = unpickle(message.joined(), "TimedObservation")
+    refuse_not_done(record.fields.items())
     fields = body_from_values(ObservationFields, record.fields)
     place = {"sequence": fields.timestep, "obs_time": fields.timestamp}
     return TimedTurn(
@@ -160,11 +163,14 @@ def write_actions(turn: TimedTurn, reply: TurnReply, setup: Setup) -> bytes:
 def _named_values(observation: Mapping[str, Any], setup: Setup) -> dict[str, Any]:
     """Return pictures, state and instruction as an ObservationReader takes them, and nothing else."""
     numbers = {name: value for name, value in observation.items() if type(value) in (int, float)}
-    pictures = {
-        setup.renamed.get(_IMAGES + name, name): value
-        for name, value in observation.items()
-        if isinstance(value, np.ndarray | bytes)
-    }
+    pictures: dict[str, Any] = {}
+    for name, value in observation.items():
+        if not isinstance(value, np.ndarray | bytes):
+            continue
+        renamed = setup.renamed.get(_IMAGES + name, name)
+        if renamed in pictures:
+            raise ProtocolError(f"{name} and another camera both are {renamed}", hint="rename_map gives each its own")
+        pictures[renamed] = value
     state = [numbers[name] for name in setup.state_names or numbers if name in numbers]
     return {**({_STATE: state} if state else {}), **pictures, "task": observation.get("task")}
 

@@ -1,18 +1,27 @@
-"""MessagePack with arrays in it, as openpi's clients and others' write them.
+"""MessagePack with arrays in it, in the four forms in which clients write them.
 
-An array is a map of `__ndarray__`, `data`, `dtype` and `shape`, a number of numpy's one of `__npgeneric__`, `data` and
-`dtype`; the keys are bytes with openpi's clients, text with others'. Follows packages/openpi-client's msgpack_numpy.py
-of Physical-Intelligence/openpi.
+| form | whose | an array | a number of numpy's |
+|---|---|---|---|
+| `bytes_keys` | openpi | `__ndarray__`, `data`, `dtype`, `shape` | `__npgeneric__`, `data`, `dtype` |
+| `text_keys` | vla-eval | the same | the same |
+| `msgpack_numpy` | msgpack-numpy, GR00T N1.7 | `nd`, `type`, `kind`, `shape`, `data` | `nd`, `type`, `data` |
+| `npy` | GR00T before N1.7 | `__ndarray_class__`, `as_npy` | |
+
+Each is read with keys of bytes and of text; openpi's own are bytes, and so are msgpack-numpy's. Follows
+msgpack_numpy.py of Physical-Intelligence/openpi (packages/openpi-client) and of lebedov/msgpack-numpy, and
+gr00t/policy/server_client.py of NVIDIA/Isaac-GR00T.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
 
 from vla_server_base.errors import ProtocolError
-from vla_server_base.protocols.arrays import array_from_bytes, checked_dtype
+from vla_server_base.protocols.arrays import array_from_bytes, array_from_npy, checked_dtype, npy_from_array
+
+ArrayForm = Literal["bytes_keys", "text_keys", "msgpack_numpy", "npy"]
 
 MAX_ITEMS = 100_000
 """Of one message: an item of one byte becomes an object of dozens, so a message's length alone bounds nothing."""
@@ -30,6 +39,11 @@ def unpack(message: bytes | str) -> Any:
     Raises:
         ProtocolError: it is no MessagePack, or holds too many items or arrays that are not taken.
     """
+    return unpack_with_form(message)[0]
+
+
+def unpack_with_form(message: bytes | str) -> tuple[Any, ArrayForm | None]:
+    """Return what a message says, and the form of the first array in it; raises what `unpack` does."""
     if isinstance(message, str):
         raise ProtocolError("a frame of text came, where binary ones are taken")
     _check_size(message)
@@ -37,22 +51,34 @@ def unpack(message: bytes | str) -> Any:
         content = msgspec.msgpack.decode(message)
     except (msgspec.DecodeError, ValueError, TypeError) as error:
         raise ProtocolError(f"the message is not MessagePack ({error})") from error
-    return _with_arrays(content)
+    forms: list[ArrayForm] = []
+    return _with_arrays(content, forms), forms[0] if forms else None
 
 
-def pack(content: Any, *, as_bytes_keys: bool = False) -> bytes:
-    """Return a message; the keys that mark an array are text, or bytes as openpi's clients have them."""
+def pack(content: Any, form: ArrayForm = "text_keys") -> bytes:
+    """Return a message with its arrays in a form."""
 
-    def mark(array: object) -> dict[str | bytes, Any]:
-        if isinstance(array, np.ndarray):
-            marked = {"__ndarray__": True, "data": array.tobytes(), "dtype": array.dtype.str, "shape": array.shape}
-        elif isinstance(array, np.generic):
-            marked = {"__npgeneric__": True, "data": array.item(), "dtype": array.dtype.str}
-        else:
-            raise NotImplementedError(f"{type(array)} is in no message")
-        return {key.encode() if as_bytes_keys else key: value for key, value in marked.items()}
+    def mark(value: object) -> Mapping[str | bytes, Any]:
+        if not isinstance(value, np.ndarray | np.generic):
+            raise NotImplementedError(f"{type(value)} is in no message")
+        return _marked(value, form)
 
     return msgspec.msgpack.encode(content, enc_hook=mark)
+
+
+def _marked(array: np.ndarray | np.generic, form: ArrayForm) -> Mapping[str | bytes, Any]:
+    if form == "npy":
+        return {"__ndarray_class__": True, "as_npy": npy_from_array(np.asarray(array))}
+    dtype, data = array.dtype.str, array.tobytes()
+    if form == "msgpack_numpy":
+        if isinstance(array, np.generic):
+            return {b"nd": False, b"type": dtype, b"data": data}
+        return {b"nd": True, b"type": dtype, b"kind": b"", b"shape": array.shape, b"data": data}
+    if isinstance(array, np.generic):
+        marked = {"__npgeneric__": True, "data": array.item(), "dtype": dtype}
+    else:
+        marked = {"__ndarray__": True, "data": data, "dtype": dtype, "shape": array.shape}
+    return {key.encode() if form == "bytes_keys" else key: value for key, value in marked.items()}
 
 
 def _check_size(message: bytes) -> None:
@@ -99,16 +125,38 @@ def _next_item(message: bytes, place: int) -> tuple[int, int]:
     return after + _FIXED.get(kind, 0), 0
 
 
-def _with_arrays(content: Any) -> Any:
-    if isinstance(content, dict):
-        if _has(content, "__ndarray__"):
-            return array_from_bytes(*(_get(content, key) for key in ("data", "dtype", "shape")))
-        if _has(content, "__npgeneric__"):
-            return _number(_get(content, "data"), _get(content, "dtype"))
-        return {_text(key): _with_arrays(value) for key, value in content.items()}
+def _with_arrays(content: Any, forms: list[ArrayForm]) -> Any:
+    """Return content with its arrays and numbers of numpy's, and note their forms."""
     if isinstance(content, list):
-        return [_with_arrays(item) for item in content]
-    return content
+        return [_with_arrays(item, forms) for item in content]
+    if not isinstance(content, dict):
+        return content
+    if _has(content, "__ndarray__"):
+        forms.append("text_keys" if "__ndarray__" in content else "bytes_keys")
+        return array_from_bytes(*(_get(content, key) for key in ("data", "dtype", "shape")))
+    if _has(content, "__npgeneric__"):
+        return _number(_get(content, "data"), _get(content, "dtype"))
+    if _has(content, "__ndarray_class__"):
+        forms.append("npy")
+        return array_from_npy(_get(content, "as_npy"))
+    if all(_has(content, key) for key in ("nd", "type", "data")):
+        return _of_msgpack_numpy(content, forms)
+    if len(content) == 2 and _has(content, "complex") and _has(content, "data"):
+        raise ProtocolError("a complex number is not taken", hint="bool, integers and floats are")
+    return {_text(key): _with_arrays(value, forms) for key, value in content.items()}
+
+
+def _of_msgpack_numpy(content: Mapping[Any, Any], forms: list[ArrayForm]) -> Any:
+    data, dtype = _get(content, "data"), _get(content, "type")
+    if _get(content, "nd") is False:
+        return array_from_bytes(data, dtype, []).item()
+    # Of other kinds, O is a pickle and V has structures.
+    if _get(content, "nd") is not True or _get(content, "kind") not in ("", None):
+        raise ProtocolError(
+            "an array of msgpack-numpy's is of objects or structures", hint="bool, integers and floats are taken"
+        )
+    forms.append("msgpack_numpy")
+    return array_from_bytes(data, dtype, _get(content, "shape"))
 
 
 def _has(content: Mapping[Any, Any], key: str) -> bool:
@@ -117,7 +165,8 @@ def _has(content: Mapping[Any, Any], key: str) -> bool:
 
 def _get(content: Mapping[Any, Any], key: str) -> Any:
     found = content.get(key, content.get(key.encode()))
-    return found.decode("ascii", "replace") if key == "dtype" and isinstance(found, bytes) else found
+    names_something = key in ("dtype", "type", "kind") and isinstance(found, bytes)
+    return found.decode("ascii", "replace") if names_something else found
 
 
 def _text(key: object) -> str:

@@ -1,72 +1,31 @@
 """What a client's message of named values is to a policy: pictures by camera, proprio, a task, and a turn of a session.
 
-Labs call their cameras what they like. The names that clients in use send are known; a server's `observation_keys` add
-its lab's own.
+Labs call their cameras what they like. The names that clients in use send are known (`known_keys`); a server's
+`observation_keys` go before them.
 """
 
+import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from types import MappingProxyType
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from pydantic import Field
 
-from vla_server_base.config import ConfigError, ServerConfig
-from vla_server_base.contract import Image, Observation, PolicySpec, Task
-from vla_server_base.errors import ImageError, InstructionError, ProtocolError, RequestError
-from vla_server_base.images import decode_picture
+from vla_server_base.contract import Observation, PolicySpec, Task
+from vla_server_base.errors import InstructionError, ProtocolError, RequestError
+from vla_server_base.protocols.arrays import KINDS
+from vla_server_base.protocols.dataset_names import known_dataset
+from vla_server_base.protocols.known_keys import ALSO_NUMBERS, KNOWN_KEYS, bare_key
+from vla_server_base.protocols.named_values import NamedValue, named_values, the_one
+from vla_server_base.protocols.pictures import read_picture
+from vla_server_base.protocols.unsupported import refuse_not_done
 from vla_server_base.refusal import check_instruction, check_proprio
 from vla_server_base.turn import EpisodeRequest, TurnRequest
 from vla_server_base.wire.body import body_from_values
 from vla_server_base.wire.session import TurnFields, settings_from_fields, turn_from_fields
 
-A_PICTURE = "a picture is an array of uint8, height x width x 3, RGB, or the bytes of a PNG, JPEG or WebP file"
-
-KNOWN_KEYS: Mapping[str, Sequence[str]] = MappingProxyType(
-    {
-        "primary": (
-            "primary",
-            "image_primary",
-            "observation/image",
-            "observation/exterior_image_1_left",
-            "observation/exterior_image_0_left",
-            "observation.images.primary",
-            "observation.image",
-            "image",
-            "full_image",
-            "agentview",
-            "front",
-            "base_camera",
-            "rgb_static",
-            "video.primary",
-            "video.image",
-        ),
-        "wrist": (
-            "wrist",
-            "image_wrist",
-            "observation/wrist_image",
-            "observation/wrist_image_left",
-            "observation.images.wrist",
-            "wrist_image",
-            "left_wrist_image",
-            "hand_camera",
-            "rgb_gripper",
-            "video.wrist",
-            "video.wrist_image",
-        ),
-        "proprio": ("proprio", "observation/state", "observation.state", "state"),
-        "instruction": (
-            "instruction",
-            "prompt",
-            "task",
-            "text",
-            "task_description",
-            "language_instruction",
-            "annotation.human.action.task_description",
-        ),
-    }
-)
+_MASKS = ("image_mask", "image_masks")
 
 
 class MessageFields(TurnFields):
@@ -76,38 +35,35 @@ class MessageFields(TurnFields):
     """The new session's, or with `reset` the new episode's."""
     dataset: str | None = None
     """Whose statistics un-normalize the actions."""
-
-    @property
-    def episode(self) -> EpisodeRequest:
-        """What a message that begins an episode says of it."""
-        settings = settings_from_fields(self, dataset=self.dataset)
-        return EpisodeRequest(session_id=self.session_id, seed=self.seed, settings=settings)
+    unnorm_key: str | None = None
+    """The same, as OpenVLA's clients have it."""
 
 
-def observation_keys(config: ServerConfig) -> dict[str, tuple[str, ...]]:
-    """Return by what keys a picture, proprio or the instruction is known, the server's own ones first.
+def message_fields(message: Mapping[str, Any]) -> MessageFields:
+    """Return what a message says of its session.
 
     Raises:
-        ConfigError: `config.observation_keys` is not of the form "primary=top wrist=hand".
+        RequestError: naming what cannot be, or is not done here.
     """
-    keys = {name: tuple(known) for name, known in KNOWN_KEYS.items()}
-    for entry in config.observation_keys.split():
-        name, is_there, key = entry.partition("=")
-        if name not in keys or not is_there or not key:
-            raise ConfigError(
-                f"VLA_OBSERVATION_KEYS: '{entry}' is not name=key", hint=f"names are: {', '.join(KNOWN_KEYS)}"
-            )
-        keys[name] = (key, *keys[name])
-    return keys
+    refuse_not_done((named.bare, named.value) for named in named_values(message))
+    fields = body_from_values(MessageFields, message)
+    if fields.dataset is not None and fields.unnorm_key not in (None, fields.dataset):
+        raise RequestError("dataset and unnorm_key name two datasets", hint="give one")
+    return fields
 
 
 @dataclass(frozen=True, kw_only=True)
 class ObservationReader:
-    """Reads messages for one policy; not for the event loop."""
+    """Reads messages for one policy; not for the event loop.
+
+    `own_keys` are a lab's own, which go before those that are known; `default_instruction` stands in for one that a
+    message does not say, where it is not empty.
+    """
 
     spec: PolicySpec
-    keys: Mapping[str, Sequence[str]]
     max_image_pixels: int
+    own_keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    default_instruction: str = ""
 
     def turn(self, message: Mapping[str, Any]) -> TurnRequest:
         """Return the turn that a message is; what has no meaning here is left alone.
@@ -115,73 +71,144 @@ class ObservationReader:
         Raises:
             ProtocolError, ImageError, InstructionError, RequestError: naming what the policy takes.
         """
-        fields = body_from_values(MessageFields, message)
-        observation, task = self.observation(message), self.task(message)
-        return turn_from_fields(fields, observation, task, seed=fields.seed, dataset=fields.dataset)
+        fields, values = message_fields(message), named_values(message)
+        observation = self.observation(values)
+        task, task_note = self._task(values)
+        dataset, dataset_note = self._dataset(fields)
+        turn = turn_from_fields(fields, observation, task, seed=fields.seed, dataset=dataset)
+        return replace(turn, notes=tuple(note for note in (task_note, dataset_note) if note is not None))
 
-    def observation(self, message: Mapping[str, Any]) -> Observation:
+    def episode(self, message: Mapping[str, Any]) -> EpisodeRequest:
+        """Return what a message says that begins an episode before its first turn.
+
+        Raises:
+            RequestError, UnknownName: naming what cannot be, or is not done here.
+        """
+        fields = message_fields(message)
+        dataset, _ = self._dataset(fields)
+        settings = settings_from_fields(fields, dataset=dataset)
+        return EpisodeRequest(session_id=fields.session_id, seed=fields.seed, settings=settings)
+
+    def observation(self, values: Sequence[NamedValue]) -> Observation:
         """Return pictures, of at least one camera, and proprio."""
         images = {
-            name: self._image(*found)
+            name: read_picture(found.value, found.shown, self.max_image_pixels)
             for name in self.spec.camera_names
-            if (found := self._find(message, name)) is not None
+            if (found := self._picture(values, name)) is not None
         }
         if not images:
             first = self.spec.camera_names[0]
             raise ProtocolError(
-                f"there is no picture for the camera '{first}'; the message has: {_listed(message)}",
-                hint=f"it is taken from: {', '.join(self.keys.get(first, (first,)))}; VLA_OBSERVATION_KEYS adds others",
+                f"there is no picture for the camera '{first}'; the message has: {_listed(values)}",
+                hint=f"it is taken from: {', '.join(self.keys_of(first))}; VLA_OBSERVATION_KEYS adds others",
             )
-        return Observation(images=images, proprio=self._proprio(message))
+        return Observation(images=images, proprio=self._proprio(values))
 
-    def task(self, message: Mapping[str, Any]) -> Task:
-        """Return the instruction as a task."""
-        _, instruction = self._find(message, "instruction") or ("", "")
-        if not isinstance(instruction, str):
-            # Some clients send one instruction for each robot of a batch of one.
-            is_one = isinstance(instruction, list | tuple) and len(instruction) == 1
-            instruction = instruction[0] if is_one else None
-        if not isinstance(instruction, str) or not instruction.strip():
-            raise InstructionError(
-                "there is no instruction", hint=f"it is taken from: {', '.join(self.keys['instruction'])}"
-            )
-        check_instruction(instruction, self.spec)
-        return Task(instruction=instruction)
+    def keys_of(self, name: str) -> tuple[str, ...]:
+        """Return by which keys a picture, proprio or the instruction is known, a lab's own in front."""
+        return (*self.own_keys.get(name, ()), *self._known_keys(name))
 
-    def _find(self, message: Mapping[str, Any], name: str) -> tuple[str, Any] | None:
-        found = ((key, message[key]) for key in self.keys.get(name, (name,)) if message.get(key) is not None)
-        return next(found, None)
+    def _known_keys(self, name: str) -> tuple[str, ...]:
+        known = KNOWN_KEYS.get(name, (name, f"image_{name}"))
+        # What another camera of the policy is called means that one.
+        return tuple(key for key in known if key == name or key not in self.spec.camera_names)
 
-    def _image(self, key: str, picture: Any) -> Image:
-        if isinstance(picture, bytes):
-            return decode_picture(picture, key, self.max_image_pixels)
-        if not isinstance(picture, np.ndarray):
-            raise ImageError(f"{key} is {type(picture).__name__}, no array", hint=A_PICTURE)
-        image: np.ndarray = picture
-        # A batch, and a window, of one.
-        while image.ndim > 3 and len(image) == 1:
-            image = image[0]
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise ImageError(f"{key} is of {image.dtype} and shape {list(image.shape)}", hint=A_PICTURE)
-        if image.shape[0] * image.shape[1] > self.max_image_pixels:
-            raise ImageError(f"{key} has too many pixels, at most {self.max_image_pixels} are taken here")
-        return image
+    def _find(self, values: Sequence[NamedValue], name: str, what: str) -> NamedValue | None:
+        """Return the value that is meant by a name: by a lab's own keys, else by those that are known."""
+        for key in self.own_keys.get(name, ()):
+            there = [named for named in values if named.bare == bare_key(key)]
+            if found := [named for named in there if named.is_at(key)] or there:
+                return the_one(found, what, name)
+        known = {bare_key(key) for key in self._known_keys(name)}
+        return the_one([named for named in values if named.bare in known], what, name)
 
-    def _proprio(self, message: Mapping[str, Any]) -> np.ndarray | None:
+    def _picture(self, values: Sequence[NamedValue], name: str) -> NamedValue | None:
+        masked = _masked(values)
+        seen = [named for named in values if _is_there(named) and named.bare not in masked]
+        return self._find(seen, name, f"pictures of the camera '{name}'")
+
+    def _proprio(self, values: Sequence[NamedValue]) -> np.ndarray | None:
         """Return the robot's own state; robots send it also to policies that take none."""
-        found = self._find(message, "proprio")
-        if found is None or not self.spec.proprio_dim:
+        if not self.spec.proprio_dim:
             return None
-        key, given = found
+        found = self._find([named for named in values if named.value is not None], "proprio", "the robot's state")
+        if found is None:
+            return None
         try:
-            numbers = np.asarray(given, np.float64).reshape(-1)
-        except (TypeError, ValueError):
+            given = np.asarray(found.value)
+            numbers = given.astype(np.float64).reshape(-1) if given.dtype.kind in KINDS else np.full(1, np.nan)
+        except ValueError:  # lists of several lengths
             numbers = np.full(1, np.nan)
         if not np.isfinite(numbers).all():
-            raise RequestError(f"{key}: it holds what is no finite number")
+            raise RequestError(f"{found.shown}: it holds what is no finite number")
         check_proprio(len(numbers), self.spec)
         return numbers
 
+    def _task(self, values: Sequence[NamedValue]) -> tuple[Task, str | None]:
+        """Return the instruction as a task, and what the client is to be told of it.
 
-def _listed(message: Mapping[str, Any]) -> str:
-    return ", ".join(str(key)[:40] for key in list(message)[:20]) or "nothing"
+        A number or the like beside the instruction is none, such as which task of a list it is.
+        """
+        known = {bare_key(key) for key in self.keys_of("instruction")}
+        said = [replace(named, value=_as_text(named.value)) for named in values if named.bare in known]
+        said = [named for named in said if named.value is not None and not _is_blank(named.value)]
+        texts = [named for named in said if isinstance(named.value, str)]
+        if (found := self._find(texts, "instruction", "the instruction")) is not None:
+            check_instruction(found.value, self.spec)
+            return Task(instruction=found.value), None
+        own = self.default_instruction
+        if said or not own.strip():
+            raise InstructionError(
+                "there is no instruction",
+                hint=f"it is taken from: {', '.join(self.keys_of('instruction'))};"
+                " VLA_DEFAULT_INSTRUCTION stands in where there is none",
+            )
+        check_instruction(own, self.spec)
+        return Task(instruction=own), f"the message says no instruction; the server's own is followed: '{own}'"
+
+    def _dataset(self, fields: MessageFields) -> tuple[str | None, str | None]:
+        """Return whose statistics are asked for, as the policy calls them, and what the client is to be told of it."""
+        asked = fields.dataset if fields.dataset is not None else fields.unnorm_key
+        return (None, None) if asked is None else known_dataset(asked, self.spec)
+
+
+def _is_there(named: NamedValue) -> bool:
+    value = named.value
+    if named.bare in ALSO_NUMBERS:
+        return isinstance(value, bytes) or (isinstance(value, np.ndarray) and value.ndim > 1)
+    return value is not None
+
+
+def _masked(values: Sequence[NamedValue]) -> set[str]:
+    """Return the names of pictures that the message's own mask says are none, as openpi's models have it.
+
+    Raises:
+        ProtocolError: a mask is neither yes nor no.
+    """
+    masked: set[str] = set()
+    for named in values:
+        place, _, name = named.bare.partition(".")
+        if place in _MASKS and name:
+            mask = np.asarray(named.value) if isinstance(named.value, bool | np.ndarray) else None
+            if mask is None or mask.dtype != bool or mask.size != 1:
+                raise ProtocolError(f"{named.shown} is neither true nor false")
+            if not mask.all():
+                masked.add(name)
+    return masked
+
+
+def _as_text(value: Any) -> Any:
+    """Return the text of a value that holds one: in lists of one, for each robot and timestep, or as its bytes."""
+    while isinstance(value, list | tuple) and len(value) == 1:
+        value = value[0]
+    with contextlib.suppress(UnicodeDecodeError):
+        return value.decode() if isinstance(value, bytes) else value
+    return value
+
+
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, str) and not value.strip()
+
+
+def _listed(values: Sequence[NamedValue]) -> str:
+    return ", ".join(named.shown[:40] for named in values[:20]) or "nothing"

@@ -5,24 +5,31 @@ answered with `actions`, from the one to execute now on; errors are text, which 
 say `endpoint`: "infer" or "reset". Follows openpi_client/websocket_client_policy.py of Physical-Intelligence/openpi.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from dataclasses import dataclass
 
 import msgspec
 
-from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import ProtocolError, VLAError
-from vla_server_base.protocols.message_pack import pack, unpack
-from vla_server_base.protocols.observations import KNOWN_KEYS, MessageFields, ObservationReader
+from vla_server_base.protocols.message_pack import ArrayForm, pack, unpack_with_form
+from vla_server_base.protocols.named_values import is_one_of
+from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.timing import Stopwatch
 from vla_server_base.turn import EpisodeRequest, TurnReply, TurnRequest
-from vla_server_base.wire.body import body_from_values
 
 RESET_DONE = "reset successful"
 
 
-def greeting(spec: PolicySpec, keys: Mapping[str, Any] = KNOWN_KEYS) -> bytes:
+@dataclass(frozen=True, kw_only=True)
+class Infer:
+    """A turn, and in which form its client has arrays."""
+
+    turn: TurnRequest
+    form: ArrayForm
+
+
+def greeting(reader: ObservationReader) -> bytes:
     """Return the first frame: what is served, and what RoboArena's clients want to know of it."""
+    spec = reader.spec
     named = (*spec.camera_names, "instruction")
     cameras = [{"name": camera.name, "height": camera.height, "width": camera.width} for camera in spec.cameras]
     return pack(
@@ -32,7 +39,8 @@ def greeting(spec: PolicySpec, keys: Mapping[str, Any] = KNOWN_KEYS) -> bytes:
             "revision": spec.revision,
             "weights": spec.weights,
             "cameras": cameras,
-            "observation_keys": {name: list(keys[name]) for name in named if name in keys},
+            "observation_keys": {name: list(reader.keys_of(name)) for name in named},
+            "default_instruction": reader.default_instruction or None,
             "window": spec.window,
             "action_horizon": spec.horizon,
             "action_dim": spec.action_dim,
@@ -48,34 +56,34 @@ def greeting(spec: PolicySpec, keys: Mapping[str, Any] = KNOWN_KEYS) -> bytes:
             "needs_session_id": False,
             "action_space": "cartesian_velocity",
         },
-        as_bytes_keys=True,
+        "bytes_keys",
     )
 
 
-def read(frame: bytes | str, reader: ObservationReader) -> TurnRequest | EpisodeRequest:
+def read(frame: bytes | str, reader: ObservationReader) -> Infer | EpisodeRequest:
     """Return what a frame asks for; not for the event loop.
 
     Raises:
         ProtocolError, RequestError: naming what the policy takes.
     """
-    message = unpack(frame)
+    message, form = unpack_with_form(frame)
     if not isinstance(message, dict):
         raise ProtocolError(f"the message is {type(message).__name__}, not a map of named values")
     endpoint = message.get("endpoint", "infer")
-    if endpoint == "reset":
-        return body_from_values(MessageFields, message).episode
-    if endpoint != "infer":
+    if not is_one_of(endpoint, ("infer", "reset")):
         raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint="infer and reset are")
-    return reader.turn(message)
+    if endpoint == "reset":
+        return reader.episode(message)
+    return Infer(turn=reader.turn(message), form=form or "bytes_keys")
 
 
-def write(reply: TurnReply, watch: Stopwatch) -> bytes:
-    """Return the frame that answers an observation, with its times.
+def write(reply: TurnReply, request: Infer, watch: Stopwatch) -> bytes:
+    """Return the frame that answers an observation, with its times, arrays in the form that it was asked in.
 
     `actions` is the only array in it: openpi's ActionChunkBroker cuts every array along its first axis.
     """
     answer = reply.answer
-    actions = msgspec.Raw(pack(answer.action.actions, as_bytes_keys=True))
+    actions = msgspec.Raw(pack(answer.action.actions, request.form))
     watch.lap("write")
     timing_ms = watch.timing_ms(queue=answer.queue_ms, infer=answer.infer_ms)
     return pack(
@@ -85,7 +93,7 @@ def write(reply: TurnReply, watch: Stopwatch) -> bytes:
             "policy_timing": {"infer_ms": answer.infer_ms},
             "session": reply.session.model_dump(exclude_unset=True) | {"seed": answer.seed},
         },
-        as_bytes_keys=True,
+        request.form,
     )
 
 

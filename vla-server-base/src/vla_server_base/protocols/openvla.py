@@ -6,15 +6,15 @@ The old Octo server's `/query` is told everything in `use_this`. Follows vla-scr
 moojink/openvla-oft, policy_clients.py of zhouzypaul/auto_eval and octo_server_model.py of simpler-env/SimplerEnv.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from vla_server_base.errors import ProtocolError
 from vla_server_base.protocols.json_numpy import dumps, loads
-from vla_server_base.protocols.observations import MessageFields, ObservationReader
-from vla_server_base.turn import TurnReply, TurnRequest
-from vla_server_base.wire.body import body_from_values
+from vla_server_base.protocols.named_values import is_one_of
+from vla_server_base.protocols.observations import ObservationReader
+from vla_server_base.turn import EpisodeRequest, TurnReply, TurnRequest
 
 Form = Literal["action", "chunk"]
 
@@ -38,8 +38,6 @@ def read_act(body: bytes, reader: ObservationReader) -> ActRequest:
     is_encoded = message.keys() == {"encoded"}
     if is_encoded:
         message = _map_from(message["encoded"])
-    if message.get("unnorm_key") is not None:
-        message = {"dataset": message["unnorm_key"], **message}
     form: Form = "chunk" if "full_image" in message else "action"
     return ActRequest(turn=reader.turn(message), form=form, is_encoded=is_encoded)
 
@@ -51,22 +49,26 @@ def read_query(body: bytes, reader: ObservationReader) -> ActRequest:
         ProtocolError, RequestError: naming what the policy takes.
     """
     message = _map_from(_map_from(body).get("use_this"))
-    if message.get("modality", "l") != "l":
+    modality, ensemble = message.get("modality", "l"), message.get("ensemble", False)
+    if not is_one_of(modality, ("l",)):
         raise ProtocolError("modality: only l, an instruction, is taken here", hint="POST /predict takes goal images")
     observation = message.get("observation")
     if not isinstance(observation, dict):
         raise ProtocolError("use_this has no observation, a map of named values")
-    named = {"dataset": message.get("dataset_name"), "execution": "ensemble" if message.get("ensemble") else None}
-    return ActRequest(turn=reader.turn({**named, **message, **observation}), form="action", is_encoded=True)
+    if not isinstance(ensemble, bool | None):
+        raise ProtocolError("ensemble: it is neither true nor false")
+    named = {"dataset": message.get("dataset_name"), "execution": "ensemble" if ensemble else None}
+    said = {name: value for name, value in message.items() if name not in ("observation", "modality", "ensemble")}
+    return ActRequest(turn=reader.turn({**named, **said, **observation}), form="action", is_encoded=True)
 
 
-def read_reset(body: bytes) -> MessageFields:
+def read_reset(body: bytes, reader: ObservationReader) -> EpisodeRequest:
     """Return which session a body of `/reset` begins anew, and with what seed; it may be empty.
 
     Raises:
         ProtocolError, RequestError: naming what cannot be.
     """
-    return body_from_values(MessageFields, _map_from(body) if body.strip() not in (b"", b"null") else {})
+    return reader.episode(_map_from(body) if body.strip() not in (b"", b"null") else {})
 
 
 def write(reply: TurnReply, request: ActRequest) -> str:
@@ -74,6 +76,11 @@ def write(reply: TurnReply, request: ActRequest) -> str:
     actions = reply.answer.action.actions
     written = dumps(list(actions) if request.form == "chunk" else actions[0])
     return dumps(written) if request.is_encoded else written
+
+
+def write_notes(notes: Sequence[str]) -> dict[str, str]:
+    """Return the header with what a client is to be told; the body has no room for it."""
+    return {"X-VLA-Note": ascii("; ".join(notes))[1:-1]} if notes else {}
 
 
 def _map_from(text: object) -> Mapping[str, Any]:

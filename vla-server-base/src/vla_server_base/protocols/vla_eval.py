@@ -6,7 +6,7 @@ allenai/vla-evaluation-harness.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
@@ -18,11 +18,12 @@ from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import ProtocolError, VLAError
 from vla_server_base.policies import ARM_ACTION
 from vla_server_base.protocols.arrays import array_from_bytes
-from vla_server_base.protocols.message_pack import pack, unpack
-from vla_server_base.protocols.observations import MessageFields, ObservationReader
+from vla_server_base.protocols.known_keys import bare_key
+from vla_server_base.protocols.message_pack import ArrayForm, pack, unpack_with_form
+from vla_server_base.protocols.named_values import is_one_of
+from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.timing import Stopwatch
-from vla_server_base.turn import TurnReply, TurnRequest
-from vla_server_base.wire.body import body_from_values
+from vla_server_base.turn import EpisodeRequest, TurnReply, TurnRequest
 
 PROTOCOL_VERSION = 1
 Kind = Literal["hello", "episode_start", "observation", "episode_end", "error"]
@@ -30,11 +31,12 @@ Kind = Literal["hello", "episode_start", "observation", "episode_end", "error"]
 
 @dataclass(frozen=True, kw_only=True)
 class Message:
-    """What a client says."""
+    """What a client says, and in which form it has arrays."""
 
     kind: Kind
     payload: Mapping[str, Any]
     seq: int
+    form: ArrayForm
 
 
 def read(frame: bytes | str) -> Message:
@@ -43,24 +45,24 @@ def read(frame: bytes | str) -> Message:
     Raises:
         ProtocolError: it is none.
     """
-    content = unpack(frame)
+    content, form = unpack_with_form(frame)
     if not isinstance(content, dict) or not {"type", "payload", "seq"} <= content.keys():
         raise ProtocolError("the message is no map of type, payload and seq")
     kind, payload, seq = content["type"], content["payload"], content["seq"]
-    if kind not in get_args(Kind):
+    if not is_one_of(kind, get_args(Kind)):
         raise ProtocolError(f"type '{str(kind)[:40]}' is not known", hint=f"known are: {', '.join(get_args(Kind))}")
     if not isinstance(payload, dict) or type(seq) is not int:
         raise ProtocolError("payload is no map, or seq no integer")
-    return Message(kind=kind, payload=payload, seq=seq)
+    return Message(kind=kind, payload=payload, seq=seq, form=form or "text_keys")
 
 
-def read_start(message: Message) -> MessageFields:
+def read_start(message: Message, reader: ObservationReader) -> EpisodeRequest:
     """Return what the start of an episode says of its session.
 
     Raises:
         RequestError: naming what cannot be.
     """
-    return body_from_values(MessageFields, message.payload)
+    return reader.episode(message.payload)
 
 
 def read_observation(message: Message, reader: ObservationReader) -> TurnRequest:
@@ -73,11 +75,11 @@ def read_observation(message: Message, reader: ObservationReader) -> TurnRequest
     if not isinstance(images, dict):
         raise ProtocolError("images is no map of pictures by camera")
     pictures = {camera: _picture(image) for camera, image in images.items()}
-    known = {key for camera in reader.spec.camera_names for key in reader.keys.get(camera, (camera,))}
-    if len(pictures) == 1 and not known.intersection(pictures):
-        # Benchmarks name their only camera as they like; a known name is of one whose other cameras missed this frame.
-        pictures[reader.spec.camera_names[0]] = next(iter(pictures.values()))
-    return reader.turn({**message.payload, **pictures})
+    first, *others = reader.spec.camera_names
+    if len(pictures) == 1 and not _is_of(next(iter(pictures)), others, reader):
+        # Benchmarks name their only camera as they like; a known name is of one whose first camera missed this frame.
+        pictures = {first: next(iter(pictures.values()))}
+    return reader.turn({**message.payload, "images": pictures})
 
 
 def greeting(spec: PolicySpec, seq: int) -> bytes:
@@ -98,12 +100,13 @@ def greeting(spec: PolicySpec, seq: int) -> bytes:
     return _written("hello", payload, seq)
 
 
-def write(reply: TurnReply, seq: int, watch: Stopwatch) -> bytes:
+def write(reply: TurnReply, message: Message, watch: Stopwatch) -> bytes:
     """Return the frame with the action to execute now, and its times."""
-    action = msgspec.Raw(pack(reply.answer.action.actions[0].astype(np.float32)))
+    action = msgspec.Raw(pack(reply.answer.action.actions[0].astype(np.float32), message.form))
     watch.lap("write")
     timing_ms = watch.timing_ms(queue=reply.answer.queue_ms, infer=reply.answer.infer_ms)
-    return _written("action", {"actions": action, "timing_ms": timing_ms}, seq)
+    notes = {"notes": reply.session.notes} if reply.session.notes else {}
+    return _written("action", {"actions": action, "timing_ms": timing_ms, **notes}, message.seq)
 
 
 def write_error(error: VLAError, request_id: str, seq: int) -> bytes:
@@ -117,6 +120,11 @@ def _written(kind: str, payload: Mapping[str, Any], seq: int) -> bytes:
 
 def _spec(name: str, dims: int, format_: str, description: str = "") -> dict[str, Any]:
     return {"name": name, "dims": dims, "format": format_, "description": description}
+
+
+def _is_of(camera: str, cameras: Sequence[str], reader: ObservationReader) -> bool:
+    """Return whether a picture's name is a known one of some cameras."""
+    return any(bare_key(camera) in map(bare_key, reader.keys_of(name)) for name in cameras)
 
 
 def _picture(image: Any) -> Any:

@@ -17,6 +17,8 @@ class SessionReply(Reply):
     """As it was sent."""
     asked_policy: bool
     """False where the action was in the chunk already."""
+    notes: list[str] | None = None
+    """What was done that the client did not say, or said otherwise: a default instruction, a dataset's other name."""
     token: str | None = None
     """Resumes the session, where `return_token` asked for it: opaque, base64."""
 

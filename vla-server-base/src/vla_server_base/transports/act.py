@@ -51,8 +51,8 @@ async def query(request: Request, service: CurrentService) -> Response:
 @router.post("/reset", summary="AutoEval's: a new episode begins", openapi_extra=_JSON_BODY)
 async def reset(request: Request, service: CurrentService) -> ResetReply:
     body = await _body(request, service)
-    fields = await asyncio.to_thread(openvla.read_reset, body)
-    begin_episode(service.sessions, fields.episode, _own_session(request), is_connection=False)
+    episode = await asyncio.to_thread(openvla.read_reset, body, service.observation_reader)
+    begin_episode(service.sessions, episode, _own_session(request), is_connection=False)
     return ResetReply()
 
 
@@ -73,7 +73,8 @@ async def _answered(
         timing_ms = watch.timing_ms(queue=reply.answer.queue_ms, infer=reply.answer.infer_ms)
         # The body has no room for it (https://www.w3.org/TR/server-timing).
         said = ", ".join(f"{name};dur={ms}" for name, ms in timing_ms.items())
-        return Response(written, media_type="application/json", headers={"Server-Timing": said})
+        headers = {"Server-Timing": said, **openvla.write_notes(asked.turn.notes)}
+        return Response(written, media_type="application/json", headers=headers)
 
     return await unless_disconnected(request, answer())
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
@@ -52,10 +53,12 @@ async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
     # Where too many are being answered, messages stay in the sockets' queues.
     free = asyncio.Semaphore(service.config.max_connections)
     tasks: set[asyncio.Task[None]] = set()
+    # Who speaks as N1.5 does: a question alone does not show it.
+    oldest: deque[bytes] = deque(maxlen=service.config.max_connections)
 
     async def answer(client: bytes, between: list[bytes], message: bytes) -> None:
         try:
-            await socket.send_multipart([client, *between, await _answered(service, client, message)])
+            await socket.send_multipart([client, *between, await _answered(service, client, message, oldest)])
         finally:
             free.release()
 
@@ -72,27 +75,28 @@ async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _answered(service: Service, client: bytes, message: bytes) -> bytes:
+async def _answered(service: Service, client: bytes, message: bytes, oldest: deque[bytes]) -> bytes:
     """Return what a message is answered with: whatever goes wrong, an answer."""
     own_session, request_id = f"zmq:{client.hex()}", begin_request()
     try:
-        return await _answer(service, own_session, message)
+        return await _answer(service, client, message, oldest)
     except Exception as error:
         told = told_of(error, request_id)
         logger.info("zmq session=%s request_id=%s%s", own_session, request_id, reason_of(told))
         return gr00t.write_error(told, request_id)
 
 
-async def _answer(service: Service, own_session: str, message: bytes) -> bytes:
-    watch = Stopwatch()
+async def _answer(service: Service, client: bytes, message: bytes, oldest: deque[bytes]) -> bytes:
+    watch, own_session = Stopwatch(), f"zmq:{client.hex()}"
     request = await asyncio.to_thread(gr00t.read, message)
+    if request.is_bare and client not in oldest:
+        oldest.append(client)
     if request.endpoint == "ping":
         return gr00t.PONG
     if request.endpoint == "get_modality_config":
-        return gr00t.write_modality_config(service.engine.spec)
+        return gr00t.write_modality_config(service.engine.spec, as_text=client in oldest)
     if request.endpoint == "reset":
-        fields = gr00t.read_reset(request)
-        begin_episode(service.sessions, fields.episode, own_session)
+        begin_episode(service.sessions, gr00t.read_reset(request, service.observation_reader), own_session)
         return gr00t.RESET_DONE
     turn = await asyncio.to_thread(gr00t.read_observation, request, service.observation_reader)
     watch.lap("read")

@@ -83,7 +83,7 @@ async def _talk_as_openpi(talk: "_Talk") -> None:
         await talk.refuse(openpi.write_error(*talk.told(error)))
         return
     reader = service.observation_reader
-    await talk.send(openpi.greeting(reader.spec, reader.keys))
+    await talk.send(openpi.greeting(reader))
 
     async def answered(frame: Frame) -> Frame:
         watch = Stopwatch()
@@ -92,9 +92,9 @@ async def _talk_as_openpi(talk: "_Talk") -> None:
         if isinstance(request, EpisodeRequest):
             begin_episode(service.sessions, request, talk.own_session)
             return openpi.RESET_DONE
-        reply = await take_turn(service.sessions, request.on_connection(talk.own_session))
+        reply = await take_turn(service.sessions, request.turn.on_connection(talk.own_session))
         watch.lap("answer")
-        return openpi.write(reply, watch)
+        return openpi.write(reply, request, watch)
 
     async def answer(frame: Frame) -> Frame:
         try:
@@ -117,7 +117,8 @@ async def _talk_as_vla_eval(talk: "_Talk") -> None:
             await service.policy_loaded()
             return vla_eval.greeting(service.engine.spec, message.seq)
         if message.kind == "episode_start":
-            begin_episode(service.sessions, vla_eval.read_start(message).episode, talk.own_session)
+            request = await asyncio.to_thread(vla_eval.read_start, message, service.observation_reader)
+            begin_episode(service.sessions, request, talk.own_session)
         if message.kind != "observation":
             return None
         request = await asyncio.to_thread(vla_eval.read_observation, message, service.observation_reader)
@@ -136,7 +137,7 @@ async def _talk_as_vla_eval(talk: "_Talk") -> None:
                 return reply
             turn = await reply
             watch.lap("answer")
-            return vla_eval.write(turn, seq, watch)
+            return vla_eval.write(turn, message, watch)
         except Exception as error:
             return vla_eval.write_error(*talk.told(error), seq)
 

@@ -1,0 +1,83 @@
+"""The named values of a client's message, however deep in it, and which of them is the one that is meant."""
+
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from vla_server_base.errors import ProtocolError
+from vla_server_base.protocols.known_keys import IN_ORDER, bare_key
+
+MAX_VALUES, MAX_DEPTH, MAX_KEY_CHARS = 1000, 4, 200
+
+
+@dataclass(frozen=True, kw_only=True)
+class NamedValue:
+    """A value with its key as the client has it, maps in maps joined by dots, and as the tables of names have it."""
+
+    shown: str
+    value: Any
+
+    @property
+    def bare(self) -> str:
+        """The key without the places that stand before it."""
+        return bare_key(self.shown)
+
+    def is_at(self, key: str) -> bool:
+        """Return whether it stands just where a key says."""
+        return self.shown.replace("/", ".") == key.replace("/", ".")
+
+
+def named_values(message: Mapping[str, Any]) -> list[NamedValue]:
+    """Return all values of a message and of the maps in it.
+
+    Raises:
+        ProtocolError: there are too many.
+    """
+    found: list[NamedValue] = []
+    for named in _walked(message, "", 1):
+        if len(found) == MAX_VALUES:
+            raise ProtocolError(f"the message has more than {MAX_VALUES} named values")
+        found.append(named)
+    return found
+
+
+def the_one(found: Sequence[NamedValue], what: str, setting: str) -> NamedValue | None:
+    """Return which of some values that may be meant is; None where there is none.
+
+    Raises:
+        ProtocolError: there are several, not the same, of which none goes before the others.
+    """
+    keys = {named.bare for named in found}
+    ordered = [[key for key in order if key in keys] for order in IN_ORDER]
+    later = {key for order in ordered for key in order[1:]}
+    first, *others = [named for named in found if named.bare not in later] or [None]
+    for other in others:
+        if first is not None and other is not None and not _same(first.value, other.value):
+            raise ProtocolError(
+                f"{first.shown} and {other.shown} both are {what}, and not the same",
+                hint=f'send one of them, or say which one is meant: VLA_OBSERVATION_KEYS="{setting}={first.shown}"',
+            )
+    return first
+
+
+def is_one_of(value: Any, words: Collection[str]) -> bool:
+    """Return whether a client's value is one of some words; an array itself would be compared number by number."""
+    return isinstance(value, str) and value in words
+
+
+def _walked(content: Mapping[str, Any], before: str, depth: int) -> Iterator[NamedValue]:
+    for key, value in content.items():
+        # As long as a key may be, none that is known is.
+        shown = f"{before}{key}"[:MAX_KEY_CHARS]
+        if isinstance(value, dict) and value and depth < MAX_DEPTH:
+            yield from _walked(value, f"{shown}.", depth + 1)
+        else:
+            yield NamedValue(shown=shown, value=value)
+
+
+def _same(one: Any, other: Any) -> bool:
+    if isinstance(one, np.ndarray) and isinstance(other, np.ndarray):
+        return np.array_equal(one, other)
+    return one is other or (type(one) is type(other) and isinstance(one, str | bytes) and one == other)
