@@ -135,6 +135,12 @@ def test_a_policy_s_other_cameras_are_not_the_first_one_s(reader):
     assert [images[name].shape for name in ("primary", "side")] == [RED.shape, BLUE.shape]
 
 
+def test_a_key_of_ones_own_for_one_camera_is_no_other_s(reader):
+    own = replace(reader, own_keys=own_keys(ServerConfig(observation_keys="wrist=images.phone")))
+    images = own.turn({"images": {"laptop": RED, "phone": BLUE}, "task": "go"}).observation.images
+    assert [images[name].shape for name in ("primary", "wrist")] == [RED.shape, BLUE.shape]
+
+
 def test_a_default_instruction_stands_in_for_none_and_the_client_is_told(reader):
     own = replace(reader, default_instruction="wipe the table")
     for message in ({"image": RED}, {"image": RED, "prompt": " "}, {"image": RED, "prompt": None}):

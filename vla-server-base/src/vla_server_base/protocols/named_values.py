@@ -52,14 +52,14 @@ def the_one(found: Sequence[NamedValue], what: str, setting: str) -> NamedValue 
     keys = {named.bare for named in found}
     ordered = [[key for key in order if key in keys] for order in IN_ORDER]
     later = {key for order in ordered for key in order[1:]}
-    first, *others = [named for named in found if named.bare not in later] or [None]
-    for other in others:
-        if first is not None and other is not None and not _same(first.value, other.value):
+    left = [named for named in found if named.bare not in later]
+    for other in left[1:]:
+        if not _same(left[0].value, other.value):
             raise ProtocolError(
-                f"{first.shown} and {other.shown} both are {what}, and not the same",
-                hint=f'send one of them, or say which one is meant: VLA_OBSERVATION_KEYS="{setting}={first.shown}"',
+                f"{left[0].shown} and {other.shown} both are {what}, and not the same",
+                hint=f'send one of them, or say which one is meant: VLA_OBSERVATION_KEYS="{setting}={left[0].shown}"',
             )
-    return first
+    return left[0] if left else None
 
 
 def is_one_of(value: Any, words: Collection[str]) -> bool:

@@ -110,8 +110,10 @@ class ObservationReader:
 
     def _known_keys(self, name: str) -> tuple[str, ...]:
         known = KNOWN_KEYS.get(name, (name, f"image_{name}"))
-        # What another camera of the policy is called means that one.
-        return tuple(key for key in known if key == name or key not in self.spec.camera_names)
+        # What the policy or the lab calls another camera means that one.
+        others = {other for other in self.spec.camera_names if other != name}
+        others |= {bare_key(key) for other, keys in self.own_keys.items() if other != name for key in keys}
+        return tuple(key for key in known if key not in others)
 
     def _find(self, values: Sequence[NamedValue], name: str, what: str) -> NamedValue | None:
         """Return the value that is meant by a name: by a lab's own keys, else by those that are known."""
