@@ -40,7 +40,8 @@ class Turn:
     """What a robot sends at one step.
 
     `sequence` counts the control steps; where it is left out, `obs_time` [s] of any clock orders observations.
-    `deadline_ms` counts from the turn's arrival. `reset` begins a new episode with this turn.
+    Without either, `num_skipped` steps lie between it and the last. `deadline_ms` counts from the turn's arrival.
+    `reset` begins a new episode with this turn.
 
     `settings` are what it says of SessionSettings. What it leaves out is, by their `scope`, what the session has; what
     its episode has, the server's own where that begins with it; or the server's own.
@@ -52,6 +53,7 @@ class Turn:
     seed: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     scope: Scope = "session"
+    num_skipped: int = 0
     sequence: int | None = None
     obs_time: float | None = None
     deadline_ms: float | None = None
@@ -155,12 +157,12 @@ class Session:
         current = self.progress.task
         return current is not None and (not self.settings.reset_on_new_task or same_task(current, task))
 
-    def catch_up(self, progress: Progress) -> None:
+    def catch_up(self, settings: SessionSettings, progress: Progress) -> None:
         """Go on from what the session has come to at another server, if that is further than here."""
         here = self.progress
         if (progress.episode, progress.step) > (here.episode, here.step):
             self._supersede("the session went on at another server")
-            self.progress, self._answer = progress, None
+            self.settings, self.progress, self._answer = settings, progress, None
 
     def close(self) -> None:
         """Answer whoever waits, and forget what is being done."""
@@ -168,23 +170,7 @@ class Session:
 
     def _begun(self, turn: Turn) -> "asyncio.Future[Answer]":
         """Put the turn in its place and return its answer to come."""
-        progress = self.progress
-        begins = turn.reset or not self.continues(turn.task)
-        settings = self._settings_of(turn, begins)
-        changes = self._changes(turn, settings)
-        # Another program's, for all that is known of it: it counts its own steps.
-        is_anew = turn.reset or (turn.scope == "request" and bool(changes))
-        age = 1 if is_anew else self._age(turn)
-        if is_anew or (begins and (changes or progress.task is not None)):
-            order = (None, None) if is_anew else (progress.sequence, progress.obs_time)
-            self._begin_episode(settings, turn.seed)
-            progress.sequence, progress.obs_time = order
-            age = 1
-        elif changes:
-            raise RequestError(
-                f"{changes[0]} is asked for, in the middle of an episode of session '{self.id}'",
-                hint="leave it out, begin a new episode with it (reset), or use another session_id",
-            )
+        age, progress = self._placed(turn), self.progress
         if age == 0:
             if self._answer is not None and not _failed(self._answer):
                 return self._answer
@@ -196,6 +182,26 @@ class Session:
         progress.task, progress.step = turn.task, step + 1
         progress.sequence, progress.obs_time = turn.sequence, turn.obs_time
         return self._asked(turn, step)
+
+    def _placed(self, turn: Turn) -> int:
+        """Begin an episode if the turn does; return how many steps it comes after the last: 0 for the same again."""
+        progress = self.progress
+        begins = turn.reset or not self.continues(turn.task)
+        settings = self._settings_of(turn, begins)
+        changes = self._changes(turn, settings)
+        # Another program's, for all that is known of it: it counts its own steps.
+        is_anew = turn.reset or (turn.scope == "request" and bool(changes))
+        age = 1 if is_anew else self._age(turn)
+        if is_anew or (begins and (changes or progress.task is not None)):
+            order = (None, None) if is_anew else (progress.sequence, progress.obs_time)
+            self._begin_episode(settings, turn.seed)
+            progress.sequence, progress.obs_time = order
+        elif changes:
+            raise RequestError(
+                f"{changes[0]} is asked for, in the middle of an episode of session '{self.id}'",
+                hint="leave it out, begin a new episode with it (reset), or use another session_id",
+            )
+        return 1 if begins or is_anew else age
 
     def _settings_of(self, turn: Turn, begins: bool) -> SessionSettings:
         """Return what settings the turn's episode has.
@@ -241,7 +247,7 @@ class Session:
             age = int(np.sign(turn.obs_time - progress.obs_time))
             what, last = f"the observation of {turn.obs_time} s", progress.obs_time
         else:
-            return 1
+            return 1 + turn.num_skipped
         if age < 0:
             raise Superseded(f"{what} is older than {last}, which this session has seen", hint="reset begins anew")
         return age

@@ -99,9 +99,9 @@ class Sessions:
         if resumed.is_too_old and session is None:
             raise InvalidToken("the session token is too old", hint=HINT)
         if session is None:
-            session = self._begin(resumed.id, resumed.settings, None)
+            session = self._begin(resumed.id, checked_settings(self._engine.spec, resumed.settings, {}), None)
             session.progress = resumed.progress
-        session.catch_up(resumed.progress)
+        session.catch_up(resumed.settings, resumed.progress)
         session.last_used = self._clock()
         return session
 

@@ -19,7 +19,8 @@ class TurnRequest:
     """What a client asks of a session; a session that is named by neither id nor token is made up.
 
     `settings` are what it says of SessionSettings, `scope` for how long. `reset` begins a new episode with this turn,
-    with a `seed` from it. `connection` is that which it came on, where the server hears of the connection's end.
+    with a `seed` from it. `num_skipped` are the control steps since the last turn, where no `sequence` says it.
+    `connection` is that which it came on, where the server hears of the connection's end.
     `notes` are what the client is to be told: where it did not say what is done, or said it in other words.
     """
 
@@ -35,6 +36,7 @@ class TurnRequest:
     deadline_ms: float | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     scope: Scope = "session"
+    num_skipped: int = 0
     connection: str | None = None
     notes: tuple[str, ...] = ()
 
@@ -87,6 +89,7 @@ async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
         seed=request.seed,
         settings=request.settings,
         scope=request.scope,
+        num_skipped=request.num_skipped,
         sequence=request.sequence,
         obs_time=request.obs_time,
         deadline_ms=request.deadline_ms,

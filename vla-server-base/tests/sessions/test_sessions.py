@@ -436,3 +436,14 @@ async def test_a_token_and_other_settings_are_refused_as_an_id_and_others_are(se
     resumed = await sessions.resume(await sessions.token(session))
     with pytest.raises(RequestError, match="'echo_doubled' instead of 'echo'"):
         await resumed.act(turn(51, settings={"dataset": "echo_doubled"}))
+
+
+async def test_a_session_that_went_on_elsewhere_with_other_settings_goes_on_with_them(engine, adapter, tmp_path):
+    one, other = made(engine, adapter, tmp_path), made(engine, adapter, tmp_path)
+    await acted(session := one.open("arm", seed=9), turn(51))
+    there = await other.resume(await one.token(session))
+    await acted(there, turn(51, PUSH, settings={"dataset": "echo_doubled", "execution": "ensemble"}))
+    assert await one.resume(await other.token(there)) is session
+    answers = [await each.act(turn(102, PUSH)) for each in (session, there)]
+    np.testing.assert_array_equal(*[answer.action.actions for answer in answers])
+    assert answers[0].dataset == "echo_doubled"

@@ -6,6 +6,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, WebSocket
 from starlette.routing import Match
@@ -13,20 +14,26 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from vla_server_base.edge import error_response, logged_path, reason_of, told_of
-from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, Overloaded, UpgradeRequired, VLAError
+from vla_server_base.errors import (
+    MethodNotAllowed,
+    ModelUnavailable,
+    NotFound,
+    Overloaded,
+    Superseded,
+    UpgradeRequired,
+    VLAError,
+)
 from vla_server_base.protocols import openpi, vla_eval
 from vla_server_base.request_id import begin_request, current_request_id
 from vla_server_base.service import Service
 from vla_server_base.timing import Stopwatch, ms_since
-from vla_server_base.turn import EpisodeRequest, TurnReply, begin_episode, take_turn
+from vla_server_base.turn import EpisodeRequest, TurnRequest, begin_episode, take_turn
 
 logger = logging.getLogger(__name__)
 
 PATHS = ("/", "/vla-eval")
 _GOING_AWAY, _TRY_AGAIN_LATER = 1001, 1013
 _METHODS = ("GET", "POST", "PUT", "DELETE")
-_MAX_UNANSWERED = 8
-"""Frames of one connection, where a client does not wait for answers; what it sends beyond stays in the socket."""
 
 Frame = bytes | str
 Answer = Callable[[Frame], Awaitable[Frame | None]]
@@ -106,42 +113,106 @@ async def _talk_as_openpi(talk: "_Talk") -> None:
 
 
 async def _talk_as_vla_eval(talk: "_Talk") -> None:
-    """Answer the newest observation, and tell each that it has overtaken: a client in live mode does not wait."""
-    service = talk.service
-    in_order = asyncio.Lock()
-    last_seq = 0
+    service, newest = talk.service, _Newest(talk)
+    seq = 0
 
-    async def begun(message: vla_eval.Message, watch: Stopwatch) -> "bytes | asyncio.Task[TurnReply] | None":
-        """Do what a message says, up to the turn that it takes."""
+    async def taken(frame: Frame) -> Frame | None:
+        nonlocal seq
+        watch = Stopwatch()
+        message = await asyncio.to_thread(vla_eval.read, frame)
+        seq = message.seq
         if message.kind == "hello":
             await service.policy_loaded()
-            return vla_eval.greeting(service.engine.spec, message.seq)
+            return vla_eval.greeting(service.engine.spec, seq)
         if message.kind == "episode_start":
+            await newest.leave_out()
             request = await asyncio.to_thread(vla_eval.read_start, message, service.observation_reader)
             begin_episode(service.sessions, request, talk.own_session)
-        if message.kind != "observation":
-            return None
-        request = await asyncio.to_thread(vla_eval.read_observation, message, service.observation_reader)
-        watch.lap("read")
-        return asyncio.create_task(take_turn(service.sessions, request.on_connection(talk.own_session)))
+        elif message.kind == "observation":
+            request = await asyncio.to_thread(vla_eval.read_observation, message, service.observation_reader)
+            watch.lap("read")
+            await newest.put(_Observed(request, message, current_request_id.get(), watch))
+        return None
 
-    async def answer(frame: Frame) -> Frame | None:
-        nonlocal last_seq
-        watch, seq = Stopwatch(), last_seq
+    async def take(frame: Frame) -> Frame | None:
         try:
-            async with in_order:
-                message = await asyncio.to_thread(vla_eval.read, frame)
-                last_seq = seq = message.seq
-                reply = await begun(message, watch)
-            if not isinstance(reply, asyncio.Task):
-                return reply
-            turn = await reply
-            watch.lap("answer")
-            return vla_eval.write(turn, message, watch)
+            return await taken(frame)
         except Exception as error:
             return vla_eval.write_error(*talk.told(error), seq)
 
-    await talk.go_on(answer, max_unanswered=_MAX_UNANSWERED)
+    answering = asyncio.create_task(newest.answer_all())
+    try:
+        await talk.go_on(take)
+    finally:
+        answering.cancel()
+        await asyncio.wait([answering])
+
+
+@dataclass(frozen=True)
+class _Observed:
+    """An observation that waits for its turn."""
+
+    request: TurnRequest
+    message: vla_eval.Message
+    request_id: str
+    watch: Stopwatch
+
+
+class _Newest:
+    """The newest observation of a connection, answered as soon as the one before is.
+
+    A client in vla-eval's live mode does not wait for answers. Each observation that is overtaken while it waits is
+    told so, and is a step that was skipped. The one that the policy is busy with is answered all the same: where
+    observations come faster than answers, none would be otherwise.
+    """
+
+    def __init__(self, talk: "_Talk"):
+        self._talk = talk
+        self._waiting: _Observed | None = None
+        self._has_come = asyncio.Event()
+        self._num_skipped = 0
+
+    async def put(self, observed: _Observed) -> None:
+        """Have an observation answered next, in place of the one that waits."""
+        overtaken, self._waiting = self._waiting, observed
+        self._has_come.set()
+        if overtaken is not None:
+            self._num_skipped += 1
+            await self._tell(overtaken, Superseded("a newer observation of this connection has come"))
+
+    async def leave_out(self) -> None:
+        """Answer none of the present episode any more."""
+        left_out, self._waiting, self._num_skipped = self._waiting, None, 0
+        self._has_come.clear()
+        if left_out is not None:
+            await self._tell(left_out, Superseded("a new episode has begun"))
+
+    async def answer_all(self) -> None:
+        """Answer one after the other until the client is gone."""
+        with suppress(WebSocketDisconnect):
+            while True:
+                await self._has_come.wait()
+                observed, num_skipped = self._waiting, self._num_skipped
+                assert observed is not None, "the event says that there is one"
+                self._waiting, self._num_skipped = None, 0
+                self._has_come.clear()
+                begin_request(observed.request_id)
+                await self._answer(observed, num_skipped)
+
+    async def _answer(self, observed: _Observed, num_skipped: int) -> None:
+        talk, request = self._talk, replace(observed.request, num_skipped=num_skipped)
+        try:
+            reply = await take_turn(talk.service.sessions, request.on_connection(talk.own_session))
+            observed.watch.lap("answer")
+            answer = vla_eval.write(reply, observed.message, observed.watch)
+        except Exception as error:
+            await self._tell(observed, error)
+        else:
+            await talk.send(answer)
+
+    async def _tell(self, observed: _Observed, error: Exception) -> None:
+        told = self._talk.told(error, observed.request_id)
+        await self._talk.send(vla_eval.write_error(*told, observed.message.seq))
 
 
 class _Talk:
@@ -152,33 +223,22 @@ class _Talk:
         self.own_session = f"socket:{secrets.token_hex(8)}"
         self._socket = socket
 
-    async def go_on(self, answer: Answer, max_unanswered: int = 1) -> None:
-        """Answer each frame until the client leaves or says nothing any more; so many at once."""
+    async def go_on(self, answer: Answer) -> None:
+        """Answer each frame until the client leaves or says nothing any more."""
         idle_s = self.service.config.connection_idle_s
-        free = asyncio.Semaphore(max_unanswered)
-        answering: set[asyncio.Task[None]] = set()
-
-        def done(task: "asyncio.Task[None]") -> None:
-            answering.discard(task)
-            free.release()
-
-        try:
-            while await free.acquire() and (frame := await asyncio.wait_for(self._next_frame(), idle_s)) is not None:
-                task = asyncio.create_task(self._answer(answer, frame))
-                answering.add(task)
-                task.add_done_callback(done)
-        finally:
-            for task in answering:
-                task.cancel()
-            await asyncio.gather(*answering, return_exceptions=True)
+        while (frame := await asyncio.wait_for(self._next_frame(), idle_s)) is not None:
+            begin_request()
+            reply = await answer(frame)
+            if reply is not None:
+                await self.send(reply)
 
     async def send(self, frame: Frame) -> None:
         """Send a frame, of text or of bytes."""
         await (self._socket.send_text(frame) if isinstance(frame, str) else self._socket.send_bytes(frame))
 
-    def told(self, error: Exception) -> tuple[VLAError, str]:
+    def told(self, error: Exception, request_id: str | None = None) -> tuple[VLAError, str]:
         """Return what the client is told of an error, with its request's id, and log why it is refused."""
-        request_id = current_request_id.get()
+        request_id = request_id or current_request_id.get()
         told = told_of(error, request_id)
         _log(self._socket, "session=%s request_id=%s%s", self.own_session, request_id, reason_of(told))
         return told, request_id
@@ -191,13 +251,6 @@ class _Talk:
     async def leave(self) -> None:
         """End a conversation in which nothing is said."""
         await self._socket.close(_GOING_AWAY, "nothing was said for too long")
-
-    async def _answer(self, answer: Answer, frame: Frame) -> None:
-        begin_request()
-        reply = await answer(frame)
-        if reply is not None:
-            with suppress(WebSocketDisconnect):
-                await self.send(reply)
 
     async def _next_frame(self) -> Frame | None:
         message = await self._socket.receive()
