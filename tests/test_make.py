@@ -1,0 +1,78 @@
+"""`make` takes a Python that is there, says so where there is none, and takes nothing away from an environment."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+VERSION = "{}.{}".format(*sys.version_info)
+PYTHON = Path(sys.base_prefix, "bin", f"python{VERSION}")
+TOOLS = ("bash", "env", "make", "cat", "rm")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A folder of programs that are on PATH, without a Python."""
+    folder = tmp_path / "bin"
+    folder.mkdir()
+    for name in TOOLS:
+        found = shutil.which(name)
+        assert found is not None
+        (folder / name).symlink_to(found)
+    return folder
+
+
+def run(path: Path, *command: str | Path, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    environment = {"PATH": str(path), "HOME": str(path)}
+    return subprocess.run(command, env=environment, cwd=cwd, capture_output=True, text=True, check=False)
+
+
+def find_python(path: Path, *versions: str) -> str:
+    return run(path, ROOT / ".ci" / "find-python", *versions).stdout.strip()
+
+
+@pytest.mark.parametrize("name", [f"python{VERSION}", "python3", "python"])
+def test_a_supported_python_is_found_by_any_of_its_names(path: Path, name: str):
+    (path / name).symlink_to(PYTHON)
+    assert Path(find_python(path, "3.99", VERSION)).samefile(PYTHON)
+    assert find_python(path, "3.99") == ""
+
+
+def test_a_name_that_runs_nothing_is_passed_over(path: Path):
+    shim = path / f"python{VERSION}"
+    shim.write_text(f"#!/bin/sh\necho 'pyenv: python{VERSION}: command not found' >&2\nexit 127\n")
+    shim.chmod(0o755)
+    assert find_python(path, VERSION) == ""
+    (path / "python3").symlink_to(PYTHON)
+    assert Path(find_python(path, VERSION)).samefile(PYTHON)
+
+
+def test_versions_of_pyenv_are_found_that_its_shims_hide(path: Path, tmp_path: Path):
+    pyenv = path / "pyenv"
+    pyenv.write_text(f'#!/bin/sh\n[ "$1" = root ] && echo "{tmp_path}"\n')
+    pyenv.chmod(0o755)
+    python = tmp_path / "versions" / f"{VERSION}.0" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.symlink_to(PYTHON)
+    assert Path(find_python(path, VERSION)).samefile(PYTHON)
+
+
+def test_without_a_supported_python_make_says_so_in_a_sentence(path: Path, tmp_path: Path):
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    result = run(path, "make", "demo", cwd=tmp_path)
+    assert result.returncode != 0
+    assert "No supported Python is on PATH, of pyenv or of uv: install one of 3.10 to 3.14" in result.stderr
+
+
+@pytest.mark.parametrize("target", ["demo", "serve", "test"])
+def test_extras_that_were_installed_by_hand_stay(target: str):
+    recipe = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    syncs = [line for line in recipe.splitlines() if " sync " in line]
+    assert syncs
+    assert [line for line in syncs if "--inexact" not in line] == []
+    assert "--extra zmq --extra lerobot" in syncs[-1]
+    assert all(("--no-dev" in line) == (target != "test") for line in syncs)
