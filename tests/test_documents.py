@@ -13,7 +13,7 @@ from octo_service.config import OctoConfig
 from octo_service.model.random_weights import ARCHITECTURES
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
 
 
 def test_the_readme_is_short():

@@ -1,10 +1,12 @@
 """Where the goldens are, and the small policies that many tests share."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
 pytest.register_assert_rewrite("vla_server_base.testing.contract")
+sys.path.append(str(Path(__file__).parents[3] / "examples"))
 
 
 @pytest.fixture(scope="session")
