@@ -16,7 +16,7 @@ from PIL import Image
 from vocabulary import train_vocabulary
 
 from octo_service.checkpoint import load_checkpoint
-from octo_service.commands import Serve
+from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
 from octo_service.http_client import Server
 from octo_service.model import OctoModel
@@ -66,16 +66,26 @@ def test_predict_prints_an_action_and_where_the_pictures_lie(tmp_path: Path):
             assert image.size == (224, 224)
 
 
-def test_predict_asks_a_running_server_with_a_picture_and_a_seed(tmp_path: Path):
-    picture = tmp_path / "seen.png"
+def test_predict_asks_a_running_server_with_pictures_and_a_seed(tmp_path: Path):
+    picture, wrist, broken = (tmp_path / name for name in ("seen.png", "wrist.png", "broken.png"))
     Image.new("RGB", (320, 240), (200, 30, 30)).save(picture)
+    Image.new("RGB", (320, 240), (30, 200, 30)).save(wrist)
+    broken.write_text("no picture")
     server = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
-    with serving(Serve(server=server, octo=OctoConfig(model="random://octo-tiny")).app()) as url:
+    with serving(create_app(server, OctoConfig(model="random://octo-tiny"))) as url:
         Server(url).wait_until_healthy()
         arguments = ("predict", "open the drawer", "--image", picture, "--seed", "7", "--url", url)
         first, again = (octo_service(*arguments, cwd=tmp_path) for _ in range(2))
+        both = octo_service(*arguments, "--image-wrist", wrist, "--out", tmp_path / "both", cwd=tmp_path)
+        refused = octo_service("predict", "--image", broken, "--url", url, cwd=tmp_path)
+        silent = octo_service("predict", "", "--image", picture, "--url", url, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "seed 7" in first.stdout
+    assert {path.name for path in (tmp_path / "both").iterdir()} == {"primary.png", "wrist.png"}
+    assert both.stdout.splitlines()[2] != first.stdout.splitlines()[2], "the wrist's picture changes the action"
+    for result in (refused, silent):
+        assert (result.returncode, result.stdout) == (1, "")
+        assert re.fullmatch(r"octo-service: .+; .+\n", result.stderr), result.stderr
     actions = [re.search(r"^action .*$", result.stdout, re.MULTILINE) for result in (first, again)]
     assert [action and action[0] for action in actions] == [actions[0] and actions[0][0]] * 2
 
@@ -90,6 +100,16 @@ def test_convert_writes_a_checkpoint_that_loads(tmp_path: Path):
     assert loaded.checkpoint.params.keys() == source.checkpoint.params.keys()
     for path, leaf in source.checkpoint.params.items():
         np.testing.assert_array_equal(loaded.checkpoint.params[path], leaf)
+
+
+def test_convert_keeps_every_camera(goldens: Path, tmp_path: Path):
+    vocabulary = tmp_path / "spiece.model"
+    vocabulary.write_bytes(train_vocabulary())
+    source = goldens / "variants" / "diff_proprio_2wrist" / "ckpt"
+    result = octo_service("convert", source, "converted", "--tokenizer", vocabulary, cwd=tmp_path)
+    assert result.stdout.endswith("cameras primary, wrist_left, wrist_right\n"), result.stdout + result.stderr
+    converted = OctoModel.load_pretrained(tmp_path / "converted", tokenizer=vocabulary)
+    assert {"image_primary", "image_wrist_left", "image_wrist_right"} <= converted.example_batch["observation"].keys()
 
 
 def test_convert_writes_safetensors_of_the_same_parameters(tmp_path: Path):
@@ -115,7 +135,7 @@ def test_check_prints_a_table_and_exits_by_its_outcome(tmp_path: Path):
     ("arguments", "environment", "says"),
     [
         (("serve",), {"VLA_PORT": "many"}, "VLA_PORT='many'"),
-        (("predict", "--url", "http://127.0.0.1:9"), {}, "no server answers"),
+        (("predict", "--url", "http://127.0.0.1:9"), {}, "no policy server answers"),
         (("predict", "--scene", "panda/kitchen"), {"VLA_RENDERER": "raycast"}, "known here: tabletop"),
         (("predict",), {"OCTO_MODEL": "no/such/folder"}, "there is no folder"),
         (("convert", "no/such/folder", "out"), {}, "there is no folder"),
