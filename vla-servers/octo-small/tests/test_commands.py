@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -51,6 +53,30 @@ def test_the_demo_plays_an_episode_says_how_it_went_and_ends(tmp_path: Path):
         assert getattr(image, "n_frames", 1) == 4
     assert "random weights" in result.stdout
     assert "Warning" not in result.stderr
+
+
+def test_the_demo_stays_up_in_a_terminal_at_the_port_it_is_told(tmp_path: Path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    terminal, theirs = pty.openpty()
+    command = [sys.executable, "-m", "octo_service.cli", "demo", "--max-steps", "2", "--port", str(port)]
+    settings = {**os.environ, **TINY, "VLA_CACHE_DIR": str(tmp_path / "cache")}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=settings, stdin=theirs, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as demo:
+        try:
+            assert demo.stdout is not None
+            said = next(line for line in demo.stdout if line.startswith("serving at"))
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as health:
+                assert health.status == 200
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(timeout=60) == 0
+        finally:
+            demo.kill()
+            os.close(terminal)
+            os.close(theirs)
+    assert said.startswith(f"serving at http://127.0.0.1:{port} ")
 
 
 def test_predict_prints_an_action_and_where_the_pictures_lie(tmp_path: Path):

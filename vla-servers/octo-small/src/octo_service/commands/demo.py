@@ -5,6 +5,7 @@ import os
 import statistics
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 from octo_service.commands.predict import local_server, model_and_meaning, scene_xml, write
@@ -24,7 +25,8 @@ def run(options: Demo) -> None:
         if os.environ.get("ONCE") == "1" or not sys.stdin.isatty():
             return
         print(f"\nserving at {server.url} - its API is at {server.url}/docs; Ctrl-C ends it")
-        threading.Event().wait()
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
 
 
 def _body(options: Demo) -> dict[str, Any]:
