@@ -25,6 +25,7 @@ ARM_ACTION = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 _POLL_S = 0.05
 _REQUEST_TIMEOUT_S = 120.0
 _EPISODE_TIMEOUT_S = 1800.0
+_HINT = "give the address of one that runs, such as http://127.0.0.1:8002; `octo-service serve` starts one"
 
 
 def check_drives_arm(action_names: tuple[str, ...]) -> None:
@@ -97,9 +98,15 @@ class HttpPolicy:
         self._url, self._dataset = url.rstrip("/"), dataset
 
     async def __aenter__(self) -> "HttpPolicy":
-        self._client = httpx.AsyncClient(base_url=self._url, timeout=_REQUEST_TIMEOUT_S)
         try:
-            info = (await self._ask("GET", "/info"))["policy"]
+            self._client = httpx.AsyncClient(base_url=self._url, timeout=_REQUEST_TIMEOUT_S)
+        except httpx.InvalidURL as error:
+            raise Unavailable(f"'{self._url}' is not an address ({error})", hint=_HINT) from error
+        try:
+            reply = await self._ask("GET", "/info")
+            if not isinstance(reply, dict) or "policy" not in reply:
+                raise Unavailable(f"the server at {self._url} is not a policy server", hint=_HINT)
+            info = reply["policy"]
             if info is None:
                 raise Unavailable(f"the policy at {self._url} is not loaded")
             check_drives_arm(tuple(info["action_names"]))
@@ -142,9 +149,11 @@ class HttpPolicy:
             response = await self._client.request(method, path, **content)
             answer = response.json()
         except (httpx.HTTPError, ValueError) as error:
-            raise Unavailable(f"no policy server answers at {self._url} ({error})") from error
+            raise Unavailable(f"no policy server answers at {self._url} ({error})", hint=_HINT) from error
         if response.is_success:
             return answer
+        if not isinstance(answer, dict) or "error" not in answer:
+            raise Unavailable(f"the server at {self._url} is not a policy server ({response.status_code})", hint=_HINT)
         error = answer["error"]
         kind = Unavailable if response.status_code == Unavailable.status else RequestError
         raise kind(error["message"], hint=error["hint"])

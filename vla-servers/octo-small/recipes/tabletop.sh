@@ -23,8 +23,8 @@ finetune() { # RUN FLAGS...
     local run=$1
     shift
     [ -e "$run/done" ] && return
-    octo-service finetune --out "$run" --resume "$([ -d "$run" ] && echo True || echo False)" \
-        --augment False --keep-image-prob 0 --batch-size 32 --ema-decay 0.999 --validation 0.01 --save-every 1000 \
+    octo-service finetune --out "$run" --resume "$([ -d "$run" ] && echo true || echo false)" \
+        --augment false --keep-image-prob 0 --batch-size 32 --ema-decay 0.999 --validation 0.01 --save-every 1000 \
         --validate-every 1000 --log-every 100 --keep 2 "$@"
     touch "$run/done"
 }

@@ -6,10 +6,9 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import tyro
 
+from octo_service import cli
 from octo_service.errors import HubError
-from octo_service.evaluate import Evaluate
 from octo_service.hub import BUNDLED, resolve
 from octo_service.model import OctoModel
 
@@ -40,8 +39,7 @@ def test_it_does_what_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("VLA_DEVICE", "cpu")
     tasks = "pick_up_red_cube push_left_green_sphere put_on_blue_cube_red_cube put_next_to_green_sphere_red_cube"
     arguments = f"{MODEL} --tasks {tasks} --trials 3 --listening 3 --out {tmp_path / 'results.jsonl'}"
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
-    tyro.cli(Evaluate, args=shlex.split(arguments), config=config).run()
+    cli.run(cli.parse(["evaluate", *shlex.split(arguments)]))
     _, *trials = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
     done = Counter(trial["task"] for trial in trials if trial["part"] == "suite" and trial["success"])
     # Of twelve, and of nine; of another machine's rounding one or two may fail.

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import pty
 import re
+import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +18,7 @@ from PIL import Image
 from vocabulary import train_vocabulary
 
 from octo_service.checkpoint import load_checkpoint
-from octo_service.commands import Serve
+from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
 from octo_service.http_client import Server
 from octo_service.model import OctoModel
@@ -53,6 +55,30 @@ def test_the_demo_plays_an_episode_says_how_it_went_and_ends(tmp_path: Path):
     assert "Warning" not in result.stderr
 
 
+def test_the_demo_stays_up_in_a_terminal_at_the_port_it_is_told(tmp_path: Path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    terminal, theirs = pty.openpty()
+    command = [sys.executable, "-m", "octo_service.cli", "demo", "--max-steps", "2", "--port", str(port)]
+    settings = {**os.environ, **TINY, "VLA_CACHE_DIR": str(tmp_path / "cache")}
+    with subprocess.Popen(
+        command, cwd=tmp_path, env=settings, stdin=theirs, stdout=subprocess.PIPE, text=True, start_new_session=True
+    ) as demo:
+        try:
+            assert demo.stdout is not None
+            said = next(line for line in demo.stdout if line.startswith("serving at"))
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as health:
+                assert health.status == 200
+            demo.send_signal(signal.SIGINT)
+            assert demo.wait(timeout=60) == 0
+        finally:
+            demo.kill()
+            os.close(terminal)
+            os.close(theirs)
+    assert said.startswith(f"serving at http://127.0.0.1:{port} ")
+
+
 def test_predict_prints_an_action_and_where_the_pictures_lie(tmp_path: Path):
     result = octo_service("predict", cwd=tmp_path)
     assert result.returncode == 0, result.stderr
@@ -66,16 +92,26 @@ def test_predict_prints_an_action_and_where_the_pictures_lie(tmp_path: Path):
             assert image.size == (224, 224)
 
 
-def test_predict_asks_a_running_server_with_a_picture_and_a_seed(tmp_path: Path):
-    picture = tmp_path / "seen.png"
+def test_predict_asks_a_running_server_with_pictures_and_a_seed(tmp_path: Path):
+    picture, wrist, broken = (tmp_path / name for name in ("seen.png", "wrist.png", "broken.png"))
     Image.new("RGB", (320, 240), (200, 30, 30)).save(picture)
+    Image.new("RGB", (320, 240), (30, 200, 30)).save(wrist)
+    broken.write_text("no picture")
     server = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
-    with serving(Serve(server=server, octo=OctoConfig(model="random://octo-tiny")).app()) as url:
+    with serving(create_app(server, OctoConfig(model="random://octo-tiny"))) as url:
         Server(url).wait_until_healthy()
         arguments = ("predict", "open the drawer", "--image", picture, "--seed", "7", "--url", url)
         first, again = (octo_service(*arguments, cwd=tmp_path) for _ in range(2))
+        both = octo_service(*arguments, "--image-wrist", wrist, "--out", tmp_path / "both", cwd=tmp_path)
+        refused = octo_service("predict", "--image", broken, "--url", url, cwd=tmp_path)
+        silent = octo_service("predict", "", "--image", picture, "--url", url, cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "seed 7" in first.stdout
+    assert {path.name for path in (tmp_path / "both").iterdir()} == {"primary.png", "wrist.png"}
+    assert both.stdout.splitlines()[2] != first.stdout.splitlines()[2], "the wrist's picture changes the action"
+    for result in (refused, silent):
+        assert (result.returncode, result.stdout) == (1, "")
+        assert re.fullmatch(r"octo-service: .+; .+\n", result.stderr), result.stderr
     actions = [re.search(r"^action .*$", result.stdout, re.MULTILINE) for result in (first, again)]
     assert [action and action[0] for action in actions] == [actions[0] and actions[0][0]] * 2
 
@@ -90,6 +126,16 @@ def test_convert_writes_a_checkpoint_that_loads(tmp_path: Path):
     assert loaded.checkpoint.params.keys() == source.checkpoint.params.keys()
     for path, leaf in source.checkpoint.params.items():
         np.testing.assert_array_equal(loaded.checkpoint.params[path], leaf)
+
+
+def test_convert_keeps_every_camera(goldens: Path, tmp_path: Path):
+    vocabulary = tmp_path / "spiece.model"
+    vocabulary.write_bytes(train_vocabulary())
+    source = goldens / "variants" / "diff_proprio_2wrist" / "ckpt"
+    result = octo_service("convert", source, "converted", "--tokenizer", vocabulary, cwd=tmp_path)
+    assert result.stdout.endswith("cameras primary, wrist_left, wrist_right\n"), result.stdout + result.stderr
+    converted = OctoModel.load_pretrained(tmp_path / "converted", tokenizer=vocabulary)
+    assert {"image_primary", "image_wrist_left", "image_wrist_right"} <= converted.example_batch["observation"].keys()
 
 
 def test_convert_writes_safetensors_of_the_same_parameters(tmp_path: Path):
@@ -115,7 +161,7 @@ def test_check_prints_a_table_and_exits_by_its_outcome(tmp_path: Path):
     ("arguments", "environment", "says"),
     [
         (("serve",), {"VLA_PORT": "many"}, "VLA_PORT='many'"),
-        (("predict", "--url", "http://127.0.0.1:9"), {}, "no server answers"),
+        (("predict", "--url", "http://127.0.0.1:9"), {}, "no policy server answers"),
         (("predict", "--scene", "panda/kitchen"), {"VLA_RENDERER": "raycast"}, "known here: tabletop"),
         (("predict",), {"OCTO_MODEL": "no/such/folder"}, "there is no folder"),
         (("convert", "no/such/folder", "out"), {}, "there is no folder"),

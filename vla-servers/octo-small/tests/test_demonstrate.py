@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tyro
 
-from octo_service.demonstrate import Demonstrate
+from octo_service import cli
 from octo_service.http_client import Server
 from octo_service.images import resize_lanczos
+from octo_service.options import Demonstrate
 from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig
 from vla_server_base.datasets import RecordedEpisode, open_dataset
@@ -29,8 +29,7 @@ SHORT = "--tasks pick_up_red --sizes primary=96 wrist=48 --seed 4"
 
 
 def demonstrate(arguments: str) -> None:
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
-    tyro.cli(Demonstrate, args=shlex.split(f"--workers 1 {arguments}"), config=config).run()
+    cli.run(cli.parse(["demonstrate", *shlex.split(f"--workers 1 {arguments}")]))
 
 
 def episodes_in(folder: Path) -> list[RecordedEpisode]:

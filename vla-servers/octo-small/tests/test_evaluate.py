@@ -12,19 +12,22 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import tyro
 from PIL import Image
 
-from octo_service.commands import Serve
+from octo_service import cli
+from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
-from octo_service.evaluate import Evaluate
 from octo_service.http_client import Server
+from octo_service.options import Evaluate
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.serving import serving
-from vla_server_base.tabletop.evaluation import FIRST_SEED
+from vla_server_base.tabletop.splits import FIRST_SEED
 
 MODEL = "random://octo-tiny"
+# As in a terminal: what a shell runs in the background ignores the signal, and what that runs.
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+INTERRUPTIBLE += "from octo_service.cli import main; main()"
 SHORT = "--max-steps 2 --execution-horizon 2 --latency-ms 100"
 
 
@@ -36,7 +39,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(cache: Path) -> Iterator[str]:
     config = ServerConfig(cache_dir=cache, device="cpu", renderer="raycast", scene_workers=1)
-    with serving(Serve(server=config, octo=OctoConfig(model=MODEL)).app()) as url:
+    with serving(create_app(config, OctoConfig(model=MODEL))) as url:
         Server(url).wait_until_healthy()
         yield url
 
@@ -50,8 +53,7 @@ def small_server(cache: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def evaluate(arguments: str) -> None:
-    config = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)
-    tyro.cli(Evaluate, args=shlex.split(arguments), config=config).run()
+    cli.run(cli.parse(["evaluate", *shlex.split(arguments)]))
 
 
 def trials_in(path: Path) -> list[dict]:
@@ -67,7 +69,8 @@ def test_a_checkpoint_gets_a_table_a_file_and_videos_and_is_gone_on_with(tmp_pat
     assert "| pick_up_red_cube | 0 of 1 | 0.0% | 0.0% to 79.3% |" in printed.out
     assert "| **all** | 0 of 1 |" in printed.out
     assert re.search(r"^`octo-service .*`: \d{4}-\d\d-\d\d; .* cores; Python 3.*; random://octo-tiny, ", printed.out)
-    assert "listening: 3 of 3, 0.0% done" in printed.err
+    assert re.search(r"^listening: 3/3 trials \[.*, done=0\]$", printed.err, re.MULTILINE)
+    assert "\r" not in printed.err
     first = trials_in(path)
     assert [row["part"] for row in first] == ["suite", "listening", "listening", "listening"]
     (video,) = videos.iterdir()
@@ -116,11 +119,8 @@ def test_a_window_of_one_is_another_evaluation(url: str, tmp_path: Path):
 
 def test_what_was_found_is_printed_where_it_is_interrupted(url: str, tmp_path: Path):
     path = tmp_path / "results.jsonl"
-    # As in a terminal: what a shell runs in the background ignores the signal, and what that runs.
-    code = "import signal, tyro; signal.signal(signal.SIGINT, signal.default_int_handler); "
-    code += "from octo_service.evaluate import Evaluate; tyro.cli(Evaluate).run()"
     options = f"{url} --tasks pick_up --max-steps 1 --trials 300 --listening 0 --through execute --out {path}"
-    command = [sys.executable, "-c", code, *shlex.split(options)]
+    command = [sys.executable, "-c", INTERRUPTIBLE, "evaluate", *shlex.split(options)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:
             deadline = time.monotonic() + 240
@@ -129,12 +129,14 @@ def test_what_was_found_is_printed_where_it_is_interrupted(url: str, tmp_path: P
                 assert process.poll() is None, process.communicate()
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            printed, _ = process.communicate(timeout=60)
+            printed, said = process.communicate(timeout=60)
         finally:
             process.kill()
     num_found = len(trials_in(path))
-    assert process.returncode != 0
+    assert process.returncode == 130
     assert f"| **all** | 0 of {num_found} |" in printed
+    assert "Traceback" not in said
+    assert f"interrupted; {path} holds {num_found} trials; to go on: octo-service evaluate {url}" in said
 
 
 def test_every_option_is_documented():

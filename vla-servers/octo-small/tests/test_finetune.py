@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -18,8 +19,8 @@ from small_octo import REGRESSION, small_checkpoint
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.checkpoint import load_checkpoint, save_checkpoint
 from octo_service.errors import TrainingError
-from octo_service.finetune import Finetune
 from octo_service.model import t5
+from octo_service.options import Finetune
 from octo_service.training.batches import augmented
 from octo_service.training.preparation import prepare
 from octo_service.training.recipe import Recipe
@@ -53,6 +54,8 @@ def straight(folder: Path) -> Path:
     )
     assert result.returncode == 0, result.stderr
     assert "3 episodes of" in result.stdout
+    assert re.search(rf"^training: {STEPS}/{STEPS} steps .*, loss=.*, held_out_loss=", result.stderr, re.MULTILINE)
+    assert "\r" not in result.stderr
     return folder / "straight"
 
 
@@ -101,6 +104,28 @@ def test_a_killed_run_goes_on_to_the_last_bit(folder: Path, straight: Path):
     losses = [{row["step"]: row["loss"] for row in _rows(run) if "loss" in row} for run in (straight, killed)]
     assert losses[0] == losses[1]
     assert sorted(losses[0]) == list(range(1, STEPS + 1))
+
+
+def test_an_interrupted_run_says_from_which_step_it_goes_on_and_how(folder: Path):
+    # As in a terminal: what a shell runs in the background ignores the signal.
+    code = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    code += "from octo_service.cli import main; main()"
+    typed = _command(folder, "interrupted", "--steps", "100000", "--save-every", "1")[3:]
+    said = folder / "said"
+    with (
+        said.open("w") as file,
+        subprocess.Popen([sys.executable, "-c", code, *typed], env=QUICKLY, stderr=file) as child,
+    ):
+        while child.poll() is None and not (folder / "interrupted" / "state.safetensors").exists():
+            time.sleep(0.01)
+        child.send_signal(signal.SIGINT)
+    lines = said.read_text().splitlines()
+    assert child.returncode == 130
+    assert any(line.startswith("compiling: 0/100000 steps") for line in lines), lines
+    found = re.fullmatch(r"octo-service: interrupted; to go on from step (\d+): octo-service (.*) --resume", lines[-1])
+    assert found is not None, lines
+    assert int(found[1]) >= 1
+    assert found[2] == shlex.join(typed)
 
 
 def _rows(run: Path) -> list[dict[str, float]]:
@@ -223,6 +248,10 @@ def test_a_run_is_only_gone_on_with_by_its_own_recipe(tmp_path: Path, straight: 
         RunFolder(straight, settings, resume=False)
     with pytest.raises(TrainingError, match=r"other settings \(seed: 42, now 2\)"):
         RunFolder(straight, {**settings, "seed": 2}, resume=True)
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(TrainingError, match=r"run.json is damaged"):
+        RunFolder(tmp_path, settings, resume=True)
+    (tmp_path / "run.json").unlink()
     (tmp_path / "mine.txt").touch()
     with pytest.raises(TrainingError, match="is not empty and holds no run"):
         RunFolder(tmp_path, settings, resume=True)

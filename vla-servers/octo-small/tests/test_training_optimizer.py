@@ -13,8 +13,9 @@ from training_goldens import GOLDENS, HEAD, relative, training_case
 from octo_service.errors import ConfigError
 from octo_service.model import t5
 from octo_service.model.noise import next_key
-from octo_service.training import FROZEN_KEYS, Cosine, Optimizer, Trainer, create_optimizer
-from octo_service.training.optimizer import Moments
+from octo_service.training.learning_rates import Cosine
+from octo_service.training.optimizer import FROZEN_KEYS, Moments, Optimizer, create_optimizer
+from octo_service.training.trainer import Trainer
 
 CASE = ("tiny_1_5", "b4_w2_firstpad_pmd")
 CONFIGURATIONS = [

@@ -12,7 +12,10 @@ from octo_service.checkpoint import load_checkpoint
 from octo_service.errors import CheckpointError
 from octo_service.model import OctoModel
 from octo_service.text import TextTokenizer, TokenizerOptions
-from octo_service.training import FROZEN_KEYS, Cosine, Optimizer, Trainer, TrainState, load_state, save_state, trained
+from octo_service.training.learning_rates import Cosine
+from octo_service.training.optimizer import FROZEN_KEYS, Optimizer
+from octo_service.training.state_file import load_state, save_state
+from octo_service.training.trainer import Trainer, TrainState, trained
 
 STEPS, EMA_DECAY = 60, 0.3
 

@@ -1,11 +1,9 @@
 """How a task is said. Some ways are held out: no instruction for training is worded like them."""
 
 from functools import lru_cache
-from typing import Literal
 
+from vla_server_base.tabletop.splits import Split
 from vla_server_base.tabletop.tasks import TASKS, TabletopTask, Verb
-
-Split = Literal["train", "held_out"]
 
 OBJECT_NAMES = {
     "red_cube": ("red cube", "red block"),

@@ -1,31 +1,85 @@
-"""The command line: `octo-service serve|demo|predict|convert|check|demonstrate|finetune|evaluate`."""
+"""The command line: `octo-service serve|demo|predict|convert|check|demonstrate|finetune|evaluate`.
 
+What can be typed is in options.py, which imports little, so that `--help` is there at once; what a command does is in
+`octo_service.commands`, and imported when it is run.
+"""
+
+import errno
+import importlib
+import os
 import sys
+from collections.abc import Sequence
 
 import tyro
 
-from octo_service.commands import Check, Convert, Demo, Predict, Serve
-from octo_service.demonstrate import Demonstrate
-from octo_service.errors import OctoError
-from octo_service.evaluate import Evaluate
-from octo_service.finetune import Finetune
+from octo_service.errors import Interrupted, OctoError, UsageError
+from octo_service.flags import REGISTRY, validated
+from octo_service.options import COMMANDS, Options
 from vla_server_base.errors import VLAError
+
+FILE_HINTS = {
+    errno.ENOENT: "check the path",
+    errno.EACCES: "name one that you may read, or write to",
+    errno.EROFS: "name one that you may write to",
+    errno.EISDIR: "name a file, not a folder",
+    errno.ENOTDIR: "name a folder, not a file",
+    errno.ENOSPC: "make room, or name another disk",
+}
 
 
 def main() -> None:
-    """Run one command; what went wrong is one sentence and exit code 1."""
+    """Run one command. What went wrong is one sentence; exit code 2 where it was typed so, 130 after Ctrl-C, else 1."""
+    if sys.argv[1:] == ["--version"]:
+        from importlib.metadata import version  # takes as long as all else that is imported here
+
+        print(f"octo-service {version('octo-service')}")
+        return
     try:
-        command = tyro.cli(
-            Serve | Demo | Predict | Convert | Check | Demonstrate | Finetune | Evaluate,
-            description="Octo, the open generalist robot policy, served.",
-            config=(tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff),
-        )
-        command.run()
+        run(parse())
+    except BrokenPipeError:  # whoever read the output has read enough; flushing it at the end must not fail either
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except KeyboardInterrupt:
+        _exit(130, "interrupted")
+    except Interrupted as interrupt:
+        _exit(130, f"interrupted; {interrupt}")
+    except UsageError as error:
+        _exit(2, str(error))
     except (OctoError, VLAError) as error:
         hint = getattr(error, "hint", None)
-        sys.exit(f"octo-service: {error}" + (f"; {hint}" if hint else ""))
-    except KeyboardInterrupt:
-        sys.exit(130)
+        _exit(1, f"{error}" + (f"; {hint}" if hint else ""))
+    except OSError as error:
+        if error.errno not in FILE_HINTS:
+            raise
+        where = f"{error.filename}: " if error.filename else ""
+        _exit(1, f"{where}{error.strerror}; {FILE_HINTS[error.errno]}")
+
+
+def parse(arguments: Sequence[str] | None = None) -> Options:
+    """Read a command with its flags, by default those that were typed; print help and exit where that is asked for.
+
+    Raises:
+        UsageError: a value is out of range.
+        ConfigError: a setting in the environment is.
+    """
+    arguments = sys.argv[1:] if arguments is None else arguments
+    shown = {"config": (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff), "registry": REGISTRY}
+    if arguments and (command := COMMANDS.get(arguments[0])):
+        # This one alone: what others read of the environment cannot stop it.
+        return validated(tyro.cli(command, prog=f"octo-service {arguments[0]}", args=arguments[1:], **shown))
+    description = "Octo, the open generalist robot policy, served. `octo-service --version` prints the version."
+    return tyro.cli(Options, prog="octo-service", description=description, args=arguments, **shown)
+
+
+def run(options: Options) -> None:
+    """Do what was typed."""
+    command = importlib.import_module(f"octo_service.commands.{type(options).__name__.lower()}")
+    command.run(options)
+
+
+def _exit(code: int, sentence: str) -> None:
+    print(f"octo-service: {sentence}", file=sys.stderr)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

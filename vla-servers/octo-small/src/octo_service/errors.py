@@ -8,7 +8,9 @@ OctoError
 ├── ConfigError         the checkpoint's config.json asks for what this model does not know
 ├── DeviceError         the device that is asked for is not there
 ├── InputError          observations or tasks that do not fit the checkpoint
-└── TrainingError       a run of training whose data, settings and folder do not fit together
+├── TrainingError       a run of training whose data, settings and folder do not fit together
+├── UsageError          a flag's value is out of range, or flags exclude one another
+└── Interrupted         Ctrl-C ended a command; the message says what is kept, and how to go on
 """
 
 
@@ -46,3 +48,11 @@ class InputError(OctoError):
 
 class TrainingError(OctoError):
     """A run of training cannot be started, or gone on with, with this data, these settings and this folder."""
+
+
+class UsageError(OctoError):
+    """A flag's value is out of range, or flags exclude one another."""
+
+
+class Interrupted(OctoError):
+    """Ctrl-C ended a command; the message says what is kept, and how to go on."""

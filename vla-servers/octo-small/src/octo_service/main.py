@@ -2,16 +2,14 @@
 
 from fastapi import FastAPI
 
-from octo_service.adapter import OctoSmallAdapter
+from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
-from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.program import app_for_uvicorn
 
 
 def _octo_app(server: ServerConfig) -> FastAPI:
-    octo = config_from_environment(OctoConfig, "OCTO")
-    return create_vla_app(OctoSmallAdapter(octo), server, model_id=octo.model)
+    return create_app(server, config_from_environment(OctoConfig, "OCTO"))
 
 
 app = app_for_uvicorn(_octo_app)

@@ -1,37 +1,37 @@
-"""Progress that a person can watch, or find in a log."""
+"""Progress on standard error, by tqdm: one line that is written over, or without a terminal one now and then."""
 
 import sys
-import time
+from typing import Any
+
+from tqdm import tqdm
 
 LINE_EVERY_S = 30.0
-"""Between two lines of progress where there is no terminal to write over."""
+"""Between two lines of progress in a log."""
+
+# As tqdm has it, without the bar.
+LINE_FORMAT = "{desc}: {n_fmt}/{total_fmt} {unit}s [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 
-class Progress:
-    """How far trials are, on standard error: one line that is written over, or one now and then in a log."""
+class _Lines:
+    """Standard error as tqdm takes it for a file: a line at a time, without carriage returns and padding."""
 
-    def __init__(self, what: str, num_trials: int):
-        self._what, self._num_trials = what, num_trials
-        self._num_ended = self._num_done = 0
-        self._started = time.monotonic()
-        self._shown = -LINE_EVERY_S
+    def write(self, text: str) -> None:
+        if line := text.strip():
+            print(line, file=sys.stderr)
 
-    def show(self, success: bool) -> None:
-        """Count one more trial."""
-        self._num_ended += 1
-        self._num_done += success
-        is_last, is_terminal = self._num_ended == self._num_trials, sys.stderr.isatty()
-        now = time.monotonic()
-        if not (is_last or is_terminal or now - self._shown > LINE_EVERY_S):
-            return
-        self._shown = now
-        each = (now - self._started) / self._num_ended
-        left = each * (self._num_trials - self._num_ended)
-        line = (
-            f"{self._what}: {self._num_ended} of {self._num_trials}, {self._num_done / self._num_ended:.1%} done"
-            f"; {each:.1f} s each, {left / 60:.0f} min left"
-        )
-        if is_terminal:
-            print(f"\r{line}\x1b[K", end="\n" if is_last else "", file=sys.stderr, flush=True)
-        else:
-            print(line, file=sys.stderr, flush=True)
+    def flush(self) -> None:
+        sys.stderr.flush()
+
+
+def progress(total: int, description: str, unit: str, initial: int = 0) -> "tqdm[Any]":
+    """Begin to show how far something is, of how much, and when it will be done."""
+    shown: dict[str, Any] = {"total": total, "desc": description, "unit": unit, "initial": initial}
+    if sys.stderr.isatty():
+        return tqdm(dynamic_ncols=True, **shown)
+    times = {"mininterval": LINE_EVERY_S, "maxinterval": LINE_EVERY_S}
+    return tqdm(file=_Lines(), bar_format=LINE_FORMAT, **times, **shown)  # pyright: ignore[reportArgumentType]
+
+
+def phase(what: str) -> None:
+    """Say what is done now that takes long and cannot be counted."""
+    print(what, file=sys.stderr, flush=True)

@@ -2,13 +2,12 @@
 
 import copy
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from octo_service.checkpoint import Checkpoint
 from octo_service.errors import TrainingError
@@ -17,6 +16,7 @@ from octo_service.model.octo import Octo, build_octo
 from octo_service.model.random_weights import architecture_named
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.tokens import ImageTokenizer
+from octo_service.progress import progress
 from octo_service.statistics import statistics_of
 from octo_service.text import TextTokenizer, json_tokenizer, tokenizer_options
 from octo_service.training.architecture import Camera, Merged, Robot, chosen_cameras, describe, merge, policy_for
@@ -32,6 +32,7 @@ from vla_server_base.datasets import EpisodeDataset, RecordedEpisode
 from vla_server_base.datasets.open import open_dataset
 
 OCTO_ACTION_DIM, GRIPPER = 7, -1
+WARMUP_STEPS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +57,8 @@ def prepare(recipe: Recipe, cache_dir: Path, episodes_dir: Path) -> Prepared:
         TrainingError: they do not go together.
         OctoError, DatasetError: one of them cannot be read.
     """
-    model = OctoModel.load_pretrained(recipe.source, tokenizer=recipe.tokenizer, cache_dir=cache_dir)
     datasets = [open_dataset(folder) for folder in recipe.data]
+    model = OctoModel.load_pretrained(recipe.source, tokenizer=recipe.tokenizer, cache_dir=cache_dir)
     cameras = _cameras(recipe, datasets[0], model)
     episodes = _episodes(recipe, datasets, cameras, episodes_dir)
     is_held_out = held_out(len(episodes), recipe.validation, recipe.seed)
@@ -134,15 +135,22 @@ def _cameras(recipe: Recipe, dataset: EpisodeDataset, model: OctoModel) -> dict[
 def _episodes(
     recipe: Recipe, datasets: Sequence[EpisodeDataset], cameras: Mapping[str, Camera], folder: Path
 ) -> list[RecordedEpisode]:
-    def watch(numbers: range) -> Any:
-        return tqdm(numbers, desc="preparing episodes", unit="episode", disable=not numbers)
-
     stores = []
     for source, dataset in zip(recipe.data, datasets, strict=True):
         # What was prepared for other cameras is of no use.
         name = hashlib.sha256(repr((source, sorted(cameras.items()))).encode()).hexdigest()[:16]
-        stores.append(prepared(dataset, cameras, folder / name, watch))
+        stores.append(prepared(dataset, cameras, folder / name, _watched))
     return [_labelled(recipe, episode) for episode in all_episodes(stores)]
+
+
+def _watched(numbers: range) -> Iterator[int]:
+    """Show how many episodes are prepared, of how many there are."""
+    if not numbers:
+        return
+    with progress(numbers.stop, "preparing", "episode", initial=numbers.start) as bar:
+        for number in numbers:
+            yield number
+            bar.update()
 
 
 def _labelled(recipe: Recipe, episode: RecordedEpisode) -> RecordedEpisode:
@@ -205,8 +213,26 @@ def _config(recipe: Recipe, stored: Mapping[str, Any], robot: Robot, window: int
     if recipe.is_from_scratch:
         let_text_encoder_train(config["model"])
         frozen = ()
-    config["optimizer"] = recipe.optimizer_options(tuple(frozen))
+    config["optimizer"] = _optimizer_options(recipe, tuple(frozen))
     return config
+
+
+def _optimizer_options(recipe: Recipe, frozen_keys: tuple[str, ...]) -> dict[str, Any]:
+    """Return `config["optimizer"]` of the checkpoints; `frozen_keys` are those of the one to start from."""
+    warmup = min(WARMUP_STEPS, recipe.steps // 10) if recipe.warmup_steps is None else recipe.warmup_steps
+    rate: dict[str, Any] = {"name": recipe.schedule, "peak_value": recipe.learning_rate, "warmup_steps": warmup}
+    if recipe.schedule == "cosine":
+        rate |= {"decay_steps": recipe.steps, "end_value": recipe.final_learning_rate}
+    if recipe.mode == "frozen_transformer":
+        frozen_keys = (*frozen_keys, "*BlockTransformer_0*")
+    elif recipe.mode != "full":
+        frozen_keys = FROZEN_KEYS[recipe.mode]
+    return {
+        "learning_rate": rate,
+        "weight_decay": recipe.weight_decay,
+        "clip_gradient": recipe.clip_gradient,
+        "frozen_keys": list(frozen_keys),
+    }
 
 
 def _sampling(recipe: Recipe, octo: Octo, robot: Robot, window: int) -> Sampling:

@@ -2,15 +2,17 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import tyro
+from pydantic import Field
 
 from octo_service.config import OctoConfig
-from octo_service.training.optimizer import FROZEN_KEYS
 from vla_server_base.config import config_from_environment
 
-WARMUP_STEPS = 2000
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Mode = Literal["full", "head_only", "head_mlp_only", "frozen_transformer"]
 
 
@@ -36,10 +38,10 @@ class Recipe:
     proprio: bool = False
     """Show the policy its robot's own numbers; one that sees them already goes on to."""
 
-    window: int | None = None
+    window: Count | None = None
     """Observations that the policy attends to; the checkpoint's by default."""
 
-    horizon: int | None = None
+    horizon: Count | None = None
     """Actions of a chunk; the checkpoint's by default."""
 
     head: str | None = None
@@ -51,52 +53,52 @@ class Recipe:
     raw_actions: tuple[int, ...] | None = None
     """Which numbers of an action are not normalized; by default the last of Octo's 7, the gripper."""
 
-    keep_image_prob: float = 0.5
+    keep_image_prob: Share = 0.5
     """How often the task is a goal image of the episode's own future instead of its instruction."""
 
-    history_dropout: float = 0.0
+    history_dropout: Share = 0.0
     """How often earlier observations are taken for padding, so that the policy does well without them, too."""
 
-    word_dropout: float = 0.0
+    word_dropout: Share = 0.0
     """How often a word is taken for an unknown one, where the text encoder is trained."""
 
     augment: bool = True
     """Crop pictures and change their colours at random, as Octo's own training does."""
 
-    steps: int = 50_000
+    steps: Count = 50_000
     """Updates in all."""
 
-    batch_size: int = 256
+    batch_size: Count = 256
     """Samples of an update."""
 
-    learning_rate: float = 3e-4
+    learning_rate: Rate = 3e-4
     """The highest one, after the warm-up."""
 
     schedule: Literal["cosine", "constant", "rsqrt"] = "cosine"
     """How the learning rate goes on: it falls until the last step, or not at all, or with the square root of steps."""
 
-    final_learning_rate: float = 0.0
+    final_learning_rate: Rate = 0.0
     """The one of the last step, by the cosine."""
 
-    warmup_steps: int | None = None
+    warmup_steps: Annotated[int, Field(ge=0)] | None = None
     """Steps in which the learning rate rises; 2000 by default, or a tenth of all where that is less."""
 
-    weight_decay: float = 0.01
+    weight_decay: Rate = 0.01
     """Of kernels."""
 
-    clip_gradient: float = 1.0
+    clip_gradient: Annotated[float, Field(gt=0)] = 1.0
     """The largest norm of a gradient."""
 
-    ema_decay: float | None = None
+    ema_decay: Annotated[float, Field(ge=0, lt=1)] | None = None
     """Of a running mean of the parameters, such as 0.999; then the checkpoints are that mean."""
 
-    seed: int = 42
+    seed: Annotated[int, Field(ge=0)] = 42
     """Of everything that is drawn."""
 
     precision: Literal["float32", "tensorfloat32", "bfloat16"] = "float32"
     """Of products of matrices on a GPU; there the lower ones are several times faster."""
 
-    validation: float = 0.05
+    validation: Annotated[float, Field(ge=0, lt=1)] = 0.05
     """Share of the episodes that is kept to measure the loss on."""
 
     tokenizer: Path | None = field(default_factory=lambda: config_from_environment(OctoConfig, "OCTO").tokenizer)
@@ -106,20 +108,3 @@ class Recipe:
     def is_from_scratch(self) -> bool:
         """Whether no parameters are given."""
         return self.source.startswith("random://")
-
-    def optimizer_options(self, frozen_keys: tuple[str, ...]) -> dict[str, Any]:
-        """Return `config["optimizer"]` of the checkpoints; `frozen_keys` are those of the one to start from."""
-        warmup = min(WARMUP_STEPS, self.steps // 10) if self.warmup_steps is None else self.warmup_steps
-        rate: dict[str, Any] = {"name": self.schedule, "peak_value": self.learning_rate, "warmup_steps": warmup}
-        if self.schedule == "cosine":
-            rate |= {"decay_steps": self.steps, "end_value": self.final_learning_rate}
-        if self.mode == "frozen_transformer":
-            frozen_keys = (*frozen_keys, "*BlockTransformer_0*")
-        elif self.mode != "full":
-            frozen_keys = FROZEN_KEYS[self.mode]
-        return {
-            "learning_rate": rate,
-            "weight_decay": self.weight_decay,
-            "clip_gradient": self.clip_gradient,
-            "frozen_keys": list(frozen_keys),
-        }

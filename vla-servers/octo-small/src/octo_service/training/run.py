@@ -3,11 +3,13 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from octo_service.checkpoint import Checkpoint
+from octo_service.progress import progress
 from octo_service.training.batches import Batches, augmented, made_ahead
 from octo_service.training.run_folder import RunFolder
 from octo_service.training.timetable import Timetable
@@ -16,6 +18,8 @@ from octo_service.training.validation import Validation
 
 # Steps that may wait for the device; each holds a batch in memory.
 MAX_QUEUED = 2
+# What a run does, in the words that are shown.
+COMPILING, TRAINING, VALIDATING = "compiling", "training", "measuring the held-out loss"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,10 +46,13 @@ class Run:
         self._evaluate_if_due(state.step)  # where it was killed while it did
         losses: list[Float[Array, ""]] = []
         started = time.perf_counter()
-        samples = {"unit": "sample", "unit_scale": self.batch_size}
-        with tqdm(total=self.steps, initial=state.step, dynamic_ncols=True, **samples) as bar:
+        with progress(self.steps, COMPILING, "step", initial=state.step) as bar:
             for batch in made_ahead(self.batches.__getitem__, state.step, self.steps):
                 state, metrics = self.trainer.step(state, augmented(batch))
+                if bar.desc == COMPILING:
+                    started = time.perf_counter()
+                    bar.unpause()  # how long that took says nothing about the steps to come
+                    bar.set_description_str(TRAINING)
                 losses.append(metrics["loss"])
                 if len(losses) > MAX_QUEUED:
                     losses[-1 - MAX_QUEUED].block_until_ready()
@@ -55,20 +62,29 @@ class Run:
                     rate = len(losses) * self.batch_size / (time.perf_counter() - started)
                     others = {name: float(metrics[name]) for name in ("learning_rate", "grad_norm")}
                     self.folder.log(state.step, loss=loss, samples_per_s=rate, **others)
-                    bar.set_postfix(loss=f"{loss:.4f}")
+                    self._show(bar)
                     losses.clear()
-                self._look_after(state)
+                self._look_after(state, bar)
                 if not losses:
                     started = time.perf_counter()
         self.folder.plot()
         return state
 
-    def _look_after(self, state: TrainState) -> None:
+    def _show(self, bar: "tqdm[Any]") -> None:
+        """Show the losses that were measured last."""
+        names = {"loss": "loss", "validation_loss": "held_out_loss"}
+        measured = {names[name]: value for row in self.folder.rows() for name, value in row.items() if name in names}
+        bar.set_postfix({name: f"{value:.4f}" for name, value in measured.items()}, refresh=False)
+
+    def _look_after(self, state: TrainState, bar: "tqdm[Any]") -> None:
         """Do what is due after a step."""
         table = self.timetable
         if self.validation is not None and self._is_due(state.step, table.validate_every):
+            bar.set_description_str(VALIDATING)
             measured = self.validation(state)
             self.folder.log(state.step, **{f"validation_{name}": value for name, value in measured.items()})
+            self._show(bar)
+            bar.set_description_str(TRAINING)
         if self._is_due(state.step, table.save_every) or self._is_due(state.step, table.evaluate_every):
             self.folder.save(state, self.checkpoint, table.keep)
             self.folder.plot()

@@ -20,6 +20,7 @@ from octo_service.errors import TrainingError
 from octo_service.training.plots import plot_run
 from octo_service.training.state_file import load_state, save_state
 from octo_service.training.trainer import TrainState, trained
+from octo_service.weight_file import map_weights
 from vla_server_base.json_lines import read_rows
 
 RUN, STATE, METRICS, PLOT, EPISODES = "run.json", "state.safetensors", "metrics.jsonl", "losses.svg", "episodes"
@@ -37,7 +38,7 @@ class RunFolder:
         self.path = path
         self._settings = settings = json.loads(json.dumps(settings, default=str))
         if (path / RUN).exists():
-            there = json.loads((path / RUN).read_text())
+            there = self._read_settings(path / RUN)
             if not resume:
                 raise TrainingError(f"{path} holds a run already; go on with it by --resume, or give another --out")
             if different := [name for name in there.keys() | settings if there.get(name) != settings.get(name)]:
@@ -45,6 +46,24 @@ class RunFolder:
                 raise TrainingError(f"the run in {path} has other settings ({listed}); resume it with its own")
         elif path.exists() and any(entry.name != EPISODES for entry in path.iterdir()):
             raise TrainingError(f"{path} is not empty and holds no run; give another --out")
+
+    @staticmethod
+    def _read_settings(file: Path) -> dict[str, Any]:
+        try:
+            return dict(json.loads(file.read_text()))
+        except (ValueError, TypeError) as error:
+            raise TrainingError(f"{file} is damaged ({error}); give another --out, or remove its folder") from error
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether there is a run to go on with."""
+        return (self.path / RUN).exists()
+
+    @property
+    def saved_step(self) -> int:
+        """The step of the last save, 0 where there is none."""
+        state = self.path / STATE
+        return int(map_weights(state)[1]["step"]) if state.exists() else 0
 
     def begin(self, started: TrainState) -> TrainState:
         """Return the state of the last save, or `started` where there is none; what was measured later is forgotten."""

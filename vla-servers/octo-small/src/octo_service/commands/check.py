@@ -1,0 +1,17 @@
+"""`octo-service check`: the model against recorded outputs of the reference."""
+
+import sys
+
+from octo_service import parity
+from octo_service.options import Check
+
+
+def run(options: Check) -> None:
+    """Print one table per set."""
+    comparisons = list(parity.compare_all(options.goldens, options.only, options.octo.tokenizer))
+    report = parity.report(comparisons)
+    print(report)
+    if options.out is not None:
+        options.out.write_text(report)
+    if not all(comparison.passed for comparison in comparisons):
+        sys.exit(1)

@@ -1,0 +1,17 @@
+"""`octo-service convert`: a checkpoint of any form, written anew."""
+
+from octo_service.checkpoint import save_checkpoint
+from octo_service.model import OctoModel
+from octo_service.options import Convert
+
+
+def run(options: Convert) -> None:
+    """Load and save."""
+    model = OctoModel.load_pretrained(options.source, step=options.step, tokenizer=options.octo.tokenizer)
+    save_checkpoint(options.target, model.checkpoint, options.form)
+    observation = model.octo.observation_names(model.example_batch["observation"])
+    cameras = [name.removeprefix("image_") for name in observation if name.startswith("image_")]
+    print(
+        f"{options.target}: step {model.checkpoint.step}, {len(model.checkpoint.params)} arrays, "
+        f"cameras {', '.join(cameras) or 'none'}"
+    )

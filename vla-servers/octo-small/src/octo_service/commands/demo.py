@@ -1,0 +1,61 @@
+"""`octo-service demo`: a server whose policy does what it is told in a scene, and then stays up."""
+
+import base64
+import os
+import statistics
+import sys
+import threading
+from contextlib import suppress
+from typing import Any
+
+from octo_service.commands.predict import local_server, model_and_meaning, scene_xml, write
+from octo_service.http_client import Server
+from octo_service.options import Demo
+from vla_server_base.tabletop.phrasings import task_said
+from vla_server_base.tabletop.tables import table_of
+from vla_server_base.wire.execute import success_to_body
+
+
+def run(options: Demo) -> None:
+    """Print how the episode went; with ONCE=1, or without a terminal, end there."""
+    body = _body(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    with local_server(options.server, options.octo) as server:
+        _play(server, body, options)
+        if os.environ.get("ONCE") == "1" or not sys.stdin.isatty():
+            return
+        print(f"\nserving at {server.url} - its API is at {server.url}/docs; Ctrl-C ends it")
+        with suppress(KeyboardInterrupt):
+            threading.Event().wait()
+
+
+def _body(options: Demo) -> dict[str, Any]:
+    return {
+        "instruction": options.instruction,
+        "xml_string": scene_xml(options.scene),
+        "success": _success(options.scene, options.instruction),
+        "max_steps": options.max_steps,
+        "record": ["webp"],
+        "seed": options.seed,
+    }
+
+
+def _success(scene: str, instruction: str) -> list[dict[str, Any]]:
+    """Return when a task of the tabletop suite is done, where the scene and the instruction are the suite's."""
+    robot, _, name = scene.partition("/")
+    task = task_said(instruction)
+    return success_to_body(task.success(table_of(robot))) if task and name == "tabletop" else []
+
+
+def _play(server: Server, body: dict[str, Any], options: Demo) -> None:
+    """Have an episode played, print how it went, and write its animation."""
+    reply = server.post("/execute", body)
+    steps = reply["steps"]
+    asked_ms = statistics.median(step["timing_ms"]["predict"] for step in steps)
+    done = {True: "done", False: "not done", None: "whether it is done is not known"}[reply["success"]]
+    animation = write(options.out / "episode.webp", base64.b64decode(reply["recordings"]["webp"]))
+    print(f"model        {model_and_meaning(reply)}")
+    print(f"instruction  {options.instruction}")
+    print(f"episode      {done}: {len(steps)} actions, {reply['states'][-1]['time']:.1f} s of simulated time")
+    print(f"animation    {animation}")
+    print(f"took         {reply['duration_ms'] / 1e3:.1f} s, of which the policy {asked_ms:.0f} ms an action")

@@ -1,0 +1,142 @@
+"""`octo-service demonstrate`: experts show the tabletop suite's tasks, and what they do is recorded to learn from."""
+
+import asyncio
+import dataclasses
+import re
+import shlex
+import sys
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import ExitStack, aclosing, asynccontextmanager, closing
+from pathlib import Path
+
+from octo_service.adapter import OctoSmallAdapter
+from octo_service.config import OctoConfig
+from octo_service.errors import Interrupted
+from octo_service.images import resize_lanczos
+from octo_service.options import Demonstrate
+from octo_service.progress import phase, progress
+from vla_server_base.config import ServerConfig, config_from_environment
+from vla_server_base.datasets import EpisodeWriter, form_of, open_dataset, open_writer
+from vla_server_base.episodes import Policy
+from vla_server_base.errors import RequestError
+from vla_server_base.policies import HttpPolicy, load_policy
+from vla_server_base.scenes.messages import ControlSettings
+from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.tabletop.demonstrations import Demonstrations, DemonstrationSettings
+from vla_server_base.tabletop.drivers import Lead
+from vla_server_base.tabletop.splits import FIRST_SEED
+from vla_server_base.tabletop.tasks import tasks_beginning
+from vla_server_base.tabletop.trials import Trial, draw_trial
+from vla_server_base.tabletop.variants import with_patience
+
+SEEDS_IN_ROUND = 50
+"""Of so many seeds at a time, trials are ordered by scene: a worker holds 8 scenes compiled, of 64."""
+
+
+def run(options: Demonstrate) -> None:
+    """Record, and say how much."""
+    try:
+        asyncio.run(_demonstrate(options))
+    except KeyboardInterrupt as interrupt:
+        num_there = len(recorded_trials(options.out))
+        command = f"octo-service {shlex.join(sys.argv[1:])}"
+        raise Interrupted(f"{options.out} holds {num_there} episodes; to record the others: {command}") from interrupt
+
+
+async def _demonstrate(options: Demonstrate) -> None:
+    sides, recorded = _sides(options), recorded_trials(options.out)
+    trials = [trial for trial in _trials(options) if (trial.task.name, trial.seed) not in recorded]
+    server = config_from_environment(ServerConfig, "VLA")
+    server = with_patience(dataclasses.replace(server, scene_workers=options.workers))
+    num_recorded = 0
+    with ExitStack() as writers:
+        writer = writers.enter_context(closing(_writer(options, options.out)))
+        glances = None
+        if options.glances:
+            glances = writers.enter_context(closing(_writer(options, glances_out(options.out))))
+        async with ScenePool(server) as pool, _lead(options, server) as lead:
+            settings = DemonstrationSettings(
+                picture_sides=sides, resize=resize_lanczos, lead=lead, glances=options.glances
+            )
+            # As many again as are simulated at once, so that no worker waits for this process.
+            making = Demonstrations(pool, trials, settings, keep_failures=True, num_at_once=2 * options.workers)
+            bar = writers.enter_context(progress(len(trials), "demonstrating", "episode"))
+            async with aclosing(aiter(making)) as demonstrations:
+                async for demonstration in demonstrations:
+                    for glance in demonstration.glances:
+                        assert glances is not None, "none were asked for"
+                        await asyncio.to_thread(glances.append, glance.recorded())
+                    if demonstration.is_worth_learning:
+                        await asyncio.to_thread(writer.append, demonstration.recorded())
+                        num_recorded += 1
+                    bar.set_postfix(failed=making.num_failed, refresh=False)
+                    bar.update()
+    there = f", {len(recorded)} were there" if recorded else ""
+    print(f"{options.out}: {num_recorded} episodes recorded{there}; {making.num_failed} failed")
+
+
+def glances_out(out: Path) -> Path:
+    """Return the folder that glances are recorded to."""
+    return out.with_name(f"{out.name}-glances")
+
+
+def _writer(options: Demonstrate, folder: Path) -> EpisodeWriter:
+    return open_writer(folder, options.format, ControlSettings().rate_hz, options.robot)
+
+
+def _trials(options: Demonstrate) -> Iterator[Trial]:
+    end = options.seed + options.episodes_per_task
+    if end > FIRST_SEED:
+        raise RequestError(
+            f"trials {options.seed} to {end - 1}: those from {FIRST_SEED} on are for evaluation",
+            hint="choose a smaller --seed; what a policy was shown does not say how good it is",
+        )
+    tasks = tasks_beginning(options.tasks)
+    for start in range(options.seed, end, SEEDS_IN_ROUND):
+        seeds = range(start, min(start + SEEDS_IN_ROUND, end))
+        drawn = [draw_trial(task, seed, robot=options.robot) for seed in seeds for task in tasks]
+        yield from sorted(drawn, key=lambda trial: trial.scene.key)
+
+
+def _sides(options: Demonstrate) -> Mapping[str, int]:
+    given = [re.fullmatch(r"(primary|wrist)=([1-9]\d*)", size) for size in options.sizes]
+    if not all(given):
+        raise RequestError(f"--sizes {' '.join(options.sizes)}", hint="as in --sizes primary=128 wrist=64")
+    return {match[1]: int(match[2]) for match in given if match}
+
+
+@asynccontextmanager
+async def _lead(options: Demonstrate, server: ServerConfig) -> AsyncIterator[Lead | None]:
+    if options.policy is None:
+        yield None
+        return
+    octo = config_from_environment(OctoConfig, "OCTO")
+    if options.policy.startswith(("http://", "https://")):
+        opened = HttpPolicy(options.policy, octo.dataset)
+    else:
+        phase(f"loading and compiling {options.policy}")
+        opened = load_policy(OctoSmallAdapter(octo), options.policy, config=server)
+    async with opened as policy:
+        yield _led_by(options, policy)
+
+
+def _led_by(options: Demonstrate, policy: Policy) -> Lead:
+    return Lead(
+        policy=policy,
+        share=options.policy_share,
+        max_steps=None if options.policy_steps == "all" else options.policy_steps,
+        execution_horizon=options.policy_horizon,
+    )
+
+
+def recorded_trials(folder: Path) -> set[tuple[str, int]]:
+    """Return task and seed of the episodes that are in a folder already.
+
+    Raises:
+        DatasetError: they are damaged.
+    """
+    if form_of(folder) is None:
+        return set()
+    dataset = open_dataset(folder)
+    recorded = map(dataset.metadata, range(len(dataset)))
+    return {(metadata.get("task", ""), metadata.get("seed", -1)) for metadata in recorded}

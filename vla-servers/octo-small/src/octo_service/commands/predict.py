@@ -1,0 +1,104 @@
+"""`octo-service predict`: one action, of a running server or of one that is started for it."""
+
+import base64
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from octo_service.commands.serve import create_app
+from octo_service.config import OctoConfig
+from octo_service.errors import UsageError
+from octo_service.http_client import Server
+from octo_service.options import Predict
+from octo_service.progress import phase
+from vla_server_base.config import ServerConfig
+from vla_server_base.errors import SceneError
+from vla_server_base.scenes.library import bundled_scene
+from vla_server_base.serving import serving
+
+SCENE = "panda/tabletop"
+
+
+def run(options: Predict) -> None:
+    """Print the action. What is wrong with the files is said before a server is started."""
+    body = _body(options)
+    options.out.mkdir(parents=True, exist_ok=True)
+    if options.url is not None:
+        _ask(Server(options.url), body, options.out)
+        return
+    with local_server(replace(options.server, host="127.0.0.1", port=0), options.octo) as server:
+        _ask(server, body, options.out)
+
+
+def _body(options: Predict) -> dict[str, Any]:
+    """Return what is asked: the scene or the pictures, and the instruction."""
+    pictures = {"image": options.image, "image_wrist": options.image_wrist}
+    given = {name: path for name, path in pictures.items() if path is not None}
+    if given and options.scene is not None:
+        flags = " and ".join("--" + name.replace("_", "-") for name in given)
+        raise UsageError(f"--scene and {flags} exclude one another: the policy sees a scene, or your own pictures")
+    body: dict[str, Any] = {name: base64.b64encode(path.read_bytes()).decode() for name, path in given.items()}
+    if not given:
+        body["xml_string"] = scene_xml(options.scene or SCENE)
+    if options.seed is not None:
+        body["seed"] = options.seed
+    return {"instruction": options.instruction, "return_image": True, **body}
+
+
+def _ask(server: Server, body: Mapping[str, Any], out: Path) -> None:
+    """Send it, and print what comes back."""
+    started = time.perf_counter()
+    reply = server.post("/predict", body)
+    took_ms = 1e3 * (time.perf_counter() - started)
+    print(f"model        {model_and_meaning(reply)}")
+    print(f"instruction  {body['instruction']}")
+    print(f"action       {[round(number, 5) for number in reply['action']]}")
+    print(f"             {', '.join(reply['action_names'])}; dataset {reply['dataset']}, seed {reply['seed']}")
+    for camera, picture in reply["images"].items():
+        print(f"picture      {write(out / f'{camera}.png', base64.b64decode(picture))}")
+    print(f"took         {took_ms:.0f} ms, of which {reply['timing_ms']['infer']:.0f} ms on the device")
+
+
+@contextmanager
+def local_server(config: ServerConfig, octo: OctoConfig) -> Iterator[Server]:
+    """Start a server for the length of a `with` block, and wait until its policy answers.
+
+    Raises:
+        Unavailable: the policy cannot be loaded; with the reason.
+    """
+    config = replace(config, load_retry_s=0)  # somebody waits
+    with serving(create_app(config, octo), host=config.host, port=config.port) as url:
+        phase(f"loading and compiling {octo.model}")
+        server = Server(url)
+        server.wait_until_healthy()
+        yield server
+
+
+def scene_xml(name: str) -> str:
+    """Return a scene's MJCF: a bundled one's, by robot/scene, or a file's.
+
+    Raises:
+        UnknownName, SceneError: there is none by this name, or the file is not text.
+    """
+    if not name.endswith(".xml") and not Path(name).is_file():
+        robot, _, scene = name.partition("/")
+        return bundled_scene(robot, scene)
+    try:
+        return Path(name).read_text(encoding="utf-8")
+    except UnicodeDecodeError as error:
+        raise SceneError(f"--scene {name} is not text in UTF-8", hint="name an MJCF file, such as scene.xml") from error
+
+
+def model_and_meaning(reply: Mapping[str, Any]) -> str:
+    """Name the model of a reply, and say where its weights are random."""
+    meaning = " - random weights: right shapes, no meaning" if reply["weights"] == "random" else ""
+    return f"{reply['model']}{meaning}"
+
+
+def write(path: Path, content: bytes) -> Path:
+    """Write a file and return where it is."""
+    path.write_bytes(content)
+    return path.resolve()

@@ -1,0 +1,258 @@
+"""What can be typed: a class a command, whose fields are its flags. Nothing is imported here that takes long."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from pydantic import Field
+
+from octo_service.config import OctoConfig
+from octo_service.flags import flags_of
+from octo_service.training.recipe import Recipe
+from octo_service.training.timetable import Timetable
+from vla_server_base.config import ServerConfig
+from vla_server_base.tabletop.splits import FIRST_SEED, Split
+
+SCENE_SETTINGS = (
+    "renderer",
+    "scene_workers",
+    "scene_timeout_s",
+    "scene_memory_mb",
+    "scene_worker_max_scenes",
+    "scene_worker_max_jobs",
+    "scene_shadows",
+    "scene_reflections",
+    "scene_multisampling",
+)
+"""What a command reads of a server's settings where it draws scenes itself."""
+
+Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Serve Octo over HTTP."""
+
+    server: Annotated[ServerConfig, flags_of(ServerConfig, "VLA")]
+    octo: Annotated[OctoConfig, flags_of(OctoConfig, "OCTO")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predict:
+    """Ask for one action: of a running server (`--url`), or of one that is started for it."""
+
+    instruction: Annotated[str, tyro.conf.Positional] = "pick up the red cube"
+    """What the robot is to do."""
+
+    scene: str | None = None
+    """A bundled scene as robot/scene, or the path of an MJCF file; panda/tabletop where no picture is given."""
+
+    image: Path | None = None
+    """A picture of the primary camera, instead of a scene."""
+
+    image_wrist: Path | None = None
+    """A picture of the wrist camera."""
+
+    seed: int | None = None
+    """The noise; the same seed gives the same action."""
+
+    out: Path = Path("out")
+    """Where the pictures go that the policy saw."""
+
+    url: str | None = None
+    """A running server, such as http://127.0.0.1:8002; by default one is started, to which the settings below apply."""
+
+    server: Annotated[ServerConfig, flags_of(ServerConfig, "VLA", "device", "cache_dir", *SCENE_SETTINGS)]
+    octo: Annotated[OctoConfig, flags_of(OctoConfig, "OCTO")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Start a server, let its policy do what it is told in a scene, and keep serving where there is a terminal."""
+
+    instruction: Annotated[str, tyro.conf.Positional] = "pick up the red cube"
+    """What the robot is to do."""
+
+    scene: str = "panda/tabletop"
+    """A bundled scene as robot/scene, or the path of an MJCF file."""
+
+    seed: int = 0
+    """The noise; the same seed gives the same episode."""
+
+    max_steps: Count = 60
+    """Actions after which the episode ends, if the task is not done before."""
+
+    out: Path = Path("out")
+    """Where the animation goes."""
+
+    server: Annotated[
+        ServerConfig,
+        flags_of(ServerConfig, "VLA", "host", "port", "device", "cache_dir", *SCENE_SETTINGS, VLA_PORT="0"),
+    ]
+    octo: Annotated[OctoConfig, flags_of(OctoConfig, "OCTO")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Convert:
+    """Write any checkpoint (a folder of any form, hf://, bundled://, random://) in the reference's one-file layout."""
+
+    source: Annotated[str, tyro.conf.Positional]
+    """The checkpoint to read."""
+
+    target: Annotated[Path, tyro.conf.Positional]
+    """The folder to write to."""
+
+    step: int | None = None
+    """Which step, where there are several; the latest by default."""
+
+    form: Literal["reference", "safetensors"] = "reference"
+    """safetensors are mapped into memory as they are, by this package alone."""
+
+    octo: Annotated[OctoConfig, flags_of(OctoConfig, "OCTO", "tokenizer")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Check:
+    """Compare the model with recorded outputs of the reference; exit 1 where one is out of tolerance."""
+
+    goldens: Path = Path(__file__).parents[2] / "tests" / "goldens"
+    """The recorded outputs; they come with the source, not with the installed package."""
+
+    only: tuple[str, ...] = ()
+    """Names of the sets to compare; all by default."""
+
+    out: Path | None = None
+    """A Markdown file to write the tables to; they are printed in any case."""
+
+    octo: Annotated[OctoConfig, flags_of(OctoConfig, "OCTO", "tokenizer")]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demonstrate:
+    """Have experts show the tabletop suite's tasks, and record it; a second run adds what is missing."""
+
+    out: Path
+    """The folder to record to."""
+
+    format: Literal["arrays", "lerobot"] = "arrays"
+    """Raw arrays, which training reads fastest, or LeRobot's parquet and video."""
+
+    tasks: tuple[str, ...] = ()
+    """Tasks by name, or by how their names begin (pick_up, push); all by default."""
+
+    episodes_per_task: Count = 100
+    """Trials of each task; those in which the expert fails are left out."""
+
+    seed: Annotated[int, Field(ge=0)] = 0
+    """The first trial's; the others' follow it."""
+
+    robot: str = "panda"
+    """Whose tabletop."""
+
+    sizes: tuple[str, ...] = ("primary=128", "wrist=64")
+    """The policy's cameras and their sides in pixels."""
+
+    glances: Annotated[int, Field(ge=0)] = 0
+    """With each step, so many single moments with the objects laid anew and any task, recorded to OUT-glances."""
+
+    policy: str | None = None
+    """A policy that drives at first: a checkpoint, or a server's address. The actions to learn are the expert's."""
+
+    policy_share: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """The chance that the policy does so in an episode."""
+
+    policy_steps: Annotated[int, Field(ge=0)] | Literal["all"] = 25
+    """For how many steps at most, drawn from 0 to this; `all` lets it drive to the end."""
+
+    policy_horizon: Count = 1
+    """Actions of each of its chunks that are executed before it is asked again."""
+
+    workers: Count = 2
+    """Processes that simulate and draw."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finetune:
+    """Train a policy on recorded episodes: a checkpoint further, or an architecture from scratch."""
+
+    recipe: Recipe
+
+    out: Path
+    """The run's folder; it is a checkpoint to serve, too."""
+
+    resume: bool = False
+    """Go on with the run in `out` where it was killed."""
+
+    timetable: Timetable = field(default_factory=Timetable)
+
+    evaluate_tasks: tuple[str, ...] = ()
+    """Tasks of the closed loop, by how their names begin; all by default."""
+
+    evaluate_trials: Count = 10
+    """Trials of each task."""
+
+    server: Annotated[ServerConfig, flags_of(ServerConfig, "VLA", "device", "cache_dir", *SCENE_SETTINGS)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Run the tabletop suite against a checkpoint or a server; print success per task, as Markdown."""
+
+    policy: Annotated[str, tyro.conf.Positional]
+    """A server's address (http://...) or a checkpoint: a folder, hf://, bundled://, random://."""
+
+    tasks: tuple[str, ...] = ()
+    """Tasks by name, or by how their names begin (pick_up, push); all by default."""
+
+    trials: Count = 50
+    """Trials of each task."""
+
+    seed: Annotated[int, Field(ge=0)] = FIRST_SEED
+    """The first trial's; the others' follow it. Trials for training have seeds below the default."""
+
+    split: Split = "train"
+    """Whether tasks are said as in training, or in ways that were held out; scenes and starts are the same."""
+
+    listening: Annotated[int, Field(ge=0)] | None = None
+    """Scenes in which each object is asked for in turn; by default `trials` where something is to be picked up."""
+
+    robot: str = "panda"
+    """Whose tabletop."""
+
+    through: Literal["predict", "execute"] = "predict"
+    """Of a server: ask for each action and simulate here, or have whole episodes run there."""
+
+    execution_horizon: Count = 1
+    """Actions of each chunk that are executed before the policy is asked again."""
+
+    ensemble_weight: float | None = None
+    """Average what overlapping chunks say, with weights exp(-w i), the oldest i = 0."""
+
+    latency_ms: Annotated[float, Field(ge=0)] = 0.0
+    """Simulated time that passes while the policy thinks."""
+
+    window: Count | None = None
+    """How many observations the policy is shown; all that it takes by default, the rest is padding."""
+
+    max_steps: Count = 75
+    """Actions after which a trial has failed: 15 s at 5 Hz."""
+
+    videos: Path | None = None
+    """A folder for animations of failures."""
+
+    max_videos: Annotated[int, Field(ge=0)] = 20
+    """At most so many in that folder."""
+
+    out: Path | None = None
+    """A file for the results, as JSON lines; trials that it holds already are not run again."""
+
+    server: Annotated[ServerConfig, flags_of(ServerConfig, "VLA", "device", "cache_dir", *SCENE_SETTINGS)]
+    octo: Annotated[OctoConfig, flags_of(OctoConfig, "OCTO", "tokenizer", "dataset", "precision")]
+
+
+Options = Serve | Demo | Predict | Convert | Check | Demonstrate | Finetune | Evaluate
+
+COMMANDS: dict[str, type[Options]] = {
+    kind.__name__.lower(): kind for kind in (Serve, Demo, Predict, Convert, Check, Demonstrate, Finetune, Evaluate)
+}
