@@ -159,10 +159,12 @@ def test_an_instruction_may_have_any_name_and_two_are_refused(reader):
         gr00t.read_observation(gr00t.read(bare(**{"annotation.human.coarse_action": "stop"})), reader)
 
 
-def test_a_reset_is_checked():
-    assert gr00t.read_reset(gr00t.read(packed({"endpoint": "reset", "data": {"options": {"seed": 3}}}))).seed == 3
+def test_a_reset_is_checked(reader):
+    reset = gr00t.read(packed({"endpoint": "reset", "data": {"options": {"seed": 3, "unnorm_key": "echo"}}}))
+    assert gr00t.read_reset(reset, reader).seed == 3
+    assert gr00t.read_reset(reset, reader).settings == {"dataset": "echo"}
     with pytest.raises(RequestError, match="seed"):
-        gr00t.read_reset(gr00t.read(packed({"endpoint": "reset", "data": {"options": {"seed": "x"}}})))
+        gr00t.read_reset(gr00t.read(packed({"endpoint": "reset", "data": {"options": {"seed": "x"}}})), reader)
 
 
 def test_the_modality_config_says_what_is_taken_and_given():

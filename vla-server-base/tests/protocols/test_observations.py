@@ -115,8 +115,10 @@ def test_a_picture_that_the_message_masks_is_none(reader):
     masks = {"base_0_rgb": True, "left_wrist_0_rgb": False, "right_wrist_0_rgb": np.array([False])}
     message = {"image": pictures, "image_mask": masks, "prompt": "go"}
     assert set(reader.turn(message).observation.images) == {"primary"}
+    only_hands = {**message, "image_mask": {"base_0_rgb": False, "right_wrist_0_rgb": False}}
+    assert set(reader.turn(only_hands).observation.images) == {"wrist"}
     with pytest.raises(ProtocolError, match="no picture for the camera 'primary'"):
-        reader.turn({**message, "image_mask": {"base_0_rgb": False}})
+        reader.turn({**message, "image_mask": dict.fromkeys(pictures, False)})
     with pytest.raises(ProtocolError, match=r"image_mask.base_0_rgb is neither true nor false"):
         reader.turn({**message, "image_mask": {"base_0_rgb": "no"}})
 

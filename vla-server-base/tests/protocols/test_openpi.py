@@ -436,7 +436,7 @@ def test_a_client_that_is_killed_leaves_no_session(url):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems have other names for it")
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
-def test_a_peer_that_vanishes_is_noticed_by_the_kernel_within_a_minute(loop):
+def test_a_peer_that_vanishes_is_noticed_by_the_kernel_within_a_minute(loop, monkeypatch):
     options = {}
 
     class Observed(SocketProtocol):
@@ -447,7 +447,8 @@ def test_a_peer_that_vanishes_is_noticed_by_the_kernel_within_a_minute(loop):
             for name in (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT):
                 options[name] = wire.getsockopt(IPPROTO_TCP, name)
 
-    with serving(echo_app(), ws=Observed, loop=loop) as url:
+    monkeypatch.setattr("vla_server_base.serving.SocketProtocol", Observed)
+    with serving(echo_app(), loop=loop) as url:
         wait_until_healthy(url)
         with client_of(url):
             pass

@@ -70,11 +70,11 @@ def test_what_is_no_query_is_refused(reader, wrong):
 
 
 def test_a_reset_may_say_nothing(reader):
-    assert openvla.read_reset(b"").session_id is None
-    assert openvla.read_reset(b"null").seed is None
-    assert openvla.read_reset(b'{"session_id": "arm", "seed": 3}').seed == 3
+    assert openvla.read_reset(b"", reader).session_id is None
+    assert openvla.read_reset(b"null", reader).seed is None
+    assert openvla.read_reset(b'{"session_id": "arm", "seed": 3}', reader).seed == 3
     with pytest.raises(RequestError):
-        openvla.read_reset(b'{"seed": "x"}')
+        openvla.read_reset(b'{"seed": "x"}', reader)
 
 
 @pytest.fixture

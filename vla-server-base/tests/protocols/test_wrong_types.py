@@ -56,7 +56,7 @@ def read_openpi(reader, message):
 
 def read_vla_eval(reader, message):
     frame = vla_eval.read(pack(message))
-    vla_eval.read_start(frame)
+    vla_eval.read_start(frame, reader)
     vla_eval.read_observation(frame, reader)
 
 
@@ -66,7 +66,7 @@ def read_gr00t(reader, message):
 
 
 def read_gr00t_reset(reader, message):
-    gr00t.read_reset(gr00t.read(pack({"endpoint": "reset", **message})))
+    gr00t.read_reset(gr00t.read(pack({"endpoint": "reset", **message})), reader)
 
 
 def read_act(reader, message):
@@ -78,7 +78,7 @@ def read_query(reader, message):
 
 
 def read_reset(reader, message):
-    openvla.read_reset(json_numpy.dumps(message).encode())
+    openvla.read_reset(json_numpy.dumps(message).encode(), reader)
 
 
 def read_setup(reader, fields):
