@@ -3,6 +3,7 @@
 import dataclasses
 import importlib.metadata
 import re
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from octo_service.config import OctoConfig
 from octo_service.model.random_weights import ARCHITECTURES
 
 ROOT = Path(__file__).parents[1]
+PAGE_OF_CLIENTS = (ROOT / "docs" / "clients.md").read_text()
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
 
 
@@ -59,6 +61,12 @@ def test_octos_settings_commands_and_models_are_documented():
     assert commands is not None
     assert {f"octo-service {name}" for name in commands[1].split(",")} <= set(re.findall(r"octo-service \w+", page))
     assert all(f"random://{name}" in page for name in ARCHITECTURES)
+
+
+def test_the_table_of_clients_has_each_release_that_is_run():
+    releases = runpy.run_path(str(ROOT / "conformance" / "releases.py"))["RELEASES"]
+    rows = re.findall(r"^\| (.*?) \| (.*?) \| [\d.]+ \| `conformance/.*` \| passed \|$", PAGE_OF_CLIENTS, re.MULTILINE)
+    assert rows == [(release.title, release.version) for release in releases]
 
 
 def test_versions_agree():
