@@ -11,7 +11,7 @@ import numpy as np
 from vla_server_base.contract import Action, Observation, PolicySpec, Task, VLAModelAdapter
 from vla_server_base.control_loop import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 from vla_server_base.engine import Anticipation, Engine
-from vla_server_base.errors import Late, RequestError, Superseded, UnknownName
+from vla_server_base.errors import ImageError, Late, RequestError, Superseded, UnknownName
 
 Execution = Literal["receding", "chunk", "ensemble"]
 Scope = Literal["session", "episode", "request"]
@@ -41,7 +41,8 @@ class Turn:
 
     `sequence` counts the control steps; where it is left out, `obs_time` [s] of any clock orders observations.
     Without either, `num_skipped` steps lie between it and the last. `deadline_ms` counts from the turn's arrival.
-    `reset` begins a new episode with this turn.
+    `reset` begins a new episode with this turn. `sources` are what the client calls the pictures, by camera, where it
+    has several names for one.
 
     `settings` are what it says of SessionSettings. What it leaves out is, by their `scope`, what the session has; what
     its episode has, the server's own where that begins with it; or the server's own.
@@ -49,6 +50,7 @@ class Turn:
 
     observation: Observation
     task: Task
+    sources: Mapping[str, str] = field(default_factory=dict)
     reset: bool = False
     seed: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -95,6 +97,8 @@ class Progress:
     """The next turn's, unless it skips some."""
     sequence: int | None = None
     obs_time: float | None = None
+    sources: dict[str, str] = field(default_factory=dict)
+    """By camera, what the client called its first picture of this episode."""
 
 
 @dataclass(kw_only=True)
@@ -175,13 +179,31 @@ class Session:
             if self._answer is not None and not _failed(self._answer):
                 return self._answer
             return self._asked(turn, progress.step - 1)
+        observation = self._seen(turn)
         self._supersede("a newer observation of this session has come")
         progress.plan.skip(age)
         step = progress.step + age - 1
-        progress.history.append(turn.observation)
+        progress.history.append(observation)
         progress.task, progress.step = turn.task, step + 1
         progress.sequence, progress.obs_time = turn.sequence, turn.obs_time
         return self._asked(turn, step)
+
+    def _seen(self, turn: Turn) -> Observation:
+        """Return what the episode's cameras see: one that missed this frame is not replaced by its neighbour.
+
+        Raises:
+            ImageError: none of them is there.
+        """
+        sources, images = self.progress.sources, turn.observation.images
+        called = {name: turn.sources.get(name, name) for name in images}
+        seen = {name: image for name, image in images.items() if sources.get(name, called[name]) == called[name]}
+        if not seen:
+            raise ImageError(
+                f"no picture is of a camera of this episode; there are: {', '.join(called.values())}",
+                hint=f"it began with {', '.join(sources.values())}; to change cameras, begin a new episode (reset)",
+            )
+        sources.update((name, called[name]) for name in seen)
+        return replace(turn.observation, images=seen)
 
     def _placed(self, turn: Turn) -> int:
         """Begin an episode if the turn does; return how many steps it comes after the last: 0 for the same again."""
@@ -230,6 +252,7 @@ class Session:
         progress.task, progress.step = None, 0
         progress.episode += 1
         progress.sequence = progress.obs_time = None
+        progress.sources = {}
         progress.seed = progress.seed if seed is None else seed
         self._answer = None
 

@@ -29,7 +29,7 @@ logger = logging.getLogger(__name__)
 
 KEY_BYTES, SIGNATURE_BYTES = 32, 32
 MAX_INFLATED_BYTES = 256 * 2**20
-VERSION = 2
+VERSION = 3
 HINT = "begin a new session: leave session_token out"
 
 
@@ -127,6 +127,7 @@ def _from_progress(progress: Progress) -> dict[str, Any]:
         "step": progress.step,
         "sequence": progress.sequence,
         "obs_time": progress.obs_time,
+        "sources": progress.sources,
         "task": None if task is None else {"instruction": task.instruction, "goal_images": dict(task.goal_images)},
         "seen": [{"images": dict(seen.images), "proprio": seen.proprio} for seen in progress.history.seen],
         "plan": progress.plan.kept(),
@@ -144,7 +145,7 @@ def _to_progress(content: Mapping[str, Any], spec: PolicySpec, settings: Session
         goals = {name: _to_array(image) for name, image in task["goal_images"].items()}
         progress.task = Task(instruction=task["instruction"], goal_images=goals)
     progress.plan.restore([_to_array(chunk) for chunk in content["plan"]])
-    for name in ("episode", "step", "sequence", "obs_time"):
+    for name in ("episode", "step", "sequence", "obs_time", "sources"):
         setattr(progress, name, content[name])
     return progress
 

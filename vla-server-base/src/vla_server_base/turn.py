@@ -21,6 +21,7 @@ class TurnRequest:
     `settings` are what it says of SessionSettings, `scope` for how long. `reset` begins a new episode with this turn,
     with a `seed` from it. `num_skipped` are the control steps since the last turn, where no `sequence` says it.
     `connection` is that which it came on, where the server hears of the connection's end.
+    `sources` are what its pictures are called, by camera, where a message could call them otherwise.
     `notes` are what the client is to be told: where it did not say what is done, or said it in other words.
     """
 
@@ -38,6 +39,7 @@ class TurnRequest:
     scope: Scope = "session"
     num_skipped: int = 0
     connection: str | None = None
+    sources: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def on_connection(self, own_session: str) -> "TurnRequest":
@@ -85,6 +87,7 @@ async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
     turn = Turn(
         observation=request.observation,
         task=request.task,
+        sources=request.sources,
         reset=request.reset,
         seed=request.seed,
         settings=request.settings,

@@ -2,6 +2,7 @@
 
 import io
 import threading
+from dataclasses import replace
 
 import msgpack
 import msgpack_numpy
@@ -92,6 +93,16 @@ def test_the_greeting_says_what_the_actions_are():
     found = unpack(vla_eval.greeting(EchoAdapter().spec, 5))
     assert (found["type"], found["seq"], found["payload"]["protocol_version"]) == ("hello", 5, 1)
     assert found["payload"]["observation_spec"]["image"]["format"] == "rgb_hwc_uint8"
+
+
+def test_the_greeting_asks_benchmarks_for_what_the_policy_takes():
+    spec = EchoAdapter().spec
+    assert unpack(vla_eval.greeting(spec, 5))["payload"]["observation_params"] == {
+        "send_wrist_image": True,
+        "send_state": True,
+    }
+    blind = replace(spec, cameras=spec.cameras[:1], proprio_dim=None)
+    assert "observation_params" not in unpack(vla_eval.greeting(blind, 5))["payload"]
 
 
 def test_an_error_has_the_seq_of_what_it_answers():

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -10,7 +11,16 @@ import pytest
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, Task
 from vla_server_base.engine import Engine
-from vla_server_base.errors import InvalidToken, Late, NotFound, Overloaded, RequestError, Superseded, UnknownName
+from vla_server_base.errors import (
+    ImageError,
+    InvalidToken,
+    Late,
+    NotFound,
+    Overloaded,
+    RequestError,
+    Superseded,
+    UnknownName,
+)
 from vla_server_base.session import Session, Turn
 from vla_server_base.sessions import Sessions
 from vla_server_base.testing import EchoAdapter
@@ -447,3 +457,18 @@ async def test_a_session_that_went_on_elsewhere_with_other_settings_goes_on_with
     answers = [await each.act(turn(102, PUSH)) for each in (session, there)]
     np.testing.assert_array_equal(*[answer.action.actions for answer in answers])
     assert answers[0].dataset == "echo_doubled"
+
+
+async def test_where_a_camera_misses_a_frame_its_neighbour_of_another_name_does_not_stand_in(sessions):
+    session = sessions.open("arm")
+    left, right = turn(51, sources={"primary": "cam_left"}), turn(102, sources={"primary": "cam_right"})
+    await session.act(left)
+    with pytest.raises(ImageError, match="no picture is of a camera of this episode; there are: cam_right"):
+        await session.act(right)
+    wrist = np.zeros((8, 8, 3), np.uint8)
+    both = replace(right, observation=replace(right.observation, images={**right.observation.images, "wrist": wrist}))
+    await session.act(both)
+    assert [set(seen.images) for seen in session.progress.history.seen] == [{"primary"}, {"wrist"}]
+    session.reset()
+    await session.act(right)
+    assert session.progress.sources == {"primary": "cam_right"}

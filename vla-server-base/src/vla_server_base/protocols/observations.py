@@ -72,11 +72,13 @@ class ObservationReader:
             ProtocolError, ImageError, InstructionError, RequestError: naming what the policy takes.
         """
         fields, values = message_fields(message), named_values(message)
-        observation = self.observation(values)
+        pictures = self._pictures(values)
+        observation = self._observation(values, pictures)
         task, task_note = self._task(values)
         dataset, dataset_note = self._dataset(fields)
         turn = turn_from_fields(fields, observation, task, seed=fields.seed, dataset=dataset)
-        return replace(turn, notes=tuple(note for note in (task_note, dataset_note) if note is not None))
+        notes = tuple(note for note in (task_note, dataset_note) if note is not None)
+        return replace(turn, notes=notes, sources={name: found.bare for name, found in pictures.items()})
 
     def episode(self, message: Mapping[str, Any]) -> EpisodeRequest:
         """Return what a message says that begins an episode before its first turn.
@@ -89,27 +91,15 @@ class ObservationReader:
         settings = settings_from_fields(fields, dataset=dataset)
         return EpisodeRequest(session_id=fields.session_id, seed=fields.seed, settings=settings)
 
-    def observation(self, values: Sequence[NamedValue]) -> Observation:
-        """Return pictures, of at least one camera, and proprio."""
-        images = {
-            name: read_picture(found.value, found.shown, self.max_image_pixels)
-            for name in self.spec.camera_names
-            if (found := self._picture(values, name)) is not None
-        }
-        if not images:
-            first = self.spec.camera_names[0]
-            raise ProtocolError(
-                f"there is no picture for the camera '{first}'; the message has: {_listed(values)}",
-                hint=f"it is taken from: {', '.join(self.keys_of(first))}; VLA_OBSERVATION_KEYS adds others",
-            )
-        return Observation(images=images, proprio=self._proprio(values))
-
     def keys_of(self, name: str) -> tuple[str, ...]:
         """Return by which keys a picture, proprio or the instruction is known, a lab's own in front."""
         return (*self.own_keys.get(name, ()), *self._known_keys(name))
 
     def _known_keys(self, name: str) -> tuple[str, ...]:
         known = KNOWN_KEYS.get(name, (name, f"image_{name}"))
+        if name in self.own_keys and name != "instruction":
+            # Where the lab's own misses a frame, another camera's picture is not to stand in for it.
+            known = (name,)
         # What the policy or the lab calls another camera means that one.
         others = {other for other in self.spec.camera_names if other != name}
         others |= {bare_key(key) for other, keys in self.own_keys.items() if other != name for key in keys}
@@ -124,10 +114,25 @@ class ObservationReader:
         known = {bare_key(key) for key in self._known_keys(name)}
         return the_one([named for named in values if named.bare in known], what, name)
 
-    def _picture(self, values: Sequence[NamedValue], name: str) -> NamedValue | None:
+    def _pictures(self, values: Sequence[NamedValue]) -> dict[str, NamedValue]:
+        """Return the policy's cameras' pictures, of at least one."""
         masked = _masked(values)
         seen = [named for named in values if _is_there(named) and named.bare not in masked]
-        return self._find(seen, name, f"pictures of the camera '{name}'")
+        found = {name: self._find(seen, name, f"pictures of the camera '{name}'") for name in self.spec.camera_names}
+        pictures = {name: picture for name, picture in found.items() if picture is not None}
+        if not pictures:
+            first = self.spec.camera_names[0]
+            raise ProtocolError(
+                f"there is no picture for the camera '{first}'; the message has: {_listed(values)}",
+                hint=f"it is taken from: {', '.join(self.keys_of(first))}; VLA_OBSERVATION_KEYS adds others",
+            )
+        return pictures
+
+    def _observation(self, values: Sequence[NamedValue], pictures: Mapping[str, NamedValue]) -> Observation:
+        images = {
+            name: read_picture(found.value, found.shown, self.max_image_pixels) for name, found in pictures.items()
+        }
+        return Observation(images=images, proprio=self._proprio(values))
 
     def _proprio(self, values: Sequence[NamedValue]) -> np.ndarray | None:
         """Return the robot's own state; robots send it also to policies that take none."""

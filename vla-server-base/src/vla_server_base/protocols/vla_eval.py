@@ -91,9 +91,14 @@ def greeting(spec: PolicySpec, seq: int) -> bytes:
         "capabilities": {},
         "observation_spec": {"image": _spec("image", 0, "rgb_hwc_uint8"), "language": _spec("language", 0, "language")},
     }
+    # What benchmarks send on demand; theirs that have no such parameter say so.
+    wanted = {"send_wrist_image": "wrist" in spec.camera_names, "send_state": bool(spec.proprio_dim)}
+    if any(wanted.values()):
+        payload["observation_params"] = {name: True for name, is_wanted in wanted.items() if is_wanted}
     if spec.action_names == ARM_ACTION:
+        # A format of our own: the harness compares formats alone, and "delta_xyz" is from -1 to 1 with its benchmarks.
         payload["action_spec"] = {
-            "position": _spec("position", 3, "delta_xyz", "m"),
+            "position": _spec("position", 3, "delta_xyz_m", "m"),
             "rotation": _spec("rotation", 3, "euler_xyz", "rad, a change"),
             "gripper": _spec("gripper", 1, "continuous_01", "1 open, 0 closed"),
         }
