@@ -257,9 +257,13 @@ def test_a_bare_zip_is_told_how_to_come(client):
     assert "multipart/form-data" in response.json()["error"]["hint"]
 
 
-def test_no_scene_is_ever_logged(client, caplog):
+def test_no_scene_is_ever_logged_but_what_a_refusal_quotes_of_it(client, caplog):
     with caplog.at_level(logging.DEBUG):
-        for xml in ("<mujoco model='secret'/>", "<mujoco><worldbody><secret/>", TWO_VIEWS.replace("lid", "secret")):
+        for xml in (
+            "<mujoco model='secret'/>",
+            "<mujoco><worldbody><secret/>",
+            TWO_VIEWS.replace("<mujoco", "<mujoco model='secret'"),
+        ):
             send(client, ("xml", "secret.xml", xml))
             client.post("/predict", json={"instruction": "go", "xml_string": xml})
     assert "/predict" in caplog.text

@@ -60,13 +60,16 @@ def small_checkpoint(head: dict[str, Any], **transformer: Any) -> Checkpoint:
 
 
 def checkpoint_with_two_cameras_and_proprio(window: int) -> Checkpoint:
-    """Return an octo-tiny of any window that takes pictures of 32 by 32 of two cameras, goals, and three numbers."""
+    """Return an octo-tiny of any window that takes pictures of 32 by 32 of two cameras, goals, and four numbers.
+
+    Either camera and the numbers are as many tokens, so that few programs are compiled.
+    """
     checkpoint = random_checkpoint("random://octo-tiny")
     model, examples = checkpoint.config["model"], checkpoint.example_batch
     model["observation_tokenizers"]["proprio"] = {"name": "LowdimObsTokenizer", "kwargs": {"obs_keys": ["proprio"]}}
     names, task = ("image_primary", "image_wrist"), examples["task"]
     observation = {name: np.zeros((1, window, 32, 32, 3), np.uint8) for name in names}
-    observation |= {"proprio": np.zeros((1, window, 3), np.float32), "timestep_pad_mask": np.ones((1, window), bool)}
+    observation |= {"proprio": np.zeros((1, window, 4), np.float32), "timestep_pad_mask": np.ones((1, window), bool)}
     examples = {"observation": observation, "task": task | {name: np.zeros((1, 32, 32, 3), np.uint8) for name in names}}
     shapes = expected_shapes(build_octo(model), examples, ARCHITECTURES["octo-tiny"].text)
     params = random_leaves(shapes, 0)
