@@ -3,6 +3,7 @@
 import importlib.metadata
 import os
 import re
+import shutil
 import subprocess
 import tarfile
 import zipfile
@@ -13,6 +14,8 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGES = [ROOT / "vla-server-base", ROOT / "vla-servers" / "octo-small"]
 DISTRIBUTIONS = ["vla-server-base", "octo-service"]
+# uv says to what it runs where it is itself; make puts it into .uv/.
+UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
 MAX_BYTES = 5_000_000
 
 
@@ -21,8 +24,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheels and source distributions of both packages; each wheel is built from the source distribution."""
     folder = tmp_path_factory.mktemp("dist")
     for package in PACKAGES:
-        # uv says to what it runs where it is itself.
-        command = [os.environ.get("UV", "uv"), "build", "--quiet", "--out-dir", str(folder), str(package)]
+        command = [UV, "build", "--quiet", "--out-dir", str(folder), str(package)]
         subprocess.run(command, check=True)
     return folder
 

@@ -507,7 +507,7 @@ def test_without_grpc_it_is_said_what_to_install(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_grpc)
     with pytest.raises(ConfigError, match="takes grpc") as told:
         importlib.import_module(lerobot_grpc.__name__)
-    assert "uv sync --inexact --extra lerobot" in told.value.hint
+    assert "uv sync --extra lerobot" in told.value.hint
 
 
 def test_every_status_of_an_error_is_a_code():

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # `bundled://tabletop` from nothing, in a folder of its own: about three hours on two CPU cores.
 #
-#     cd vla-servers/octo-small && uv sync --extra cpu --extra train && uv run recipes/tabletop.sh FOLDER
+#     cd vla-servers/octo-small && uv sync --no-dev --extra train && uv run --no-sync recipes/tabletop.sh FOLDER
 #
 # What is there already is not made again, so that a run that was stopped goes on where it was.
 set -euo pipefail

@@ -101,7 +101,7 @@ class TestForms:
         )
         command = [sys.executable, "-c", script, str(TINY_OCDBT)]
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
-        assert "uv sync --inexact --extra ocdbt" in ended.stderr.splitlines()[-1]
+        assert "uv sync --extra ocdbt" in ended.stderr.splitlines()[-1]
 
 
 class TestSteps:
