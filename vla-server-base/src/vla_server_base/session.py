@@ -41,8 +41,8 @@ class Turn:
 
     `sequence` counts the control steps; where it is left out, `obs_time` [s] of any clock orders observations.
     Without either, `num_skipped` steps lie between it and the last. `deadline_ms` counts from the turn's arrival.
-    `reset` begins a new episode with this turn. `sources` are what the client calls the pictures, by camera, where it
-    has several names for one.
+    `reset` begins a new episode with this turn. `sources` are, by camera, which of several cameras that the client
+    sends together a picture is of: the group's name, and its own.
 
     `settings` are what it says of SessionSettings. What it leaves out is, by their `scope`, what the session has; what
     its episode has, the server's own where that begins with it; or the server's own.
@@ -50,7 +50,7 @@ class Turn:
 
     observation: Observation
     task: Task
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     reset: bool = False
     seed: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -97,8 +97,8 @@ class Progress:
     """The next turn's, unless it skips some."""
     sequence: int | None = None
     obs_time: float | None = None
-    sources: dict[str, str] = field(default_factory=dict)
-    """By camera, what the client called its first picture of this episode."""
+    sources: dict[str, tuple[str, str]] = field(default_factory=dict)
+    """Of the first pictures of this episode."""
 
 
 @dataclass(kw_only=True)
@@ -189,20 +189,21 @@ class Session:
         return self._asked(turn, step)
 
     def _seen(self, turn: Turn) -> Observation:
-        """Return what the episode's cameras see: one that missed this frame is not replaced by its neighbour.
+        """Return what the episode's cameras see: for one that missed this frame, no other of its group stands in.
 
         Raises:
             ImageError: none of them is there.
         """
         sources, images = self.progress.sources, turn.observation.images
-        called = {name: turn.sources.get(name, name) for name in images}
-        seen = {name: image for name, image in images.items() if sources.get(name, called[name]) == called[name]}
+        others = {name: own for name, (group, own) in turn.sources.items() if _is_other(sources.get(name), group, own)}
+        seen = {name: image for name, image in images.items() if name not in others}
         if not seen:
+            began_with = ", ".join(sources[name][1] for name in others)
             raise ImageError(
-                f"no picture is of a camera of this episode; there are: {', '.join(called.values())}",
-                hint=f"it began with {', '.join(sources.values())}; to change cameras, begin a new episode (reset)",
+                f"the only pictures are of {', '.join(others.values())}, and this episode began with {began_with}",
+                hint="to change cameras, begin a new episode (reset)",
             )
-        sources.update((name, called[name]) for name in seen)
+        sources.update((name, source) for name, source in turn.sources.items() if name in seen)
         return replace(turn.observation, images=seen)
 
     def _placed(self, turn: Turn) -> int:
@@ -383,6 +384,10 @@ def same_task(task: Task, other: Task) -> bool:
         task.goal_images.keys() == other.goal_images.keys()
         and all(np.array_equal(image, other.goal_images[name]) for name, image in task.goal_images.items())
     )
+
+
+def _is_other(source: tuple[str, str] | None, group: str, own: str) -> bool:
+    return source is not None and source[0] == group and source[1] != own
 
 
 def _failed(answer: "asyncio.Future[Answer]") -> bool:

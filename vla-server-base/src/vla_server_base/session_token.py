@@ -145,8 +145,9 @@ def _to_progress(content: Mapping[str, Any], spec: PolicySpec, settings: Session
         goals = {name: _to_array(image) for name, image in task["goal_images"].items()}
         progress.task = Task(instruction=task["instruction"], goal_images=goals)
     progress.plan.restore([_to_array(chunk) for chunk in content["plan"]])
-    for name in ("episode", "step", "sequence", "obs_time", "sources"):
+    for name in ("episode", "step", "sequence", "obs_time"):
         setattr(progress, name, content[name])
+    progress.sources = {name: (group, own) for name, (group, own) in content["sources"].items()}
     return progress
 
 

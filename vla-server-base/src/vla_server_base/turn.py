@@ -21,7 +21,7 @@ class TurnRequest:
     `settings` are what it says of SessionSettings, `scope` for how long. `reset` begins a new episode with this turn,
     with a `seed` from it. `num_skipped` are the control steps since the last turn, where no `sequence` says it.
     `connection` is that which it came on, where the server hears of the connection's end.
-    `sources` are what its pictures are called, by camera, where a message could call them otherwise.
+    `sources` are, by camera, which of those that its client sends together a picture is of.
     `notes` are what the client is to be told: where it did not say what is done, or said it in other words.
     """
 
@@ -39,7 +39,7 @@ class TurnRequest:
     scope: Scope = "session"
     num_skipped: int = 0
     connection: str | None = None
-    sources: Mapping[str, str] = field(default_factory=dict)
+    sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     def on_connection(self, own_session: str) -> "TurnRequest":

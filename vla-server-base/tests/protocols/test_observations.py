@@ -32,13 +32,13 @@ def test_the_names_that_clients_send_are_known(reader, primary, wrist, instructi
     assert turn.task.instruction == "lift it"
 
 
-def test_a_lab_s_own_names_stand_in_the_place_of_those_that_are_known(reader):
+def test_a_lab_s_own_names_are_taken_first(reader):
     keys = own_keys(ServerConfig(observation_keys="primary=cam_low instruction=what"))
     own = replace(reader, own_keys=keys)
     turn = own.turn({"cam_low": RED, "image": BLUE, "what": "lift it", "prompt": "drop it"})
     np.testing.assert_array_equal(turn.observation.images["primary"], RED)
     assert turn.task.instruction == "lift it"
-    assert own.keys_of("primary") == ("cam_low", "primary")
+    assert own.keys_of("primary") == ("cam_low", *KNOWN_KEYS["primary"])
 
 
 @pytest.mark.parametrize("entry", ["primary", "top=cam", "primary="])
@@ -250,8 +250,12 @@ def test_no_name_is_known_for_two_things_and_each_is_known_once():
     assert {name for order in IN_ORDER for name in order} <= set(every)
 
 
-def test_where_a_labs_own_camera_misses_a_frame_no_other_stands_in(reader):
+def test_a_lab_s_own_camera_is_told_from_one_that_is_known(reader):
     own = replace(reader, own_keys=own_keys(ServerConfig(observation_keys="primary=lamp")))
-    seen = own.turn({"front": RED, "wrist": BLUE, "prompt": "go"})
-    assert seen.observation.images.keys() == {"wrist"}
-    assert own.turn({"lamp": RED, "front": BLUE, "prompt": "go"}).sources == {"primary": "lamp"}
+    assert own.turn({"front": BLUE, "lamp": RED, "prompt": "go"}).sources == {"primary": ("primary", "lamp")}
+    assert own.turn({"front": BLUE, "wrist": RED, "prompt": "go"}).sources == {"primary": ("primary", "front")}
+
+
+def test_a_turn_says_which_of_several_cameras_a_picture_is_of(reader):
+    message = {"image": RED, "images": {"cam_right_wrist": BLUE}, "prompt": "go"}
+    assert reader.turn(message).sources == {"wrist": ("cam_left_wrist", "cam_right_wrist")}

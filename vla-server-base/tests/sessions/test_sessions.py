@@ -459,11 +459,11 @@ async def test_a_session_that_went_on_elsewhere_with_other_settings_goes_on_with
     assert answers[0].dataset == "echo_doubled"
 
 
-async def test_where_a_camera_misses_a_frame_its_neighbour_of_another_name_does_not_stand_in(sessions):
+async def test_where_a_camera_misses_a_frame_no_other_of_its_group_stands_in(sessions):
     session = sessions.open("arm")
-    left, right = turn(51, sources={"primary": "cam_left"}), turn(102, sources={"primary": "cam_right"})
+    left, right = (turn(51, sources={"primary": ("cameras", name)}) for name in ("left", "right"))
     await session.act(left)
-    with pytest.raises(ImageError, match="no picture is of a camera of this episode; there are: cam_right"):
+    with pytest.raises(ImageError, match="the only pictures are of right, and this episode began with left"):
         await session.act(right)
     wrist = np.zeros((8, 8, 3), np.uint8)
     both = replace(right, observation=replace(right.observation, images={**right.observation.images, "wrist": wrist}))
@@ -471,4 +471,6 @@ async def test_where_a_camera_misses_a_frame_its_neighbour_of_another_name_does_
     assert [set(seen.images) for seen in session.progress.history.seen] == [{"primary"}, {"wrist"}]
     session.reset()
     await session.act(right)
-    assert session.progress.sources == {"primary": "cam_right"}
+    assert session.progress.sources == {"primary": ("cameras", "right")}
+    await session.act(turn(51))
+    await session.act(turn(51, sources={"primary": ("others", "left")}))

@@ -16,7 +16,7 @@ from vla_server_base.contract import Observation, PolicySpec, Task
 from vla_server_base.errors import InstructionError, ProtocolError, RequestError
 from vla_server_base.protocols.arrays import KINDS
 from vla_server_base.protocols.dataset_names import known_dataset
-from vla_server_base.protocols.known_keys import ALSO_NUMBERS, KNOWN_KEYS, bare_key
+from vla_server_base.protocols.known_keys import ALSO_NUMBERS, IN_ORDER, KNOWN_KEYS, bare_key
 from vla_server_base.protocols.named_values import NamedValue, named_values, the_one
 from vla_server_base.protocols.pictures import read_picture
 from vla_server_base.protocols.unsupported import refuse_not_done
@@ -78,7 +78,7 @@ class ObservationReader:
         dataset, dataset_note = self._dataset(fields)
         turn = turn_from_fields(fields, observation, task, seed=fields.seed, dataset=dataset)
         notes = tuple(note for note in (task_note, dataset_note) if note is not None)
-        return replace(turn, notes=notes, sources={name: found.bare for name, found in pictures.items()})
+        return replace(turn, notes=notes, sources=self._sources(pictures))
 
     def episode(self, message: Mapping[str, Any]) -> EpisodeRequest:
         """Return what a message says that begins an episode before its first turn.
@@ -97,9 +97,6 @@ class ObservationReader:
 
     def _known_keys(self, name: str) -> tuple[str, ...]:
         known = KNOWN_KEYS.get(name, (name, f"image_{name}"))
-        if name in self.own_keys and name != "instruction":
-            # Where the lab's own misses a frame, another camera's picture is not to stand in for it.
-            known = (name,)
         # What the policy or the lab calls another camera means that one.
         others = {other for other in self.spec.camera_names if other != name}
         others |= {bare_key(key) for other, keys in self.own_keys.items() if other != name for key in keys}
@@ -133,6 +130,16 @@ class ObservationReader:
             name: read_picture(found.value, found.shown, self.max_image_pixels) for name, found in pictures.items()
         }
         return Observation(images=images, proprio=self._proprio(values))
+
+    def _sources(self, pictures: Mapping[str, NamedValue]) -> dict[str, tuple[str, str]]:
+        """Return which camera a picture is of, where others may come along: one of a group, or one beside a lab's own."""
+        groups = {key: order[0] for order in IN_ORDER for key in order}
+        sources = {}
+        for name, found in pictures.items():
+            group = name if name in self.own_keys else groups.get(found.bare)
+            if group is not None:
+                sources[name] = (group, found.bare)
+        return sources
 
     def _proprio(self, values: Sequence[NamedValue]) -> np.ndarray | None:
         """Return the robot's own state; robots send it also to policies that take none."""
