@@ -132,7 +132,7 @@ class ObservationReader:
         return Observation(images=images, proprio=self._proprio(values))
 
     def _sources(self, pictures: Mapping[str, NamedValue]) -> dict[str, tuple[str, str]]:
-        """Return which camera a picture is of, where others may come along: one of a group, or one beside a lab's own."""
+        """Return which camera each picture is of, where others may come along: of a group, or beside a lab's own."""
         groups = {key: order[0] for order in IN_ORDER for key in order}
         sources = {}
         for name, found in pictures.items():
