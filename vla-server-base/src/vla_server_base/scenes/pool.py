@@ -141,7 +141,10 @@ class ScenePool:
         # Off the loop where it is large: hashing 30 MB of meshes takes 20 ms.
         key = scene.key if scene.num_bytes < SMALL_SCENE_BYTES else await asyncio.to_thread(lambda: scene.key)
         worker = await self._take(key)
-        return await asyncio.shield(self._start_task(self._finishing, self._use(worker, key, scene, request)))
+        use = self._start_task(self._finishing, self._use(worker, key, scene, request))
+        # Not `shield`, which from Python 3.14 on logs as an error how it ended for a client that is gone.
+        await asyncio.wait([use])
+        return use.result()
 
     async def close(self) -> None:
         """Answer whoever waits, end every worker, and leave nothing behind."""
