@@ -2,6 +2,7 @@
 
 import socket
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping
@@ -131,9 +132,12 @@ def end_session(url: str, session_id: str) -> None:
     parts = urllib.parse.urlsplit(url)
     path = f"{parts.path.rstrip('/')}/sessions/{urllib.parse.quote(session_id, safe='')}"
     address = parts._replace(scheme=parts.scheme.replace("ws", "http"), path=path).geturl()
-    # HTTPError and URLError among them.
-    with suppress(OSError):
+    try:
         urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=_CLOSE_TIMEOUT_S).close()
+    except urllib.error.HTTPError as refused:
+        refused.close()
+    except OSError:
+        pass
 
 
 def _packed(message: Mapping[str, Any]) -> bytes:

@@ -59,7 +59,8 @@ class Server:
             with urllib.request.urlopen(request, timeout=REQUEST_TIMEOUT_S) as response:
                 return dict(json.load(response))
         except urllib.error.HTTPError as error:
-            raise self._refusal(error) from error
+            with error:
+                raise self._refusal(error) from error
         except (OSError, ValueError, TypeError, http.client.HTTPException) as error:
             raise self._no_policy_server(str(getattr(error, "reason", error)).strip()) from error
 
