@@ -55,6 +55,7 @@ class ScenePool:
         self.tried: dict[str, str] = {}
         self._config = config
         self._workers: set[WorkerProcess] = set()
+        self._num_starting = 0
         self._idle: list[WorkerProcess] = []
         self._waiting: deque[tuple[str, asyncio.Future[WorkerProcess]]] = deque()
         # Jobs and the ends of workers, which finish by themselves; launches and watches, which may not.
@@ -263,12 +264,16 @@ class ScenePool:
     async def _launch(self) -> None:
         """Add a worker; try again until it succeeds, and let nobody wait for one while there is none."""
         while True:
+            self._num_starting += 1
             try:
                 return self._admit(await WorkerProcess.launch(self._settings(self.renderer)))
             except RendererUnavailable as error:
                 logger.error("cannot start a scene worker: %s", error)
-                if not self._workers:
+                # Another that is being started may do: this one may have been killed.
+                if not self._workers and self._num_starting == 1:
                     self._refuse_waiting(Unavailable("no process can be started to draw scenes"))
+            finally:
+                self._num_starting -= 1
             await asyncio.sleep(RETRY_S)
 
     def _admit(self, worker: WorkerProcess) -> None:
