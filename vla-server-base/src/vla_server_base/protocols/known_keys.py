@@ -111,6 +111,9 @@ IN_ORDER: Sequence[Sequence[str]] = (
 )
 """Cameras that clients send together, the one that is taken first: DROID's and RoboArena's, two hands' and the like."""
 
+GROUPS: Mapping[str, str] = MappingProxyType({key: order[0] for order in IN_ORDER for key in order})
+"""By the name of a camera that others may come along with, the name of them all."""
+
 ALSO_NUMBERS = ("gripper",)
 """Cameras' names by which robots also send numbers: here, how far a hand is open."""
 

@@ -16,7 +16,7 @@ from vla_server_base.contract import Observation, PolicySpec, Task
 from vla_server_base.errors import InstructionError, ProtocolError, RequestError
 from vla_server_base.protocols.arrays import KINDS
 from vla_server_base.protocols.dataset_names import known_dataset
-from vla_server_base.protocols.known_keys import ALSO_NUMBERS, IN_ORDER, KNOWN_KEYS, bare_key
+from vla_server_base.protocols.known_keys import ALSO_NUMBERS, GROUPS, KNOWN_KEYS, bare_key
 from vla_server_base.protocols.named_values import NamedValue, named_values, the_one
 from vla_server_base.protocols.pictures import read_picture
 from vla_server_base.protocols.unsupported import refuse_not_done
@@ -39,19 +39,6 @@ class MessageFields(TurnFields):
     """The same, as OpenVLA's clients have it."""
 
 
-def message_fields(message: Mapping[str, Any]) -> MessageFields:
-    """Return what a message says of its session.
-
-    Raises:
-        RequestError: naming what cannot be, or is not done here.
-    """
-    refuse_not_done((named.bare, named.value) for named in named_values(message))
-    fields = body_from_values(MessageFields, message)
-    if fields.dataset is not None and fields.unnorm_key not in (None, fields.dataset):
-        raise RequestError("dataset and unnorm_key name two datasets", hint="give one")
-    return fields
-
-
 @dataclass(frozen=True, kw_only=True)
 class ObservationReader:
     """Reads messages for one policy; not for the event loop.
@@ -71,7 +58,8 @@ class ObservationReader:
         Raises:
             ProtocolError, ImageError, InstructionError, RequestError: naming what the policy takes.
         """
-        fields, values = message_fields(message), named_values(message)
+        values = named_values(message)
+        fields = _fields(message, values)
         pictures = self._pictures(values)
         observation = self._observation(values, pictures)
         task, task_note = self._task(values)
@@ -86,7 +74,7 @@ class ObservationReader:
         Raises:
             RequestError, UnknownName: naming what cannot be, or is not done here.
         """
-        fields = message_fields(message)
+        fields = _fields(message, named_values(message))
         dataset, _ = self._dataset(fields)
         settings = settings_from_fields(fields, dataset=dataset)
         return EpisodeRequest(session_id=fields.session_id, seed=fields.seed, settings=settings)
@@ -133,10 +121,9 @@ class ObservationReader:
 
     def _sources(self, pictures: Mapping[str, NamedValue]) -> dict[str, tuple[str, str]]:
         """Return which camera each picture is of, where others may come along: of a group, or beside a lab's own."""
-        groups = {key: order[0] for order in IN_ORDER for key in order}
         sources = {}
         for name, found in pictures.items():
-            group = name if name in self.own_keys else groups.get(found.bare)
+            group = name if name in self.own_keys else GROUPS.get(found.bare)
             if group is not None:
                 sources[name] = (group, found.bare)
         return sources
@@ -184,6 +171,19 @@ class ObservationReader:
         """Return whose statistics are asked for, as the policy calls them, and what the client is to be told of it."""
         asked = fields.dataset if fields.dataset is not None else fields.unnorm_key
         return (None, None) if asked is None else known_dataset(asked, self.spec)
+
+
+def _fields(message: Mapping[str, Any], values: Sequence[NamedValue]) -> MessageFields:
+    """Return what a message, of these values, says of its session.
+
+    Raises:
+        RequestError: naming what cannot be, or is not done here.
+    """
+    refuse_not_done((named.bare, named.value) for named in values)
+    fields = body_from_values(MessageFields, message)
+    if fields.dataset is not None and fields.unnorm_key not in (None, fields.dataset):
+        raise RequestError("dataset and unnorm_key name two datasets", hint="give one")
+    return fields
 
 
 def _is_there(named: NamedValue) -> bool:
