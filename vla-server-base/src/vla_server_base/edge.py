@@ -44,7 +44,8 @@ class Edge:
             await self._app(scope, receive, send)
             return
         request_headers = Headers(scope=scope)
-        request_id = begin_request(_request_id(request_headers.get("x-request-id", "")))
+        client = scope["client"][0] if scope.get("client") else "-"
+        request_id = begin_request(_request_id(request_headers.get("x-request-id", "")), client)
         if scope["type"] == "websocket":
             await self._app(scope, receive, send)
             return
@@ -87,7 +88,7 @@ class Edge:
                 logged_path(scope["path"]),
                 status,
                 ms_since(started),
-                scope["client"][0] if scope.get("client") else "-",
+                client,
                 request_id,
                 reason_of(state.get("refusal")),
             )

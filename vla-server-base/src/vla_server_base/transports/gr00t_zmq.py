@@ -10,7 +10,7 @@ from vla_server_base.config import ConfigError
 from vla_server_base.edge import reason_of, told_of
 from vla_server_base.extras import how_to_install
 from vla_server_base.protocols import gr00t
-from vla_server_base.request_id import begin_request
+from vla_server_base.request_id import begin_request, current_request_id
 from vla_server_base.service import Service
 from vla_server_base.timing import Stopwatch
 from vla_server_base.turn import begin_episode, take_turn
@@ -56,7 +56,9 @@ async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
     # Who speaks as N1.5 does: a question alone does not show it.
     oldest: deque[bytes] = deque(maxlen=service.config.max_connections)
 
-    async def answer(client: bytes, between: list[bytes], message: bytes) -> None:
+    async def answer(frames: "list[zmq.Frame]") -> None:
+        client, *between, message = (frame.bytes for frame in frames)
+        begin_request(client=str(frames[-1].get("Peer-Address")))
         try:
             await socket.send_multipart([client, *between, await _answered(service, client, message, oldest)])
         finally:
@@ -65,8 +67,7 @@ async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
     try:
         while True:
             await free.acquire()
-            client, *between, message = await socket.recv_multipart()
-            task = asyncio.create_task(answer(client, between, message))
+            task = asyncio.create_task(answer(await socket.recv_multipart(copy=False)))
             tasks.add(task)
             task.add_done_callback(tasks.discard)
     finally:
@@ -77,7 +78,7 @@ async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
 
 async def _answered(service: Service, client: bytes, message: bytes, oldest: deque[bytes]) -> bytes:
     """Return what a message is answered with: whatever goes wrong, an answer."""
-    own_session, request_id = f"zmq:{client.hex()}", begin_request()
+    own_session, request_id = f"zmq:{client.hex()}", current_request_id.get()
     try:
         return await _answer(service, client, message, oldest)
     except Exception as error:

@@ -8,6 +8,7 @@ observation for being like the last, and says what is wrong with one.
 import asyncio
 import logging
 import time
+import urllib.parse
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
@@ -253,11 +254,16 @@ def _handlers(calls: _Calls) -> grpc.GenericRpcHandler:
     return grpc.method_handlers_generic_handler(lerobot.SERVICE, methods)
 
 
+def _address(peer: str) -> str:
+    """Return the address of whom gRPC calls `ipv4:127.0.0.1:5555` or `ipv6:%5B::1%5D:5555`."""
+    return urllib.parse.unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+
+
 def _told(name: str, answer: Answer) -> Callable[[Any, Context], Awaitable[bytes]]:
     """Return a call that ends in an answer or in a code and a sentence, and in one line of the log."""
 
     async def call(request: Any, context: Context) -> bytes:
-        started, request_id = time.perf_counter(), begin_request()
+        started, request_id = time.perf_counter(), begin_request(client=_address(context.peer()))
         code, found, error = grpc.StatusCode.OK, b"", None
         try:
             found = await answer(request, context.peer())
