@@ -108,6 +108,7 @@ def robosuite_panda(gripper: str) -> str:
     """Name the bundled Panda's parts as robosuite does, with torque motors and a motor for each finger."""
     xml = _without_keyframe(bundled_scene("panda", "tabletop"))
     xml = re.sub(r"<(tendon|equality|actuator)>.*?</\1>", "", xml, flags=re.DOTALL)
+    xml = xml.replace('<body name="hand"', '<body name="robot0_right_hand"')
     xml = re.sub(r'joint name="joint(\d)"', r'joint name="robot0_joint\1"', xml)
     xml = re.sub(r'joint name="finger_joint(\d)"', rf'joint name="{gripper}finger_joint\1"', xml)
     xml = xml.replace('<site name="ee" pos="0 0 0.1034"/>', f'<site name="{gripper}grip_site" pos="0 0 0.097"/>')

@@ -5,7 +5,7 @@ from dataclasses import replace
 import mujoco
 import numpy as np
 import pytest
-from arm_scenes import UR5E, XARM7, attached, chain, menagerie_panda, menagerie_widowx, robosuite_panda
+from arm_scenes import UR5E, XARM7, Chain, attached, chain, menagerie_panda, menagerie_widowx, robosuite_panda
 from simulated_arm import compiled
 
 from vla_server_base.errors import SceneError, UnknownName
@@ -160,3 +160,66 @@ def test_a_gripper_that_could_be_either_way_round_has_to_be_described():
     unclear = chain(UR5E, gripper=True).replace('ctrlrange="0 255"', 'ctrllimited="false"')
     with pytest.raises(SceneError, match="where the gripper's actuator 'gripper' is open"):
         find_arm(compiled(unclear), None)
+
+
+def with_grasp_site(xml: str, name: str) -> str:
+    return xml.replace('<body name="palm">', f'<body name="palm"><site name="{name}" pos="0 0 0.08"/>')
+
+
+def on_a_hand(arm: Chain, hand: str, place: str) -> str:
+    """Write an arm as robosuite does, which mounts its grippers to a body at the flange."""
+    xml = with_grasp_site(chain(arm, gripper=True), "gripper0_right_grip_site")
+    for link in arm.links:
+        xml = xml.replace(f'name="{link.joint}"', f'name="robot0_{link.joint}"')
+        xml = xml.replace(f'joint="{link.joint}"', f'joint="robot0_{link.joint}"')
+    flange = f'<body name="robot0_{hand}" pos="{place}"/>'
+    return xml.replace(f'<site name="{arm.site}"', f'{flange}<site name="robot0_center"')
+
+
+@pytest.mark.parametrize(("name", "arm", "place"), [("ur5e", UR5E, UR5E.pos), ("xarm7", XARM7, "0 0 -0.027")])
+def test_robosuites_form_of_an_arm_is_known_and_driven_at_its_grippers_grasp_site(name, arm, place):
+    found = find_arm(compiled(on_a_hand(arm, "right_hand", place)), name).robot
+    assert (found.name, found.end_effector) == (name, "gripper0_right_grip_site")
+    assert found.gripper == Gripper(actuators=("gripper",), open=(255.0,), closed=(0.0,))
+
+
+@pytest.mark.parametrize("site", ["pinch", "left/pinch", "my_tcp"])
+def test_the_grasp_site_of_a_mounted_gripper_is_the_end_effector_not_the_flange(site):
+    found = find_arm(compiled(with_grasp_site(chain(UR5E, gripper=True), site)), None).robot
+    assert (found.name, found.end_effector) == ("ur5e", site)
+
+
+def test_a_mounted_gripper_without_a_site_of_its_own_leaves_the_flange():
+    assert find_arm(compiled(chain(UR5E, gripper=True)), None).robot.end_effector == "attachment_site"
+
+
+def test_menagerie_xarm7_without_a_hand_is_known():
+    bare = replace(XARM7, site="attachment_site", pos="0 0 0")
+    found = find_arm(compiled(chain(bare)), "xarm7").robot
+    assert (found.end_effector, found.gripper) == ("attachment_site", None)
+
+
+def test_one_of_two_arms_is_chosen_by_its_end_effector():
+    two = attached(*((f"arm{number}/", chain(UR5E)) for number in (0, 1)))
+    with pytest.raises(SceneError, match="2 arms") as refusal:
+        find_arm(two, "ur5e")
+    assert "one of: arm0/attachment_site, arm1/attachment_site" in refusal.value.hint
+    chosen = find_arm(two, "arm1/attachment_site").robot
+    assert (chosen.name, chosen.joints[0]) == ("ur5e", "arm1/shoulder_pan_joint")
+    with pytest.raises(UnknownName) as unknown:
+        find_arm(two, "arm2/attachment_site")
+    assert "arm1/attachment_site" in unknown.value.hint
+
+
+def test_a_known_arm_is_not_taken_in_silence_where_another_one_stands_beside_it():
+    two = attached(("left/", chain(UR5E)), ("right/", chain(UR5E, joint="j{}", site="my_ee")))
+    with pytest.raises(SceneError, match="2 arms"):
+        find_arm(two, None)
+    assert find_arm(two, "ur5e").robot.joints[0] == "left/shoulder_pan_joint"
+    assert find_arm(two, "right/my_ee").robot.joints[0] == "right/j0"
+
+
+def test_where_fingers_have_no_limits_a_servos_targets_say_which_end_is_open():
+    unlimited = chain(UR5E, gripper=True).replace('range="0.01 0.04"', 'limited="false"')
+    found = find_arm(compiled(unlimited), None).robot
+    assert found.gripper == Gripper(actuators=("gripper",), open=(255.0,), closed=(0.0,))

@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.errors import SceneError, UnknownName
-from vla_server_base.scenes.arm_structure import find_chains, find_gripper, subtree
+from vla_server_base.scenes.arm_structure import find_chains, find_grasp_site, find_gripper, subtree
 from vla_server_base.scenes.robots import KNOWN_ROBOTS, NO_GRIPPER, ROBOT_NAMES, KnownRobot, Robot
 from vla_server_base.scenes.rotations import Quaternion, Vector, quaternion_from_matrix
 from vla_server_base.scenes.scene_names import ACTUATOR, BODY, JOINT, SITE, has, index, listed, names, some
@@ -25,32 +25,53 @@ REACH_TOLERANCE_M = 0.02
 
 
 def find_arm(model: mujoco.MjModel, wanted: str | Robot | None) -> "Arm":
-    """Find the robot that is `wanted`: a known one by its name, a described one, or the only arm there is.
+    """Find the robot that is `wanted`: a described one, the only arm there is, or one of these by its name.
+
+    A name is a known robot's, or that of the end effector of one of the scene's arms.
 
     Raises:
-        UnknownName: `robot_name`: no robot of that name is known; `joint`, `actuator`, `site_or_body`: the
-            description names what the scene has not.
+        UnknownName: `robot_name`: no robot of that name is known, and no arm ends there; `joint`, `actuator`,
+            `site_or_body`: the description names what the scene has not.
         SceneError: there is no such arm, or more than one, or the description does not describe an arm.
     """
     if isinstance(wanted, Robot):
         return Arm(model, wanted)
-    if wanted is not None and wanted not in ROBOT_NAMES:
-        raise UnknownName("robot_name", wanted, ROBOT_NAMES)
-    found = {}
-    for known in KNOWN_ROBOTS:
-        if wanted in (None, known.robot.name):
-            for robot in _occurrences(model, known):
-                found.setdefault(robot.joints, robot)
-    robots = list(found.values())
-    if not robots and wanted is None:
-        robots = find_chains(model)
-    if not robots:
+    arms = _arms(model)
+    chosen = [robot for robot in arms if wanted in (None, robot.name, robot.end_effector)]
+    if not chosen and wanted is not None and wanted not in ROBOT_NAMES:
+        raise UnknownName("robot_name", wanted, [*ROBOT_NAMES, *some(_ends(arms))])
+    if not chosen:
         raise SceneError(f"no {wanted or 'arm'} is found in this scene", hint=f"{_how_to_name()}; {_parts(model)}")
-    if len(robots) > 1:
-        chains = "; ".join(listed(robot.joints, 200) for robot in robots[:4])
-        raise SceneError(f"the scene has {len(robots)} arms: {chains}", hint=_how_to_name())
-    (robot,) = robots
+    if len(chosen) > 1:
+        chains = "; ".join(listed(robot.joints, 200) for robot in chosen[:4])
+        ends = listed(_ends(chosen), 200)
+        raise SceneError(
+            f"the scene has {len(chosen)} arms: {chains}",
+            hint=f"say which in `robot` by the name of its end effector, one of: {ends}; or {_how_to_name()}",
+        )
+    (robot,) = chosen
     return Arm(model, robot if robot.gripper else replace(robot, gripper=find_gripper(model, robot)))
+
+
+def _ends(robots: list[Robot]) -> list[str]:
+    return [robot.end_effector for robot in robots]
+
+
+def _arms(model: mujoco.MjModel) -> list[Robot]:
+    """Find the arms of known joints and then all others, each with the end effector that its gripper gives it."""
+    found: dict[tuple[str, ...], Robot] = {}
+    for known in KNOWN_ROBOTS:
+        for robot in _occurrences(model, known):
+            found.setdefault(robot.joints, robot)
+    taken = {joint for joints in found for joint in joints}
+    robots = [*found.values(), *(robot for robot in find_chains(model) if taken.isdisjoint(robot.joints))]
+    return [_at_its_grasp_site(model, robot) for robot in robots]
+
+
+def _at_its_grasp_site(model: mujoco.MjModel, robot: Robot) -> Robot:
+    """Move the end effector of an arm from its flange to where a gripper that is mounted to it grasps."""
+    site = None if robot.gripper else find_grasp_site(model, robot)
+    return replace(robot, end_effector=site, offset=(0.0, 0.0, 0.0)) if site else robot
 
 
 def _occurrences(model: mujoco.MjModel, known: KnownRobot) -> Iterator[Robot]:

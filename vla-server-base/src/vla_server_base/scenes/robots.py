@@ -1,6 +1,6 @@
 """What an arm is, by names: joints, end effector, gripper, home. Plain data; the worker finds it in a scene."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import pi
 
 
@@ -68,21 +68,17 @@ MENAGERIE_PANDA_WITHOUT_HAND = Robot(
 )
 
 
-def _robosuite_panda(number: int, gripper: str) -> Robot:
-    """Name robosuite's Panda: arm and gripper are two models there, each with its own prefix; torque motors."""
-    return Robot(
-        name="panda",
-        joints=tuple(f"robot{number}_{joint}" for joint in SEVEN_JOINTS),
-        end_effector=f"{gripper}grip_site",
-        gripper=Gripper(
-            actuators=(f"{gripper}gripper_finger_joint1", f"{gripper}gripper_finger_joint2"),
-            open=(0.04, -0.04),
-            closed=(0.0, 0.0),
-        ),
-        home=(0, pi / 16, 0, -5 * pi / 6, 0, pi - 0.2, pi / 4),
-        velocity_limits=PANDA_VELOCITY_LIMITS,
-    )
+# The same Panda with fingers of 0.04 m that a servo each moves: franka_emika_panda/mjx_panda.xml.
+MENAGERIE_MJX_PANDA = replace(MENAGERIE_PANDA, gripper=None)
 
+# robosuite's arms end in a body to which one of its grippers is mounted.
+ROBOSUITE_PANDA = Robot(
+    name="panda",
+    joints=SEVEN_JOINTS,
+    end_effector="right_hand",
+    home=(0, pi / 16, 0, -5 * pi / 6, 0, pi - 0.2, pi / 4),
+    velocity_limits=PANDA_VELOCITY_LIMITS,
+)
 
 WIDOWX_JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "wrist_rotate")
 
@@ -124,6 +120,7 @@ MENAGERIE_UR5E = Robot(
     home=(-pi / 2, -pi / 2, pi / 2, -pi / 2, -pi / 2, 0),
     velocity_limits=(pi,) * 6,
 )
+ROBOSUITE_UR5E = replace(MENAGERIE_UR5E, end_effector="right_hand")
 
 # ufactory_xarm7/xarm7.xml; UFACTORY's manual: every joint 180 degrees/s.
 MENAGERIE_XARM7 = Robot(
@@ -134,6 +131,9 @@ MENAGERIE_XARM7 = Robot(
     home=(0, -0.247, 0, 0.909, 0, 1.15644, 0),
     velocity_limits=(pi,) * 7,
 )
+# ufactory_xarm7/xarm7_nohand.xml
+MENAGERIE_XARM7_WITHOUT_HAND = replace(MENAGERIE_XARM7, end_effector="attachment_site", gripper=None)
+ROBOSUITE_XARM7 = replace(MENAGERIE_XARM7, end_effector="right_hand", gripper=None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,17 +151,16 @@ class KnownRobot:
 KNOWN_ROBOTS = (
     KnownRobot(robot=BUNDLED_PANDA, reach=(0.360, 0.0, 0.387)),
     KnownRobot(robot=MENAGERIE_PANDA, reach=(0.554, 0.0, 0.521)),
+    KnownRobot(robot=MENAGERIE_MJX_PANDA, reach=(0.554, 0.0, 0.521)),
     KnownRobot(robot=MENAGERIE_PANDA_WITHOUT_HAND, reach=(0.554, 0.0, 0.625)),
-    # robosuite 1.5 and 1.4, up to two of them.
-    *(
-        KnownRobot(robot=_robosuite_panda(number, f"gripper{number}_{side}"), reach=(0.457, 0.0, 0.099))
-        for number in (0, 1)
-        for side in ("right_", "")
-    ),
+    KnownRobot(robot=ROBOSUITE_PANDA, reach=(0.445, 0.0, 0.195)),
     KnownRobot(robot=BUNDLED_WIDOWX, reach=(0.301, 0.0, 0.136)),
     KnownRobot(robot=MENAGERIE_WIDOWX, reach=(0.227, 0.0, 0.261)),
     KnownRobot(robot=MENAGERIE_UR5E, reach=(0.134, -0.492, 0.488)),
+    KnownRobot(robot=ROBOSUITE_UR5E, reach=(0.134, -0.492, 0.488)),
     KnownRobot(robot=MENAGERIE_XARM7, reach=(0.400, 0.0, 0.228)),
+    KnownRobot(robot=MENAGERIE_XARM7_WITHOUT_HAND, reach=(0.400, 0.0, 0.400)),
+    KnownRobot(robot=ROBOSUITE_XARM7, reach=(0.400, 0.0, 0.427)),
 )
 
 ROBOT_NAMES = tuple(sorted({known.robot.name for known in KNOWN_ROBOTS}))
