@@ -99,6 +99,9 @@ class ServerConfig(Settings):
     scene_worker_max_jobs: Count = 20_000
     """Pictures and steps of episodes that a worker answers before it is replaced."""
 
+    scene_geom_groups: Annotated[str, Field(pattern="^([0-5]( [0-5])*)?$")] = ""
+    """Groups of geoms that are drawn, such as "1 2", where a request does not say; empty takes each scene's own."""
+
     scene_shadows: bool = False
     """Draw shadows."""
 

@@ -33,10 +33,11 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, kw_only=True)
 class _Sight:
-    """What the policy's cameras saw, oldest first, which of the scene's cameras they were, and what it cost."""
+    """What the policy's cameras saw, oldest first, what of the scene they show, and what it cost."""
 
     images: tuple[Mapping[str, Image], ...]
     cameras: Mapping[str, str] = field(default_factory=dict)
+    geom_groups: tuple[int, ...] = ()
     cost: Cost = field(default_factory=Cost)
 
 
@@ -82,6 +83,7 @@ async def answer_predict(
         reply = _reply(service, body, spec, sight, decision)
         if scene is not None:
             reply.scene_id = scene.key
+            reply.geom_groups = list(sight.geom_groups)
             reply.scene_memory_mb = round(sight.cost.num_bytes / 2**20, 3)
         if foresight is not None:
             _add_foresight(reply, body, foresight)
@@ -127,6 +129,7 @@ async def _render(service: Service, body: PredictRequest, scene: Scene, spec: Po
     return _Sight(
         images=(reply.pictures.images,),
         cameras=reply.pictures.cameras,
+        geom_groups=reply.pictures.geom_groups,
         cost=reply.cost,
     )
 

@@ -194,3 +194,13 @@ def test_an_unknown_robot_or_scene_is_refused_with_the_known(client, path, code,
     response = client.get(path)
     assert (response.status_code, response.json()["error"]["code"]) == (404, code)
     assert known in response.json()["error"]["hint"]
+
+
+def test_a_request_chooses_the_groups_of_geoms_and_the_reply_says_which_were_drawn(client):
+    grouped = ROOM.replace('type="plane"', 'type="plane" group="1"').format(first="primary", second="wrist")
+    seen = predicted(client, xml_string=grouped, wrist_camera="")
+    assert (strongest(seen, "primary"), seen["geom_groups"]) == ("red", [0, 1, 2])
+    hidden = predicted(client, xml_string=grouped, wrist_camera="", render={"geom_groups": [2, 0]})
+    assert hidden["geom_groups"] == [0, 2]
+    for groups in ([], [6], [-1], [1.5], "all"):
+        refused(client, "invalid_request", xml_string=grouped, render={"geom_groups": groups})

@@ -41,7 +41,9 @@ class NumberedWorld:
         last = reply.steps[-1] if reply.steps else reply
         self.states.append((last.state, last.pose))
         pixel = np.frombuffer((len(self.states) - 1).to_bytes(3, "big"), np.uint8).reshape(1, 1, 3)
-        return replace(reply, pictures=Pictures(images={"primary": pixel}, cameras={"primary": "primary"}))
+        return replace(
+            reply, pictures=Pictures(images={"primary": pixel}, cameras={"primary": "primary"}, geom_groups=(0,))
+        )
 
 
 class ExpertPolicy:

@@ -68,6 +68,8 @@ class StartEvent(Reply):
     body_names: list[str]
     cameras: dict[str, str]
     """Which of the scene's cameras each of the policy's cameras is."""
+    geom_groups: list[int]
+    """The groups of geoms that are drawn."""
     images: dict[str, str] | None = None
     """Base64 JPEG by the policy's camera names, where `frames` asks for them."""
 
@@ -120,6 +122,7 @@ class ExecuteReply(Reply):
     joint_names: list[str]
     body_names: list[str]
     cameras: dict[str, str]
+    geom_groups: list[int]
     dataset: str | None
     model: str
     weights: Literal["pretrained", "random", "none"]
@@ -153,6 +156,7 @@ def start_event(
         joint_names=list(start.names.joints),
         body_names=list(start.names.bodies),
         cameras=dict(start.pictures.cameras),
+        geom_groups=list(start.pictures.geom_groups),
     )
     return _with_images(event, pictures)
 

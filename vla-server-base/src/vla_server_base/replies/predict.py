@@ -46,6 +46,8 @@ class PredictReply(Reply):
     """Which of the scene's cameras each of the policy's cameras was; empty where pictures were sent."""
     timing_ms: Timing
     request_id: str
+    geom_groups: list[int] | None = None
+    """The groups of geoms that were drawn; left out where pictures were sent."""
     scene_id: str | None = None
     """Names the scene in later requests, in place of the scene; left out where pictures were sent."""
     scene_memory_mb: float | None = None

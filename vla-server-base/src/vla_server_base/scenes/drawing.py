@@ -13,8 +13,8 @@ class Drawing(abc.ABC):
     """One compiled scene, ready to be drawn again and again."""
 
     @abc.abstractmethod
-    def draw(self, data: mujoco.MjData, camera: int, height: int, width: int) -> Image:
-        """Return the scene as the camera sees it in the state of `data`."""
+    def draw(self, data: mujoco.MjData, camera: int, height: int, width: int, geom_groups: tuple[int, ...]) -> Image:
+        """Return the geoms of these groups, and all else there is, as the camera sees them in the state of `data`."""
 
     @abc.abstractmethod
     def free(self) -> None:

@@ -13,6 +13,9 @@ from vla_server_base.errors import VLAError
 from vla_server_base.scenes.robots import Robot
 
 RendererName = Literal["egl", "osmesa", "raycast"]
+NUM_GEOM_GROUPS = 6
+"""MuJoCo draws no geom of a higher group."""
+
 MeasureKind = Literal["height", "along", "distance", "horizontal_distance", "above", "contact", "joint"]
 
 
@@ -72,13 +75,15 @@ class View:
     """What to look through and how large the pictures are.
 
     `camera` None takes the camera named `primary`, else the first that is not `wrist`; `wrist_camera` None
-    takes the camera named `wrist` where the scene has one, "" takes none.
+    takes the camera named `wrist` where the scene has one, "" takes none. `geom_groups` None draws those of the
+    worker's settings, or else those that the scene's author means to be seen.
     """
 
     camera: str | None = None
     wrist_camera: str | None = None
     height: int = 224
     width: int = 224
+    geom_groups: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,11 +112,12 @@ class Cost:
 class Pictures:
     """RGB pictures by the policy's camera names (`primary`, and `wrist` if there is one).
 
-    `cameras` says which of the scene's cameras each came from.
+    `cameras` says which of the scene's cameras each came from, `geom_groups` which groups of geoms they show.
     """
 
     images: Mapping[str, UInt8[np.ndarray, "height width 3"]]
     cameras: Mapping[str, str]
+    geom_groups: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -303,6 +309,7 @@ class WorkerSettings:
     memory_mb: int
     max_scenes: int
     max_jobs: int
+    geom_groups: tuple[int, ...] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

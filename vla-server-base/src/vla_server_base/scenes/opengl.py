@@ -10,6 +10,7 @@ import numpy as np
 
 from vla_server_base.contract import Image
 from vla_server_base.scenes.drawing import Drawing, Renderer
+from vla_server_base.scenes.geom_groups import as_flags
 from vla_server_base.scenes.messages import RendererName, RenderQuality
 
 FRAMEBUFFER = mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value
@@ -55,8 +56,9 @@ class _OpenGLDrawing(Drawing):
         self._scene.flags[mujoco.mjtRndFlag.mjRND_REFLECTION] = quality.reflections
         self._context = mujoco.MjrContext(model, FONT)
 
-    def draw(self, data: mujoco.MjData, camera: int, height: int, width: int) -> Image:
+    def draw(self, data: mujoco.MjData, camera: int, height: int, width: int, geom_groups: tuple[int, ...]) -> Image:
         self._camera.fixedcamid = camera
+        self._options.geomgroup[:] = as_flags(geom_groups)
         # Every time: else this one draws into, and shows, what another scene drew.
         mujoco.mjr_setBuffer(FRAMEBUFFER, self._context)
         if (self._context.offHeight, self._context.offWidth) != (height, width):

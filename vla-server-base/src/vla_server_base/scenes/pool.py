@@ -99,6 +99,7 @@ class ScenePool:
             memory_mb=self._config.scene_memory_mb,
             max_scenes=self._config.scene_worker_max_scenes,
             max_jobs=self._config.scene_worker_max_jobs,
+            geom_groups=tuple(int(group) for group in self._config.scene_geom_groups.split()) or None,
         )
 
     @property

@@ -11,6 +11,7 @@ from jaxtyping import Float32, Float64, Int
 
 from vla_server_base.contract import Image
 from vla_server_base.scenes.drawing import Drawing, Renderer
+from vla_server_base.scenes.geom_groups import as_flags
 from vla_server_base.scenes.shading import Light, Surfaces, dot, sample_cube, shade
 
 # What OpenGL's fixed pipeline takes.
@@ -70,12 +71,12 @@ class _RayCastDrawing(Drawing):
         self._scene = mujoco.MjvScene(model, 1)
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
-        self._shown_groups = np.array(mujoco.MjvOption().geomgroup, np.uint8)
         self._materials = _materials(model)
         self._sky = _sky(model)
 
-    def draw(self, data: mujoco.MjData, camera: int, height: int, width: int) -> Image:
+    def draw(self, data: mujoco.MjData, camera: int, height: int, width: int, geom_groups: tuple[int, ...]) -> Image:
         self._camera.fixedcamid = camera
+        self._shown_groups = as_flags(geom_groups)
         mujoco.mjv_updateCamera(self._model, data, self._camera, self._scene)
         mujoco.mjv_makeLights(self._model, data, self._scene)
         rays = _rays(self._scene, height, width)

@@ -21,6 +21,7 @@ from vla_server_base.errors import RendererUnavailable, SceneCrashed, SceneRefus
 from vla_server_base.scenes import confinement, limits
 from vla_server_base.scenes.drawing import Drawing, Renderer
 from vla_server_base.scenes.frames import AnswerWriter, read_at_worker
+from vla_server_base.scenes.geom_groups import groups_to_draw
 from vla_server_base.scenes.messages import (
     Answer,
     Cost,
@@ -105,6 +106,7 @@ class _HeldScene:
     data: mujoco.MjData
     simulation: Simulation
     drawing: Drawing
+    geom_groups: tuple[int, ...]
     num_bytes: int
 
 
@@ -180,6 +182,7 @@ class Worker:
             data=data,
             simulation=Simulation(model, data),
             drawing=self._renderer.prepare(model),
+            geom_groups=self._settings.geom_groups or groups_to_draw(model),
             num_bytes=mujoco.mj_sizeModel(model) + data.nbuffer + data.narena,
         )
         self._held[job.key] = scene
@@ -208,8 +211,15 @@ def _draw(scene: _HeldScene, view: View) -> Pictures:
             hint=f"1 to {limits.MAX_PICTURE_SIDE} pixels along each side",
         )
     cameras = pick_cameras(scene.model, view.camera, view.wrist_camera)
-    images = {name: scene.drawing.draw(scene.data, camera, view.height, view.width) for name, camera in cameras.items()}
-    return Pictures(images=images, cameras={name: camera_name(scene.model, camera) for name, camera in cameras.items()})
+    groups = view.geom_groups or scene.geom_groups
+    return Pictures(
+        images={
+            name: scene.drawing.draw(scene.data, camera, view.height, view.width, groups)
+            for name, camera in cameras.items()
+        },
+        cameras={name: camera_name(scene.model, camera) for name, camera in cameras.items()},
+        geom_groups=groups,
+    )
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """A MuJoCo scene in a request, and its way into the core types."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pydantic
@@ -10,12 +10,14 @@ from vla_server_base.errors import RequestError
 from vla_server_base.images import decode_base64
 from vla_server_base.multipart import Upload
 from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
-from vla_server_base.scenes.messages import Scene, SceneState, View
+from vla_server_base.scenes.messages import NUM_GEOM_GROUPS, Scene, SceneState, View
 from vla_server_base.stores import AssetStore, SceneStore
 from vla_server_base.wire.body import Body
 from vla_server_base.wire.task import TaskFields
 
 NOTHING_BESIDE = Upload(request=b"")
+
+GeomGroup = Annotated[int, Field(ge=0, lt=NUM_GEOM_GROUPS)]
 
 
 class StateBody(Body):
@@ -33,6 +35,13 @@ class StateBody(Body):
     """Orientations of the mocap bodies (w x y z), a row for each."""
     keyframe: str | int | None = None
     """Keyframe to begin with, by name or index; without it `home`, or the model's own pose where there is none."""
+
+
+class RenderBody(Body):
+    """What of the scene is drawn."""
+
+    geom_groups: list[GeomGroup] | None = Field(default=None, min_length=1, max_length=NUM_GEOM_GROUPS)
+    """Groups of geoms; null draws 0 to 2, without 0 in scenes of robosuite's kind, where it holds what collides."""
 
 
 class AssetReference(Body):
@@ -58,6 +67,8 @@ class SceneFields(TaskFields):
     """The scene's camera to look through; without it `primary`, else the first that is not `wrist`."""
     wrist_camera: str | None = None
     """The scene's wrist camera; without it the one named `wrist` where there is one; "" for none."""
+    render: RenderBody = RenderBody()
+    """How the scene is drawn: `geom_groups`."""
     state: StateBody = StateBody()
     """The scene's state."""
     assets: dict[str, str | AssetReference] = Field(default_factory=dict)
@@ -122,7 +133,12 @@ def state_from_body(state: StateBody) -> SceneState:
 
 def view_from_body(body: SceneFields, *, with_wrist: bool) -> View:
     """Return what to look through; `with_wrist` says whether the policy has that camera."""
-    return View(camera=body.camera, wrist_camera=body.wrist_camera if with_wrist else "")
+    groups = body.render.geom_groups
+    return View(
+        camera=body.camera,
+        wrist_camera=body.wrist_camera if with_wrist else "",
+        geom_groups=None if groups is None else tuple(sorted(set(groups))),
+    )
 
 
 def _asset(name: str, given: str | AssetReference, assets: AssetStore) -> bytes:
