@@ -6,6 +6,7 @@ import functools
 import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,11 +16,13 @@ from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 
 from vla_server_base import __version__
+from vla_server_base.cache_folder import writable_cache
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.edge import Edge, refusal_response, told_of
 from vla_server_base.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
+from vla_server_base.fair_threads import FairThreads, num_threads
 from vla_server_base.host import Host, OneSentence
 from vla_server_base.protocols.known_keys import own_keys
 from vla_server_base.routes import router
@@ -49,8 +52,15 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        with writable_cache(config.cache_dir) as cache_dir:
+            async with running(app, replace(config, cache_dir=cache_dir)):
+                yield
+
+    @asynccontextmanager
+    async def running(app: FastAPI, config: ServerConfig) -> AsyncIterator[None]:
         host = Host()
         host.prepare(config)
+        asyncio.get_running_loop().set_default_executor(FairThreads(num_threads(), "vla-reading"))
         engine = Engine(adapter, config, model_id)
         pool = ScenePool(config)
         pool_start = asyncio.create_task(start_pool(pool))

@@ -127,13 +127,16 @@ class ServerConfig(Settings):
     """Largest num_samples of one request."""
 
     max_queue: Count = 64
-    """Requests that may wait for the device; more are refused with 503."""
+    """Requests that may wait for the device; more are refused with 503, those of who has most waiting first."""
+
+    max_batch: Annotated[int, Field(ge=0, le=4096)] = 0
+    """Requests that run together on the device; 0 takes 64 on an accelerator, and 1 on a CPU, which gains nothing by it."""
 
     max_episodes: Count = 16
     """Episodes that may run at once; more are refused with 503."""
 
     max_sessions: Count = 256
-    """Sessions that may be held at once; for one more, the least recently used one that is idle is forgotten."""
+    """Sessions that may be held at once; for one more, an idle one is forgotten of the client that has most."""
 
     max_connections: Count = 256
     """WebSocket connections that may be open at once; more are refused with 503."""
@@ -143,6 +146,9 @@ class ServerConfig(Settings):
 
     websocket_ping_s: Annotated[float, Field(ge=0, le=365 * 24 * 3600)] = 0.0
     """How often a WebSocket's client is pinged, which has to answer within as long; 0 is never."""
+
+    session_mb: Megabytes = 1024
+    """Memory for the pictures of all sessions; beyond it, as beyond max_sessions, idle ones are forgotten."""
 
     session_idle_s: Seconds = 600.0
     """A session that is not used for so long is forgotten."""

@@ -140,6 +140,14 @@ class VLAModelAdapter(abc.ABC):
             ModelUnavailable: with a sentence that says what is missing and what to do.
         """
 
+    def fit_image(self, camera: str, image: Image) -> Image:
+        """Return a picture as small as the policy's own; `preprocess_observation` makes the same of it as of `image`.
+
+        Pictures are kept so from when they are read. Without this they are kept as they were sent.
+        """
+        del camera
+        return image
+
     @abc.abstractmethod
     def preprocess_observation(self, window: Window) -> PolicyArrays:
         """Return arrays with leading axes (1, window): images at the policy's sizes, pad masks, proprio."""

@@ -6,7 +6,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Literal
@@ -23,12 +23,15 @@ from vla_server_base.contract import (
     Window,
 )
 from vla_server_base.errors import ImageError, ModelOutOfReach, ModelUnavailable, Overloaded, Unavailable, VLAError
+from vla_server_base.fair_queue import FairQueue, Flow, current_flow, greediest_beside
+from vla_server_base.fair_threads import FairThreads
 from vla_server_base.request_id import current_request_id
 from vla_server_base.task_cache import TaskCache
 
 logger = logging.getLogger(__name__)
 
-_NUM_PREPROCESSORS = 4
+_NUM_PREPROCESSORS = 8
+_MAX_BATCH = 64
 # A load or a compilation cannot be interrupted; past this the daemon thread is left to the process's end.
 _JOIN_TIMEOUT_S = 30.0
 # A hub that does not answer is asked again after the first, twice the first, and so on.
@@ -73,6 +76,7 @@ class _Job:
 
     answer: "Future[Prediction]"
     request_id: str
+    flow: Flow
     policy_input: PolicyInput | None = None
     ready_at: float = 0.0
 
@@ -80,7 +84,8 @@ class _Job:
 class Engine:
     """Takes requests from the event loop to the device and back, in batches of whatever is waiting.
 
-    At most `config.max_queue` requests wait, preprocessing included. A request whose caller is
+    At most `config.max_queue` requests wait, preprocessing included. Clients take turns, and the sessions of a client:
+    where the queue is full, who has more in it than another makes room for that one. A request whose caller is
     cancelled leaves the queue at once.
     """
 
@@ -91,12 +96,13 @@ class Engine:
         self._status = EngineStatus(state="loading", reason="the model is being loaded")
         self._spec: PolicySpec | None = None
         self._preprocess_task = TaskCache(adapter.preprocess_instruction)
-        self._preprocessors = ThreadPoolExecutor(_NUM_PREPROCESSORS, thread_name_prefix="vla-preprocess")
+        self._preprocessors = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess")
         self._device_thread = threading.Thread(target=self._run, name="vla-device", daemon=True)
         self._rarer: Iterator[PolicyInput] | None = None
         self._changed = threading.Condition()  # guards the fields below
         self._last_asked = 0.0
-        self._waiting: dict[_Job, None] = {}  # an ordered set: first come, first served
+        self._waiting: dict[_Job, None] = {}  # an ordered set: the last one came last
+        self._ready: FairQueue[_Job] = FairQueue()  # and some that have left
         self._anticipated: list[Anticipation] = []
         self._closing = False
 
@@ -176,15 +182,31 @@ class Engine:
             _ = self.spec
             if self._closing:
                 raise Unavailable("the server is shutting down")
+            flow = current_flow()
             if len(self._waiting) >= self._config.max_queue:
-                raise Overloaded(
-                    f"the queue for the device is full ({self._config.max_queue} waiting)",
-                    hint="send again later, or fewer at a time; VLA_MAX_QUEUE raises the limit",
-                )
-            job = _Job(answer=Future(), request_id=current_request_id.get())
+                self._make_room(flow)
+            job = _Job(answer=Future(), request_id=current_request_id.get(), flow=flow)
             self._waiting[job] = None
             self._last_asked = time.monotonic()
             return job
+
+    def _make_room(self, flow: Flow) -> None:
+        """Refuse the last request of who has most in the queue, if that is more than `flow` has.
+
+        Raises:
+            Overloaded: there is nobody who has more.
+        """
+        refusal = Overloaded(
+            f"the queue for the device is full ({self._config.max_queue} waiting)",
+            hint="send again later, or fewer at a time; VLA_MAX_QUEUE raises the limit",
+        )
+        greediest = greediest_beside(flow, [job.flow for job in self._waiting])
+        if greediest is None:
+            raise refusal
+        last = next(job for job in reversed(self._waiting) if job.flow == greediest)
+        del self._waiting[last]
+        if last.answer.set_running_or_notify_cancel():
+            last.answer.set_exception(refusal)
 
     def _forget(self, job: _Job) -> bool:
         """Take a request out of the queue; say whether it was in it, and so has no answer yet."""
@@ -204,6 +226,7 @@ class Engine:
         with self._changed:
             job.ready_at = time.perf_counter()
             job.policy_input = policy_input
+            self._ready.put(job.flow, job)
             self._changed.notify_all()
 
     def _prepare(self, anticipation: Anticipation, window: Window, task: Task, seed: int, step: int) -> None:
@@ -303,15 +326,23 @@ class Engine:
     def _next_batch(self) -> list[_Job]:
         with self._changed:
             left_s = None if self._rarer is None else self._last_asked + QUIET_S - time.monotonic()
-            self._changed.wait_for(lambda: self._closing or self._ready() or self._anticipated, left_s)
+            self._changed.wait_for(lambda: self._closing or self._ready or self._anticipated, left_s)
         return self._take_ready()
 
     def _take_ready(self) -> list[_Job]:
+        """Take what runs together next, of each flow in turn."""
+        batch: list[_Job] = []
         with self._changed:
-            ready = self._ready()
-            for job in ready:
-                del self._waiting[job]
-        return [job for job in ready if job.answer.set_running_or_notify_cancel()]
+            while len(batch) < self._max_batch and (found := self._ready.pop()) is not None:
+                _, job = found
+                if self._waiting.pop(job, job) is None and job.answer.set_running_or_notify_cancel():
+                    batch.append(job)
+        return batch
+
+    @property
+    def _max_batch(self) -> int:
+        is_cpu = self._spec is None or self._spec.platform == "cpu"
+        return self._config.max_batch or (1 if is_cpu else _MAX_BATCH)
 
     def _prepare_a_piece(self) -> bool:
         """Do the next piece of what was anticipated first and is still wanted; say whether there was one."""
@@ -346,9 +377,6 @@ class Engine:
         except Exception:
             logger.exception("the policy failed to warm up for requests of a rarer kind")
             self._rarer = None
-
-    def _ready(self) -> list[_Job]:
-        return [job for job in self._waiting if job.policy_input is not None]
 
     def _predict(self, batch: list[_Job]) -> None:
         started = time.perf_counter()

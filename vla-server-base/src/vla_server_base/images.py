@@ -14,6 +14,8 @@ from vla_server_base.errors import ImageError
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _JPEG_QUALITY = 80
 _PART_CHARS = 2**18
+MAX_SIDE = 16_384
+"""Pixels along one side of a picture: resizing costs by the side, and a file of 2 kB may be millions of pixels wide."""
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
@@ -68,6 +70,24 @@ def decode_picture(encoded: bytes, field: str, max_pixels: int) -> Image:
         ) from error
 
 
+def check_size(height: int, width: int, field: str, max_pixels: int) -> None:
+    """Refuse what would take too long, or too much memory, to be made smaller.
+
+    Raises:
+        ImageError: saying what is taken.
+    """
+    if max(height, width) > MAX_SIDE:
+        raise ImageError(
+            f"{field} is {width}x{height} pixels, at most {MAX_SIDE} along a side are taken here",
+            hint="send a picture of usual proportions, such as 640x480",
+        )
+    if height * width > max_pixels:
+        raise ImageError(
+            f"{field} has {width}x{height} pixels, at most {max_pixels} are taken here",
+            hint="send it smaller, policies see a few hundred pixels along a side; or raise VLA_MAX_IMAGE_PIXELS",
+        )
+
+
 def encode_png(image: Image) -> str:
     """Return a picture as base64 PNG."""
     buffer = io.BytesIO()
@@ -85,9 +105,7 @@ def encode_jpeg(image: Image) -> str:
 def _decode(encoded: bytes, field: str, max_pixels: int) -> Image:
     # Opening reads the head only, so that size and depth are known before anything is decoded.
     with PillowImage.open(io.BytesIO(encoded), formats=_FORMATS) as picture:
-        if picture.width * picture.height > max_pixels:
-            size = f"{picture.width}x{picture.height}"
-            raise ImageError(f"{field} has {size} pixels, at most {max_pixels} are taken here")
+        check_size(picture.height, picture.width, field, max_pixels)
         if picture.mode[0] in "IF":
             raise ImageError(f"{field} has more than 8 bits per channel", hint="send 8-bit RGB")
         ImageOps.exif_transpose(picture, in_place=True)

@@ -13,6 +13,9 @@ It is the connection's own peer, never a header's word: clients that must not st
 apart by it.
 """
 
+current_session: ContextVar[str] = ContextVar("current_session", default="-")
+"""The session that the request of this task is a turn of; "-" where it is none, or not known yet."""
+
 
 def begin_request(request_id: str | None = None, client: str | None = None) -> str:
     """Note for this task that a request begins, and return its id: a new one where it brings none.

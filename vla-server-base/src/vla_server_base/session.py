@@ -120,12 +120,21 @@ class Session:
     num_waiting: int = 0
     connection: str | None = None
     """The one that used it last, where that is known."""
+    client: str = "-"
+    """The network address that it was begun from."""
     _answer: "asyncio.Future[Answer] | None" = None
     _work: "asyncio.Task[None] | None" = None
     _anticipation: Anticipation | None = None
 
     def __post_init__(self):
         self.last_used = self.clock()
+
+    @property
+    def num_bytes(self) -> int:
+        """What its pictures take: of its window, and of its goal."""
+        goals = self.progress.task.goal_images if self.progress.task else {}
+        pictures = [*goals.values(), *(image for seen in self.progress.history.seen for image in seen.images.values())]
+        return sum(picture.nbytes for picture in pictures)
 
     async def act(self, turn: Turn) -> Answer:
         """Return what to do now.

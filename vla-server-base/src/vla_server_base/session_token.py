@@ -11,6 +11,7 @@ import hmac
 import logging
 import os
 import secrets
+import stat
 import time
 import zlib
 from collections.abc import Mapping
@@ -102,7 +103,10 @@ class TokenSeal:
 
 
 def _kept_key(path: Path) -> bytes:
-    """Return the key in a file that only its owner reads, made where there is none."""
+    """Return the key in a file that only its owner reads, made where there is none that is secret and whole."""
+    if path.exists() and (why := _distrust(path)):
+        logger.warning("%s %s: it is replaced, and session tokens from before are refused", path, why)
+        path.unlink()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
         new = path.with_name(f"{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
@@ -117,6 +121,18 @@ def _kept_key(path: Path) -> bytes:
         finally:
             new.unlink()
     return hashlib.sha256(path.read_bytes()).digest()
+
+
+def _distrust(path: Path) -> str:
+    """Say why others may know a key, or guess it; nothing where there is no reason."""
+    found = path.stat()
+    if found.st_uid != os.getuid():
+        return f"belongs to the user {found.st_uid}, and this is {os.getuid()}"
+    if found.st_mode & 0o077:
+        return f"has the mode {stat.S_IMODE(found.st_mode):04o}, with which others read or write it"
+    if found.st_size < KEY_BYTES:
+        return f"has {found.st_size} bytes, and a key has {KEY_BYTES}"
+    return ""
 
 
 def _from_progress(progress: Progress) -> dict[str, Any]:

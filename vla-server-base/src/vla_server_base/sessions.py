@@ -5,6 +5,7 @@ import logging
 import re
 import secrets
 import time
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from vla_server_base.contract import Task, VLAModelAdapter
 from vla_server_base.engine import Engine
 from vla_server_base.errors import InvalidToken, NotFound, Overloaded, RequestError
 from vla_server_base.replies.session import SessionStatusReply
+from vla_server_base.request_id import current_client
 from vla_server_base.session import Session, SessionSettings, checked_settings, new_progress, same_task
 from vla_server_base.session_token import HINT, TokenSeal
 
@@ -26,7 +28,8 @@ class Sessions:
     """The sessions of one policy, by their id. All methods are called on the event loop.
 
     A session that is not used for `config.session_idle_s` is forgotten; one that waits for an answer is in use. Where
-    there are as many as may be, the least recently used one that is not in use makes room for another.
+    there are as many as may be, or as much of their pictures, one that is not in use makes room: of the client that has
+    most, so that nobody drives out another's, the least recently used one.
     """
 
     def __init__(
@@ -146,6 +149,7 @@ class Sessions:
             engine=self._engine,
             adapter=self._adapter,
             clock=self._clock,
+            client=current_client.get(),
         )
         return session
 
@@ -153,19 +157,36 @@ class Sessions:
     def _defaults(self) -> SessionSettings:
         return SessionSettings(reset_on_new_task=self._config.session_reset_on_new_task)
 
+    def keep_within_memory(self) -> None:
+        """Forget idle sessions until the pictures of all fit into `config.session_mb`."""
+        most = self._config.session_mb * 2**20
+        while sum(session.num_bytes for session in self._sessions.values()) > most and self._forget_one(
+            lambda session: session.num_bytes
+        ):
+            pass
+
     def _make_room(self) -> None:
-        idle = [session for session in self._sessions.values() if not session.num_waiting]
-        if not idle:
+        if not self._forget_one(lambda _: 1):
             count = self._config.max_sessions
             are, they = ("is 1 session", "it is") if count == 1 else (f"are {count} sessions", "all are")
             raise Overloaded(
                 f"there {are}, which is the most here, and {they} in use",
                 hint="end one (DELETE /sessions/{id}), or send again later; VLA_MAX_SESSIONS raises the limit",
             )
-        oldest = min(idle, key=lambda session: session.last_used)
+
+    def _forget_one(self, cost: Callable[[Session], int]) -> bool:
+        """Forget the least recently used idle session of the client whose sessions cost most; say if there was one."""
+        costs = Counter[str]()
+        for session in self._sessions.values():
+            costs[session.client] += cost(session)
+        idle = [session for session in self._sessions.values() if not session.num_waiting]
+        if not idle:
+            return False
+        oldest = min(idle, key=lambda session: (-costs[session.client], session.last_used))
         idle_s = self._clock() - oldest.last_used
         logger.info("session=%s is forgotten after %.1f s without use, to make room for another", oldest.id, idle_s)
         self.end(oldest.id)
+        return True
 
     def _forget_idle(self) -> None:
         before = self._clock() - self._config.session_idle_s

@@ -8,6 +8,7 @@ from typing import Any
 from vla_server_base.contract import Observation, Task
 from vla_server_base.errors import RequestError
 from vla_server_base.replies.session import SessionReply
+from vla_server_base.request_id import current_session
 from vla_server_base.session import Answer, Scope, Session, Turn
 from vla_server_base.sessions import Sessions
 
@@ -83,6 +84,7 @@ async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
         Superseded, Late, RequestError, Unavailable: see `Sessions.open`, `Sessions.resume` and `Session.act`.
     """
     session = await _session_of(sessions, request)
+    current_session.set(session.id)
     sessions.hand_over(session, request.connection)
     turn = Turn(
         observation=request.observation,
@@ -98,6 +100,7 @@ async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
         deadline_ms=request.deadline_ms,
     )
     answer = await session.act(turn)
+    sessions.keep_within_memory()
     where = SessionReply(
         id=session.id,
         step=answer.step,

@@ -64,7 +64,8 @@ def test_where_both_ends_are_three_the_last_axis_is_colour():
         (np.where(FLOATS > 0.5, np.nan, FLOATS), "from nan to nan", "floats in [0, 1]"),
         (np.where(FLOATS > 0.5, np.inf, FLOATS), "to inf", "floats in [0, 1]"),
         (PICTURE.tolist(), "is list, no array", "PNG, JPEG or WebP"),
-        (np.zeros((200, 200, 3), np.float32), "too many pixels", ""),
+        (np.zeros((1, 20_000, 3), np.uint8), "at most", "640x480"),
+        (np.zeros((200, 200, 3), np.float32), "200x200 pixels, at most", "send it smaller"),
     ],
 )
 def test_what_is_no_picture_is_refused_with_a_way_on(picture, said, way_on):

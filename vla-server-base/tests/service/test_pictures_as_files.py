@@ -5,7 +5,8 @@ import json
 import subprocess
 
 import pytest
-from echo_server import of_one_colour
+from echo_server import encoded, of_one_colour
+from PIL import Image
 
 RED, BLUE = of_one_colour(255, 0, 0), of_one_colour(0, 0, 255)
 
@@ -70,3 +71,12 @@ def test_an_episode_is_asked_for_field_by_field(client):
     parts = {"instruction": "go", "xml": xml, "max_steps": "1", "robot": "panda", "seed": "0"}
     response = client.post("/execute", files={name: (None, text) for name, text in parts.items()})
     assert len(answered(response)["actions"]) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 90_000), (90_000, 1), (16_385, 2)])
+def test_a_picture_of_a_very_long_side_is_refused_before_it_is_decoded(client, size):
+    thin = encoded(Image.new("1", size))
+    assert len(thin) < 1000
+    response = client.post("/predict", json={"instruction": "go", "image": thin})
+    assert (response.status_code, response.json()["error"]["code"]) == (422, "image")
+    assert "at most 16384 along a side" in response.json()["error"]["message"]

@@ -170,3 +170,13 @@ def test_what_makes_no_sense_is_refused(client, fields, said):
     status, _, message = refused(client, **fields)
     assert status == 422
     assert said in message
+
+
+def test_a_cache_that_cannot_be_written_is_warned_of_and_sessions_have_tokens_all_the_same(tmp_path, caplog):
+    (tmp_path / "file").touch()
+    with serving(echo_app(cache_dir=tmp_path / "file" / "cache")) as url, httpx.Client(base_url=url) as client:
+        wait_until_healthy(url)
+        token = turn(client, "arm", seed=3, return_token=True)["session"]["token"]
+        client.delete("/sessions/arm")
+        assert turn(client, None, session_token=token)["session"]["step"] == 1
+    assert "cannot be written (Not a directory)" in caplog.text

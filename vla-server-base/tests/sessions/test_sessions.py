@@ -4,6 +4,7 @@ import asyncio
 import logging
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +22,7 @@ from vla_server_base.errors import (
     Superseded,
     UnknownName,
 )
+from vla_server_base.request_id import current_client
 from vla_server_base.session import Session, Turn
 from vla_server_base.sessions import Sessions
 from vla_server_base.testing import EchoAdapter
@@ -474,3 +476,47 @@ async def test_where_a_camera_misses_a_frame_no_other_of_its_group_stands_in(ses
     assert session.progress.sources == {"primary": ("cameras", "right")}
     await session.act(turn(51))
     await session.act(turn(51, sources={"primary": ("others", "left")}))
+
+
+async def test_a_client_that_hoards_sessions_drives_out_its_own_not_anothers(engine, adapter, tmp_path):
+    sessions = made(engine, adapter, tmp_path, max_sessions=3)
+    current_client.set("10.0.0.1")
+    sessions.open("robot")
+    current_client.set("10.0.0.2")
+    for number in range(5):
+        sessions.open(f"hoarded {number}".replace(" ", "-"))
+    assert {status.id for status in sessions.statuses()} == {"robot", "hoarded-3", "hoarded-4"}
+
+
+async def test_the_pictures_of_all_sessions_stay_within_their_memory(engine, adapter, tmp_path):
+    sessions = made(engine, adapter, tmp_path, session_mb=1)
+    large = Observation(images={"primary": np.zeros((400, 400, 3), np.uint8)})
+    for number in range(4):
+        session = sessions.open(f"arm-{number}")
+        await session.act(Turn(observation=large, task=LIFT))
+        sessions.keep_within_memory()
+    assert session.num_bytes == 480_000
+    assert [status.id for status in sessions.statuses()] == ["arm-3", "arm-2"]
+
+
+def damaged_mode(key: Path) -> None:
+    key.chmod(0o644)
+
+
+def damaged_length(key: Path) -> None:
+    key.write_bytes(b"")
+
+
+@pytest.mark.parametrize(("damage", "why"), [(damaged_mode, "the mode 0644"), (damaged_length, "has 0 bytes")])
+async def test_a_key_that_others_may_know_is_not_trusted(engine, adapter, tmp_path, caplog, damage, why):
+    session = made(engine, adapter, tmp_path).open("arm")
+    await acted(session, turn(51))
+    token = await made(engine, adapter, tmp_path).token(session)
+    damage(tmp_path / "session.key")
+    after = made(engine, adapter, tmp_path)
+    with pytest.raises(InvalidToken, match="not signed by this server"):
+        await after.resume(token)
+    assert why in caplog.text
+    key = tmp_path / "session.key"
+    assert (key.stat().st_mode & 0o777, key.stat().st_size) == (0o600, 32)
+    assert await after.resume(await after.token(after.open("arm"))) is after.open("arm")

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from octo_service import images
 from octo_service.images import resize_and_crop, resize_lanczos
 from octo_service.parity.inputs import image
 
@@ -62,3 +63,14 @@ def test_views_of_any_layout_give_the_same():
     frame = image("resize", 224, 224)
     turned = np.asfortranarray(frame)[::-1][::-1]
     np.testing.assert_array_equal(resize_lanczos(turned, 256, 256), resize_lanczos(frame, 256, 256))
+
+
+def test_a_long_side_costs_no_more_than_its_pixels():
+    """One row of the longest side that is taken: dense weights of it would be 34 MB for each output row's 8 bytes."""
+    stripe = np.tile(np.array([0, 255], np.uint8).repeat(3 * 8192), 1).reshape(1, 16_384, 3)
+    resized = resize_lanczos(stripe, 256, 256)
+    assert (resized[:, 10] == 0).all()
+    assert (resized[:, 245] == 255).all()
+    down, across = images._lanczos(1, 16_384, 256, 256)
+    assert across.nnz < 7 * 3 * 16_384
+    assert down.nnz == 256

@@ -7,7 +7,7 @@ import numpy as np
 
 from vla_server_base.contract import Image
 from vla_server_base.errors import ImageError
-from vla_server_base.images import decode_picture
+from vla_server_base.images import check_size, decode_picture
 
 FORMS = (
     "a picture is RGB, height x width x 3 or 3 x height x width, of uint8 or of floats in [0, 1],"
@@ -35,8 +35,7 @@ def read_picture(picture: object, key: str, max_pixels: int) -> Image:
     while image.ndim > 3 and len(image) == 1:
         image = image[0]
     image = _channels_last(image, key)
-    if image.shape[0] * image.shape[1] > max_pixels:
-        raise ImageError(f"{key} has too many pixels, at most {max_pixels} are taken here")
+    check_size(image.shape[0], image.shape[1], key, max_pixels)
     return np.ascontiguousarray(_as_uint8(image, key))
 
 

@@ -27,6 +27,7 @@ from octo_service.together import BUCKETS, Together, minds_masks
 from vla_server_base.contract import (
     Action,
     CameraSpec,
+    Image,
     NormalizedChunks,
     Observation,
     PolicyArrays,
@@ -103,6 +104,13 @@ class OctoSmallAdapter(VLAModelAdapter):
             blank = next(self._blank_episode([self._all_there]))
             for size in BUCKETS[1:]:
                 self.predict([blank] * size)
+
+    def fit_image(self, camera: str, image: Image) -> Image:
+        """Resize what is larger than the policy's own pictures, as `preprocess_observation` would."""
+        for own in self.spec.cameras:
+            if own.name == camera and image.size > 3 * own.height * own.width:
+                return resize_lanczos(image, own.height, own.width)
+        return image
 
     def preprocess_observation(self, window: Window) -> PolicyArrays:
         """Resize every camera's pictures by lanczos, as the reference's wrapper does, and stack the window.

@@ -53,25 +53,31 @@ def _lanczos_and_crop(height: int, width: int, new_height: int, new_width: int) 
     return _sparse(down, _crop_weights(new_width) @ _lanczos_weights(width, new_width))
 
 
-def _sparse(
-    down: Float[np.ndarray, "new_height height"], across: Float[np.ndarray, "new_width width"]
-) -> tuple[csr_array, csr_array]:
+def _sparse(down: csr_array, across: csr_array) -> tuple[csr_array, csr_array]:
     """Return what is applied to the pixels of each column, and to those of each row: there colours lie side by side."""
-    every_colour = kron(csr_array(across.astype(np.float32)), np.eye(3, dtype=np.float32))
-    return csr_array(down.astype(np.float32)), csr_array(every_colour)
+    every_colour = kron(across.astype(np.float32), np.eye(3, dtype=np.float32))
+    return down.astype(np.float32), csr_array(every_colour)
 
 
-def _lanczos_weights(size: int, new_size: int) -> Float[np.ndarray, "{new_size} {size}"]:
-    """Sample the kernel at pixel centres, stretched where the image shrinks, so that nothing aliases."""
+def _lanczos_weights(size: int, new_size: int) -> csr_array:
+    """Sample the kernel at pixel centres, stretched where the image shrinks, so that nothing aliases.
+
+    Only where it is not 0: a picture of a long side takes no longer than its pixels do.
+    """
     shrinking = max(size / new_size, 1.0)
     centres = (np.arange(new_size) + 0.5) * (size / new_size)
-    distances = (np.arange(size) + 0.5 - centres[:, None]) / shrinking
-    kernel = np.sinc(distances) * np.sinc(distances / LANCZOS_RADIUS) * (np.abs(distances) < LANCZOS_RADIUS)
-    return kernel / kernel.sum(axis=1, keepdims=True)
+    reach = int(np.ceil(LANCZOS_RADIUS * shrinking))
+    inputs = np.floor(centres).astype(np.int64)[:, None] + np.arange(-reach - 1, reach + 1)
+    distances = (inputs + 0.5 - centres[:, None]) / shrinking
+    counts = (np.abs(distances) < LANCZOS_RADIUS) & (inputs >= 0) & (inputs < size)
+    kernel = np.where(counts, np.sinc(distances) * np.sinc(distances / LANCZOS_RADIUS), 0.0)
+    kernel /= kernel.sum(axis=1, keepdims=True)
+    rows = np.broadcast_to(np.arange(new_size)[:, None], inputs.shape)
+    return csr_array((kernel[counts], (rows[counts], inputs[counts])), shape=(new_size, size))
 
 
-def _crop_weights(size: int) -> Float[np.ndarray, "{size} {size}"]:
+def _crop_weights(size: int) -> csr_array:
     """Interpolate linearly between two neighbours, corners on corners, as tf.image.crop_and_resize does."""
     side = np.sqrt(CROP_AREA)
     positions = np.linspace((1 - side) / 2, (1 + side) / 2, size) * (size - 1)
-    return np.maximum(0, 1 - np.abs(np.arange(size) - positions[:, None]))
+    return csr_array(np.maximum(0, 1 - np.abs(np.arange(size) - positions[:, None])))

@@ -1,0 +1,29 @@
+"""The folder in which a server keeps what it need not make again."""
+
+import logging
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+logger = logging.getLogger(__name__)
+
+
+@contextmanager
+def writable_cache(folder: Path) -> Iterator[Path]:
+    """Give a folder that can be written to: `folder`, else one that is gone when the server ends."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        logger.warning(
+            "VLA_CACHE_DIR=%s cannot be written (%s): what is converted and compiled, and the key of session tokens, is"
+            " kept until the server ends; name a folder that can be",
+            folder,
+            error.strerror,
+        )
+        with tempfile.TemporaryDirectory(prefix="vla-servers-") as own:
+            yield Path(own)
+    else:
+        yield folder
