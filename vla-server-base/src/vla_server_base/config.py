@@ -130,7 +130,7 @@ class ServerConfig(Settings):
     """Requests that may wait for the device; more are refused with 503, those of who has most waiting first."""
 
     max_batch: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Requests that run together on the device; 0 takes 64 on an accelerator, and 1 on a CPU, which gains nothing by it."""
+    """Requests that run together on the device; 0 takes 64 on an accelerator, and 1 on a CPU."""
 
     max_episodes: Count = 16
     """Episodes that may run at once; more are refused with 503."""
