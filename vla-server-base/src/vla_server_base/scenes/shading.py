@@ -1,4 +1,4 @@
-"""Colours for ray casting: OpenGL's fixed lighting model, per pixel, and a cube map for the sky. Only numpy.
+"""Colours for ray casting: OpenGL's fixed lighting model, per pixel. Only numpy.
 
 Arrays have one row for each component, which is five times as fast as one row for each point.
 """
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32
 
 Vector = Float32[np.ndarray, " 3"]
 Vectors = Float32[np.ndarray, "xyz points"]
@@ -82,21 +82,3 @@ def _towards(light: Light, points: Vectors) -> tuple[Vectors, Numbers]:
 def dot(a: Float[np.ndarray, "xyz points"], b: Float[np.ndarray, "xyz points"]) -> Float[np.ndarray, " points"]:
     """Multiply column by column."""
     return a[0] * b[0] + a[1] * b[1] + a[2] * b[2]
-
-
-def sample_cube(faces: Float32[np.ndarray, "6 size size 3"], directions: Vectors) -> Colours:
-    """Look up a sky of six faces (+x -x +y -y +z -z of OpenGL) along directions of a world with z upwards."""
-    x, y, z = directions[0], directions[2], -directions[1]
-    axis = np.argmax(np.abs(np.stack([x, y, z])), axis=0)
-    major = np.choose(axis, [x, y, z])
-    positive = major > 0
-    # Table 3.20 of OpenGL 1.5: which coordinate runs along a face's rows and columns.
-    across = np.choose(axis, [np.where(positive, -z, z), x, np.where(positive, x, -x)])
-    down = np.choose(axis, [-y, np.where(positive, z, -z), -y])
-    size = faces.shape[1]
-    column, row = (_texel(along / np.abs(major), size) for along in (across, down))
-    return np.ascontiguousarray(faces[2 * axis + ~positive, row, column].T)
-
-
-def _texel(coordinate: Numbers, size: int) -> Int[np.ndarray, " points"]:
-    return np.clip((coordinate + 1) / 2 * size, 0, size - 1).astype(int)
