@@ -11,11 +11,16 @@ from jaxtyping import Bool, Float32, Float64, Int
 
 from vla_server_base.contract import Image
 from vla_server_base.scenes.drawing import Drawing, Renderer
-from vla_server_base.scenes.rays import Rays, camera_rays
-from vla_server_base.scenes.shading import Light, Surfaces, dot, shade
-from vla_server_base.scenes.sky import read_sky
-from vla_server_base.scenes.texturing import Texturing
+from vla_server_base.scenes.raycast.mesh_faces import corner_weights, find_faces, smooth_normals
+from vla_server_base.scenes.raycast.rays import Rays, camera_rays
+from vla_server_base.scenes.raycast.shading import Light, Surfaces, dot, shade
+from vla_server_base.scenes.raycast.sky import read_sky
+from vla_server_base.scenes.raycast.spots import Spots, geom_turns
+from vla_server_base.scenes.raycast.texture_mapping import MESH
+from vla_server_base.scenes.raycast.texturing import Texturing
 
+# At once: so many fit a processor's cache, and bound the memory of a large picture.
+MAX_RAYS = 32768
 # What OpenGL's fixed pipeline takes.
 MAX_LIGHTS = 8
 # How many transparent things, or insides of things, a ray may pass.
@@ -76,18 +81,24 @@ class _RayCastDrawing(Drawing):
         self._camera.fixedcamid = camera
         mujoco.mjv_updateCamera(self._model, data, self._camera, self._scene)
         mujoco.mjv_makeLights(self._model, data, self._scene)
-        rays = camera_rays(self._scene, height, width)
-        looks = self._model.geom_matid.copy(), self._model.geom_rgba.copy()
-        try:
-            colours = self._trace(data, rays)
-        finally:
-            self._model.geom_matid[:], self._model.geom_rgba[:] = looks
-        return np.ascontiguousarray((colours * 255 + 0.5).astype(np.uint8).T).reshape(height, width, 3)
+        image = np.empty((height, width, 3), np.uint8)
+        band = max(1, MAX_RAYS // width)
+        for rows in (slice(first, first + band) for first in range(0, height, band)):
+            colours = self._trace(data, camera_rays(self._scene, height, width, rows))
+            image[rows] = (colours * 255 + 0.5).astype(np.uint8).T.reshape(-1, width, 3)
+        return image
 
     def free(self) -> None:
         """Hold nothing outside Python's memory."""
 
     def _trace(self, data: mujoco.MjData, rays: Rays) -> Float32[np.ndarray, "rgb rays"]:
+        looks = self._model.geom_matid.copy(), self._model.geom_rgba.copy()
+        try:
+            return self._blend(data, rays)
+        finally:
+            self._model.geom_matid[:], self._model.geom_rgba[:] = looks
+
+    def _blend(self, data: mujoco.MjData, rays: Rays) -> Float32[np.ndarray, "rgb rays"]:
         """Blend what each ray meets, nearest first; what a ray passes is hidden from the layers that follow.
 
         MuJoCo draws what is transparent twice: from front to back, then from back to front.
@@ -156,9 +167,10 @@ class _RayCastDrawing(Drawing):
 
     def _colours(self, data: mujoco.MjData, rays: Rays, hits: _Hits) -> Float32[np.ndarray, "rgb hits"]:
         spots = rays.ends(hits.rays, hits.distances, hits.normals)
+        faces, normals = self._faces(data, hits, spots)
         surfaces = Surfaces(
-            points=spots.points.astype(np.float32),
-            normals=hits.normals,
+            points=spots.points,
+            normals=normals,
             towards_camera=-rays.directions.take(hits.rays, axis=1).astype(np.float32),
             rgb=self._materials.rgba[:3].take(hits.geoms, axis=1),
             emission=self._materials.emission[hits.geoms],
@@ -166,9 +178,28 @@ class _RayCastDrawing(Drawing):
             shininess=self._materials.shininess[hits.geoms],
         )
         colours = shade(surfaces, _lights(self._scene))
-        textured, factors = self._texturing.colours(data, hits.geoms, spots)
+        textured, factors = self._texturing.colours(data, hits.geoms, spots, faces)
         colours[:, textured] *= factors
         return colours
+
+    def _faces(
+        self, data: mujoco.MjData, hits: _Hits, spots: Spots
+    ) -> tuple[Int[np.ndarray, " hits"], Float32[np.ndarray, "xyz hits"]]:
+        """Return the faces of meshes that were hit, -1 elsewhere, and the normals that OpenGL has of everything."""
+        faces, normals = np.full(len(hits.geoms), -1), hits.normals
+        of_mesh = np.flatnonzero(self._model.geom_type[hits.geoms] == MESH)
+        if not len(of_mesh):
+            return faces, normals
+        geoms = hits.geoms[of_mesh]
+        points = spots.take(of_mesh).in_frames(data, geoms).points
+        on_faces = find_faces(self._model, self._model.geom_dataid[geoms], points)
+        found = np.flatnonzero(on_faces.faces >= 0)
+        of_mesh, on_faces = of_mesh[found], on_faces.take(found)
+        faces[of_mesh] = on_faces.faces
+        smooth = smooth_normals(self._model, on_faces, corner_weights(self._model, on_faces, points[:, found]))
+        normals = normals.copy()
+        normals[:, of_mesh] = (geom_turns(data, geoms[found]) * smooth).sum(axis=1)
+        return faces, normals
 
     def _is_drawn(self, rays: Rays, hits: _Hits) -> Bool[np.ndarray, " hits"]:
         """Tell which hits OpenGL draws.

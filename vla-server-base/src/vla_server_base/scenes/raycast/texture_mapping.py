@@ -1,7 +1,7 @@
 """Where on a texture each point of a geom lies, as MuJoCo's renderer (since 3.12) lays textures on geoms.
 
-Follows the display lists of MuJoCo's `render_context.c` and `settexture` of its `render_gl3.c`. Points are in a geom's own
-frame. "Unit" points are those of MuJoCo's display lists: a box is the cube from -1 to 1, a ball has radius 1.
+Follows the display lists of MuJoCo's `render_context.c` and `settexture` of its `render_gl3.c`. Points are in a geom's
+own frame. "Unit" points are those of MuJoCo's display lists: a box is the cube from -1 to 1, a ball has radius 1.
 """
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
@@ -13,7 +13,7 @@ from jaxtyping import Float32, Int
 Points = Float32[np.ndarray, "xyz points"]
 Coordinates = Float32[np.ndarray, "uv points"]
 
-PLANE, HFIELD, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX = (
+PLANE, HFIELD, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX, MESH, SDF = (
     int(kind)
     for kind in (
         mujoco.mjtGeom.mjGEOM_PLANE,
@@ -23,6 +23,8 @@ PLANE, HFIELD, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX = (
         mujoco.mjtGeom.mjGEOM_ELLIPSOID,
         mujoco.mjtGeom.mjGEOM_CYLINDER,
         mujoco.mjtGeom.mjGEOM_BOX,
+        mujoco.mjtGeom.mjGEOM_MESH,
+        mujoco.mjtGeom.mjGEOM_SDF,
     )
 )
 TURN = np.float32(2 * np.pi)

@@ -40,18 +40,16 @@ class Texture:
     ) -> Samples:
         """Return the colours, in 0 to 1, at coordinates of which 0 to 1 spans an image, v downwards.
 
-        `along_row` and `along_column` are how far the coordinates are from those of the next pixel of the picture.
-        One image repeats; of several, `images` says which, and they end in their outermost colours.
+        `along_row` and `along_column` are the coordinates at the picture's next pixels. One image repeats; of
+        several, `images` says which, and they end in their outermost colours.
         """
-        levels = self._levels(along_row, along_column)
+        levels = self._levels(along_row - coordinates, along_column - coordinates)
         lower = levels.astype(np.int32)
         colours = self._bilinear(coordinates, lower, images)
         between = levels - lower
         mixed = np.flatnonzero(between > 0)
         if len(mixed):
-            upper = self._bilinear(
-                coordinates[:, mixed], lower[mixed] + 1, None if images is None else images[mixed]
-            )
+            upper = self._bilinear(coordinates[:, mixed], lower[mixed] + 1, None if images is None else images[mixed])
             colours[:, mixed] += between[mixed] * (upper - colours[:, mixed])
         return colours
 

@@ -1,0 +1,117 @@
+"""Which face of a mesh a point lies on, and what is between the face's corners: normals, texture coordinates."""
+# pyright: reportAttributeAccessIssue=false
+# (mujoco's names are in compiled modules, which pyright cannot read)
+
+from dataclasses import dataclass
+
+import mujoco
+import numpy as np
+from jaxtyping import Float32, Int
+
+MAX_PAIRS = 2**19
+"""Of a point and a box that may hold its face: what is beyond, in a mesh whose faces all overlap, is not looked at."""
+ROUNDING = 1e-5
+"""How far a point may be from its face, as a part of the mesh's size."""
+FLAT = 0.8
+"""Cosine of the angle to a face's own normal from which a corner's normal is not used (`mjr_uploadMesh`)."""
+
+Points = Float32[np.ndarray, "xyz points"]
+Corners = Float32[np.ndarray, "corners xyz points"]
+Weights = Float32[np.ndarray, "corners points"]
+Faces = Int[np.ndarray, " points"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceSpots:
+    """Points on faces: rows of a model's `mesh_face`, and the meshes they are of."""
+
+    meshes: Int[np.ndarray, " points"]
+    faces: Faces
+
+    def take(self, which: Int[np.ndarray, " some"]) -> "FaceSpots":
+        """Return some of them."""
+        return FaceSpots(meshes=self.meshes[which], faces=self.faces[which])
+
+
+def find_faces(model: mujoco.MjModel, meshes: Int[np.ndarray, " points"], points: Points) -> FaceSpots:
+    """Return the faces that points in their meshes' frames lie on, -1 where there is none.
+
+    Goes down the boxes in boxes that MuJoCo keeps of each mesh, with all points at once.
+    """
+    roots = model.mesh_bvhadr[meshes]
+    slack = ROUNDING * model.bvh_aabb[roots, 3:].max(axis=1)
+    faces, nearest = np.full(points.shape[1], -1), np.full(points.shape[1], np.inf)
+    of, boxes = np.arange(points.shape[1]), roots
+    while len(of):
+        beyond = np.abs(points[:, of].T - model.bvh_aabb[boxes, :3]) - model.bvh_aabb[boxes, 3:]
+        inside = np.flatnonzero((beyond <= slack[of, None]).all(axis=1))
+        of, boxes = of[inside], boxes[inside]
+        leaves = np.flatnonzero(model.bvh_nodeid[boxes] >= 0)
+        _keep_nearest(model, meshes, points, of[leaves], model.bvh_nodeid[boxes[leaves]], faces, nearest)
+        children = model.bvh_child[boxes].T.reshape(-1)
+        inner = np.flatnonzero(children >= 0)[:MAX_PAIRS]
+        of = np.concatenate([of, of])[inner]
+        boxes = roots[of] + children[inner]
+    return FaceSpots(meshes=meshes, faces=faces)
+
+
+def corner_weights(model: mujoco.MjModel, spots: FaceSpots, points: Points) -> Weights:
+    """Return how much each corner of its face counts at a point; beyond the face too."""
+    return _weights(_corners(model, spots), points)[0]
+
+
+def texture_coordinates(model: mujoco.MjModel, spots: FaceSpots, weights: Weights) -> Float32[np.ndarray, "uv points"]:
+    """Return where on a texture points are; their meshes must have texture coordinates."""
+    corners = model.mesh_facetexcoord[spots.faces] + model.mesh_texcoordadr[spots.meshes][:, None]
+    return np.einsum("pcu,cp->up", model.mesh_texcoord[corners], weights)
+
+
+def smooth_normals(model: mujoco.MjModel, spots: FaceSpots, weights: Weights) -> Points:
+    """Return normals in the meshes' frames, as `mjr_uploadMesh` gives them to OpenGL."""
+    corners = model.mesh_facenormal[spots.faces] + model.mesh_normaladr[spots.meshes][:, None]
+    normals = model.mesh_normal[corners]
+    a, b, c = _corners(model, spots)
+    flat = np.cross(b - a, c - a, axis=0).T
+    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
+    sharp = (np.einsum("pcx,px->pc", normals, flat) < FLAT) & (model.mesh_texcoordadr[spots.meshes] < 0)[:, None]
+    normals = np.where(sharp[..., None], flat[:, None], normals)
+    smooth = np.einsum("pcx,cp->xp", normals, weights)
+    return (smooth / np.maximum(np.sqrt((smooth**2).sum(axis=0)), 1e-30)).astype(np.float32)
+
+
+def _keep_nearest(
+    model: mujoco.MjModel,
+    meshes: Int[np.ndarray, " points"],
+    points: Points,
+    of: Int[np.ndarray, " pairs"],
+    faces_of_mesh: Int[np.ndarray, " pairs"],
+    faces: Faces,
+    nearest: np.ndarray,
+) -> None:
+    """Have the points `of` lie on the faces given, where they are nearer to those than to what they had."""
+    candidates = FaceSpots(meshes=meshes[of], faces=model.mesh_faceadr[meshes[of]] + faces_of_mesh)
+    weights, away, side = _weights(_corners(model, candidates), points[:, of])
+    distance = np.abs(away) + side * np.maximum(-weights.min(axis=0), 0)
+    # Of what is assigned to one place, the last one stays.
+    pairs = np.argsort(-distance, kind="stable")
+    pairs = pairs[distance[pairs] < nearest[of[pairs]]]
+    faces[of[pairs]], nearest[of[pairs]] = candidates.faces[pairs], distance[pairs]
+
+
+def _corners(model: mujoco.MjModel, spots: FaceSpots) -> Corners:
+    vertices = model.mesh_face[spots.faces] + model.mesh_vertadr[spots.meshes][:, None]
+    return model.mesh_vert[vertices].transpose(1, 2, 0)
+
+
+def _weights(
+    corners: Corners, points: Points
+) -> tuple[Weights, Float32[np.ndarray, " points"], Float32[np.ndarray, " points"]]:
+    """Return the corners' weights, the distance from the face's plane, and the length of a typical side."""
+    a, b, c = corners
+    to_b, to_c, to_point = b - a, c - a, points - a
+    normal = np.cross(to_b, to_c, axis=0)
+    squared = np.maximum((normal**2).sum(axis=0), np.float32(1e-30))
+    of_b = (np.cross(to_point, to_c, axis=0) * normal).sum(axis=0) / squared
+    of_c = (np.cross(to_b, to_point, axis=0) * normal).sum(axis=0) / squared
+    away = (to_point * normal).sum(axis=0) / np.sqrt(squared)
+    return np.stack([1 - of_b - of_c, of_b, of_c]), away, np.sqrt(np.sqrt(squared))
