@@ -2,7 +2,7 @@
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import final
 
 import mujoco
@@ -11,6 +11,7 @@ from jaxtyping import Bool, Float32, Float64, Int
 
 from vla_server_base.contract import Image
 from vla_server_base.scenes.drawing import Drawing, Renderer
+from vla_server_base.scenes.raycast.flat_faces import FlatFaces
 from vla_server_base.scenes.raycast.mesh_faces import corner_weights, find_faces, smooth_normals
 from vla_server_base.scenes.raycast.rays import Rays, camera_rays
 from vla_server_base.scenes.raycast.shading import Light, Surfaces, dot, shade
@@ -73,6 +74,7 @@ class _RayCastDrawing(Drawing):
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._shown_groups = np.array(mujoco.MjvOption().geomgroup, np.uint8)
         self._materials = _materials(model)
+        self._flat_faces = FlatFaces(model)
         self._texturing = Texturing(model)
         groups = np.clip(model.geom_group, 0, len(self._shown_groups) - 1)
         self._sky = read_sky(model, self._shown_groups[groups] > 0)
@@ -103,7 +105,7 @@ class _RayCastDrawing(Drawing):
 
         MuJoCo draws what is transparent twice: from front to back, then from back to front.
         """
-        in_front, behind, background = np.zeros((3, *rays.directions.shape), np.float32)
+        in_front, behind, background = (np.zeros(rays.directions.shape, np.float32) for _ in range(3))
         unblocked = np.ones(len(rays.depths), np.float32)
         ends, reach = np.full(len(rays.depths), np.inf), self._reach(rays)
         going = np.arange(len(rays.depths))
@@ -125,8 +127,8 @@ class _RayCastDrawing(Drawing):
         if self._sky is not None:
             open_sky = np.flatnonzero(np.isinf(ends))
             background[:, open_sky] = self._sky.colours(rays.infinitely_far(open_sky))
-            eye, far = rays.origins.mean(axis=1), self._scene.camera[0].frustum_far
-            self._sky.add_haze(background, data, eye, rays.directions, ends, far)
+            far = self._scene.camera[0].frustum_far
+            self._sky.add_haze(background, data, rays.eye, rays.directions, ends, far)
         return np.clip(in_front + unblocked**2 * (behind + background), 0, 1)
 
     def _reach(self, rays: Rays) -> Float64[np.ndarray, " rays"]:
@@ -171,13 +173,21 @@ class _RayCastDrawing(Drawing):
         surfaces = Surfaces(
             points=spots.points,
             normals=normals,
-            towards_camera=-rays.directions.take(hits.rays, axis=1).astype(np.float32),
             rgb=self._materials.rgba[:3].take(hits.geoms, axis=1),
             emission=self._materials.emission[hits.geoms],
             specular=self._materials.specular[hits.geoms],
             shininess=self._materials.shininess[hits.geoms],
         )
-        colours = shade(surfaces, _lights(self._scene))
+        lights, eye = _lights(self._scene), rays.eye.astype(np.float32)
+        colours = np.zeros(spots.points.shape, np.float32)
+        is_flat = self._flat_faces.is_flat[hits.geoms]
+        flat, curved = np.flatnonzero(is_flat), np.flatnonzero(~is_flat)
+        colours[:, curved] = shade(surfaces.take(curved), lights, eye)
+        quads = self._flat_faces.quads(data, rays.eye, hits.geoms[flat], spots.take(flat))
+        alike = surfaces.take(flat[quads.firsts])
+        for corner, weights in zip(quads.corners, quads.weights, strict=True):
+            lit = shade(replace(alike, points=corner), lights, eye)
+            colours[:, flat] += weights * lit.take(quads.runs, axis=1)
         textured, factors = self._texturing.colours(data, hits.geoms, spots, faces)
         colours[:, textured] *= factors
         return colours

@@ -24,6 +24,7 @@ class Rays:
     depths: Float64[np.ndarray, " rays"]
     along_row: Float64[np.ndarray, " xyz"]
     along_column: Float64[np.ndarray, " xyz"]
+    eye: Float64[np.ndarray, " xyz"]
     share_origin: bool
 
     def ends(
@@ -84,6 +85,7 @@ def camera_rays(scene: mujoco.MjvScene, height: int, width: int, rows: slice) ->
             depths=np.ones(beside.shape[1]),
             along_row=along_row,
             along_column=along_column,
+            eye=position[:, 0],
             share_origin=False,
         )
     directions = beside + left.frustum_near * forward[:, None]
@@ -94,5 +96,6 @@ def camera_rays(scene: mujoco.MjvScene, height: int, width: int, rows: slice) ->
         depths=depths,
         along_row=along_row / left.frustum_near,
         along_column=along_column / left.frustum_near,
+        eye=position[:, 0],
         share_origin=True,
     )

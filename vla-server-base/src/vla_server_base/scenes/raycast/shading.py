@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32
+from jaxtyping import Float, Float32, Int
 
 Vector = Float32[np.ndarray, " 3"]
 Vectors = Float32[np.ndarray, "xyz points"]
@@ -37,25 +37,36 @@ class Surfaces:
 
     points: Vectors
     normals: Vectors
-    towards_camera: Vectors
     rgb: Colours
     emission: Numbers
     specular: Numbers
     shininess: Numbers
 
+    def take(self, which: Int[np.ndarray, " some"]) -> "Surfaces":
+        """Return some of them."""
+        return Surfaces(
+            points=self.points.take(which, axis=1),
+            normals=self.normals.take(which, axis=1),
+            rgb=self.rgb.take(which, axis=1),
+            emission=self.emission[which],
+            specular=self.specular[which],
+            shininess=self.shininess[which],
+        )
 
-def shade(surfaces: Surfaces, lights: Sequence[Light]) -> Colours:
-    """Light the surfaces, in 0 to 1: emission, ambient, diffuse and specular (OpenGL 1.5, section 2.14.1).
+
+def shade(surfaces: Surfaces, lights: Sequence[Light], eye: Vector) -> Colours:
+    """Light the surfaces as seen from `eye`, in 0 to 1: emission, ambient, diffuse and specular (OpenGL 1.5, section 2.14.1).
 
     In single precision throughout: this is half of a picture's time.
     """
     lit = np.repeat(surfaces.emission[None], 3, axis=0)
     shine = np.zeros_like(lit)
+    towards_eye = _unit(eye[:, None] - surfaces.points)
     for light in lights:
         towards, reach = _towards(light, surfaces.points)
         facing = np.maximum(dot(surfaces.normals, towards), 0)
         lit += reach * light.ambient[:, None] + (reach * facing) * light.diffuse[:, None]
-        half = towards + surfaces.towards_camera
+        half = towards + towards_eye
         glint = dot(surfaces.normals, half) / np.maximum(np.sqrt(dot(half, half)), TINY)
         # A third of the time of the ** operator.
         glint = np.exp(128 * surfaces.shininess * np.log(np.maximum(glint, TINY)))
@@ -72,11 +83,15 @@ def _towards(light: Light, points: Vectors) -> tuple[Vectors, Numbers]:
     towards /= distance
     constant, linear, quadratic = light.attenuation
     reach = 1 / np.maximum(constant + distance * (linear + distance * quadratic), TINY)
-    if light.cutoff_degrees < 90:
+    if light.cutoff_degrees <= 90:
         along = np.maximum(-light.direction @ towards, 0)
         reach *= along >= np.float32(np.cos(np.radians(light.cutoff_degrees)))
         reach *= along ** np.float32(light.exponent)
     return towards, reach
+
+
+def _unit(vectors: Vectors) -> Vectors:
+    return vectors / np.maximum(np.sqrt(dot(vectors, vectors)), TINY)
 
 
 def dot(a: Float[np.ndarray, "xyz points"], b: Float[np.ndarray, "xyz points"]) -> Float[np.ndarray, " points"]:

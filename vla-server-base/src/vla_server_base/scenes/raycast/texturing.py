@@ -124,7 +124,8 @@ class Texturing:
 def sample_cube(texture: Texture, directions: Sequence[Vectors]) -> Colours:
     """Return the colours in directions, given with those of the next pixels along row and column."""
     faces = cube_faces(directions[0])
-    return texture.sample(*(cube_coordinates(beside, faces) for beside in directions), faces)
+    here, along_row, along_column = (cube_coordinates(beside, faces) for beside in directions)
+    return texture.sample(here, along_row, along_column, faces)
 
 
 def _texture_ids(model: mujoco.MjModel) -> Int[np.ndarray, " geoms"]:
