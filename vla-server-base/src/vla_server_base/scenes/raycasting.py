@@ -12,11 +12,11 @@ from jaxtyping import Bool, Float32, Float64, Int
 from vla_server_base.contract import Image
 from vla_server_base.scenes.drawing import Drawing, Renderer
 from vla_server_base.scenes.raycast.flat_faces import FlatFaces
-from vla_server_base.scenes.raycast.mesh_faces import corner_weights, find_faces, smooth_normals
+from vla_server_base.scenes.raycast.mesh_faces import find_faces, mesh_facets
 from vla_server_base.scenes.raycast.rays import Rays, camera_rays
 from vla_server_base.scenes.raycast.shading import Light, Surfaces, dot, shade
 from vla_server_base.scenes.raycast.sky import read_sky
-from vla_server_base.scenes.raycast.spots import Spots, geom_turns
+from vla_server_base.scenes.raycast.spots import Spots
 from vla_server_base.scenes.raycast.texture_mapping import MESH
 from vla_server_base.scenes.raycast.texturing import Texturing
 
@@ -169,47 +169,52 @@ class _RayCastDrawing(Drawing):
 
     def _colours(self, data: mujoco.MjData, rays: Rays, hits: _Hits) -> Float32[np.ndarray, "rgb hits"]:
         spots = rays.ends(hits.rays, hits.distances, hits.normals)
-        faces, normals = self._faces(data, hits, spots)
+        faces = self._faces(data, hits, spots)
+        colours = self._lit(data, rays.eye, hits, spots, faces)
+        textured, factors = self._texturing.colours(data, hits.geoms, spots, faces)
+        colours[:, textured] *= factors
+        return colours
+
+    def _faces(self, data: mujoco.MjData, hits: _Hits, spots: Spots) -> Int[np.ndarray, " hits"]:
+        """Return the faces of meshes that were hit, -1 elsewhere."""
+        faces = np.full(len(hits.geoms), -1)
+        of_mesh = np.flatnonzero(self._model.geom_type[hits.geoms] == MESH)
+        if len(of_mesh):
+            geoms = hits.geoms[of_mesh]
+            points = spots.take(of_mesh).in_frames(data, geoms).points
+            faces[of_mesh] = find_faces(self._model, self._model.geom_dataid[geoms], points)
+        return faces
+
+    def _lit(
+        self,
+        data: mujoco.MjData,
+        eye: Float64[np.ndarray, " xyz"],
+        hits: _Hits,
+        spots: Spots,
+        faces: Int[np.ndarray, " hits"],
+    ) -> Float32[np.ndarray, "rgb hits"]:
+        """Light what was hit without its textures: faces at their corners, round things at every point."""
+        lights = _lights(self._scene)
         surfaces = Surfaces(
             points=spots.points,
-            normals=normals,
+            normals=hits.normals,
             rgb=self._materials.rgba[:3].take(hits.geoms, axis=1),
             emission=self._materials.emission[hits.geoms],
             specular=self._materials.specular[hits.geoms],
             shininess=self._materials.shininess[hits.geoms],
         )
-        lights, eye = _lights(self._scene), rays.eye.astype(np.float32)
+        is_flat, is_meshed = self._flat_faces.is_flat[hits.geoms], faces >= 0
+        flat, meshed, rest = (np.flatnonzero(part) for part in (is_flat, is_meshed, ~(is_flat | is_meshed)))
         colours = np.zeros(spots.points.shape, np.float32)
-        is_flat = self._flat_faces.is_flat[hits.geoms]
-        flat, curved = np.flatnonzero(is_flat), np.flatnonzero(~is_flat)
-        colours[:, curved] = shade(surfaces.take(curved), lights, eye)
-        quads = self._flat_faces.quads(data, rays.eye, hits.geoms[flat], spots.take(flat))
-        alike = surfaces.take(flat[quads.firsts])
-        for corner, weights in zip(quads.corners, quads.weights, strict=True):
-            lit = shade(replace(alike, points=corner), lights, eye)
-            colours[:, flat] += weights * lit.take(quads.runs, axis=1)
-        textured, factors = self._texturing.colours(data, hits.geoms, spots, faces)
-        colours[:, textured] *= factors
+        colours[:, rest] = shade(surfaces.take(rest), lights, eye)
+        quads = self._flat_faces.facets(data, eye, hits.geoms[flat], spots.take(flat), hits.normals[:, flat])
+        triangles = mesh_facets(self._model, data, hits.geoms[meshed], faces[meshed], spots.take(meshed))
+        for which, facets in ((flat, quads), (meshed, triangles)):
+            alike = surfaces.take(which[facets.firsts])
+            for corner in facets.corners:
+                lit = shade(replace(alike, points=corner.points, normals=corner.normals), lights, eye)
+                colours[:, which] += corner.weights * lit.take(facets.runs, axis=1)
         return colours
-
-    def _faces(
-        self, data: mujoco.MjData, hits: _Hits, spots: Spots
-    ) -> tuple[Int[np.ndarray, " hits"], Float32[np.ndarray, "xyz hits"]]:
-        """Return the faces of meshes that were hit, -1 elsewhere, and the normals that OpenGL has of everything."""
-        faces, normals = np.full(len(hits.geoms), -1), hits.normals
-        of_mesh = np.flatnonzero(self._model.geom_type[hits.geoms] == MESH)
-        if not len(of_mesh):
-            return faces, normals
-        geoms = hits.geoms[of_mesh]
-        points = spots.take(of_mesh).in_frames(data, geoms).points
-        on_faces = find_faces(self._model, self._model.geom_dataid[geoms], points)
-        found = np.flatnonzero(on_faces.faces >= 0)
-        of_mesh, on_faces = of_mesh[found], on_faces.take(found)
-        faces[of_mesh] = on_faces.faces
-        smooth = smooth_normals(self._model, on_faces, corner_weights(self._model, on_faces, points[:, found]))
-        normals = normals.copy()
-        normals[:, of_mesh] = (geom_turns(data, geoms[found]) * smooth).sum(axis=1)
-        return faces, normals
 
     def _is_drawn(self, rays: Rays, hits: _Hits) -> Bool[np.ndarray, " hits"]:
         """Tell which hits OpenGL draws.

@@ -7,13 +7,13 @@ as if every pixel were lit.
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
 import itertools
-from dataclasses import dataclass
 from typing import final
 
 import mujoco
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
 
+from vla_server_base.scenes.raycast.facets import Corner, Facets, find_runs
 from vla_server_base.scenes.raycast.spots import Spots, geom_turns
 from vla_server_base.scenes.raycast.texture_mapping import BOX, PLANE
 
@@ -26,20 +26,6 @@ Vector = Float[np.ndarray, " xyz"]
 Points = Float32[np.ndarray, "xyz points"]
 Numbers = Float32[np.ndarray, " points"]
 Geoms = Int[np.ndarray, " points"]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Quads:
-    """The quads that points lie in. Neighbours among the points that share one are a run, and have it once."""
-
-    runs: Int[np.ndarray, " points"]
-    """The run that each point is of."""
-    firsts: Int[np.ndarray, " runs"]
-    """The first point of each run."""
-    corners: tuple[Points, Points, Points, Points]
-    """Of each run's quad, in the world's frame."""
-    weights: tuple[Numbers, Numbers, Numbers, Numbers]
-    """How much each corner counts at each point: one of them not at all, for OpenGL cuts quads into triangles."""
 
 
 @final
@@ -65,8 +51,8 @@ class FlatFaces:
                 self._following.append((plane, axis, self._step(plane, axis)))
         self._low = -self._length / 2
 
-    def quads(self, data: mujoco.MjData, eye: Vector, geoms: Geoms, spots: Spots) -> Quads:
-        """Return the quads that points of planes and boxes lie in."""
+    def facets(self, data: mujoco.MjData, eye: Vector, geoms: Geoms, spots: Spots, normals: Points) -> Facets:
+        """Return the quads that points of planes and boxes lie in, seen from `eye`."""
         points = spots.in_frames(data, geoms).points
         is_box = self._is_box[geoms]
         facing = np.where(is_box, np.argmax(np.abs(points) * self._per_size.take(geoms, axis=1), axis=0), 2)
@@ -74,23 +60,22 @@ class FlatFaces:
         low = self._beginnings(data, eye)
         (u, u0, u1), (v, v0, v1) = (self._cells(points, low, geoms, axes) for axes in (first, second))
         outward = np.take_along_axis(points, facing[None], axis=0)[0] > 0
-        starts = np.flatnonzero(_changes(geoms) | _changes(facing) | _changes(outward) | _changes(u0) | _changes(v0))
-        lengths = np.diff(np.append(starts, len(geoms)))
-        turns = geom_turns(data, geoms[starts])
-        across = np.where(first[starts] == 0, turns[:, 0], turns[:, 1])
-        upwards = np.where(second[starts] == 1, turns[:, 1], turns[:, 2])
+        runs, firsts = find_runs(geoms, facing, outward, u0, v0)
+        turns = geom_turns(data, geoms[firsts])
+        across = np.where(first[firsts] == 0, turns[:, 0], turns[:, 1])
+        upwards = np.where(second[firsts] == 1, turns[:, 1], turns[:, 2])
         # MuJoCo starts its quads of these faces at another corner, from which OpenGL cuts them the other way.
         other_way = is_box & (outward == (facing == 1))
-        along, up = (u - u0) / (u1 - u0), (v - v0) / (v1 - v0)
-        return Quads(
-            runs=np.repeat(np.arange(len(starts)), lengths),
-            firsts=starts,
-            corners=tuple(
-                spots.points[:, starts] + (at_u - u)[starts] * across + (at_v - v)[starts] * upwards
-                for at_u, at_v in ((u0, v0), (u1, v0), (u0, v1), (u1, v1))
-            ),
-            weights=_weights(along, up, other_way),
-        )
+        weights = _weights((u - u0) / (u1 - u0), (v - v0) / (v1 - v0), other_way)
+        corners = [
+            Corner(
+                points=spots.points[:, firsts] + (at_u - u)[firsts] * across + (at_v - v)[firsts] * upwards,
+                normals=normals[:, firsts],
+                weights=weight,
+            )
+            for (at_u, at_v), weight in zip(((u0, v0), (u1, v0), (u0, v1), (u1, v1)), weights, strict=True)
+        ]
+        return Facets(runs=runs, firsts=firsts, corners=corners)
 
     def _along_plane(self, plane: int, axis: int) -> tuple[float, float, float]:
         """Follow `makePlane` of MuJoCo's render_context.c: a plane's length, the outer quads' width, the others'."""
@@ -130,13 +115,6 @@ class FlatFaces:
         after = np.where(place < start + edge, start + edge, np.minimum(inner + width, high))
         after = np.where(place > high - edge, high, np.minimum(after, high))
         return place, before, np.maximum(after, before + TINY)
-
-
-def _changes(values: np.ndarray) -> Bool[np.ndarray, " points"]:
-    """Tell which values differ from those before them."""
-    changes = np.ones(len(values), bool)
-    np.not_equal(values[1:], values[:-1], out=changes[1:])
-    return changes
 
 
 def _weights(

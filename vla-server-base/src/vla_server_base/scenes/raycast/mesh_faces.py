@@ -1,4 +1,4 @@
-"""Which face of a mesh a point lies on, and what is between the face's corners: normals, texture coordinates."""
+"""Which face of a mesh a point lies on, and what its corners have: normals, texture coordinates."""
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
@@ -8,12 +8,15 @@ import mujoco
 import numpy as np
 from jaxtyping import Float32, Int
 
+from vla_server_base.scenes.raycast.facets import Corner, Facets, find_runs, to_world
+from vla_server_base.scenes.raycast.spots import Spots, geom_turns
+
 MAX_PAIRS = 2**19
 """Of a point and a box that may hold its face: what is beyond, in a mesh whose faces all overlap, is not looked at."""
 ROUNDING = 1e-5
 """How far a point may be from its face, as a part of the mesh's size."""
-FLAT = 0.8
-"""Cosine of the angle to a face's own normal from which a corner's normal is not used (`mjr_uploadMesh`)."""
+SHARP = 0.8
+"""Cosine of an edge's angle beyond which faces' own normals are used."""
 
 Points = Float32[np.ndarray, "xyz points"]
 Corners = Float32[np.ndarray, "corners xyz points"]
@@ -33,7 +36,7 @@ class FaceSpots:
         return FaceSpots(meshes=self.meshes[which], faces=self.faces[which])
 
 
-def find_faces(model: mujoco.MjModel, meshes: Int[np.ndarray, " points"], points: Points) -> FaceSpots:
+def find_faces(model: mujoco.MjModel, meshes: Int[np.ndarray, " points"], points: Points) -> Faces:
     """Return the faces that points in their meshes' frames lie on, -1 where there is none.
 
     Goes down the boxes in boxes that MuJoCo keeps of each mesh, with all points at once.
@@ -52,7 +55,7 @@ def find_faces(model: mujoco.MjModel, meshes: Int[np.ndarray, " points"], points
         inner = np.flatnonzero(children >= 0)[:MAX_PAIRS]
         of = np.concatenate([of, of])[inner]
         boxes = roots[of] + children[inner]
-    return FaceSpots(meshes=meshes, faces=faces)
+    return faces
 
 
 def corner_weights(model: mujoco.MjModel, spots: FaceSpots, points: Points) -> Weights:
@@ -66,17 +69,32 @@ def texture_coordinates(model: mujoco.MjModel, spots: FaceSpots, weights: Weight
     return np.einsum("pcu,cp->up", model.mesh_texcoord[corners], weights)
 
 
-def smooth_normals(model: mujoco.MjModel, spots: FaceSpots, weights: Weights) -> Points:
-    """Return normals in the meshes' frames, as `mjr_uploadMesh` gives them to OpenGL."""
-    corners = model.mesh_facenormal[spots.faces] + model.mesh_normaladr[spots.meshes][:, None]
-    normals = model.mesh_normal[corners]
+def mesh_facets(
+    model: mujoco.MjModel, data: mujoco.MjData, geoms: Int[np.ndarray, " points"], faces: Faces, spots: Spots
+) -> Facets:
+    """Return the faces of meshes that points lie on, in the world's frame."""
+    on_faces = FaceSpots(meshes=model.geom_dataid[geoms], faces=faces)
+    weights = corner_weights(model, on_faces, spots.in_frames(data, geoms).points)
+    runs, firsts = find_runs(geoms, faces)
+    turns = geom_turns(data, geoms[firsts])
+    positions = np.ascontiguousarray(data.geom_xpos[geoms[firsts]].T, np.float32)
+    points, normals = (_corners(model, on_faces.take(firsts)), _normals(model, on_faces.take(firsts)))
+    corners = [
+        Corner(points=positions + to_world(turns, point), normals=to_world(turns, normal), weights=weight)
+        for point, normal, weight in zip(points, normals, weights, strict=True)
+    ]
+    return Facets(runs=runs, firsts=firsts, corners=corners)
+
+
+def _normals(model: mujoco.MjModel, spots: FaceSpots) -> Corners:
+    """Follow `mjr_uploadMesh` of MuJoCo's render_context.c."""
+    rows = model.mesh_facenormal[spots.faces] + model.mesh_normaladr[spots.meshes][:, None]
+    normals = model.mesh_normal[rows].transpose(1, 2, 0)
     a, b, c = _corners(model, spots)
-    flat = np.cross(b - a, c - a, axis=0).T
-    flat /= np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
-    sharp = (np.einsum("pcx,px->pc", normals, flat) < FLAT) & (model.mesh_texcoordadr[spots.meshes] < 0)[:, None]
-    normals = np.where(sharp[..., None], flat[:, None], normals)
-    smooth = np.einsum("pcx,cp->xp", normals, weights)
-    return (smooth / np.maximum(np.sqrt((smooth**2).sum(axis=0)), 1e-30)).astype(np.float32)
+    flat = np.cross(b - a, c - a, axis=0)
+    flat /= np.maximum(np.sqrt((flat**2).sum(axis=0)), np.float32(1e-30))
+    sharp = ((normals * flat).sum(axis=1) < SHARP) & (model.mesh_texcoordadr[spots.meshes] < 0)
+    return np.where(sharp[:, None], flat, normals)
 
 
 def _keep_nearest(

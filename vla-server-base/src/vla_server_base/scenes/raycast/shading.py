@@ -54,14 +54,14 @@ class Surfaces:
         )
 
 
-def shade(surfaces: Surfaces, lights: Sequence[Light], eye: Vector) -> Colours:
+def shade(surfaces: Surfaces, lights: Sequence[Light], eye: Float[np.ndarray, " xyz"]) -> Colours:
     """Light the surfaces as seen from `eye`, in 0 to 1: emission, ambient, diffuse and specular (OpenGL 1.5, section 2.14.1).
 
     In single precision throughout: this is half of a picture's time.
     """
     lit = np.repeat(surfaces.emission[None], 3, axis=0)
     shine = np.zeros_like(lit)
-    towards_eye = _unit(eye[:, None] - surfaces.points)
+    towards_eye = _unit(eye.astype(np.float32)[:, None] - surfaces.points)
     for light in lights:
         towards, reach = _towards(light, surfaces.points)
         facing = np.maximum(dot(surfaces.normals, towards), 0)
