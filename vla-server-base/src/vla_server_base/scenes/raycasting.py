@@ -2,7 +2,7 @@
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import final
 
 import mujoco
@@ -16,7 +16,7 @@ from vla_server_base.scenes.raycast.mesh_faces import find_faces, mesh_facets
 from vla_server_base.scenes.raycast.rays import Rays, camera_rays
 from vla_server_base.scenes.raycast.shading import Light, Surfaces, dot, shade
 from vla_server_base.scenes.raycast.sky import read_sky
-from vla_server_base.scenes.raycast.spots import Spots
+from vla_server_base.scenes.raycast.spots import Vectors
 from vla_server_base.scenes.raycast.texture_mapping import MESH
 from vla_server_base.scenes.raycast.texturing import Texturing
 
@@ -169,20 +169,19 @@ class _RayCastDrawing(Drawing):
 
     def _colours(self, data: mujoco.MjData, rays: Rays, hits: _Hits) -> Float32[np.ndarray, "rgb hits"]:
         spots = rays.ends(hits.rays, hits.distances, hits.normals)
-        faces = self._faces(data, hits, spots)
-        colours = self._lit(data, rays.eye, hits, spots, faces)
-        textured, factors = self._texturing.colours(data, hits.geoms, spots, faces)
+        in_frames = spots.in_frames(data, hits.geoms)
+        faces = self._faces(hits, in_frames.points)
+        colours = self._lit(data, rays.eye, hits, spots.points, in_frames.points, faces)
+        textured, factors = self._texturing.colours(hits.geoms, in_frames, faces)
         colours[:, textured] *= factors
         return colours
 
-    def _faces(self, data: mujoco.MjData, hits: _Hits, spots: Spots) -> Int[np.ndarray, " hits"]:
+    def _faces(self, hits: _Hits, in_frames: Vectors) -> Int[np.ndarray, " hits"]:
         """Return the faces of meshes that were hit, -1 elsewhere."""
         faces = np.full(len(hits.geoms), -1)
         of_mesh = np.flatnonzero(self._model.geom_type[hits.geoms] == MESH)
-        if len(of_mesh):
-            geoms = hits.geoms[of_mesh]
-            points = spots.take(of_mesh).in_frames(data, geoms).points
-            faces[of_mesh] = find_faces(self._model, self._model.geom_dataid[geoms], points)
+        meshes = self._model.geom_dataid[hits.geoms[of_mesh]]
+        faces[of_mesh] = find_faces(self._model, meshes, in_frames.take(of_mesh, axis=1))
         return faces
 
     def _lit(
@@ -190,31 +189,37 @@ class _RayCastDrawing(Drawing):
         data: mujoco.MjData,
         eye: Float64[np.ndarray, " xyz"],
         hits: _Hits,
-        spots: Spots,
+        points: Vectors,
+        in_frames: Vectors,
         faces: Int[np.ndarray, " hits"],
     ) -> Float32[np.ndarray, "rgb hits"]:
         """Light what was hit without its textures: faces at their corners, round things at every point."""
         lights = _lights(self._scene)
-        surfaces = Surfaces(
-            points=spots.points,
-            normals=hits.normals,
-            rgb=self._materials.rgba[:3].take(hits.geoms, axis=1),
-            emission=self._materials.emission[hits.geoms],
-            specular=self._materials.specular[hits.geoms],
-            shininess=self._materials.shininess[hits.geoms],
-        )
         is_flat, is_meshed = self._flat_faces.is_flat[hits.geoms], faces >= 0
         flat, meshed, rest = (np.flatnonzero(part) for part in (is_flat, is_meshed, ~(is_flat | is_meshed)))
-        colours = np.zeros(spots.points.shape, np.float32)
-        colours[:, rest] = shade(surfaces.take(rest), lights, eye)
-        quads = self._flat_faces.facets(data, eye, hits.geoms[flat], spots.take(flat), hits.normals[:, flat])
-        triangles = mesh_facets(self._model, data, hits.geoms[meshed], faces[meshed], spots.take(meshed))
+        colours = np.zeros(points.shape, np.float32)
+        surfaces = self._surfaces(hits.geoms[rest], points.take(rest, axis=1), hits.normals.take(rest, axis=1))
+        colours[:, rest] = shade(surfaces, lights, eye)
+        quads = self._flat_faces.facets(data, eye, hits.geoms[flat], in_frames.take(flat, axis=1))
+        triangles = mesh_facets(self._model, data, hits.geoms[meshed], faces[meshed], in_frames.take(meshed, axis=1))
         for which, facets in ((flat, quads), (meshed, triangles)):
-            alike = surfaces.take(which[facets.firsts])
-            for corner in facets.corners:
-                lit = shade(replace(alike, points=corner.points, normals=corner.normals), lights, eye)
-                colours[:, which] += corner.weights * lit.take(facets.runs, axis=1)
+            geoms = hits.geoms[which[facets.firsts]]
+            colours[:, which] = sum(
+                corner.weights
+                * shade(self._surfaces(geoms, corner.points, corner.normals), lights, eye).take(facets.runs, axis=1)
+                for corner in facets.corners
+            )
         return colours
+
+    def _surfaces(self, geoms: Int[np.ndarray, " points"], points: Vectors, normals: Vectors) -> Surfaces:
+        return Surfaces(
+            points=points,
+            normals=normals,
+            rgb=self._materials.rgba[:3].take(geoms, axis=1),
+            emission=self._materials.emission[geoms],
+            specular=self._materials.specular[geoms],
+            shininess=self._materials.shininess[geoms],
+        )
 
     def _is_drawn(self, rays: Rays, hits: _Hits) -> Bool[np.ndarray, " hits"]:
         """Tell which hits OpenGL draws.

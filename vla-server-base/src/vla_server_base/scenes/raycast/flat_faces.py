@@ -13,8 +13,8 @@ import mujoco
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
 
-from vla_server_base.scenes.raycast.facets import Corner, Facets, find_runs
-from vla_server_base.scenes.raycast.spots import Spots, geom_turns
+from vla_server_base.scenes.raycast.facets import Corner, Facets, find_runs, to_world
+from vla_server_base.scenes.raycast.spots import geom_positions, geom_turns
 from vla_server_base.scenes.raycast.texture_mapping import BOX, PLANE
 
 MAX_PLANE_GRID = 200
@@ -51,30 +51,29 @@ class FlatFaces:
                 self._following.append((plane, axis, self._step(plane, axis)))
         self._low = -self._length / 2
 
-    def facets(self, data: mujoco.MjData, eye: Vector, geoms: Geoms, spots: Spots, normals: Points) -> Facets:
-        """Return the quads that points of planes and boxes lie in, seen from `eye`."""
-        points = spots.in_frames(data, geoms).points
+    def facets(self, data: mujoco.MjData, eye: Vector, geoms: Geoms, points: Points) -> Facets:
+        """Return the quads that points in the frames of planes and boxes lie in, seen from `eye`."""
         is_box = self._is_box[geoms]
         facing = np.where(is_box, np.argmax(np.abs(points) * self._per_size.take(geoms, axis=1), axis=0), 2)
         first, second = np.where(facing == 0, 1, 0), np.where(facing == 2, 1, 2)
         low = self._beginnings(data, eye)
         (u, u0, u1), (v, v0, v1) = (self._cells(points, low, geoms, axes) for axes in (first, second))
-        outward = np.take_along_axis(points, facing[None], axis=0)[0] > 0
+        outward = ~is_box | (points[facing, np.arange(len(facing))] > 0)
         runs, firsts = find_runs(geoms, facing, outward, u0, v0)
-        turns = geom_turns(data, geoms[firsts])
-        across = np.where(first[firsts] == 0, turns[:, 0], turns[:, 1])
-        upwards = np.where(second[firsts] == 1, turns[:, 1], turns[:, 2])
         # MuJoCo starts its quads of these faces at another corner, from which OpenGL cuts them the other way.
         other_way = is_box & (outward == (facing == 1))
         weights = _weights((u - u0) / (u1 - u0), (v - v0) / (v1 - v0), other_way)
-        corners = [
-            Corner(
-                points=spots.points[:, firsts] + (at_u - u)[firsts] * across + (at_v - v)[firsts] * upwards,
-                normals=normals[:, firsts],
-                weights=weight,
+        turns, positions = geom_turns(data, geoms[firsts]), geom_positions(data, geoms[firsts])
+        normals = np.zeros((3, len(firsts)), np.float32)
+        _put(normals, facing[firsts], np.where(outward[firsts], 1, -1))
+        corners = []
+        for (at_u, at_v), weight in zip(((u0, v0), (u1, v0), (u0, v1), (u1, v1)), weights, strict=True):
+            corner = points.take(firsts, axis=1)
+            _put(corner, first[firsts], at_u[firsts])
+            _put(corner, second[firsts], at_v[firsts])
+            corners.append(
+                Corner(points=positions + to_world(turns, corner), normals=to_world(turns, normals), weights=weight)
             )
-            for (at_u, at_v), weight in zip(((u0, v0), (u1, v0), (u0, v1), (u1, v1)), weights, strict=True)
-        ]
         return Facets(runs=runs, firsts=firsts, corners=corners)
 
     def _along_plane(self, plane: int, axis: int) -> tuple[float, float, float]:
@@ -106,7 +105,7 @@ class FlatFaces:
         self, points: Points, low: Float64[np.ndarray, "xyz geoms"], geoms: Geoms, axes: Int[np.ndarray, " points"]
     ) -> tuple[Numbers, Numbers, Numbers]:
         """Return points' coordinates along an axis each, and between which lines of the grid they lie."""
-        place = np.take_along_axis(points, axes[None], axis=0)[0]
+        place = points[axes, np.arange(len(axes))]
         start, edge, width, high = (
             part[axes, geoms].astype(np.float32) for part in (low, self._edge, self._width, low + self._length)
         )
@@ -115,6 +114,11 @@ class FlatFaces:
         after = np.where(place < start + edge, start + edge, np.minimum(inner + width, high))
         after = np.where(place > high - edge, high, np.minimum(after, high))
         return place, before, np.maximum(after, before + TINY)
+
+
+def _put(points: Points, axes: Int[np.ndarray, " points"], values: np.ndarray) -> None:
+    """Set one coordinate of each point."""
+    points[axes, np.arange(len(axes))] = values
 
 
 def _weights(

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float32, Int
 
 from vla_server_base.scenes.raycast.facets import Corner, Facets, find_runs, to_world
-from vla_server_base.scenes.raycast.spots import Spots, geom_turns
+from vla_server_base.scenes.raycast.spots import geom_positions, geom_turns
 
 MAX_PAIRS = 2**19
 """Of a point and a box that may hold its face: what is beyond, in a mesh whose faces all overlap, is not looked at."""
@@ -70,14 +70,14 @@ def texture_coordinates(model: mujoco.MjModel, spots: FaceSpots, weights: Weight
 
 
 def mesh_facets(
-    model: mujoco.MjModel, data: mujoco.MjData, geoms: Int[np.ndarray, " points"], faces: Faces, spots: Spots
+    model: mujoco.MjModel, data: mujoco.MjData, geoms: Int[np.ndarray, " points"], faces: Faces, points: Points
 ) -> Facets:
-    """Return the faces of meshes that points lie on, in the world's frame."""
+    """Return the faces of meshes that points in the meshes' frames lie on."""
     on_faces = FaceSpots(meshes=model.geom_dataid[geoms], faces=faces)
-    weights = corner_weights(model, on_faces, spots.in_frames(data, geoms).points)
+    weights = corner_weights(model, on_faces, points)
     runs, firsts = find_runs(geoms, faces)
     turns = geom_turns(data, geoms[firsts])
-    positions = np.ascontiguousarray(data.geom_xpos[geoms[firsts]].T, np.float32)
+    positions = geom_positions(data, geoms[firsts])
     points, normals = (_corners(model, on_faces.take(firsts)), _normals(model, on_faces.take(firsts)))
     corners = [
         Corner(points=positions + to_world(turns, point), normals=to_world(turns, normal), weights=weight)

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Float, Float32, Int
+from jaxtyping import Float, Float32
 
 Vector = Float32[np.ndarray, " 3"]
 Vectors = Float32[np.ndarray, "xyz points"]
@@ -42,22 +42,11 @@ class Surfaces:
     specular: Numbers
     shininess: Numbers
 
-    def take(self, which: Int[np.ndarray, " some"]) -> "Surfaces":
-        """Return some of them."""
-        return Surfaces(
-            points=self.points.take(which, axis=1),
-            normals=self.normals.take(which, axis=1),
-            rgb=self.rgb.take(which, axis=1),
-            emission=self.emission[which],
-            specular=self.specular[which],
-            shininess=self.shininess[which],
-        )
-
 
 def shade(surfaces: Surfaces, lights: Sequence[Light], eye: Float[np.ndarray, " xyz"]) -> Colours:
-    """Light the surfaces as seen from `eye`, in 0 to 1: emission, ambient, diffuse and specular (OpenGL 1.5, section 2.14.1).
+    """Light the surfaces as seen from `eye`, in 0 to 1: emission, ambient, diffuse and specular.
 
-    In single precision throughout: this is half of a picture's time.
+    Follows section 2.14.1 of OpenGL 1.5, in single precision throughout, which takes half the time.
     """
     lit = np.repeat(surfaces.emission[None], 3, axis=0)
     shine = np.zeros_like(lit)

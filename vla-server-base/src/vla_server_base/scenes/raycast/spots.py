@@ -22,9 +22,9 @@ class Spots:
     def take(self, which: Int[np.ndarray, " some"]) -> "Spots":
         """Return some of them."""
         return Spots(
-            points=self.points[:, which],
-            along_row=self.along_row[:, which],
-            along_column=self.along_column[:, which],
+            points=self.points.take(which, axis=1),
+            along_row=self.along_row.take(which, axis=1),
+            along_column=self.along_column.take(which, axis=1),
         )
 
     def beside(self) -> tuple[Vectors, Vectors, Vectors]:
@@ -34,7 +34,7 @@ class Spots:
     def in_frames(self, data: mujoco.MjData, geoms: Int[np.ndarray, " points"]) -> "Spots":
         """Return them as they are in the frames of geoms."""
         turns = geom_turns(data, geoms)
-        positions = np.ascontiguousarray(data.geom_xpos[geoms].T, np.float32)
+        positions = geom_positions(data, geoms)
         point, along_row, along_column = (
             along[0] * turns[0] + along[1] * turns[1] + along[2] * turns[2]
             for along in (self.points - positions, self.along_row, self.along_column)
@@ -44,4 +44,9 @@ class Spots:
 
 def geom_turns(data: mujoco.MjData, geoms: Int[np.ndarray, " points"]) -> Float32[np.ndarray, "world own points"]:
     """Return the rotations of geoms: world from own."""
-    return np.ascontiguousarray(data.geom_xmat[geoms].T, np.float32).reshape(3, 3, -1)
+    return np.ascontiguousarray(data.geom_xmat.T, np.float32).take(geoms, axis=1).reshape(3, 3, -1)
+
+
+def geom_positions(data: mujoco.MjData, geoms: Int[np.ndarray, " points"]) -> Vectors:
+    """Return where geoms are in the world."""
+    return np.ascontiguousarray(data.geom_xpos.T, np.float32).take(geoms, axis=1)

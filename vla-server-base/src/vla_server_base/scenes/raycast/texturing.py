@@ -59,9 +59,9 @@ class Texturing:
         self._looks = np.unique(ways, axis=1, return_inverse=True)[1].reshape(-1)
 
     def colours(
-        self, data: mujoco.MjData, geoms: Geoms, spots: Spots, faces: Int[np.ndarray, " points"]
+        self, geoms: Geoms, spots: Spots, faces: Int[np.ndarray, " points"]
     ) -> tuple[Int[np.ndarray, " some"], Colours]:
-        """Return which of the points on geoms have a texture, and what it multiplies their colours by.
+        """Return which of the points in geoms' frames have a texture, and what it multiplies their colours by.
 
         `faces` are the rows of the model's `mesh_face` that the points lie on, or -1.
         """
@@ -74,7 +74,7 @@ class Texturing:
             of = geoms[some]
             texture = self._read(int(self._ids[of[0]]))
             if texture is not None:
-                places = spots.take(some).in_frames(data, of).beside()
+                places = spots.take(some).beside()
                 colours[:, alike] = self._sample(texture, of, places, faces[some])
         return textured, colours
 
