@@ -104,12 +104,18 @@ def _mipmaps(images: UInt8[np.ndarray, "images height width channels"]) -> list[
 
 
 def _halved(images: UInt8[np.ndarray, "..."], axis: int) -> UInt8[np.ndarray, "..."]:
-    """Average pairs along an axis; of an odd number the last one is left out."""
-    half = images.shape[axis] // 2
+    """Blend texels along an axis, of which half as many remain."""
+    size = images.shape[axis]
+    half = size // 2
     if not half:
         return images
-    even, odd = (images.take(range(start, 2 * half, 2), axis=axis).astype(np.uint16) for start in (0, 1))
-    return ((even + odd + 1) // 2).astype(np.uint8)
+    place = (np.arange(half) + 0.5) * size / half - 0.5
+    first = place.astype(int)
+    shape = [half if each == axis else 1 for each in range(images.ndim)]
+    # Of 256, so that all fits 16 bits.
+    share = ((place - first) * 256).round().astype(np.uint16).reshape(shape)
+    blended = images.take(first, axis=axis) * (256 - share) + images.take(first + 1, axis=axis) * share
+    return ((blended + 128) >> 8).astype(np.uint8)
 
 
 def _neighbours(
