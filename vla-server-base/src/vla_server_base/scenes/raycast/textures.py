@@ -28,7 +28,9 @@ class Texture:
         self._heights, self._widths = np.array(sizes, np.int32).T.copy()
         starts = np.cumsum([0, *(len(images) * height * width for height, width in sizes)])
         self._starts = starts[:-1].astype(np.int64)
-        self._texels = np.concatenate([level.reshape(-1, level.shape[-1]).T for level in levels], axis=1)
+        texels = np.concatenate([level.reshape(-1, level.shape[-1]) for level in levels])
+        # Row by row: else every look-up copies all of them.
+        self._texels = np.ascontiguousarray(texels.T)
         self._decoded = _decoded(srgb)
 
     def sample(
