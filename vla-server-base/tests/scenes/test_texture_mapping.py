@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from vla_server_base.scenes.raycast.mesh_faces import FaceSpots, corner_weights, find_faces, texture_coordinates
+from vla_server_base.scenes.raycast.mesh_faces import FaceFinder, FaceSpots, corner_weights, texture_coordinates
 from vla_server_base.scenes.raycast.texture_mapping import (
     BOX,
     CAPSULE,
@@ -80,13 +80,14 @@ def test_the_face_of_a_mesh_is_found_wherever_a_point_lies_on_it():
     weights = random.dirichlet((1, 1, 1), 500).astype(np.float32).T
     points = np.einsum("pcx,cp->xp", model.mesh_vert[model.mesh_face[rows]], weights)
     meshes = np.zeros(500, int)
-    found = find_faces(model, meshes, points)
+    finder = FaceFinder(model)
+    found = finder.find(meshes, points)
     assert (found == rows).mean() > 0.99, "but for points on edges"
     spots = FaceSpots(meshes=meshes, faces=rows)
     assert corner_weights(model, spots, points) == pytest.approx(weights, abs=1e-3)
     inside = texture_coordinates(model, spots, weights)
     assert inside == pytest.approx((model_frame(model, points)[:2] + 1) / 2, abs=1e-3)
-    assert (find_faces(model, meshes, points * 2) == -1).all()
+    assert (finder.find(meshes, points * 2) == -1).all()
 
 
 def hull_of(vertices: str, rest: str = "") -> str:

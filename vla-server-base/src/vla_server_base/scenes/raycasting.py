@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float32, Float64, Int
 from vla_server_base.contract import Image
 from vla_server_base.scenes.drawing import Drawing, Renderer
 from vla_server_base.scenes.raycast.flat_faces import FlatFaces
-from vla_server_base.scenes.raycast.mesh_faces import find_faces, mesh_facets
+from vla_server_base.scenes.raycast.mesh_faces import FaceFinder, mesh_facets
 from vla_server_base.scenes.raycast.rays import Rays, camera_rays
 from vla_server_base.scenes.raycast.shading import Light, Surfaces, dot, shade
 from vla_server_base.scenes.raycast.sky import read_sky
@@ -75,6 +75,7 @@ class _RayCastDrawing(Drawing):
         self._shown_groups = np.array(mujoco.MjvOption().geomgroup, np.uint8)
         self._materials = _materials(model)
         self._flat_faces = FlatFaces(model)
+        self._face_finder = FaceFinder(model)
         self._texturing = Texturing(model)
         groups = np.clip(model.geom_group, 0, len(self._shown_groups) - 1)
         self._sky = read_sky(model, self._shown_groups[groups] > 0)
@@ -181,7 +182,7 @@ class _RayCastDrawing(Drawing):
         faces = np.full(len(hits.geoms), -1)
         of_mesh = np.flatnonzero(self._model.geom_type[hits.geoms] == MESH)
         meshes = self._model.geom_dataid[hits.geoms[of_mesh]]
-        faces[of_mesh] = find_faces(self._model, meshes, in_frames.take(of_mesh, axis=1))
+        faces[of_mesh] = self._face_finder.find(meshes, in_frames.take(of_mesh, axis=1))
         return faces
 
     def _lit(

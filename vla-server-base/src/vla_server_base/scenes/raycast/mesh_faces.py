@@ -3,6 +3,7 @@
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
 from dataclasses import dataclass
+from typing import final
 
 import mujoco
 import numpy as np
@@ -36,26 +37,41 @@ class FaceSpots:
         return FaceSpots(meshes=self.meshes[which], faces=self.faces[which])
 
 
-def find_faces(model: mujoco.MjModel, meshes: Int[np.ndarray, " points"], points: Points) -> Faces:
-    """Return the faces that points in their meshes' frames lie on, -1 where there is none.
+@final
+class FaceFinder:
+    """Finds the faces of a model's meshes, by the boxes in boxes that MuJoCo keeps of each mesh."""
 
-    Goes down the boxes in boxes that MuJoCo keeps of each mesh, with all points at once.
-    """
-    roots = model.mesh_bvhadr[meshes]
-    slack = ROUNDING * model.bvh_aabb[roots, 3:].max(axis=1)
-    faces, nearest = np.full(points.shape[1], -1), np.full(points.shape[1], np.inf)
-    of, boxes = np.arange(points.shape[1]), roots
-    while len(of):
-        beyond = np.abs(points[:, of].T - model.bvh_aabb[boxes, :3]) - model.bvh_aabb[boxes, 3:]
-        inside = np.flatnonzero((beyond <= slack[of, None]).all(axis=1))
-        of, boxes = of[inside], boxes[inside]
-        leaves = np.flatnonzero(model.bvh_nodeid[boxes] >= 0)
-        _keep_nearest(model, meshes, points, of[leaves], model.bvh_nodeid[boxes[leaves]], faces, nearest)
-        children = model.bvh_child[boxes].T.reshape(-1)
-        inner = np.flatnonzero(children >= 0)[:MAX_PAIRS]
-        of = np.concatenate([of, of])[inner]
-        boxes = roots[of] + children[inner]
-    return faces
+    def __init__(self, model: mujoco.MjModel):
+        self._model = model
+        # One row for each component: five times as fast as one row for each box.
+        centres, halves = np.split(np.ascontiguousarray(model.bvh_aabb.T, np.float32), 2)
+        self._halves = halves
+        self._low, self._high = centres - halves, centres + halves
+        self._children = np.ascontiguousarray(model.bvh_child.T)
+
+    def find(self, meshes: Int[np.ndarray, " points"], points: Points) -> Faces:
+        """Return the faces that points in their meshes' frames lie on, -1 where there is none.
+
+        Goes down the boxes with all points at once.
+        """
+        roots = self._model.mesh_bvhadr[meshes]
+        slack = np.float32(ROUNDING) * self._halves.take(roots, axis=1).max(axis=0, initial=0)
+        faces, nearest = np.full(points.shape[1], -1), np.full(points.shape[1], np.inf)
+        of, boxes = np.arange(points.shape[1]), roots
+        while len(of):
+            for axis in range(3):
+                place, room = points[axis].take(of), slack.take(of)
+                inside = place >= self._low[axis].take(boxes) - room
+                inside &= place <= self._high[axis].take(boxes) + room
+                of, boxes = of[inside], boxes[inside]
+            held = self._model.bvh_nodeid[boxes]
+            leaves = np.flatnonzero(held >= 0)
+            _keep_nearest(self._model, meshes, points, of[leaves], held[leaves], faces, nearest)
+            children = self._children.take(boxes, axis=1).reshape(-1)
+            inner = np.flatnonzero(children >= 0)[:MAX_PAIRS]
+            of = np.concatenate([of, of])[inner]
+            boxes = roots[of] + children[inner]
+        return faces
 
 
 def corner_weights(model: mujoco.MjModel, spots: FaceSpots, points: Points) -> Weights:
@@ -91,7 +107,7 @@ def _normals(model: mujoco.MjModel, spots: FaceSpots) -> Corners:
     rows = model.mesh_facenormal[spots.faces] + model.mesh_normaladr[spots.meshes][:, None]
     normals = model.mesh_normal[rows].transpose(1, 2, 0)
     a, b, c = _corners(model, spots)
-    flat = np.cross(b - a, c - a, axis=0)
+    flat = _cross(b - a, c - a)
     flat /= np.maximum(np.sqrt((flat**2).sum(axis=0)), np.float32(1e-30))
     sharp = ((normals * flat).sum(axis=1) < SHARP) & (model.mesh_texcoordadr[spots.meshes] < 0)
     return np.where(sharp[:, None], flat, normals)
@@ -127,9 +143,14 @@ def _weights(
     """Return the corners' weights, the distance from the face's plane, and the length of a typical side."""
     a, b, c = corners
     to_b, to_c, to_point = b - a, c - a, points - a
-    normal = np.cross(to_b, to_c, axis=0)
+    normal = _cross(to_b, to_c)
     squared = np.maximum((normal**2).sum(axis=0), np.float32(1e-30))
-    of_b = (np.cross(to_point, to_c, axis=0) * normal).sum(axis=0) / squared
-    of_c = (np.cross(to_b, to_point, axis=0) * normal).sum(axis=0) / squared
+    of_b = (_cross(to_point, to_c) * normal).sum(axis=0) / squared
+    of_c = (_cross(to_b, to_point) * normal).sum(axis=0) / squared
     away = (to_point * normal).sum(axis=0) / np.sqrt(squared)
     return np.stack([1 - of_b - of_c, of_b, of_c]), away, np.sqrt(np.sqrt(squared))
+
+
+def _cross(a: Points, b: Points) -> Points:
+    """Multiply column by column: a third of the time of np.cross."""
+    return np.stack([a[1] * b[2] - a[2] * b[1], a[2] * b[0] - a[0] * b[2], a[0] * b[1] - a[1] * b[0]])
