@@ -65,7 +65,7 @@ class Texturing:
 
         `faces` are the rows of the model's `mesh_face` that the points lie on, or -1.
         """
-        textured = np.flatnonzero(self._ids[geoms] >= 0)
+        textured = np.flatnonzero((self._ids[geoms] >= 0) & ~(self._has_coordinates[geoms] & (faces < 0)))
         colours = np.ones((3, len(textured)), np.float32)
         looks = self._looks[geoms[textured]]
         for look in np.flatnonzero(np.bincount(looks)).tolist():
