@@ -63,6 +63,8 @@ class _OpenGLDrawing(Drawing):
         mujoco.mjr_setBuffer(FRAMEBUFFER, self._context)
         if (self._context.offHeight, self._context.offWidth) != (height, width):
             mujoco.mjr_resizeOffscreen(width, height, self._context)
+        # Before mjv_updateScene does: it lays endless planes around where the camera was.
+        mujoco.mjv_updateCamera(self._model, data, self._camera, self._scene)
         everything = mujoco.mjtCatBit.mjCAT_ALL.value
         mujoco.mjv_updateScene(self._model, data, self._options, None, self._camera, everything, self._scene)
         viewport = mujoco.MjrRect(0, 0, width, height)

@@ -7,27 +7,38 @@ from typing import final
 
 import mujoco
 import numpy as np
-from jaxtyping import Float32, Float64, Int
+from jaxtyping import Bool, Float32, Float64, Int
 
 from vla_server_base.contract import Image
 from vla_server_base.scenes.drawing import Drawing, Renderer
 from vla_server_base.scenes.geom_groups import as_flags
-from vla_server_base.scenes.shading import Light, Surfaces, dot, sample_cube, shade
+from vla_server_base.scenes.raycast.flat_faces import FlatFaces
+from vla_server_base.scenes.raycast.mesh_faces import FaceFinder, mesh_facets
+from vla_server_base.scenes.raycast.rays import Rays, camera_rays
+from vla_server_base.scenes.raycast.shading import Light, Surfaces, dot, shade
+from vla_server_base.scenes.raycast.sky import read_sky
+from vla_server_base.scenes.raycast.spots import Vectors
+from vla_server_base.scenes.raycast.texture_mapping import MESH
+from vla_server_base.scenes.raycast.texturing import Texturing
 
+# At once: so many fit a processor's cache, and bound the memory of a large picture.
+MAX_RAYS = 32768
 # What OpenGL's fixed pipeline takes.
 MAX_LIGHTS = 8
 # How many transparent things, or insides of things, a ray may pass.
 MAX_LAYERS = 4
-# A group of geoms that no default option shows.
-HIDDEN_GROUP = 5
 GEOM_RGBA_UNSET = (0.5, 0.5, 0.5, 1.0)
+# What MuJoCo draws as opaque.
+OPAQUE_ALPHA = 0.995
+# `initLights` of MuJoCo's render_gl3.c: for a scene without lights.
+LIGHTLESS_AMBIENT = 0.3
 
 
 @final
 class RayCasting(Renderer):
-    """Draws geoms, lit by the scene's lights, under its sky.
+    """Draws geoms with their textures, lit by the scene's lights, under its sky.
 
-    No shadows, reflections or multisampling; textures as their mean colour; no sites, tendons, skins, flexes.
+    No shadows, reflections or multisampling; no sites, tendons, skins, flexes.
     """
 
     def prepare(self, model: mujoco.MjModel) -> Drawing:
@@ -35,22 +46,13 @@ class RayCasting(Renderer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Rays:
-    """One ray for each pixel, row by row from the top left; `depths` is the depth of a unit of length."""
-
-    origins: Float64[np.ndarray, "xyz rays"]
-    directions: Float64[np.ndarray, "xyz rays"]
-    depths: Float64[np.ndarray, " rays"]
-    share_origin: bool
-
-
-@dataclass(frozen=True, kw_only=True)
 class _Hits:
-    """What each of some rays meets first: the geom (or -1), how far away, and its outward normal there."""
+    """What some rays of a camera meet first: geoms, how far away, and their outward normals there."""
 
-    geoms: Int[np.ndarray, " rays"]
-    distances: Float64[np.ndarray, " rays"]
-    normals: Float32[np.ndarray, "xyz rays"]
+    rays: Int[np.ndarray, " hits"]
+    geoms: Int[np.ndarray, " hits"]
+    distances: Float64[np.ndarray, " hits"]
+    normals: Float32[np.ndarray, "xyz hits"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,57 +74,79 @@ class _RayCastDrawing(Drawing):
         self._camera = mujoco.MjvCamera()
         self._camera.type = mujoco.mjtCamera.mjCAMERA_FIXED
         self._materials = _materials(model)
-        self._sky = _sky(model)
+        self._flat_faces = FlatFaces(model)
+        self._face_finder = FaceFinder(model)
+        self._texturing = Texturing(model)
+        self._sky = read_sky(model)
 
     def draw(self, data: mujoco.MjData, camera: int, height: int, width: int, geom_groups: tuple[int, ...]) -> Image:
         self._camera.fixedcamid = camera
         self._shown_groups = as_flags(geom_groups)
+        if self._sky is not None:
+            self._sky.show(np.isin(self._model.geom_group, geom_groups))
         mujoco.mjv_updateCamera(self._model, data, self._camera, self._scene)
         mujoco.mjv_makeLights(self._model, data, self._scene)
-        rays = _rays(self._scene, height, width)
-        groups = self._model.geom_group.copy()
-        try:
-            colours = self._trace(data, rays)
-        finally:
-            self._model.geom_group[:] = groups
-        return np.ascontiguousarray((colours * 255 + 0.5).astype(np.uint8).T).reshape(height, width, 3)
+        image = np.empty((height, width, 3), np.uint8)
+        band = max(1, MAX_RAYS // width)
+        for rows in (slice(first, first + band) for first in range(0, height, band)):
+            colours = self._trace(data, camera_rays(self._scene, height, width, rows))
+            image[rows] = (colours * 255 + 0.5).astype(np.uint8).T.reshape(-1, width, 3)
+        return image
 
     def free(self) -> None:
         """Hold nothing outside Python's memory."""
 
-    def _trace(self, data: mujoco.MjData, rays: _Rays) -> Float32[np.ndarray, "rgb rays"]:
+    def _trace(self, data: mujoco.MjData, rays: Rays) -> Float32[np.ndarray, "rgb rays"]:
+        looks = self._model.geom_matid.copy(), self._model.geom_rgba.copy()
+        try:
+            return self._blend(data, rays)
+        finally:
+            self._model.geom_matid[:], self._model.geom_rgba[:] = looks
+
+    def _blend(self, data: mujoco.MjData, rays: Rays) -> Float32[np.ndarray, "rgb rays"]:
         """Blend what each ray meets, nearest first; what a ray passes is hidden from the layers that follow.
 
-        OpenGL draws no face from behind and none before the near plane, so that a camera inside a geom
-        looks through it.
+        MuJoCo draws what is transparent twice: from front to back, then from back to front.
         """
-        near, far = self._scene.camera[0].frustum_near, self._scene.camera[0].frustum_far
-        lights = _lights(self._scene)
-        colours = np.zeros(rays.directions.shape, np.float32)
+        in_front, behind, background = (np.zeros(rays.directions.shape, np.float32) for _ in range(3))
         unblocked = np.ones(len(rays.depths), np.float32)
+        ends, reach = np.full(len(rays.depths), np.inf), self._reach(rays)
         going = np.arange(len(rays.depths))
         for _ in range(MAX_LAYERS):
-            hits = self._hits(data, rays, going)
-            depths = hits.distances * rays.depths[going]
-            met = np.flatnonzero((hits.geoms >= 0) & (depths < far))
-            going, geoms = going[met], hits.geoms[met]
-            surfaces = self._surfaces(rays, going, hits, met)
-            drawn = (dot(surfaces.normals, surfaces.towards_camera) > 0) & (depths[met] > near)
-            alpha = self._materials.rgba[3, geoms] * drawn
-            colours[:, going] += unblocked[going] * alpha * shade(surfaces, lights)
-            unblocked[going] *= 1 - alpha
-            passing = alpha < 1
-            self._model.geom_group[np.unique(geoms[passing])] = HIDDEN_GROUP
-            going = going[passing]
+            hits = self._hits(data, rays, going, reach)
+            colours = self._colours(data, rays, hits)
+            alpha = self._materials.rgba[3, hits.geoms] * self._is_drawn(rays, hits)
+            solid, clear = np.flatnonzero(alpha == 1), np.flatnonzero(alpha < 1)
+            background[:, hits.rays[solid]] = colours[:, solid]
+            ends[hits.rays[solid]] = hits.distances[solid]
+            going = hits.rays[clear]
             if not len(going):
                 break
+            self._hide(np.unique(hits.geoms[clear]))
+            veil = alpha[clear] * colours[:, clear]
+            in_front[:, going] += unblocked[going] * veil
+            unblocked[going] *= 1 - alpha[clear]
+            behind[:, going] += veil / unblocked[going]
         if self._sky is not None:
-            open_sky = np.flatnonzero(unblocked > 0)
-            sky = sample_cube(self._sky, rays.directions[:, open_sky].astype(np.float32))
-            colours[:, open_sky] += unblocked[open_sky] * sky
-        return np.clip(colours, 0, 1)
+            open_sky = np.flatnonzero(np.isinf(ends))
+            background[:, open_sky] = self._sky.colours(rays.infinitely_far(open_sky))
+            far = self._scene.camera[0].frustum_far
+            self._sky.add_haze(background, data, rays.eye, rays.directions, ends, far)
+        return np.clip(in_front + unblocked**2 * (behind + background), 0, 1)
 
-    def _hits(self, data: mujoco.MjData, rays: _Rays, going: Int[np.ndarray, " going"]) -> _Hits:
+    def _reach(self, rays: Rays) -> Float64[np.ndarray, " rays"]:
+        """Return how far each ray goes: to the far plane or the sky."""
+        far = self._scene.camera[0].frustum_far
+        reach = far / rays.depths
+        return reach if self._sky is None else np.minimum(reach, self._sky.distances(rays.directions, far))
+
+    def _hits(
+        self,
+        data: mujoco.MjData,
+        rays: Rays,
+        going: Int[np.ndarray, " going"],
+        reach: Float64[np.ndarray, " rays"],
+    ) -> _Hits:
         geoms = np.full(len(going), -1, np.int32)
         distances, normals = np.zeros(len(going)), np.zeros((len(going), 3))
         directions = np.ascontiguousarray(rays.directions.take(going, axis=1).T)
@@ -138,59 +162,85 @@ class _RayCastDrawing(Drawing):
                 distances[i] = mujoco.mj_ray(
                     self._model, data, origin, direction, shown, True, -1, geoms[i : i + 1], normals[i]
                 )
-        return _Hits(geoms=geoms, distances=distances, normals=np.ascontiguousarray(normals.T, dtype=np.float32))
+        met = np.flatnonzero((geoms >= 0) & (distances < reach[going]))
+        return _Hits(
+            rays=going[met],
+            geoms=geoms[met],
+            distances=distances[met],
+            normals=np.ascontiguousarray(normals[met].T, dtype=np.float32),
+        )
 
-    def _surfaces(
-        self, rays: _Rays, going: Int[np.ndarray, " met"], hits: _Hits, met: Int[np.ndarray, " met"]
-    ) -> Surfaces:
-        """Describe what the rays `going` met, which are columns `met` of `hits`."""
-        geoms = hits.geoms[met]
-        directions = rays.directions.take(going, axis=1)
-        points = rays.origins.take(going, axis=1) + hits.distances[met] * directions
+    def _colours(self, data: mujoco.MjData, rays: Rays, hits: _Hits) -> Float32[np.ndarray, "rgb hits"]:
+        spots = rays.ends(hits.rays, hits.distances, hits.normals)
+        in_frames = spots.in_frames(data, hits.geoms)
+        faces = self._faces(hits, in_frames.points)
+        colours = self._lit(data, rays.eye, hits, spots.points, in_frames.points, faces)
+        textured, factors = self._texturing.colours(hits.geoms, in_frames, faces)
+        colours[:, textured] *= factors
+        return colours
+
+    def _faces(self, hits: _Hits, in_frames: Vectors) -> Int[np.ndarray, " hits"]:
+        """Return the faces of meshes that were hit, -1 elsewhere."""
+        faces = np.full(len(hits.geoms), -1)
+        of_mesh = np.flatnonzero(self._model.geom_type[hits.geoms] == MESH)
+        meshes = self._model.geom_dataid[hits.geoms[of_mesh]]
+        faces[of_mesh] = self._face_finder.find(meshes, in_frames.take(of_mesh, axis=1))
+        return faces
+
+    def _lit(
+        self,
+        data: mujoco.MjData,
+        eye: Float64[np.ndarray, " xyz"],
+        hits: _Hits,
+        points: Vectors,
+        in_frames: Vectors,
+        faces: Int[np.ndarray, " hits"],
+    ) -> Float32[np.ndarray, "rgb hits"]:
+        """Light what was hit without its textures: faces at their corners, round things at every point."""
+        lights = _lights(self._scene)
+        is_flat, is_meshed = self._flat_faces.is_flat[hits.geoms], faces >= 0
+        flat, meshed, rest = (np.flatnonzero(part) for part in (is_flat, is_meshed, ~(is_flat | is_meshed)))
+        colours = np.zeros(points.shape, np.float32)
+        surfaces = self._surfaces(hits.geoms[rest], points.take(rest, axis=1), hits.normals.take(rest, axis=1))
+        colours[:, rest] = shade(surfaces, lights, eye)
+        quads = self._flat_faces.facets(data, eye, hits.geoms[flat], in_frames.take(flat, axis=1))
+        triangles = mesh_facets(self._model, data, hits.geoms[meshed], faces[meshed], in_frames.take(meshed, axis=1))
+        for which, facets in ((flat, quads), (meshed, triangles)):
+            geoms = hits.geoms[which[facets.firsts]]
+            colours[:, which] = sum(
+                corner.weights
+                * shade(self._surfaces(geoms, corner.points, corner.normals), lights, eye).take(facets.runs, axis=1)
+                for corner in facets.corners
+            )
+        return colours
+
+    def _surfaces(self, geoms: Int[np.ndarray, " points"], points: Vectors, normals: Vectors) -> Surfaces:
         return Surfaces(
-            points=points.astype(np.float32),
-            normals=hits.normals.take(met, axis=1),
-            towards_camera=-directions.astype(np.float32),
+            points=points,
+            normals=normals,
             rgb=self._materials.rgba[:3].take(geoms, axis=1),
             emission=self._materials.emission[geoms],
             specular=self._materials.specular[geoms],
             shininess=self._materials.shininess[geoms],
         )
 
+    def _is_drawn(self, rays: Rays, hits: _Hits) -> Bool[np.ndarray, " hits"]:
+        """Tell which hits OpenGL draws.
 
-def _rays(scene: mujoco.MjvScene, height: int, width: int) -> _Rays:
-    """Follow `setView` of MuJoCo's engine_render: the frustum's width comes from the picture if not given."""
-    left, right = scene.camera
-    centre = (left.frustum_center + right.frustum_center) / 2
-    tall = left.frustum_top - left.frustum_bottom
-    half_width = left.frustum_width or tall * width / height / 2
-    across = centre + half_width * ((np.arange(width) + 0.5) / width * 2 - 1)
-    up = left.frustum_top - tall * (np.arange(height) + 0.5) / height
-    forward, upward = left.forward.astype(float), left.up.astype(float)
-    rightward = np.cross(forward, upward)
-    position = (left.pos + right.pos).astype(float)[:, None] / 2
-    beside = upward[:, None, None] * up[:, None] + rightward[:, None, None] * across
-    beside = beside.reshape(3, height * width)
-    if left.orthographic:
-        directions = np.broadcast_to(forward[:, None], beside.shape)
-        return _Rays(
-            origins=position + beside,
-            directions=directions,
-            depths=np.ones(height * width),
-            share_origin=False,
-        )
-    directions = beside + left.frustum_near * forward[:, None]
-    depths = left.frustum_near / np.sqrt(dot(directions, directions))
-    return _Rays(
-        origins=np.broadcast_to(position, beside.shape),
-        directions=directions * (depths / left.frustum_near),
-        depths=depths,
-        share_origin=True,
-    )
+        It draws no face from behind and none before the near plane, so that a camera inside a geom looks through it.
+        """
+        from_outside = dot(hits.normals, rays.directions.take(hits.rays, axis=1)) < 0
+        return from_outside & (hits.distances * rays.depths[hits.rays] > self._scene.camera[0].frustum_near)
+
+    def _hide(self, geoms: Int[np.ndarray, " some"]) -> None:
+        """Let rays pass geoms, as they pass what has no material and no opacity."""
+        self._model.geom_matid[geoms] = -1
+        self._model.geom_rgba[geoms, 3] = 0
 
 
 def _lights(scene: mujoco.MjvScene) -> list[Light]:
-    return [
+    """Return the lights that MuJoCo's renderer knows: directional ones and spots."""
+    lights = [
         Light(
             position=light.pos,
             direction=light.dir,
@@ -202,7 +252,23 @@ def _lights(scene: mujoco.MjvScene) -> list[Light]:
             exponent=light.exponent,
         )
         for light in scene.lights[: min(scene.nlight, MAX_LIGHTS)]
+        if light.type in (mujoco.mjtLightType.mjLIGHT_DIRECTIONAL, mujoco.mjtLightType.mjLIGHT_SPOT)
     ]
+    return lights or [_ambient_light()]
+
+
+def _ambient_light() -> Light:
+    dark = np.zeros(3, np.float32)
+    return Light(
+        position=dark,
+        direction=np.array([0, 0, -1], np.float32),
+        ambient=dark + np.float32(LIGHTLESS_AMBIENT),
+        diffuse=dark,
+        specular=dark,
+        attenuation=None,
+        cutoff_degrees=180,
+        exponent=0,
+    )
 
 
 def _materials(model: mujoco.MjModel) -> _Materials:
@@ -214,30 +280,8 @@ def _materials(model: mujoco.MjModel) -> _Materials:
         material = model.geom_matid[geom]
         if (rgba[geom] == GEOM_RGBA_UNSET).all():
             rgba[geom] = np.clip(model.mat_rgba[material], 0, 1)
-        texture = model.mat_texid[material, mujoco.mjtTextureRole.mjTEXROLE_RGB]
-        rgba[geom, :3] *= _mean_colour(model, int(texture))
         emission[geom] = model.mat_emission[material]
         specular[geom] = model.mat_specular[material]
         shininess[geom] = model.mat_shininess[material]
+    rgba[:, 3] = np.where(rgba[:, 3] < OPAQUE_ALPHA, rgba[:, 3], 1)
     return _Materials(rgba=np.ascontiguousarray(rgba.T), emission=emission, specular=specular, shininess=shininess)
-
-
-def _mean_colour(model: mujoco.MjModel, texture: int) -> Float32[np.ndarray, " 3"]:
-    if texture < 0 or model.tex_nchannel[texture] < 3:
-        return np.ones(3, np.float32)
-    return _pixels(model, texture).reshape(-1, 3).mean(axis=0)
-
-
-def _sky(model: mujoco.MjModel) -> Float32[np.ndarray, "6 size size 3"] | None:
-    for texture in np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX).tolist():
-        size = model.tex_width[texture]
-        if model.tex_height[texture] == 6 * size and model.tex_nchannel[texture] >= 3:
-            return _pixels(model, texture).reshape(6, size, size, 3)
-    return None
-
-
-def _pixels(model: mujoco.MjModel, texture: int) -> Float32[np.ndarray, "height width 3"]:
-    height, width = model.tex_height[texture], model.tex_width[texture]
-    channels, start = model.tex_nchannel[texture], model.tex_adr[texture]
-    pixels = model.tex_data[start : start + height * width * channels].reshape(height, width, channels)
-    return pixels[..., :3].astype(np.float32) / np.float32(255)
