@@ -67,7 +67,7 @@ def forbid_files(*, landlocked: bool = False) -> Confinement:
     filtered = reason is None
     files = landlocked or (filtered and not device)
     if not files and filtered:
-        reason = "with a graphics card, files are kept by Landlock, which this kernel does not have (Linux 5.13)"
+        reason = "with a graphics card, files are kept by Landlock (Linux 5.13), which does not bind every thread here"
     return Confinement(files=files, network=filtered, programs=filtered, reason=reason)
 
 
