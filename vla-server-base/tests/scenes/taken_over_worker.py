@@ -178,12 +178,16 @@ def outcomes_in(thread: int, attempts: dict) -> dict[str, dict[str, str]] | None
 def outcomes(attempts: dict) -> dict[str, dict[str, str]]:
     found = {FILES: {}, NETWORK: {}, PROGRAMS: {}}
     for (kind, name), attempt in attempts.items():
-        try:
-            attempt()
-            found[kind][name] = "done"
-        except OSError as error:
-            found[kind][name] = "denied" if error.errno in DENIED else f"{errno.errorcode[error.errno]}"
+        found[kind][name] = outcome(attempt)
     return found
+
+
+def outcome(attempt) -> str:
+    try:
+        attempt()
+    except OSError as error:
+        return "denied" if error.errno in DENIED else errno.errorcode[error.errno]
+    return "done"
 
 
 if __name__ == "__main__":
