@@ -1,14 +1,13 @@
 """What a stranger's XML may say, and how the stranger is told what it may not."""
 
-import ctypes
 import re
 import struct
 import subprocess
 import sys
-from pathlib import Path
 
 import mujoco
 import pytest
+from mujoco_schema import attributes_by_element, schema
 
 from vla_server_base.errors import MissingAsset, SceneError, SceneRefused
 from vla_server_base.scenes import limits
@@ -280,28 +279,6 @@ def test_every_range_is_of_an_attribute_that_mujoco_has():
 def test_the_parent_s_side_does_not_import_mujoco():
     program = "import sys, vla_server_base.scenes.pool; sys.exit('mujoco' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
-
-
-def schema() -> str:
-    """Return MuJoCo's own list of elements and attributes."""
-    library = ctypes.CDLL(str(next(Path(mujoco.__file__).parent.glob("libmujoco.so*"))))
-    text = ctypes.create_string_buffer(1 << 20)
-    assert library.mj_printSchema(None, text, len(text), 0, 0) > 0
-    return text.value.decode()
-
-
-def attributes_by_element() -> list[tuple[tuple[str, ...], list[str]]]:
-    """Return the attributes of every element of MuJoCo's schema, each element by its path."""
-    path: tuple[str, ...] = ()
-    found: list[tuple[tuple[str, ...], list[str]]] = []
-    for line in schema().splitlines():
-        element = re.match(r"( *)(?:\(world\))?(\w+) \([!?*R]\)(.*)", line)
-        if element is not None:
-            path = (*path[: len(element[1]) // 3], element[2])
-            found.append((path, []))
-            line = element[3]
-        found[-1][1].extend(line.split())
-    return found
 
 
 def is_integer(path: tuple[str, ...], attribute: str) -> bool:
