@@ -43,10 +43,13 @@ DRIVER_FILES = (
     "/proc/driver",
     "/proc/meminfo",
     "/proc/modules",
+    "/proc/self/cmdline",
     "/proc/self/maps",
     "/proc/self/statm",
     "/proc/self/status",
+    "/proc/stat",
     "/proc/sys/vm",
+    "/proc/version",
     "/etc/drirc",
     "/etc/egl",
     "/etc/glvnd",
@@ -72,7 +75,7 @@ def restrict_files(*, graphics_devices: bool) -> bool:
     version = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
     if version < 1:
         return False
-    alone = version >= EVERY_THREAD_SINCE or len(os.listdir("/proc/self/task")) == 1
+    alone = len(os.listdir("/proc/self/task")) == 1
     rules = libc.syscall(SYS_LANDLOCK_CREATE_RULESET, *_handled(version), 0)
     if rules < 0:
         return False
@@ -81,10 +84,11 @@ def restrict_files(*, graphics_devices: bool) -> bool:
     devices = [str(path) for pattern in GRAPHICS_DEVICES for path in Path("/dev").glob(pattern)]
     for path in (*HARMLESS_DEVICES, *(devices if graphics_devices else ())):
         _allow(libc, rules, path, READ_FILE | WRITE_FILE)
-    flags = LANDLOCK_RESTRICT_SELF_TSYNC if version >= EVERY_THREAD_SINCE else 0
+    every_thread = not alone and version >= EVERY_THREAD_SINCE
+    flags = LANDLOCK_RESTRICT_SELF_TSYNC if every_thread else 0
     restricted = libc.syscall(SYS_LANDLOCK_RESTRICT_SELF, rules, flags) == 0
     os.close(rules)
-    return restricted and alone
+    return restricted and (alone or every_thread)
 
 
 def _handled(version: int) -> tuple[bytes, int]:
