@@ -303,7 +303,7 @@ class WorkerSettings:
     memory_mb: int
     max_scenes: int
     max_jobs: int
-    confinement_required: bool
+    confinement_required: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
