@@ -102,6 +102,11 @@ bench: setup ## how fast this machine answers: tables, bench/figures.json, a dra
 fuzz: setup ## draw and step mutated scenes in the scene workers for ten minutes
 	$(IN_BASE) python tests/scenes/fuzz.py --seconds 600
 
+.PHONY: fuzz-memory
+fuzz-memory: setup ## compile and step mutated scenes under valgrind, which has to be installed
+	cd vla-server-base && PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind --undef-value-errors=no \
+		.venv/bin/python tests/scenes/fuzz_memory.py --scenes 300
+
 .PHONY: fix
 fix: setup ## format, and mend what the linter can
 	$(IN_OCTO) ruff check --fix ../..

@@ -93,6 +93,9 @@ class ServerConfig(Settings):
     scene_memory_mb: Megabytes = 4096
     """Address space that a scene may take beyond what its worker starts with."""
 
+    scene_confinement: Literal["best_effort", "required"] = "best_effort"
+    """Whether scenes are taken where the kernel cannot confine what draws them; `/info` says what it can."""
+
     scene_worker_max_scenes: Count = 300
     """Scenes that a worker compiles before it is replaced."""
 

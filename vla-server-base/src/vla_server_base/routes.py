@@ -162,6 +162,7 @@ def info(service: CurrentService) -> InfoReply:
         policy=policy,
         renderer=service.renderer,
         renderers_tried=dict(service.pool.tried),
+        confinement=service.confinement,
         limits=Limits(
             max_body_mb=config.max_body_mb,
             asset_store_mb=config.asset_store_mb,

@@ -15,7 +15,7 @@ from vla_server_base.engine import Engine
 from vla_server_base.errors import Overloaded, RendererUnavailable
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.replies.status import HealthReply
-from vla_server_base.scenes.messages import RenderReply, RenderRequest, RolloutReply, RolloutRequest, Scene
+from vla_server_base.scenes.messages import Confinement, RenderReply, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.sessions import Sessions
 from vla_server_base.stores import AssetStore, SceneStore
@@ -86,6 +86,11 @@ class Service:
         """What draws scenes; None while that is being found out, and where nothing can."""
         started = self.pool_start.done() and self.pool_start.result() is None
         return self.pool.renderer if started else None
+
+    @property
+    def confinement(self) -> Confinement | None:
+        """What the kernel keeps from the scene workers; None as long as `renderer` is."""
+        return self.pool.confinement if self.renderer else None
 
     async def render(self, scene: Scene, request: RenderRequest) -> RenderReply:
         """Draw a scene.

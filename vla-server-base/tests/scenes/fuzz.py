@@ -22,6 +22,7 @@ from plain_scene import assert_serves, children, running
 from vla_server_base.errors import RequestError, SceneCrashed, SceneTimeout
 from vla_server_base.scenes.bundle import scene_from_bundle
 from vla_server_base.scenes.messages import (
+    Bounds,
     ControlSettings,
     Measure,
     RenderRequest,
@@ -88,6 +89,7 @@ class _Input:
             reply = await self._step(scene, self._request(None))
         if reply is not None and self._random.random() < 0.5:
             await self._step(scene, self._request(control if reply.robot else None, reply))
+            await self._step(scene, self._odd_request(reply))
 
     async def _draw(self, scene: Scene) -> bool:
         try:
@@ -129,6 +131,43 @@ class _Input:
             clamp=source.random() < 0.1,
             measures=measures,
             view=SMALL if source.random() < 0.3 else None,
+        )
+
+    def _odd_request(self, before: RolloutReply) -> RolloutRequest:
+        """Return a request of parts that are each allowed, or nearly, and that no client would send together."""
+        source = self._random
+        names = [name for name in (*(before.names.joints if before.names else ()), "", "world", "nobody") if name]
+        bounds = Bounds(
+            workspace=source.choice((None, np.array([[self._number(1.0) for _ in range(3)] for _ in range(2)]))),
+            max_joint_speed=source.choice((None, 0.0, 1e-300, 1e300)),
+            max_contact_force_n=source.choice((0.0, 100.0, 1e300)),
+        )
+        state = SceneState(
+            keyframe=source.choice((None, 0, -1, 7, 2**40, "home", "", "nobody")),
+            qpos=source.choice((None, np.zeros(source.choice((0, 1, 1000))))),
+            mocap_pos=source.choice((None, np.full((source.choice((0, 1, 3)), 3), self._number(1.0)))),
+        )
+        control = source.choice((None, ControlSettings()))
+        num_actions = source.choice((0, 1, 3)) if control else 0
+        return RolloutRequest(
+            start=source.choice((before.end, self._state(before), state)),
+            actions=np.array([[self._number(1.0) for _ in range(7)]] * num_actions).reshape(-1, 7),
+            hold_s=source.choice((0.0, 1e-9, 0.01, 0.5)),
+            robot=source.choice((None, "panda", "widowx", "nobody")),
+            control=control,
+            bounds=bounds,
+            clamp=source.random() < 0.5,
+            measures=tuple(
+                Measure(kind=kind, names=tuple(source.choice(names) for _ in range(how_many)))
+                for kind, how_many in KINDS.items()
+                if source.random() < 0.3
+            ),
+            view=View(
+                camera=source.choice((None, "primary", "wrist", "", "nobody")),
+                wrist_camera=source.choice((None, "", "primary", "nobody")),
+                height=source.choice((1, 3, 64, 2048, 0, -1)),
+                width=source.choice((1, 7, 64, 2**31)),
+            ),
         )
 
     def _state(self, before: RolloutReply) -> SceneState:

@@ -6,17 +6,18 @@
 import copy
 import io
 import random
-import struct
 import zipfile
 from collections.abc import Callable, Mapping
 from xml.etree import ElementTree
 
-import numpy as np
-from PIL import Image
+from mujoco_schema import attributes_by_element
 from plain_scene import PLAIN_XML
+from scene_files import FILES
 
+from vla_server_base.scenes import limits
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import Scene
+from vla_server_base.scenes.schema import ATTRIBUTES
 
 ARM = """<mujoco model="arm"><compiler angle="radian" autolimits="true"/>
     <option timestep="0.002" integrator="implicitfast" iterations="20" gravity="0 0 -9.8"/>
@@ -69,28 +70,17 @@ WITH_FILES = """<mujoco><compiler meshdir="meshes" texturedir="."/><asset>
       <body pos="0 0 1"><freejoint/><geom type="mesh" mesh="stl" material="wood"/></body>
       <flexcomp name="soft" type="mesh" file="tetra.obj" dim="2" radius="0.01" pos="0 0 2"/>
       <camera name="primary" pos="0 -3 2" xyaxes="1 0 0 0 0.5 1"/></worldbody></mujoco>"""
+WITH_ODD_FILES = """<mujoco><asset><mesh name="old" file="tetra.msh" scale="0.2 0.2 0.2"/>
+      <texture name="sky" type="2d" file="sky.ktx"/></asset>
+    <deformable><skin name="skin" file="tetra.skn"/></deformable>
+    <worldbody><light pos="0 0 2"/><geom type="mesh" mesh="old" pos="0 0 0.5"/>
+      <body name="a" pos="0 0 1"><freejoint/><geom size="0.1"/></body>
+      <body name="b" pos="0.5 0 1"><joint type="ball"/><geom size="0.1"/></body>
+      <flexcomp name="solid" type="gmsh" file="solid.msh" dim="3" radius="0.01" pos="0 0 2"/>
+      <flexcomp name="older" type="gmsh" file="older.msh" dim="3" radius="0.01" pos="1 0 2"/>
+      <flexcomp name="quads" type="mesh" file="quads.obj" dim="2" radius="0.01" pos="2 0 2"/>
+      <camera name="primary" pos="0 -3 2" xyaxes="1 0 0 0 0.5 1"/></worldbody></mujoco>"""
 
-
-def _files() -> dict[str, bytes]:
-    corners = np.array([(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)], np.float32)
-    faces = [(0, 2, 1), (0, 1, 3), (0, 3, 2), (1, 2, 3)]
-    obj = "".join(f"v {x} {y} {z}\n" for x, y, z in corners) + "vt 0 0\nvn 0 0 1\n"
-    obj += "".join(f"f {a + 1}/1/1 {b + 1}/1/1 {c + 1}/1/1\n" for a, b, c in faces)
-    stl = bytes(80) + struct.pack("<I", len(faces))
-    for face in faces:
-        stl += struct.pack("<3f", 0, 0, 1) + corners[list(face)].tobytes() + bytes(2)
-    picture = io.BytesIO()
-    Image.fromarray(np.arange(768, dtype=np.uint8).reshape(16, 16, 3)).save(picture, "PNG")
-    hills = struct.pack("<ii", 4, 4) + np.linspace(0, 1, 16, dtype=np.float32).tobytes()
-    return {
-        "meshes/tetra.obj": obj.encode(),
-        "meshes/tetra.stl": stl,
-        "wood.png": picture.getvalue(),
-        "hills.bin": hills,
-    }
-
-
-FILES = _files()
 
 VALUES = (
     *("", " ", "0", "-1", "1", "2", "1e-300", "1e300", "-1e300", "nan", "inf", "-inf", "2147483647", "-2147483648"),
@@ -110,6 +100,7 @@ TREES = _trees(
         "arm": ARM,
         "everything": EVERYTHING,
         "files": WITH_FILES,
+        "odd files": WITH_ODD_FILES,
         "panda": bundled_scene("panda", "tabletop"),
         "widowx": bundled_scene("widowx", "tabletop"),
     }
@@ -118,6 +109,12 @@ ROBOTS = ("panda", "widowx")
 ELEMENTS = [element for tree in TREES.values() for element in tree.iter()]
 # What may stand in what, by example.
 CHILDREN_BY_PARENT: dict[str, list[ElementTree.Element]] = {element.tag: [] for element in ELEMENTS}
+# And by MuJoCo's schema.
+TAGS_BY_PARENT: dict[str, list[str]] = {tag: [] for tag in ATTRIBUTES}
+for path, _ in attributes_by_element():
+    for parent in path[-2:-1]:
+        for like in ("body", "worldbody", "frame", "replicate") if parent == "body" else (parent,):
+            TAGS_BY_PARENT.setdefault(like, []).append(path[-1])
 ATTRIBUTES_BY_TAG: dict[str, list[str]] = {element.tag: ["name"] for element in ELEMENTS}
 VALUES_BY_ATTRIBUTE: dict[str, list[str]] = {"name": []}
 for element in ELEMENTS:
@@ -129,8 +126,8 @@ for element in ELEMENTS:
 
 def mutated_scene(source: random.Random) -> tuple[str, Scene | bytes]:
     """Return what a scene was made from, a name of TREES, and the scene; or, now and then, as a zip."""
-    name = source.choice(("plain", "arm", "arm", "everything", "everything", "files", "files", *ROBOTS))
-    xml, files = _mutated_xml(TREES[name], source), FILES if name == "files" else {}
+    name = source.choice(("plain", "arm", "arm", "everything", "everything", "files", "odd files", *ROBOTS))
+    xml, files = _mutated_xml(TREES[name], source), FILES if name.endswith("files") else {}
     for file in files:
         if source.random() < 0.12:
             files = {**files, file: mutated_bytes(files[file], source)}
@@ -157,8 +154,8 @@ def _mutated_xml(tree: ElementTree.Element, source: random.Random) -> str:
 
 def _mutate_element(element: ElementTree.Element, source: random.Random) -> None:
     """Change a value or a word of one, add an attribute or an element, or take one away."""
-    present, fitting = list(element), CHILDREN_BY_PARENT[element.tag]
-    kind = source.randrange(12)
+    present, fitting = list(element), CHILDREN_BY_PARENT.get(element.tag)
+    kind = source.randrange(18)
     if kind < 2 and element.attrib:
         element.set(source.choice(list(element.attrib)), source.choice(VALUES))
     elif kind < 4 and element.attrib:
@@ -166,14 +163,55 @@ def _mutate_element(element: ElementTree.Element, source: random.Random) -> None
     elif kind < 7 and element.attrib:
         _mutate_word(element, lambda word: _scaled(word, source), source)
     elif kind == 7:
-        name = source.choice(ATTRIBUTES_BY_TAG[element.tag])
+        name = source.choice(ATTRIBUTES_BY_TAG.get(element.tag, ["name"]))
         element.set(name, source.choice((*VALUES_BY_ATTRIBUTE[name], source.choice(VALUES))))
     elif kind == 8 and present:
         element.remove(source.choice(present))
     elif kind == 9 and fitting:
         element.extend([_nameless(source.choice(fitting))] * source.choice((2, 50)))
-    elif fitting:
+    elif kind in (10, 11) and fitting:
         element.append(_nameless(source.choice(fitting)))
+    elif kind in (12, 13) and TAGS_BY_PARENT.get(element.tag):
+        _add_of_schema(element, source)
+    elif ATTRIBUTES.get(element.tag):
+        name = source.choice(sorted(ATTRIBUTES[element.tag]))
+        element.set(name, _drawn(element.tag, name, source))
+
+
+def _add_of_schema(element: ElementTree.Element, source: random.Random) -> None:
+    tag = source.choice(TAGS_BY_PARENT[element.tag])
+    names = sorted(ATTRIBUTES.get(tag, {"name"}))
+    chosen = source.sample(names, min(len(names), source.choice((0, 1, 2, 4, 8))))
+    ElementTree.SubElement(element, tag, {name: _drawn(tag, name, source) for name in chosen})
+
+
+def _drawn(tag: str, name: str, source: random.Random) -> str:
+    """Return a value for any attribute: one seen elsewhere, the ends of its range and just beyond, or extremes."""
+    seen = VALUES_BY_ATTRIBUTE.get(name)
+    if seen and source.random() < 0.4:
+        return source.choice(seen)
+    taken = limits.ATTRIBUTE_RANGES.get(f"{tag}/{name}") or limits.ATTRIBUTE_RANGES.get(name)
+    if taken is None:
+        numbers = ("0", "1", "-1", "2", "-0", "0.5", "1e-300", "-1e-9", "1e9", "-1e9", "1e38", "1e308", "-1e308")
+        words = ("true", "false", "auto", "world", "base", "link", "j1", "tip", "wedge", "grid", "")
+        if source.random() < 0.3:
+            return source.choice(words)
+    else:
+        ends = [end for end in (taken.least, taken.largest) if abs(end) < float("inf")]
+        near = {end + by for end in ends for by in (-1, 0, 1)}
+        numbers = (
+            *(f"{number:.0f}" for number in sorted(near)),
+            "0",
+            "1",
+            "-1",
+            "2",
+            "3",
+            "4",
+            "6",
+            "0.5",
+            "-2147483648",
+        )
+    return " ".join(source.choice(numbers) for _ in range(source.choice((1, 1, 1, 1, 2, 3, 3, 4, 6))))
 
 
 def _mutate_word(element: ElementTree.Element, change: Callable[[str], str], source: random.Random) -> None:

@@ -137,7 +137,7 @@ def ask(client: httpx.Client, command: str):
 
 def settled(reply):
     """A reply without what differs each time: ids, times, versions, what a machine can draw with."""
-    for name in ("request_id", "timing_ms", "versions", "renderer", "renderers_tried", "limits"):
+    for name in ("request_id", "timing_ms", "versions", "renderer", "renderers_tried", "confinement", "limits"):
         if name in reply:
             reply[name] = f"<{name}>"
     return reply

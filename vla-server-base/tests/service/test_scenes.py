@@ -160,6 +160,7 @@ def test_without_a_renderer_pictures_are_answered_and_scenes_get_the_reason(monk
         picture = client.post("/predict", json={"instruction": "go", "image": of_one_colour(1, 2, 3)})
     assert info["renderer"] is None
     assert info["renderers_tried"]["egl"]
+    assert info["confinement"] is None
     assert (refusal.status_code, refusal.json()["error"]["code"]) == (503, "renderer_unavailable")
     assert refusal.json()["error"]["hint"]
     assert "retry-after" in refusal.headers
@@ -169,6 +170,13 @@ def test_without_a_renderer_pictures_are_answered_and_scenes_get_the_reason(monk
 def test_info_names_the_renderer(client, url):
     wait_until_healthy(url)
     assert client.get("/info").json()["renderer"] in {"egl", "osmesa", "raycast"}
+
+
+def test_info_says_what_the_kernel_keeps_from_a_scene(client, url):
+    wait_until_healthy(url)
+    confinement = client.get("/info").json()["confinement"]
+    assert set(confinement) == {"files", "network", "programs", "reason"}
+    assert (confinement["reason"] is None) == all(confinement[kind] for kind in ("files", "network", "programs"))
 
 
 def test_every_bundled_scene_is_listed_readable_and_answered(client):

@@ -4,6 +4,7 @@ from typing import Literal
 
 from vla_server_base.contract import PolicySpec
 from vla_server_base.replies.body import Reply
+from vla_server_base.scenes.messages import Confinement
 
 
 class HealthReply(Reply):
@@ -54,6 +55,8 @@ class InfoReply(Reply):
     """What draws scenes; null where no renderer works."""
     renderers_tried: dict[str, str]
     """What became of each renderer that was tried."""
+    confinement: Confinement | None
+    """What the kernel keeps from the processes that draw scenes; null where nothing can draw."""
     limits: Limits
     versions: dict[str, str]
 

@@ -4,27 +4,16 @@ import ctypes
 import os
 import resource
 import signal
-import struct
 import sys
-import sysconfig
 import tempfile
 from pathlib import Path
 
-PR_SET_PDEATHSIG = 1
-PR_SET_NO_NEW_PRIVS = 38
-# One number on every architecture that came after Linux 5.0; linux/landlock.h for the rest.
-SYS_LANDLOCK_CREATE_RULESET, SYS_LANDLOCK_ADD_RULE, SYS_LANDLOCK_RESTRICT_SELF = 444, 445, 446
-LANDLOCK_CREATE_RULESET_VERSION = 1
-LANDLOCK_RULE_PATH_BENEATH = 1
-EXECUTE, WRITE_FILE, READ_FILE, READ_DIR = 1 << 0, 1 << 1, 1 << 2, 1 << 3
-NETWORK_SINCE, SCOPES_SINCE = 4, 6
-# How many rights over files each version knows; ioctl on devices is left out, since drivers live by it.
-NUM_FILE_RIGHTS = {1: 13, 2: 14}
-MOST_FILE_RIGHTS = 15
+from vla_server_base.scenes import system_calls
+from vla_server_base.scenes.messages import Confinement
 
-# Libraries that Python and OpenGL may still load, and the devices a graphics driver opens.
-READABLE = ("/usr/lib", "/usr/lib32", "/usr/lib64", "/lib", "/lib64", "/usr/local/lib", "/usr/share", "/sys")
-DEVICES = ("/dev", "/proc/driver")
+PR_SET_PDEATHSIG = 1
+DEVICE_FOLDERS = ("/dev/dri/", "/dev/nv", "/dev/kfd", "/dev/mali", "/dev/dxg")
+MOST_OPEN_FILES = 1024
 
 MAX_FILE_BYTES = 16 << 20
 """Of any file, which leaves standard error: libraries may complain for as long as a scene lets them."""
@@ -67,41 +56,21 @@ def limit_cpu(seconds: float) -> None:
     resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
 
 
-def forbid_files() -> bool:
-    """Give up new rights, all files but libraries and devices, and the network; False on an older kernel.
+def forbid_files(*, landlocked: bool = False) -> Confinement:
+    """Give up files, the network and programs, for all threads; say what of these the kernel took away.
 
-    Rests on Landlock (Linux 5.13, unprivileged). Binds this thread and the threads it starts.
+    Call it when the renderer has drawn: from then on nothing more can be opened or imported. Only with a device of
+    a graphics card open can files still be, those that Landlock leaves; `landlocked`, whether it binds all threads.
     """
-    if not LINUX:
-        return False
-    _libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    version = _libc.syscall(SYS_LANDLOCK_CREATE_RULESET, None, 0, LANDLOCK_CREATE_RULESET_VERSION)
-    if version < 1:
-        return False
-    files = (1 << NUM_FILE_RIGHTS.get(version, MOST_FILE_RIGHTS)) - 1
-    handled = struct.pack("<Q", files)
-    if version >= NETWORK_SINCE:
-        handled += struct.pack("<Q", 0b11)
-    if version >= SCOPES_SINCE:
-        handled += struct.pack("<Q", 0b11)
-    rules = _libc.syscall(SYS_LANDLOCK_CREATE_RULESET, handled, len(handled), 0)
-    if rules < 0:
-        return False
-    python = (sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib"))
-    for path in (*READABLE, *python):
-        _allow(rules, path, EXECUTE | READ_FILE | READ_DIR)
-    for path in DEVICES:
-        _allow(rules, path, READ_FILE | READ_DIR | WRITE_FILE)
-    restricted = _libc.syscall(SYS_LANDLOCK_RESTRICT_SELF, rules, 0) == 0
-    os.close(rules)
-    return restricted
+    device = _draws_with_a_device()
+    reason = system_calls.forbid_system_calls(device=device)
+    filtered = reason is None
+    files = landlocked or (filtered and not device)
+    if not files and filtered:
+        reason = "with a graphics card, files are kept by Landlock (Linux 5.13), which does not bind every thread here"
+    return Confinement(files=files, network=filtered, programs=filtered, reason=reason)
 
 
-def _allow(rules: int, path: str, rights: int) -> None:
-    try:
-        folder = os.open(path, os.O_PATH | os.O_DIRECTORY)
-    except OSError:
-        return
-    attribute = struct.pack("<Qi", rights, folder)
-    _libc.syscall(SYS_LANDLOCK_ADD_RULE, rules, LANDLOCK_RULE_PATH_BENEATH, attribute, 0)
-    os.close(folder)
+def _draws_with_a_device() -> bool:
+    opened = (Path(f"/proc/self/fd/{number}") for number in range(MOST_OPEN_FILES))
+    return any(str(os.readlink(each)).startswith(DEVICE_FOLDERS) for each in opened if each.is_symlink())

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import jaxtyped
 
 from vla_server_base import errors
-from vla_server_base.scenes.messages import Answer, Job, RenderReply, RolloutReply, WorkerSettings
+from vla_server_base.scenes.messages import Answer, Confinement, Job, RenderReply, RolloutReply, WorkerSettings
 
 LENGTH = struct.Struct("<Q")
 MAX_ANSWER_BYTES = 1 << 26
@@ -59,6 +59,7 @@ class _Answer:
 
     held: frozenset[str]
     spent: bool
+    confinement: Confinement | None = None
     error: _Error | None = None
     render: RenderReply | None = None
     rollout: RolloutReply | None = None
@@ -98,6 +99,7 @@ class AnswerWriter:
         travelling = _Answer(
             held=answer.held,
             spent=answer.spent,
+            confinement=answer.confinement,
             error=error,
             render=outcome if isinstance(outcome, RenderReply) else None,
             rollout=outcome if isinstance(outcome, RolloutReply) else None,
@@ -125,7 +127,7 @@ async def read_answer(stream: FrameReader) -> Answer:
     outcome = _vla_error(travelled.error) if travelled.error else travelled.render or travelled.rollout
     if outcome is None:
         raise ValueError("an answer lacks its outcome")
-    return Answer(outcome=outcome, held=travelled.held, spent=travelled.spent)
+    return Answer(outcome=outcome, held=travelled.held, spent=travelled.spent, confinement=travelled.confinement)
 
 
 def _plain(value: Any) -> Any:

@@ -310,6 +310,21 @@ class WorkerSettings:
     max_scenes: int
     max_jobs: int
     geom_groups: tuple[int, ...] | None = None
+    confinement_required: bool = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confinement:
+    """What the kernel keeps from all threads of a scene worker, and why not everything; see docs/security.md."""
+
+    files: bool
+    """Files and devices that it did not open before it saw a scene, but for a graphics card's."""
+    network: bool
+    """Sockets of every kind."""
+    programs: bool
+    """Running programs, and tracing or signalling others."""
+    reason: str | None = None
+    """Why one of these is false."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -328,3 +343,5 @@ class Answer:
     outcome: RenderReply | RolloutReply | VLAError
     held: frozenset[str]
     spent: bool
+    confinement: Confinement | None = None
+    """Said once, by a worker that is ready."""

@@ -2,7 +2,9 @@
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
+import importlib
 import os
+from types import ModuleType
 from typing import final
 
 import mujoco
@@ -21,18 +23,19 @@ SHADOW_MAP_SIDE = 4096
 MAX_DRAWN = 40_000
 
 
+def import_platform(name: RendererName) -> ModuleType:
+    """Load the libraries of EGL or OSMesa; raises whatever the system makes of it."""
+    # MuJoCo's modules choose the platform when they are imported.
+    os.environ["PYOPENGL_PLATFORM"] = name
+    return importlib.import_module(f"mujoco.{name}")
+
+
 @final
 class OpenGL(Renderer):
     """MuJoCo's own renderer, in a context of its own without a window."""
 
     def __init__(self, name: RendererName, quality: RenderQuality):
-        # MuJoCo's modules choose the platform when they are imported.
-        os.environ["PYOPENGL_PLATFORM"] = name
-        if name == "egl":
-            from mujoco.egl import GLContext
-        else:
-            from mujoco.osmesa import GLContext
-        self._gl_context = GLContext(16, 16)
+        self._gl_context = import_platform(name).GLContext(16, 16)
         self._gl_context.make_current()
         self._quality = quality
 

@@ -22,6 +22,7 @@ from vla_server_base.errors import (
     VLAError,
 )
 from vla_server_base.scenes.messages import (
+    Confinement,
     Job,
     RendererName,
     RenderQuality,
@@ -45,11 +46,12 @@ RETRY_S = 1.0
 class ScenePool:
     """Renders scenes in processes of their own.
 
-    `renderer` is the one in use, once started; `tried` says of each that was tried before it why it does
-    not work here.
+    `renderer` is the one in use, once started, and `confinement` what the kernel keeps from the workers;
+    `tried` says of each renderer that was tried before it why it does not work here.
     """
 
     renderer: RendererName
+    confinement: Confinement
 
     def __init__(self, config: ServerConfig):
         self.tried: dict[str, str] = {}
@@ -69,7 +71,11 @@ class ScenePool:
         Raises:
             RendererUnavailable: none works here, or not the one that was asked for; with each one's reason.
         """
-        self._admit(await self._first_that_works())
+        worker = await self._first_that_works()
+        self.confinement = worker.confinement
+        if self.confinement.reason:
+            logger.warning("scene workers are not confined as on Linux with seccomp: %s", self.confinement.reason)
+        self._admit(worker)
         for _ in range(self._config.scene_workers):
             self._start_task(self._tending, self._launch())
 
@@ -100,6 +106,7 @@ class ScenePool:
             max_scenes=self._config.scene_worker_max_scenes,
             max_jobs=self._config.scene_worker_max_jobs,
             geom_groups=tuple(int(group) for group in self._config.scene_geom_groups.split()) or None,
+            confinement_required=self._config.scene_confinement == "required",
         )
 
     @property

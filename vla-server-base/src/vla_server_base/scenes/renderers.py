@@ -4,6 +4,14 @@ from vla_server_base.scenes.drawing import Renderer
 from vla_server_base.scenes.messages import RendererName, RenderQuality
 
 
+def import_renderer(name: RendererName) -> None:
+    """Load a renderer's libraries, which starts no threads yet; raises whatever the system makes of it."""
+    if name != "raycast":
+        from vla_server_base.scenes.opengl import import_platform
+
+        import_platform(name)
+
+
 def open_renderer(name: RendererName, quality: RenderQuality) -> Renderer:
     """Open the renderer of that name; raises whatever the system's libraries make of it."""
     if name == "raycast":

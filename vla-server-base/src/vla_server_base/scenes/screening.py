@@ -4,9 +4,10 @@ MuJoCo opens whatever file a scene names and has no limits of its own. What pass
 every element on its line, so that MuJoCo's parser cannot read something else than was checked here.
 """
 
+import difflib
 import re
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from math import prod
 from xml.parsers import expat
@@ -16,6 +17,7 @@ from vla_server_base.errors import SceneError, SceneRefused
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.asset_names import FILE_ATTRIBUTES, AssetNames
 from vla_server_base.scenes.messages import Scene
+from vla_server_base.scenes.schema import ATTRIBUTES
 
 REFUSED_ELEMENTS = {
     "include": "it reads a file; flatten the model first: mujoco.MjSpec.from_file(path).to_xml() writes it as one",
@@ -99,6 +101,7 @@ class _Screening:
         if tag == "compiler":
             self.assets.look_into(attributes)
         kept = {name: value for name, value in attributes.items() if name not in DROPPED_ATTRIBUTES}
+        self._check_known(tag, kept)
         for name, value in kept.items():
             if name in FILE_ATTRIBUTES:
                 self._check_path(tag, name, value)
@@ -119,6 +122,13 @@ class _Screening:
         line = self._parser.CurrentLineNumber
         self.written.append("\n" * (line - self._written_line) + text)
         self._written_line = line
+
+    def _check_known(self, tag: str, attributes: Collection[str]) -> None:
+        if tag not in ATTRIBUTES:
+            raise self._unknown(f"<{tag[:40]}> is no element of MJCF that is known here", tag, ATTRIBUTES)
+        for name in attributes:
+            if name not in ATTRIBUTES[tag]:
+                raise self._unknown(f"<{tag}> takes no attribute '{name[:40]}'", name, ATTRIBUTES[tag])
 
     def _check_path(self, tag: str, attribute: str, path: str) -> None:
         is_plain = len(path) <= limits.MAX_NAME_CHARS and PLAIN_PATH.fullmatch(path)
@@ -181,6 +191,11 @@ class _Screening:
 
     def _refuse_doctype(self, *_declaration: object) -> None:
         raise self._refusal("a document type (DTD) is not taken", "leave out <!DOCTYPE ...> and its entities")
+
+    def _unknown(self, what: str, name: str, known: Collection[str]) -> SceneError:
+        found = difflib.get_close_matches(name[: limits.MAX_NAME_CHARS], known, n=1)
+        hint = f"did you mean '{found[0]}'?" if found else "leave it out"
+        return SceneError(f"line {self._parser.CurrentLineNumber}: {what}", hint=hint)
 
     def _refusal(self, what: str, hint: str) -> SceneRefused:
         return SceneRefused(f"line {self._parser.CurrentLineNumber}: {what}", hint=hint)

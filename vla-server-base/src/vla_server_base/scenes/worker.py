@@ -22,6 +22,7 @@ from vla_server_base.scenes import confinement, limits
 from vla_server_base.scenes.drawing import Drawing, Renderer
 from vla_server_base.scenes.frames import AnswerWriter, read_at_worker
 from vla_server_base.scenes.geom_groups import groups_to_draw
+from vla_server_base.scenes.landlock import restrict_files
 from vla_server_base.scenes.messages import (
     Answer,
     Cost,
@@ -35,7 +36,7 @@ from vla_server_base.scenes.messages import (
     View,
     WorkerSettings,
 )
-from vla_server_base.scenes.renderers import open_renderer
+from vla_server_base.scenes.renderers import import_renderer, open_renderer
 from vla_server_base.scenes.rollout import Simulation
 from vla_server_base.scenes.scene import apply_state, camera_name, compile_scene, pick_cameras, scene_error
 from vla_server_base.scenes.screening import screen
@@ -88,13 +89,21 @@ def _take_standard_output() -> BinaryIO:
 
 
 def _start(settings: WorkerSettings) -> tuple[Answer, "Worker | None"]:
-    """Open the renderer, prove that it draws, give up files and memory, and prove it again."""
+    """Open the renderer, prove that it draws, give up all else, and prove it again."""
     try:
+        import_renderer(settings.renderer)
+        # Before the graphics driver starts threads, which Landlock would not bind.
+        landlocked = restrict_files(graphics_devices=settings.renderer == "egl")
         worker = Worker(open_renderer(settings.renderer, settings.quality), settings)
         worker.prove()
         confinement.limit_memory(settings.memory_mb)
-        confinement.forbid_files()
-        return Answer(outcome=worker.prove(), held=frozenset(), spent=False), worker
+        confined = confinement.forbid_files(landlocked=landlocked)
+        if confined.reason and settings.confinement_required:
+            raise RuntimeError(
+                f"what a scene could do here is not confined ({confined.reason}),"
+                " which VLA_SCENE_CONFINEMENT=required asks for"
+            )
+        return Answer(outcome=worker.prove(), held=frozenset(), spent=False, confinement=confined), worker
     except Exception as error:
         why = RendererUnavailable(f"{settings.renderer} does not work here: {type(error).__name__}: {error}")
         return Answer(outcome=why, held=frozenset(), spent=True), None

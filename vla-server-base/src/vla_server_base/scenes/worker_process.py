@@ -4,7 +4,9 @@ import asyncio
 import contextlib
 import logging
 import os
+import re
 import signal
+import site
 import socket
 import subprocess
 import sys
@@ -14,7 +16,7 @@ from typing import BinaryIO
 
 from vla_server_base.errors import RendererUnavailable, VLAError
 from vla_server_base.scenes.frames import read_answer, to_worker
-from vla_server_base.scenes.messages import Answer, Job, WorkerSettings
+from vla_server_base.scenes.messages import Answer, Confinement, Job, WorkerSettings
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +32,14 @@ ENVIRONMENT = {
     # Shaders would be written to the home folder, which a worker cannot open.
     "MESA_SHADER_CACHE_DISABLE": "true",
 }
+# What Python, the loader of libraries and graphics drivers go by. Nothing else of the server's environment is a
+# worker's: tokens and keys are kept in it.
+PASSED_ON = re.compile(
+    r"(CUDA_VISIBLE_DEVICES|DRI_PRIME|GLIBC_TUNABLES|LANG|LC_\w+|LD_LIBRARY_PATH|LD_PRELOAD|MUJOCO_EGL_DEVICE_ID"
+    r"|NVIDIA_DRIVER_CAPABILITIES|NVIDIA_VISIBLE_DEVICES|PATH|SYSTEMROOT|TEMP|TMP|TMPDIR"
+    r"|PYTHON(DONTWRITEBYTECODE|HOME|NOUSERSITE|PATH|PYCACHEPREFIX|SAFEPATH|USERBASE|UTF8|WARNINGS)"
+    r"|(DYLD|EGL|GALLIUM|GLX|LIBGL|LP|MALLOC|MESA|OSMESA|__EGL|__GL|__GLX|__NV)_\w+)"
+)
 
 
 class WorkerDied(Exception):
@@ -42,6 +52,8 @@ class WorkerDied(Exception):
 
 class WorkerProcess:
     """One worker; `held` names the scenes that it holds compiled."""
+
+    confinement: Confinement
 
     def __init__(
         self,
@@ -83,6 +95,8 @@ class WorkerProcess:
             answer = await asyncio.wait_for(worker._exchange(settings), START_TIMEOUT_S)
             if isinstance(answer.outcome, VLAError):
                 raise answer.outcome
+            assert answer.confinement is not None, "a worker that is ready says how it is confined"
+            worker.confinement = answer.confinement
         except (asyncio.TimeoutError, WorkerDied) as error:
             how = str(error) or f"not ready after {START_TIMEOUT_S:.0f} s"
             await worker.end()
@@ -106,7 +120,7 @@ class WorkerProcess:
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
                     stderr=words,
-                    env={**ENVIRONMENT, **os.environ},
+                    env=_environment(),
                     # Ctrl-C in a terminal is for the server, which ends its workers itself.
                     start_new_session=True,
                 )
@@ -165,6 +179,13 @@ class WorkerProcess:
         size = self._words.seek(0, os.SEEK_END)
         self._words.seek(max(0, size - 2000))
         return self._words.read().decode("utf-8", "replace").strip()
+
+
+def _environment() -> dict[str, str]:
+    passed_on = {name: value for name, value in os.environ.items() if PASSED_ON.fullmatch(name)}
+    # A worker has no HOME, by which Python finds what was installed for this user alone.
+    own = {"PYTHONUSERBASE": site.getuserbase()} if site.ENABLE_USER_SITE else {}
+    return {**ENVIRONMENT, **own, **passed_on}
 
 
 def _how(returncode: int, error: Exception) -> str:
