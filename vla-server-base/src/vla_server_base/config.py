@@ -90,8 +90,11 @@ class ServerConfig(Settings):
     scene_timeout_s: Seconds = 8.0
     """A scene that takes longer is refused and its worker ended."""
 
+    scene_processes: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Worker processes at most: those that are idle keep each client's own scenes compiled, apart from the others'."""
+
     scene_memory_mb: Megabytes = 4096
-    """Address space that a scene may take beyond what its worker starts with."""
+    """Memory that a scene may hold beyond what its worker starts with; and four times as much address space."""
 
     scene_worker_max_scenes: Count = 300
     """Scenes that a worker compiles before it is replaced."""
@@ -128,6 +131,9 @@ class ServerConfig(Settings):
 
     max_episodes: Count = 16
     """Episodes that may run at once; more are refused with 503."""
+
+    episode_worker_s: Seconds = 600.0
+    """Time of scene workers that one episode may take, to compile, simulate and draw."""
 
     max_sessions: Count = 256
     """Sessions that may be held at once; for one more, the least recently used one that is idle is forgotten."""

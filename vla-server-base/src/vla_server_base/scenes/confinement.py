@@ -1,5 +1,6 @@
 """What a scene worker gives up before it reads a stranger's scene: files, memory, time, outliving us."""
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -39,6 +40,12 @@ def end_with_parent() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def end_before_others() -> None:
+    """Have the kernel end this process, not the server, where the machine or its container runs out of memory."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def leave_no_files() -> None:
     """Work in a folder that is gone: MuJoCo appends its log to the working folder, and finds files there."""
     folder = tempfile.mkdtemp(prefix="vla-scene-")
@@ -49,14 +56,16 @@ def leave_no_files() -> None:
 
 
 def limit_memory(megabytes: int) -> None:
-    """Let the process take this much address space beyond what it has.
+    """Let the process take this much address space beyond what it has, or less where it may have less already.
 
     What it has counts nothing: a graphics driver may reserve tens of gigabytes that it never touches.
     """
     if not LINUX:
         return
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + megabytes * 1024 * 1024
+    wanted = pages * resource.getpagesize() + megabytes * 1024 * 1024
+    limits = (wanted, *resource.getrlimit(resource.RLIMIT_AS))
+    limit = min(limit for limit in limits if limit != resource.RLIM_INFINITY)
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
