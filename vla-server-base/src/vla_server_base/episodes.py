@@ -289,8 +289,8 @@ class _Loop:
         if self._worker_ms > settings.max_worker_s * 1e3:
             raise EpisodeTooLong(
                 f"the episode has used up the {settings.max_worker_s:g} s of scene workers' time that one may take",
-                hint="a cheaper scene (fewer meshes, contacts, a larger time step), fewer max_steps, or several episodes,"
-                " each from the state that the last one reached; VLA_EPISODE_WORKER_S raises the limit",
+                hint="a scene that is cheaper to simulate and draw, or several episodes, each from the state that the"
+                " last one reached; VLA_EPISODE_WORKER_S raises the limit",
             )
         reply = await self._world.roll_out(self._scene, request)
         self._worker_ms += reply.cost.compile_ms + reply.cost.physics_ms + reply.cost.render_ms
