@@ -66,12 +66,23 @@ async def test_who_used_a_bundled_scene_is_apart_from_a_strangers_scene_too():
         assert sorted(sorted(worker.clients) for worker in strangers) == [["b"], ["c"]]
 
 
-async def test_there_is_always_a_worker_that_nobody_has_had():
-    async with running(renderer="raycast", scene_workers=1, scene_processes=3) as pool:
-        for client in "abcdef":
+async def test_a_worker_that_nobody_has_had_is_ready_for_the_next_client_until_there_are_as_many_as_may_be():
+    async with running(renderer="raycast", scene_workers=1, scene_processes=5) as pool:
+        for client in "abcd":
             await asyncio.create_task(render_for(pool, client, own(client)))
             await until(lambda: any(not worker.clients for worker in pool._idle))
-            assert len(pool.pids) <= 3
+        full = pool.pids
+        for client in "abcde":
+            await asyncio.create_task(render_for(pool, client, own(client)))
+        assert pool.pids == full
+
+
+async def test_the_worker_that_was_idle_for_longest_makes_room_for_a_new_client():
+    async with running(renderer="raycast", scene_workers=1, scene_processes=3) as pool:
+        for client in "abcdef":
+            assert (await asyncio.create_task(render_for(pool, client, own(client)))).pictures.images
+            await until(lambda: len(pool.pids) <= 3)
+        assert {client for worker in pool._workers for client in worker.clients} == set("def")
 
 
 async def test_a_new_client_is_answered_where_no_process_can_be_started(monkeypatch):

@@ -8,7 +8,7 @@ or one that is being started, that nobody has had yet: for the next client, and 
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
@@ -224,7 +224,8 @@ class ScenePool:
     def _hand_out(self) -> None:
         """Give idle workers to those who wait, for as long as one suits anybody."""
         while any(self._serve(place) for place in self._waiting.in_turn()):
-            self._launch_what_lacks()
+            pass
+        self._launch_what_lacks()
 
     def _serve(self, place: Place) -> bool:
         if place.worker.done() or not self._may_have_one(place.client):
@@ -256,12 +257,6 @@ class ScenePool:
         self._busy.pop(worker, None)
         self._idle.append(worker)
         self._hand_out()
-
-    def _refuse_waiting(self, error: VLAError) -> None:
-        """Refuse all for whom there is no worker, nor will be when those that are busy are free."""
-        for place in self._waiting.everyone():
-            if not any(_may_share(worker, place) for worker in self._workers):
-                self._waiting.refuse(place, error)
 
     async def _use(self, worker: WorkerProcess, job: Job) -> RenderReply | RolloutReply:
         """Have a worker do one job within its time, and free or replace it."""
@@ -305,7 +300,6 @@ class ScenePool:
 
     def _replace(self, worker: WorkerProcess) -> None:
         self._remove(worker)
-        self._launch_what_lacks()
         # One fewer is busy, so the spare may be.
         self._hand_out()
 
@@ -316,14 +310,29 @@ class ScenePool:
         self._start_task(self._finishing, worker.end())
 
     def _launch_what_lacks(self) -> None:
-        """Start workers until there are one more than may be busy, and one that nobody has had yet."""
+        """Start workers until there are one more than may be busy, and one that nobody has had yet.
+
+        Where there are as many as may be, the latter only for who waits for it: it takes another's place.
+        """
         if self._closing:
             return
         num_lacking = self._config.scene_workers + 1 - len(self._workers) - self._num_launching
-        no_spare = not self._num_launching and all(worker.clients for worker in self._idle)
-        for _ in range(max(num_lacking, int(no_spare))):
+        if not self._num_launching and all(worker.clients for worker in self._idle):
+            num_lacking = max(num_lacking, int(len(self._workers) < self._most_workers or any(self._without_worker())))
+        for _ in range(num_lacking):
             self._num_launching += 1
             self._start_task(self._tending, self._launch())
+
+    @property
+    def _most_workers(self) -> int:
+        """How many there may be: as configured, or those that may be busy, one for who has none, and one to come."""
+        return max(self._config.scene_processes, self._config.scene_workers + 2)
+
+    def _without_worker(self) -> Iterator[Place]:
+        """Yield who waits in vain: there is no worker for them, nor will be when those that are busy are free."""
+        for place in self._waiting.everyone():
+            if not any(_may_share(worker, place) for worker in self._workers):
+                yield place
 
     async def _launch(self) -> None:
         """Add a worker; try again until it succeeds, and let nobody wait for one while there is none."""
@@ -336,7 +345,8 @@ class ScenePool:
                 logger.error("cannot start a scene worker: %s", error)
                 # Another that is being started may do: this one may have been killed.
                 if self._num_starting == 1:
-                    self._refuse_waiting(Unavailable("no process can be started to draw scenes"))
+                    for place in self._without_worker():
+                        self._waiting.refuse(place, Unavailable("no process can be started to draw scenes"))
             finally:
                 self._num_starting -= 1
             await asyncio.sleep(RETRY_S)
@@ -347,10 +357,8 @@ class ScenePool:
         self._workers.add(worker)
         self._start_task(self._tending, self._watch(worker))
         self._free(worker)
-        # Busy ones, one for who has none, and a spare there must be.
-        most = max(self._config.scene_processes, self._config.scene_workers + 2)
         had = [worker for worker in self._idle if worker.clients]
-        for longest_idle in had[: max(0, len(self._workers) - most)]:
+        for longest_idle in had[: max(0, len(self._workers) - self._most_workers)]:
             self._idle.remove(longest_idle)
             self._remove(longest_idle)
 
