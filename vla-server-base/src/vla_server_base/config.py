@@ -94,7 +94,7 @@ class ServerConfig(Settings):
     """Worker processes at most: those that are idle keep each client's own scenes compiled, apart from the others'."""
 
     scene_memory_mb: Megabytes = 4096
-    """Memory that a scene may hold beyond what its worker starts with; and four times as much address space."""
+    """Memory that a scene may hold beyond what its worker starts with, less where the machine has little."""
 
     scene_worker_max_scenes: Count = 300
     """Scenes that a worker compiles before it is replaced."""

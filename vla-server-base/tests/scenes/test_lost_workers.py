@@ -10,6 +10,7 @@ from plain_scene import assert_serves, render, running, until
 
 from vla_server_base.errors import SceneCrashed, SceneTooLarge, Unavailable
 from vla_server_base.request_id import current_client
+from vla_server_base.scenes import machine_memory
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import RolloutRequest, Scene, SceneState
 
@@ -111,3 +112,15 @@ async def test_memory_that_is_reserved_and_not_touched_is_no_reason_to_refuse():
         for number in range(1, 13):
             assert (await render(pool, reserves.format(number))).pictures.images
         assert pids <= pool.pids, "no worker was lost"
+
+
+def test_a_container_has_the_memory_that_its_groups_leave_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine_memory, "CGROUPS", tmp_path)
+    whole = machine_memory.machine_memory_mb()
+    group = tmp_path / "slurm" / "job_7"
+    group.mkdir(parents=True)
+    (group / "memory.max").write_text("max\n")
+    (group.parent / "memory.max").write_text(f"{500 * 2**20}\n")
+    (tmp_path / "membership").write_text("12:cpuset:/\n0::/slurm/job_7\n")
+    assert list(machine_memory._limits(tmp_path / "membership")) == [500 * 2**20]
+    assert whole * 2**20 <= os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")

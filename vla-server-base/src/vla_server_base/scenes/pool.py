@@ -24,6 +24,7 @@ from vla_server_base.errors import (
 )
 from vla_server_base.request_id import current_client
 from vla_server_base.scenes.library import bundled_keys
+from vla_server_base.scenes.machine_memory import machine_memory_mb
 from vla_server_base.scenes.messages import (
     Job,
     RendererName,
@@ -104,7 +105,8 @@ class ScenePool:
                 multisampling=self._config.scene_multisampling,
             ),
             timeout_s=self._config.scene_timeout_s,
-            memory_mb=self._config.scene_memory_mb,
+            # Fewer where all that may be busy at once would take more than there is.
+            memory_mb=min(self._config.scene_memory_mb, machine_memory_mb() // (self._config.scene_workers + 1)),
             max_scenes=self._config.scene_worker_max_scenes,
             max_jobs=self._config.scene_worker_max_jobs,
         )
