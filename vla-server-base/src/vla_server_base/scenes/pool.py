@@ -80,7 +80,6 @@ class ScenePool:
             RendererUnavailable: none works here, or not the one that was asked for; with each one's reason.
         """
         self._admit(await self._first_that_works())
-        self._launch_what_lacks()
 
     async def _first_that_works(self) -> WorkerProcess:
         for name in AUTO if self._config.renderer == "auto" else (self._config.renderer,):
@@ -105,7 +104,7 @@ class ScenePool:
                 multisampling=self._config.scene_multisampling,
             ),
             timeout_s=self._config.scene_timeout_s,
-            # Fewer where all that may be busy at once would take more than there is.
+            # Less where all that may be busy at once would take more than there is.
             memory_mb=min(self._config.scene_memory_mb, machine_memory_mb() // (self._config.scene_workers + 1)),
             max_scenes=self._config.scene_worker_max_scenes,
             max_jobs=self._config.scene_worker_max_jobs,
@@ -132,7 +131,7 @@ class ScenePool:
             SceneError: and its children, whatever the scene does.
             UnknownName: a camera or keyframe that the scene has not.
             Overloaded: more is waiting than `max_queue`.
-            Unavailable: the pool is closed, or no worker can be started.
+            Unavailable: the pool is closed, no worker can be started, or two were ended over this from outside.
         """
         reply = await self._answer(scene, request)
         assert isinstance(reply, RenderReply)
@@ -212,8 +211,9 @@ class ScenePool:
         """Return an idle worker, now busy; one that holds the scene if there is one."""
         if self._closing:
             raise Unavailable("the server is stopping")
-        self._waiting.join(place)
-        self._hand_out()
+        if not self._serve(place):
+            self._waiting.join(place)
+        self._launch_what_lacks()
         try:
             return await place.worker
         except asyncio.CancelledError:
@@ -247,7 +247,7 @@ class ScenePool:
         return True
 
     def _may_have_one(self, client: str) -> bool:
-        """Whether fewer are busy than may be; one more is for a client that has none, whatever the others' take."""
+        """Whether fewer are busy than may be; one more is for a client that has none, whatever the others take."""
         limit = self._config.scene_workers + (client not in self._busy.values() and bool(self._busy))
         return len(self._busy) < limit
 
