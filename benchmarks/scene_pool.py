@@ -26,6 +26,7 @@ import numpy as np
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import RendererUnavailable
+from vla_server_base.request_id import current_client
 from vla_server_base.scenes.drawing import Renderer
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import (
@@ -61,6 +62,7 @@ async def main() -> None:
     async with _running(renderer="auto") as pool:
         overheads = await _print_overhead(pool, bundled)
         await _print_control_steps(pool, bundled)
+    await _print_sharing(bundled["widowx/tabletop"])
     await _print_render_times(bundled | _panda_with_meshes())
     if max(overheads) > MAX_OVERHEAD_MS:
         sys.exit(f"FAILED: the workers add {max(overheads):.2f} ms, {MAX_OVERHEAD_MS} is the most")
@@ -118,6 +120,25 @@ async def _print_control_steps(pool: ScenePool, scenes: dict[str, Scene]) -> Non
         request = RolloutRequest(start=SceneState(), actions=actions, control=ControlSettings())
         physics, whole = await _medians(lambda s=scene, r=request: pool.roll_out(s, r), "physics_ms", 50)
         print(f"| {name} | {physics:.1f} | {whole:.1f} |", flush=True)
+
+
+async def _print_sharing(scene: Scene) -> None:
+    """Have clients ask in turn, each for a picture of a scene that nobody else has, or all for one that all have."""
+    print("\nOne picture for each of several clients in turn, 10 rounds, after one that does not count:\n")
+    print("| clients | scenes | median ms | slowest ms | processes |\n|---|---|---|---|---|")
+    for num_clients, whose in ((1, "own"), (16, "one, bundled"), (2, "own"), (8, "own"), (12, "own")):
+        async with _running() as pool:
+            times = []
+            for _ in range(11):
+                for client in range(num_clients):
+                    current_client.set(f"192.0.2.{client}")
+                    asked = Scene(xml=f"{scene.xml}<!-- {client} -->") if whose == "own" else scene
+                    started = time.perf_counter()
+                    await pool.render(asked, RenderRequest(view=View(height=SIZE, width=SIZE, wrist_camera="")))
+                    times.append(1e3 * (time.perf_counter() - started))
+            counted, num_processes = times[num_clients:], len(pool.pids)
+        row = f"{np.median(counted):.1f} | {max(counted):.0f} | {num_processes}"
+        print(f"| {num_clients} | {whose} | {row} |", flush=True)
 
 
 async def _print_render_times(scenes: dict[str, Scene]) -> None:

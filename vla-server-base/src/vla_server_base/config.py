@@ -90,8 +90,11 @@ class ServerConfig(Settings):
     scene_timeout_s: Seconds = 8.0
     """A scene that takes longer is refused and its worker ended."""
 
+    scene_processes: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Worker processes at most: those that are idle keep each client's own scenes compiled, apart from the others'."""
+
     scene_memory_mb: Megabytes = 4096
-    """Address space that a scene may take beyond what its worker starts with."""
+    """Memory that a scene may hold beyond what its worker starts with, less where the machine has little."""
 
     scene_confinement: Literal["best_effort", "required"] = "best_effort"
     """Whether scenes are taken where the kernel cannot confine what draws them; `/info` says what it can."""
@@ -137,6 +140,9 @@ class ServerConfig(Settings):
 
     max_episodes: Count = 16
     """Episodes that may run at once; more are refused with 503."""
+
+    episode_worker_s: Seconds = 600.0
+    """Time of scene workers that one episode may take, to compile, simulate and draw."""
 
     max_sessions: Count = 256
     """Sessions that may be held at once; for one more, an idle one is forgotten of the client that has most."""

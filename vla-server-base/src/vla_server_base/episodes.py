@@ -14,6 +14,7 @@ from jaxtyping import Float
 
 from vla_server_base.contract import Image, Observation, Task, Window
 from vla_server_base.control_loop import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
+from vla_server_base.errors import EpisodeTooLong
 from vla_server_base.scenes.messages import (
     Bounds,
     ControlSettings,
@@ -88,10 +89,11 @@ class EpisodeSettings:
     the arm holds what it was last told. The episode ends when all of `success` hold at once, when `guard`
     rejects a chunk, or after `max_steps` actions. With a guard or `preview`, each chunk is rolled out before its
     first action is. `with_pictures` has every step drawn, not only those that
-    will be in the policy's window when it is asked again.
+    will be in the policy's window when it is asked again. `max_worker_s` bounds the workers' time, all steps together.
     """
 
     max_steps: int = 75
+    max_worker_s: float = np.inf
     execution_horizon: int = 1
     ensemble_weight: float | None = None
     seed: int = 0
@@ -170,6 +172,7 @@ async def play(
 
     Raises:
         SceneError, UnknownName: what the scene, its arm, or the named bodies and joints do not allow.
+        EpisodeTooLong: it has used up `max_worker_s`.
         Unavailable: the policy or the workers cannot answer now.
     """
     loop = _Loop(policy, world, scene, task, settings)
@@ -194,6 +197,7 @@ class _Loop:
         self._history = ObservationWindow(policy.window)
         self._started = time.perf_counter()
         self._plan: ActionPlan | None = None
+        self._worker_ms = 0.0
 
     async def start(self) -> EpisodeStart:
         reply = await self._roll_out(start=self._settings.state, view=self._settings.view)
@@ -282,7 +286,15 @@ class _Loop:
             measures=tuple(predicate.measure for predicate in settings.success),
             **rest,
         )
-        return await self._world.roll_out(self._scene, request)
+        if self._worker_ms > settings.max_worker_s * 1e3:
+            raise EpisodeTooLong(
+                f"the episode has used up the {settings.max_worker_s:g} s of scene workers' time that one may take",
+                hint="a scene that is cheaper to simulate and draw, or several episodes, each from the state that the"
+                " last one reached; VLA_EPISODE_WORKER_S raises the limit",
+            )
+        reply = await self._world.roll_out(self._scene, request)
+        self._worker_ms += reply.cost.compile_ms + reply.cost.physics_ms + reply.cost.render_ms
+        return reply
 
     def _take_in(self, reply: RolloutReply) -> None:
         self._snapshot = reply.end

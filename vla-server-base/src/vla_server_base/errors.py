@@ -12,8 +12,10 @@ VLAError                    500  internal
 │   │   ├── SceneUnstable   422  scene_unstable   (its simulation blew up)
 │   │   ├── MissingAsset    422  scene_missing_asset
 │   │   ├── SceneTimeout    422  scene_timeout    (its worker was ended)
-│   │   └── SceneCrashed    422  scene_crashed    (its worker died or ran out of memory)
+│   │   └── SceneCrashed    422  scene_crashed    (two workers died of it, or MuJoCo broke off)
+│   │       └── SceneTooLarge 422 scene_crashed   (it needs more memory than a worker may have)
 │   ├── UnknownSceneId      422  unknown_scene_id (never answered here, or forgotten)
+│   ├── EpisodeTooLong      422  episode_too_long (it used up its workers' time)
 │   ├── AssetMismatch       422  asset_mismatch   (the bytes are not what their hash says)
 │   ├── InvalidToken        422  invalid_token    (a session token that is not of this server, or too old)
 │   ├── ProtocolError       422  protocol         (a frame that is not of its protocol)
@@ -132,9 +134,19 @@ class SceneTimeout(SceneError):
 
 
 class SceneCrashed(SceneError):
-    """The scene killed its worker, or needed more memory than one may have."""
+    """The scene killed two workers one after the other, or MuJoCo broke off at it."""
 
     code = "scene_crashed"
+
+
+class SceneTooLarge(SceneCrashed):
+    """The scene needs more memory than a worker may have, alone in it."""
+
+
+class EpisodeTooLong(RequestError):
+    """The episode used up the scene workers' time that one may take."""
+
+    code = "episode_too_long"
 
 
 class UnknownSceneId(RequestError):

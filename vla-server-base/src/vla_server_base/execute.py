@@ -4,7 +4,7 @@ import asyncio
 import base64
 import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vla_server_base.contract import Image
@@ -44,7 +44,7 @@ async def execute_events(
 
     Raises:
         RequestError: the policy cannot answer this, or its actions cannot drive an arm.
-        SceneError, UnknownName, Unavailable: see `episodes.play`.
+        SceneError, UnknownName, EpisodeTooLong, Unavailable: see `episodes.play`.
     """
     spec = service.engine.spec
     check_task(body, spec)
@@ -53,6 +53,7 @@ async def execute_events(
     policy = EnginePolicy(service.engine, service.adapter, body.dataset)
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
     settings = settings_from_body(body, seed, with_wrist="wrist" in spec.camera_names)
+    settings = replace(settings, max_worker_s=service.config.episode_worker_s)
     task = await asyncio.to_thread(task_from_body, body, service.config.max_image_pixels)
     recorder = _Recorder(scene=scene, rate_hz=settings.control.rate_hz, kinds=body.record)
     with_frames = body.frames == "jpeg"

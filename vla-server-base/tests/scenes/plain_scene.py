@@ -1,6 +1,8 @@
 """One plain scene, and what to ask of a pool with it."""
 
+import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -34,6 +36,14 @@ async def running(**settings) -> AsyncIterator[ScenePool]:
         yield pool
     finally:
         await pool.close()
+
+
+async def until(condition, timeout_s=15.0):
+    """Wait until a condition holds, and fail if it does not in time."""
+    deadline = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.02)
 
 
 async def render(pool: ScenePool, xml: str = PLAIN_XML, assets=None, *, state=None, **rest):

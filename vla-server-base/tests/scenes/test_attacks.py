@@ -132,3 +132,17 @@ def test_a_confined_process_reads_and_writes_nothing_even_unscreened(tmp_path):
     if confined:
         assert "done" not in attempts
         assert [attempts[i].split()[0] for i in (0, 1, 3, 7)] == ["PermissionError"] * 4
+
+
+LIMITED = """
+import resource
+from vla_server_base.scenes import confinement
+resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 4 << 30))
+confinement.limit_memory(100_000)
+print(*resource.getrlimit(resource.RLIMIT_AS))
+"""
+
+
+def test_a_lower_limit_that_was_set_from_outside_stands():
+    said = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True).stdout
+    assert [int(number) for number in said.split()] == [3 << 30, 3 << 30]

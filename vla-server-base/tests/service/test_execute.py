@@ -102,6 +102,18 @@ def test_a_client_that_leaves_ends_its_episode_at_once():
         assert time.monotonic() - left < 10, "1000 steps take minutes"
 
 
+def test_an_episode_that_has_used_up_its_workers_time_ends_and_says_which_setting():
+    with serving(echo_app(episode_worker_s=0.2)) as url, httpx.Client(base_url=url, timeout=60) as client:
+        wait_until_healthy(url)
+        error = execute(client, 422, max_steps=1000)
+        assert error["code"] == "episode_too_long"
+        assert "0.2 s of scene workers' time" in error["message"]
+        assert "VLA_EPISODE_WORKER_S" in error["hint"]
+        start, *steps, end = streamed(client, max_steps=1000)
+        assert {name for name, _ in steps} <= {"step"}
+        assert (start[0], end[0], end[1]["error"]["code"]) == ("start", "error", "episode_too_long")
+
+
 def test_an_episode_can_be_watched_and_replayed(client):
     reply = execute(client, record=["webp", "state_log"])
     animation = Image.open(io.BytesIO(base64.b64decode(reply["recordings"]["webp"])))

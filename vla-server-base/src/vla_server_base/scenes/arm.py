@@ -3,6 +3,7 @@
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from itertools import pairwise
 
@@ -155,7 +156,6 @@ class Arm:
         carriers = model.jnt_bodyid[self.joint_ids]
         self._base = int(model.body_parentid[carriers[0]])
         self._site, self._body = _end_effector(model, robot, int(carriers[-1]))
-        self._scratch = mujoco.MjData(model)
         unlimited = np.array([[-np.inf, np.inf]])
         self.limits: Float[np.ndarray, "joints 2"] = np.where(
             model.jnt_limited[self.joint_ids, None], model.jnt_range[self.joint_ids], unlimited
@@ -180,37 +180,46 @@ class Arm:
         return self.forward(data, self.joints(data))
 
     def forward(self, data: mujoco.MjData, joints: Float[np.ndarray, " joints"]) -> tuple[Vector, Quaternion]:
-        """Return where the end effector would stand with the arm's joints elsewhere; `data` stays as it is."""
-        self._place(data, joints)
-        position, matrix = self._end_effector_in_base()
+        """Return where the end effector would stand with the arm's joints elsewhere; `data` goes back to its state."""
+        with self._placed(data, joints):
+            position, matrix = self._end_effector_in_base(data)
         return position, quaternion_from_matrix(matrix)
 
     def linearized(
         self, data: mujoco.MjData, joints: Float[np.ndarray, " joints"]
     ) -> tuple[Vector, Quaternion, Float[np.ndarray, "6 joints"]]:
         """Return the pose as `forward` does, and how it moves with the joints: translations, then rotations."""
-        position, quaternion = self.forward(data, joints)
-        origin, to_base = self._base_frame()
-        axes = self._scratch.xaxis[self.joint_ids] @ to_base.T
-        arms = position - (self._scratch.xanchor[self.joint_ids] - origin) @ to_base.T
+        with self._placed(data, joints):
+            position, matrix = self._end_effector_in_base(data)
+            origin, to_base = self._base_frame(data)
+            axes = data.xaxis[self.joint_ids] @ to_base.T
+            arms = position - (data.xanchor[self.joint_ids] - origin) @ to_base.T
         translations = np.where(self._is_hinge, _cross(axes, arms), axes)
-        return position, quaternion, np.concatenate([translations, np.where(self._is_hinge, axes, 0.0)], axis=1).T
+        jacobian = np.concatenate([translations, np.where(self._is_hinge, axes, 0.0)], axis=1).T
+        return position, quaternion_from_matrix(matrix), jacobian
 
-    def _place(self, data: mujoco.MjData, joints: Float[np.ndarray, " joints"]) -> None:
-        self._scratch.qpos[:] = data.qpos
-        self._scratch.qpos[self._addresses] = joints
-        mujoco.mj_kinematics(self.model, self._scratch)
+    @contextmanager
+    def _placed(self, data: mujoco.MjData, joints: Float[np.ndarray, " joints"]) -> Iterator[None]:
+        """Have the joints elsewhere for the length of a `with` block.
 
-    def _base_frame(self) -> tuple[Vector, Float[np.ndarray, "3 3"]]:
-        return self._scratch.xpos[self._base], self._scratch.xmat[self._base].reshape(3, 3).T
+        In the simulation's own data: a second one would reserve as much memory again, which may be gigabytes.
+        """
+        before = data.qpos.copy()
+        data.qpos[self._addresses] = joints
+        mujoco.mj_kinematics(self.model, data)
+        yield
+        data.qpos[:] = before
+        mujoco.mj_kinematics(self.model, data)
 
-    def _end_effector_in_base(self) -> tuple[Vector, Float[np.ndarray, "3 3"]]:
-        scratch = self._scratch
+    def _base_frame(self, data: mujoco.MjData) -> tuple[Vector, Float[np.ndarray, "3 3"]]:
+        return data.xpos[self._base], data.xmat[self._base].reshape(3, 3).T
+
+    def _end_effector_in_base(self, data: mujoco.MjData) -> tuple[Vector, Float[np.ndarray, "3 3"]]:
         if self._site is not None:
-            position, matrix = scratch.site_xpos[self._site], scratch.site_xmat[self._site].reshape(3, 3)
+            position, matrix = data.site_xpos[self._site], data.site_xmat[self._site].reshape(3, 3)
         else:
-            position, matrix = scratch.xpos[self._body], scratch.xmat[self._body].reshape(3, 3)
-        origin, to_base = self._base_frame()
+            position, matrix = data.xpos[self._body], data.xmat[self._body].reshape(3, 3)
+        origin, to_base = self._base_frame(data)
         return to_base @ (position + matrix @ np.array(self.robot.offset) - origin), to_base @ matrix
 
 

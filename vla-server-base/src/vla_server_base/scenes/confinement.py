@@ -1,5 +1,6 @@
 """What a scene worker gives up before it reads a stranger's scene: files, memory, time, outliving us."""
 
+import contextlib
 import ctypes
 import os
 import resource
@@ -28,32 +29,48 @@ def end_with_parent() -> None:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
+def end_before_others() -> None:
+    """Have the kernel end this process, not the server, where the machine or its container runs out of memory."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def leave_no_files() -> None:
     """Work in a folder that is gone: MuJoCo appends its log to the working folder, and finds files there."""
     folder = tempfile.mkdtemp(prefix="vla-scene-")
     os.chdir(folder)
     os.rmdir(folder)
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE_BYTES, MAX_FILE_BYTES))
+    _lower(resource.RLIMIT_CORE, 0)
+    _lower(resource.RLIMIT_FSIZE, MAX_FILE_BYTES)
 
 
 def limit_memory(megabytes: int) -> None:
-    """Let the process take this much address space beyond what it has.
+    """Let the process take this much address space beyond what it has, or less where it may have less already.
 
     What it has counts nothing: a graphics driver may reserve tens of gigabytes that it never touches.
     """
     if not LINUX:
         return
     pages = int(Path("/proc/self/statm").read_text().split()[0])
-    limit = pages * resource.getpagesize() + megabytes * 1024 * 1024
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    _lower(resource.RLIMIT_AS, pages * resource.getpagesize() + megabytes * 1024 * 1024)
 
 
 def limit_cpu(seconds: float) -> None:
     """End this process when it has used this much more processor time, counting all its threads."""
     used = resource.getrusage(resource.RUSAGE_SELF)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = int(used.ru_utime + used.ru_stime + seconds) + 1
-    resource.setrlimit(resource.RLIMIT_CPU, (soft, resource.RLIM_INFINITY))
+    resource.setrlimit(resource.RLIMIT_CPU, (_least(soft, hard), hard))
+
+
+def _lower(limit: int, wanted: int) -> None:
+    """Set a limit for good; one that was set from outside and is lower stays."""
+    least = _least(wanted, *resource.getrlimit(limit))
+    resource.setrlimit(limit, (least, least))
+
+
+def _least(*limits: int) -> int:
+    return min(limit for limit in limits if limit != resource.RLIM_INFINITY)
 
 
 def forbid_files(*, landlocked: bool = False) -> Confinement:

@@ -34,6 +34,7 @@ ERRORS = {
         errors.MissingAsset,
         errors.SceneTimeout,
         errors.SceneCrashed,
+        errors.SceneTooLarge,
         errors.RendererUnavailable,
     )
 }

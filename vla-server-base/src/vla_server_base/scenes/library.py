@@ -3,9 +3,11 @@
 `bundled/<robot>/<scene>.xml` of this package is the scene `<scene>` of `<robot>`; there is no other list.
 """
 
+import functools
 from importlib.resources import files
 
 from vla_server_base.errors import UnknownName
+from vla_server_base.scenes.messages import Scene
 
 BUNDLED = files("vla_server_base.scenes") / "bundled"
 
@@ -33,3 +35,11 @@ def bundled_scene(robot: str, scene: str) -> str:
     if scene not in scenes[robot]:
         raise UnknownName("scene", scene, scenes[robot])
     return (BUNDLED / robot / f"{scene}.xml").read_text(encoding="utf-8")
+
+
+@functools.cache
+def bundled_keys() -> frozenset[str]:
+    """Return the keys of all bundled scenes: what everybody may have, nobody need hide."""
+    return frozenset(
+        Scene(xml=bundled_scene(robot, scene)).key for robot, scenes in bundled_scenes().items() for scene in scenes
+    )

@@ -329,11 +329,15 @@ class Confinement:
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """A request as a worker gets it; `scene` is None where the worker still holds `key` compiled."""
+    """A request as a worker gets it; `scene` is None where the worker still holds `key` compiled.
+
+    `alone`: the worker gives up all other scenes first, for this one has once taken too much memory.
+    """
 
     key: str
     scene: Scene | None
     request: RenderRequest | RolloutRequest
+    alone: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 import mujoco
 import numpy as np
 
-from vla_server_base.errors import SceneCrashed, SceneError, SceneRefused, SceneState, UnknownName
+from vla_server_base.errors import SceneError, SceneRefused, SceneState, SceneTooLarge, UnknownName
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import Scene
 from vla_server_base.scenes.messages import SceneState as State
@@ -32,7 +32,7 @@ def compile_scene(scene: Scene) -> mujoco.MjModel:
 
     Raises:
         SceneError: with MuJoCo's own words, which name the line where they can.
-        SceneCrashed: it needs more memory than a worker may have.
+        SceneTooLarge: it needs more memory than a worker may have.
         SceneRefused: it compiled to more than a stranger's scene may be.
     """
     files = dict(scene.assets)
@@ -51,9 +51,16 @@ def compile_scene(scene: Scene) -> mujoco.MjModel:
 def scene_error(error: Exception) -> SceneError:
     """Say to the client what MuJoCo said."""
     said = " ".join(str(error).split())[:500]
-    if isinstance(error, MemoryError) or "allocate" in said or "out of memory" in said:
-        return SceneCrashed(f"the scene needs more memory than it may have: {said}", hint="make it smaller; see <size>")
+    if is_out_of_memory(error):
+        return SceneTooLarge(
+            f"the scene needs more memory than it may have: {said}", hint="make it smaller; see <size>"
+        )
     return SceneError(f"MuJoCo cannot use this scene: {said}")
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Say whether an error of Python's or MuJoCo's means that memory is short."""
+    return isinstance(error, MemoryError) or "allocate" in str(error) or "out of memory" in str(error)
 
 
 def _check_model(model: mujoco.MjModel) -> None:

@@ -17,7 +17,7 @@ os.environ["MUJOCO_GL"] = "disable"
 
 import mujoco
 
-from vla_server_base.errors import RendererUnavailable, SceneCrashed, SceneRefused, VLAError
+from vla_server_base.errors import RendererUnavailable, SceneCrashed, SceneRefused, SceneTooLarge, VLAError
 from vla_server_base.scenes import confinement, limits
 from vla_server_base.scenes.drawing import Drawing, Renderer
 from vla_server_base.scenes.frames import AnswerWriter, read_at_worker
@@ -38,12 +38,25 @@ from vla_server_base.scenes.messages import (
 )
 from vla_server_base.scenes.renderers import import_renderer, open_renderer
 from vla_server_base.scenes.rollout import Simulation
-from vla_server_base.scenes.scene import apply_state, camera_name, compile_scene, pick_cameras, scene_error
+from vla_server_base.scenes.scene import (
+    apply_state,
+    camera_name,
+    compile_scene,
+    is_out_of_memory,
+    pick_cameras,
+    scene_error,
+)
 from vla_server_base.scenes.screening import screen
 
 MAX_HELD_SCENES = 8
 MAX_HELD_BYTES = 512_000_000
 """Of compiled models; the renderer holds about as much again."""
+
+ADDRESS_SPACE_PER_MEMORY = 4
+"""Address space for each byte that a scene may have resident: MuJoCo reserves arenas of which it touches little.
+
+robosuite's Lift reserves 1.3 GB for a simulation that touches 10 MB of it. Scenes that are held take up to half.
+"""
 
 CPU_PER_SECOND = 4
 """Processor seconds for each second that a job may take, in case the server is too busy to end it."""
@@ -70,6 +83,7 @@ PROOF = Job(
 def main() -> None:
     """Serve until standard input ends."""
     confinement.end_with_parent()
+    confinement.end_before_others()
     answers = AnswerWriter(_take_standard_output())
     confinement.leave_no_files()
     settings = read_at_worker(sys.stdin.buffer)
@@ -96,7 +110,7 @@ def _start(settings: WorkerSettings) -> tuple[Answer, "Worker | None"]:
         landlocked = restrict_files(graphics_devices=settings.renderer == "egl")
         worker = Worker(open_renderer(settings.renderer, settings.quality), settings)
         worker.prove()
-        confinement.limit_memory(settings.memory_mb)
+        confinement.limit_memory(ADDRESS_SPACE_PER_MEMORY * settings.memory_mb)
         confined = confinement.forbid_files(landlocked=landlocked)
         if confined.reason and settings.confinement_required:
             raise RuntimeError(
@@ -143,17 +157,25 @@ class Worker:
         """Answer whatever the job does; `spent` after what may have left this process unwell."""
         confinement.limit_cpu(CPU_PER_SECOND * self._settings.timeout_s)
         self._num_jobs += 1
-        try:
-            outcome = self._work(job)
-        except VLAError as error:
-            outcome = error
-        except (ValueError, MemoryError) as error:
-            outcome = scene_error(error)
-        except Exception as error:
-            said = " ".join(str(error).split())[:500]
-            outcome = SceneCrashed(f"MuJoCo broke off at this scene: {said}", hint="it may be malformed")
+        if job.alone:
+            self._forget_others(job.key)
+        outcome = self._outcome(job)
+        if isinstance(outcome, SceneTooLarge) and self._held.keys() - {job.key}:
+            self._forget_others(job.key)
+            outcome = self._outcome(job)
         worn = self._num_compiled >= self._settings.max_scenes or self._num_jobs >= self._settings.max_jobs
         return Answer(outcome=outcome, held=frozenset(self._held), spent=worn or isinstance(outcome, SceneCrashed))
+
+    def _outcome(self, job: Job) -> RenderReply | RolloutReply | VLAError:
+        try:
+            return self._work(job)
+        except VLAError as error:
+            return error
+        except Exception as error:
+            if isinstance(error, ValueError) or is_out_of_memory(error):
+                return scene_error(error)
+            said = " ".join(str(error).split())[:500]
+            return SceneCrashed(f"MuJoCo broke off at this scene: {said}", hint="it may be malformed")
 
     def _work(self, job: Job) -> RenderReply | RolloutReply:
         started = perf_counter()
@@ -200,8 +222,14 @@ class Worker:
         return scene, True
 
     def _holds_too_much(self) -> bool:
-        num_bytes = sum(mujoco.mj_sizeModel(scene.model) for scene in self._held.values())
-        return len(self._held) > MAX_HELD_SCENES or num_bytes > MAX_HELD_BYTES
+        model_bytes = sum(mujoco.mj_sizeModel(scene.model) for scene in self._held.values())
+        reserved_bytes = sum(scene.num_bytes for scene in self._held.values())
+        most_reserved = ADDRESS_SPACE_PER_MEMORY // 2 * self._settings.memory_mb * 2**20
+        return len(self._held) > MAX_HELD_SCENES or model_bytes > MAX_HELD_BYTES or reserved_bytes > most_reserved
+
+    def _forget_others(self, key: str) -> None:
+        for other in self._held.keys() - {key}:
+            self._forget(other)
 
     def _forget(self, key: str) -> None:
         self._held.pop(key).drawing.free()

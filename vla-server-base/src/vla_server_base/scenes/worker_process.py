@@ -12,7 +12,8 @@ import subprocess
 import sys
 import tempfile
 import threading
-from typing import BinaryIO
+from pathlib import Path
+from typing import BinaryIO, Literal
 
 from vla_server_base.errors import RendererUnavailable, VLAError
 from vla_server_base.scenes.frames import read_answer, to_worker
@@ -23,12 +24,19 @@ logger = logging.getLogger(__name__)
 START_TIMEOUT_S = 60.0
 """A worker is ready after 1 s; a machine's first look for a graphics driver has taken 5 s."""
 
+WATCH_S = 0.05
+"""Between two looks at a busy worker's memory; in that time it may take some 200 MB more."""
+
 PIECE_BYTES = 1 << 20
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 ENVIRONMENT = {
     # On two cores more threads draw no faster, and each reserves memory.
     "LP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",
+    # Scenes of megabytes leave as they came: on the heap they left holes, 30 MB after a thousand small ones.
+    "MALLOC_MMAP_THRESHOLD_": "4194304",
+    "MALLOC_TRIM_THRESHOLD_": "16777216",
     # Shaders would be written to the home folder, which a worker cannot open.
     "MESA_SHADER_CACHE_DISABLE": "true",
 }
@@ -42,16 +50,30 @@ PASSED_ON = re.compile(
 )
 
 
-class WorkerDied(Exception):
-    """The process ended, or said something that is no answer; `returncode` is negative after a signal."""
+# What people, service managers and the kernel that lacks memory end processes with.
+SENT_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 
-    def __init__(self, how: str, returncode: int | None):
+Cause = Literal["scene", "memory", "processor", "outside"]
+
+
+class WorkerDied(Exception):
+    """The process ended, or said something that is no answer.
+
+    `cause` is what it seems to have died of: what its scene did, the scene's memory or processor time, or a signal
+    from outside, which is no scene's fault.
+    """
+
+    def __init__(self, how: str, cause: Cause):
         super().__init__(how)
-        self.returncode = returncode
+        self.cause: Cause = cause
 
 
 class WorkerProcess:
-    """One worker; `held` names the scenes that it holds compiled."""
+    """One worker; `held` names the scenes that it holds compiled.
+
+    `compiled` names all scenes that it ever compiled, `clients` are those for whom: a scene may have left anything in
+    the process, for whoever comes after it to find.
+    """
 
     confinement: Confinement
 
@@ -61,11 +83,17 @@ class WorkerProcess:
         reader: asyncio.StreamReader,
         writer: asyncio.StreamWriter,
         words: BinaryIO,
+        memory_mb: int,
     ):
         self._process, self._reader, self._writer = process, reader, writer
         # What it writes to standard error, in a file without a name: nobody need read along.
         self._words = words
         self.held: frozenset[str] = frozenset()
+        self.compiled: set[str] = set()
+        self.clients: set[str] = set()
+        self._memory_mb = memory_mb
+        self._most_resident_bytes: int | None = None
+        self._takes_too_much = False
         loop = asyncio.get_running_loop()
         self._returncode: asyncio.Future[int] = loop.create_future()
         threading.Thread(target=self._watch, args=(loop,), name=f"watch-{process.pid}", daemon=True).start()
@@ -88,7 +116,7 @@ class WorkerProcess:
             RendererUnavailable: with the reason, also where the attempt died or hung.
         """
         try:
-            worker = await cls._spawn()
+            worker = await cls._spawn(settings.memory_mb)
         except OSError as error:
             raise RendererUnavailable(f"no process can be started: {error}") from error
         try:
@@ -104,10 +132,11 @@ class WorkerProcess:
         except BaseException:
             await worker.end()
             raise
+        worker._limit_memory()
         return worker
 
     @classmethod
-    async def _spawn(cls) -> "WorkerProcess":
+    async def _spawn(cls, memory_mb: int) -> "WorkerProcess":
         ours, theirs = socket.socketpair()
         with theirs:
             reader, writer = await asyncio.open_unix_connection(sock=ours, limit=PIECE_BYTES)
@@ -128,17 +157,51 @@ class WorkerProcess:
                 writer.close()
                 words.close()
                 raise
-        return cls(process, reader, writer, words)
+        return cls(process, reader, writer, words, memory_mb)
 
     async def ask(self, job: Job) -> Answer:
         """Send a job, wait for its answer however long it takes, and note what the worker then holds.
 
         Raises:
-            WorkerDied: instead of an answer.
+            WorkerDied: instead of an answer; also where the worker took more memory than it may.
         """
-        answer = await self._exchange(job)
+        self._look_later()
+        try:
+            answer = await self._exchange(job)
+        finally:
+            self._next_look.cancel()
         self.held = answer.held
         return answer
+
+    def _limit_memory(self) -> None:
+        """Let the process hold so much more memory resident than it does now; what is only reserved costs nothing."""
+        resident = self._resident_bytes()
+        if resident is not None:
+            self._most_resident_bytes = resident + self._memory_mb * 2**20
+
+    def _look_later(self) -> None:
+        self._next_look = asyncio.get_running_loop().call_later(WATCH_S, self._look_at_memory)
+
+    def _look_at_memory(self) -> None:
+        """End the process if it holds more than it may.
+
+        Not left to the kernel: RLIMIT_AS counts what is reserved and never touched, and no limit counts what is.
+        """
+        resident = self._resident_bytes()
+        if resident is None or self._most_resident_bytes is None:
+            return
+        if resident > self._most_resident_bytes:
+            self._takes_too_much = True
+            self.kill()
+        else:
+            self._look_later()
+
+    def _resident_bytes(self) -> int | None:
+        """Return what the process holds; None where it has ended, and on systems without /proc."""
+        try:
+            return int(Path(f"/proc/{self.pid}/statm").read_text().split()[1]) * PAGE_BYTES
+        except (OSError, IndexError):
+            return None
 
     async def _exchange(self, message: WorkerSettings | Job) -> Answer:
         # Off the loop and in pieces: a scene may carry 60 MB of meshes. Without a scene it is a few kB.
@@ -153,7 +216,16 @@ class WorkerProcess:
             self.kill()
             returncode = await self.ended()
             logger.warning("worker pid=%s returncode=%s %s", self._process.pid, returncode, self._last_words())
-            raise WorkerDied(_how(returncode, error), returncode) from error
+            raise self._died(returncode, error) from error
+
+    def _died(self, returncode: int, error: Exception) -> WorkerDied:
+        if self._takes_too_much:
+            return WorkerDied(f"it took more than {self._memory_mb} MB of memory", "memory")
+        if returncode == -signal.SIGXCPU:
+            return WorkerDied(_how(returncode, error), "processor")
+        # What is no answer was said by a living process, which we have ended ourselves.
+        from_outside = -returncode in SENT_FROM_OUTSIDE and not isinstance(error, ValueError)
+        return WorkerDied(_how(returncode, error), "outside" if from_outside else "scene")
 
     async def ended(self) -> int:
         """Wait until the process has ended; return its exit status, negative for a signal."""

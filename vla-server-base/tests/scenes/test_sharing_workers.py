@@ -1,0 +1,146 @@
+"""Which clients share a worker, and whose turn it is to get one."""
+
+import asyncio
+
+import pytest
+from plain_scene import PLAIN_XML, render, running, until
+from test_lost_workers import LONG_XML
+
+from vla_server_base.errors import Overloaded, Unavailable
+from vla_server_base.request_id import current_client
+from vla_server_base.scenes.library import bundled_keys, bundled_scene
+from vla_server_base.scenes.waiting import Place, WaitingLine
+
+pytestmark = pytest.mark.anyio
+
+BUNDLED = bundled_scene("panda", "tabletop")
+
+
+async def render_for(pool, client: str, xml: str):
+    current_client.set(client)
+    return await render(pool, xml, height=16, width=16)
+
+
+def own(client: str, number: int = 0) -> str:
+    return f"{PLAIN_XML}<!-- {client} {number} -->"
+
+
+async def test_scenes_of_different_clients_are_never_compiled_in_one_process():
+    async with running(renderer="raycast", scene_workers=2, scene_processes=6) as pool:
+        asked = [render_for(pool, f"client {i % 5}", own(f"client {i % 5}", i // 10)) for i in range(40)]
+        drawn = await asyncio.gather(*(asyncio.create_task(each) for each in asked))
+        assert all(each.pictures.images for each in drawn)
+        assert all(len(worker.clients) <= 1 for worker in pool._workers)
+        assert len(pool.pids) <= 6
+
+
+async def test_a_client_keeps_its_worker_while_others_come_and_go():
+    async with running(renderer="raycast", scene_workers=1, scene_processes=6) as pool:
+        for number in range(4):
+            for client in ("a", "b", "c"):
+                reply = await asyncio.create_task(render_for(pool, client, own(client)))
+                assert (reply.cost.compile_ms == 0) == (number > 0)
+
+
+async def test_bundled_scenes_are_shared_by_everybody():
+    async with running(renderer="raycast", scene_workers=1) as pool:
+        await until(lambda: len(pool._idle) == 2)
+        pids = pool.pids
+        for client in ("a", "b", "c", "d"):
+            reply = await asyncio.create_task(render_for(pool, client, BUNDLED))
+            assert (reply.cost.compile_ms > 0) == (client == "a")
+        assert pool.pids == pids
+
+
+async def test_one_scene_that_several_clients_send_is_compiled_once():
+    async with running(renderer="raycast", scene_workers=1) as pool:
+        times = [(await asyncio.create_task(render_for(pool, who, PLAIN_XML))).cost.compile_ms for who in "abc"]
+        assert times[1:] == [0, 0]
+
+
+async def test_who_used_a_bundled_scene_is_apart_from_a_strangers_scene_too():
+    async with running(renderer="raycast", scene_workers=1) as pool:
+        for client, xml in (("a", BUNDLED), ("b", own("b")), ("a", BUNDLED), ("b", BUNDLED), ("c", own("c"))):
+            await asyncio.create_task(render_for(pool, client, xml))
+        strangers = [worker for worker in pool._workers if worker.compiled - bundled_keys()]
+        assert sorted(sorted(worker.clients) for worker in strangers) == [["b"], ["c"]]
+
+
+async def test_a_worker_that_nobody_has_had_is_ready_for_the_next_client_until_there_are_as_many_as_may_be():
+    async with running(renderer="raycast", scene_workers=1, scene_processes=5) as pool:
+        for client in "abcd":
+            await asyncio.create_task(render_for(pool, client, own(client)))
+            await until(lambda: any(not worker.clients for worker in pool._idle))
+        full = pool.pids
+        for client in "abcde":
+            await asyncio.create_task(render_for(pool, client, own(client)))
+        assert pool.pids == full
+
+
+async def test_the_worker_that_was_idle_for_longest_makes_room_for_a_new_client():
+    async with running(renderer="raycast", scene_workers=1, scene_processes=3) as pool:
+        for client in "abcdef":
+            assert (await asyncio.create_task(render_for(pool, client, own(client)))).pictures.images
+            await until(lambda: len(pool.pids) <= 3)
+        assert {client for worker in pool._workers for client in worker.clients} == set("def")
+
+
+async def test_a_new_client_is_answered_where_no_process_can_be_started(monkeypatch):
+    async with running(renderer="raycast", scene_workers=1) as pool:
+        await until(lambda: len(pool._idle) == 2)
+        monkeypatch.setattr("sys.executable", "/bin/false")
+        for client in "ab":
+            await asyncio.create_task(render_for(pool, client, own(client)))
+        with pytest.raises(Unavailable, match="no process can be started"):
+            await asyncio.create_task(render_for(pool, "c", own("c")))
+        assert (await asyncio.create_task(render_for(pool, "a", own("a")))).pictures.images
+        monkeypatch.undo()
+        await until(lambda: len(pool._idle) == 3)
+        assert (await asyncio.create_task(render_for(pool, "c", own("c")))).pictures.images
+
+
+async def test_one_clients_long_scenes_leave_another_its_worker():
+    async with running(renderer="raycast", scene_workers=1, scene_timeout_s=60) as pool:
+        flood = [asyncio.create_task(render_for(pool, "flood", LONG_XML + f"<!-- {i} -->")) for i in range(3)]
+        await until(lambda: pool._busy)
+        for number in range(3):
+            assert (await asyncio.create_task(render_for(pool, "robot", own("robot", number)))).pictures.images
+        assert not any(each.done() for each in flood[1:])
+        await asyncio.gather(*flood)
+
+
+async def waiting(line: WaitingLine, clients: str) -> list[Place]:
+    places = [Place(client=client, key="") for client in clients]
+    for place in places:
+        line.join(place)
+    return places
+
+
+def next_in_turn(line: WaitingLine) -> str:
+    place = next(line.in_turn())
+    line.serve(place)
+    return place.client
+
+
+async def test_clients_are_served_in_turn():
+    line = WaitingLine(10)
+    await waiting(line, "aaaabcb")
+    assert "".join(next_in_turn(line) for _ in range(7)) == "abcabaa"
+
+
+async def test_a_client_that_fills_the_line_gives_up_its_last_place_for_another():
+    line = WaitingLine(4)
+    *_, last = await waiting(line, "aaaa")
+    await waiting(line, "b")
+    with pytest.raises(Overloaded):
+        last.worker.result()
+    with pytest.raises(Overloaded):
+        await waiting(line, "a")
+    assert "".join(next_in_turn(line) for _ in range(4)) == "abaa"
+
+
+async def test_who_lost_a_worker_comes_first_and_is_never_refused():
+    line = WaitingLine(2)
+    await waiting(line, "ab")
+    line.join(Place(client="c", key="", again=True))
+    assert "".join(next_in_turn(line) for _ in range(3)) == "cab"
