@@ -98,6 +98,10 @@ bench: setup ## how fast this machine answers: tables, bench/figures.json, a dra
 	$(IN_OCTO) python ../../benchmarks/start_up.py $(FIGURES)
 	$(IN_OCTO) python ../../benchmarks/plot.py ../../bench/figures.json ../../bench/performance.svg
 
+.PHONY: real-models
+real-models: setup ## scenes of robosuite, Metaworld and others (1 GB), as they lie, against a live server; writes docs/scenes.md
+	$(IN_OCTO) env UV=$(UV) python ../../benchmarks/real_models.py --write
+
 .PHONY: fuzz
 fuzz: setup ## draw and step mutated scenes in the scene workers for ten minutes
 	$(IN_BASE) python tests/scenes/fuzz.py --seconds 600

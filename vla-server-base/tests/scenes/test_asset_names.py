@@ -1,6 +1,7 @@
 """Files by their paths: as MuJoCo would find them on a disk, and under names that lead nowhere."""
 
 import io
+from xml.sax.saxutils import quoteattr
 
 import mujoco
 import numpy as np
@@ -48,8 +49,9 @@ def test_a_file_in_a_folder_is_found_by_its_path_or_its_unique_end(file):
         ("hfield", 'assetdir="t" meshdir="m"', b"mesh"),
         ("texture", 'assetdir="t"', b"texture"),
         ("mesh", 'meshdir="nowhere"', b"top"),
-        ("mesh", 'meshdir="/nowhere/m"', b"top"),
-        ("mesh", 'meshdir="../m"', b"top"),
+        ("mesh", 'meshdir="/nowhere/m"', b"mesh"),
+        ("mesh", 'meshdir="../m"', b"mesh"),
+        ("mesh", 'meshdir="C:\\Users\\ann\\m\\"', b"mesh"),
     ],
 )
 def test_the_compiler_s_folders_are_looked_into_first_as_mujoco_does(tag, compiler, expected):
@@ -83,10 +85,51 @@ def test_a_path_that_could_be_several_files_is_told_with_all_of_them():
     assert "meshdir" in caught.value.hint
 
 
+def test_the_longest_ending_is_meant():
+    assert found("/Users/ann/visual/a.obj", {"visual/a.obj": b"1", "a.obj": b"2", "other/a.obj": b"3"}) == b"1"
+
+
 def test_a_missing_path_is_told_whole():
     with pytest.raises(MissingAsset, match=r"'visual/a\.obj'") as caught:
-        found("visual/a.obj", {"a.obj": b"", "collision/a.obj": b""})
-    assert caught.value.hint == "assets sent: a.obj, collision/a.obj"
+        found("visual/a.obj", {"b.obj": b"", "collision/a.obj": b""})
+    assert caught.value.hint == "assets sent: b.obj, collision/a.obj"
+
+
+@pytest.mark.parametrize("sent", ["exactly as it is named", "textures/wood.png", "wood.png", "../textures/wood.png"])
+@pytest.mark.parametrize(
+    "file",
+    [
+        "/Users/ann/assets/textures/wood.png",
+        r"C:\Users\ann\assets\textures/wood.png",
+        r"C:\Users\ann\assets\textures\wood.png",
+        "../../assets/textures/wood.png",
+        "./textures/../../textures/wood.png",
+    ],
+)
+def test_a_path_of_some_machine_is_found_by_its_ending(file, sent):
+    sent = file if "exactly" in sent else sent
+    assert found(file, {sent: PICTURE, "other/steel.png": b""}, 'texturedir="/Users/ann"', "texture") == PICTURE
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        *("wood@2x.png", "cup#2.png", "a,b.png", "it's.png", "[part].png", "a&b.png", "k=1.png", "a:b.png"),
+        *("tasse_ü.png", "杯.png", ".png", "%2e%2e.png", "~a.png", "a\nb.png", "a?b*|<c>.png", "a" * 300 + ".png"),
+    ],
+)
+def test_a_file_may_have_any_name(file):
+    xml = f"""<mujoco><asset><texture name="t" type="2d" file={quoteattr(file)}/></asset>
+        <asset><material name="m" texture="t"/></asset><worldbody><geom size="1" material="m"/></worldbody></mujoco>"""
+    assert compiled(xml, {file: PICTURE, f"else/{file}": b"no picture"}).ntex == 1
+
+
+def test_two_paths_are_not_one_file_that_is_named_by_less():
+    meshes = '<mesh name="v" file="/x/visual/a.obj"/><mesh name="c" file="/x/collision/a.obj"/>'
+    xml = f"<mujoco><asset>{meshes}</asset></mujoco>"
+    with pytest.raises(SceneError, match=r"ends as '.*visual/a.obj' does, and only 'a.obj' was sent") as caught:
+        screen(Scene(xml=xml, assets={"a.obj": b""}))
+    assert caught.value.hint == "send both files, each by more of its path"
 
 
 def test_files_of_one_name_in_several_folders_stay_apart():
@@ -125,4 +168,4 @@ def test_every_element_still_stays_on_its_line():
     screened = screen(Scene(xml=xml, assets={"a/b.obj": b""}))
     assert screened.xml.split("\n")[3] == '<mesh name="n" file="b.obj"></mesh>'
     assert screened.xml.split("\n")[4].startswith('<mesh name="o" file="b.obj"></mesh>')
-    assert screen(screened) == screened
+    assert screen(Scene(xml=screened.xml, assets=screened.assets)) == screened

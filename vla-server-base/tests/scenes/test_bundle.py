@@ -85,14 +85,78 @@ def test_what_macos_and_windows_add_is_left_out():
 def test_of_several_models_the_topmost_scene_is_taken(names, chosen):
     scene = scene_from_bundle(zipped(*((name, f"<mujoco model='{name}'/>") for name in names)))
     assert scene.xml == f"<mujoco model='{chosen}'/>"
-    assert scene.assets == {}
 
 
 @pytest.mark.parametrize("names", [("a.xml", "b.xml"), ("a/scene.xml", "b/scene.xml")])
 def test_several_models_of_one_rank_are_named(names):
     with pytest.raises(SceneError, match=f"several models: {names[0]}, {names[1]}") as caught:
         scene_from_bundle(zipped(*((name, XML) for name in names)))
-    assert "scene.xml" in caught.value.hint
+    assert caught.value.hint == f'name the one that is meant: "scene_file": "{names[0]}"'
+
+
+def world(text: str = "", root: str = "mujoco") -> str:
+    return f"<{root}>{text}<worldbody/></{root}>"
+
+
+@pytest.mark.parametrize(
+    "files",
+    [
+        {"task.xml": world("<include file='parts/arm.xml'/>"), "parts/arm.xml": world()},
+        {"xml/task.xml": world("<include file='../arm.xml'/>"), "arm.xml": world()},
+        {"task.xml": "<mujoco><include file='arm.xml'/></mujoco>", "arm.xml": world(root="mujocoinclude")},
+        {"task.xml": "<mujoco><asset><model file='arm.xml'/></asset><worldbody/></mujoco>", "arm.xml": world()},
+        {"task.xml": world(), "assets.xml": "<mujoco><asset/></mujoco>", "arm.xml": world(root="mujocoinclude")},
+        {"deep/task.xml": world(), "robot.urdf.xml": "<robot name='a'/>", "notes.xml": "<notes>"},
+        {"task.xml": world("<include file='a.xml'/>"), "a.xml": world("<include file='b.xml'/>"), "b.xml": world()},
+        {"task.mjcf": world("<include file='arm.xml'/>"), "arm.xml": world()},
+    ],
+)
+def test_the_one_model_that_no_other_includes_is_the_scene(files):
+    (wanted,) = (name for name in files if "task" in name)
+    assert scene_from_bundle(zipped(*files.items())).xml == files[wanted]
+
+
+def test_models_that_include_one_another_are_told_apart_by_name_alone():
+    packed = zipped(("a.xml", world("<include file='b.xml'/>")), ("b.xml", world("<include file='a.xml'/>")))
+    with pytest.raises(SceneError, match="several models"):
+        scene_from_bundle(packed)
+
+
+@pytest.mark.parametrize("scene_file", ["b/two.xml", "./b//two.xml", "b\\two.xml", "two.xml", "/b/two.xml"])
+def test_the_scene_may_be_named(scene_file):
+    packed = zipped(("a/one.xml", world()), ("b/two.xml", XML), ("scene.xml", world()), ("meshes/a.obj", TETRAHEDRON))
+    scene = scene_from_bundle(packed, scene_file)
+    assert scene.xml == XML
+    assert set(scene.assets) == {"../a/one.xml", "../scene.xml", "../meshes/a.obj"}
+
+
+@pytest.mark.parametrize(
+    ("scene_file", "said"),
+    [
+        ("three.xml", "is not in the scene's zip"),
+        ("", "is not in the scene's zip"),
+        ("scene.xml", "could be any of a/scene.xml, b/scene.xml"),
+        ("/etc/passwd", "is not in the scene's zip"),
+    ],
+)
+def test_a_name_that_is_no_file_s_or_several_files_is_told_with_those_there_are(scene_file, said):
+    with pytest.raises(SceneError, match=said) as caught:
+        scene_from_bundle(zipped(("a/scene.xml", XML), ("b/scene.xml", XML)), scene_file)
+    assert caught.value.hint == "name one of: a/scene.xml, b/scene.xml"
+
+
+def test_xml_too_long_to_look_through_is_told_that_the_scene_can_be_named(monkeypatch):
+    monkeypatch.setattr(limits, "MAX_XML_BYTES", 100)
+    packed = zipped(("a.xml", world()), ("b.xml", world(" " * 1000)))
+    with pytest.raises(SceneError, match="too much XML") as caught:
+        scene_from_bundle(packed)
+    assert "scene_file" in caught.value.hint
+    assert scene_from_bundle(packed, "a.xml").xml == world()
+
+
+def test_a_zip_from_windows_may_have_its_slashes_the_other_way():
+    packed = zipped(("robot\\scene.xml", XML), *((f"robot\\{name}", content) for name, content in FILES.items()))
+    assert compiled(packed).nmesh == 1
 
 
 def named(name: str, content=b"x", *, mode: int = 0, method=zipfile.ZIP_DEFLATED):
@@ -109,7 +173,7 @@ def named(name: str, content=b"x", *, mode: int = 0, method=zipfile.ZIP_DEFLATED
         (named("../secret.obj"), "leads out of it"),
         (named("a/../../secret.obj"), "leads out of it"),
         (named("a//b.obj"), "leads out of it"),
-        (named("a\\b.obj"), "leads out of it"),
+        (named("..\\b.obj"), "leads out of it"),
         (named("C:/b.obj"), "leads out of it"),
         (named("a\nb.obj"), "leads out of it"),
         (named("a" * 201), "201 characters"),
@@ -222,14 +286,3 @@ def test_repetitive_text_is_no_bomb():
     geoms = "<geom size='0.1' pos='1 2 3' rgba='1 0 0 1'/>" * 15_000
     packed = zipped(("scene.xml", f"<mujoco><worldbody>{geoms}</worldbody></mujoco>"))
     assert len(scene_from_bundle(packed).xml) > 600_000
-
-
-def test_a_flattened_model_is_what_the_hint_for_includes_says(tmp_path):
-    (tmp_path / "robot.xml").write_text("<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
-    (tmp_path / "scene.xml").write_text("<mujoco><include file='robot.xml'/></mujoco>")
-    packed = zipped(*((path.name, path.read_text()) for path in tmp_path.iterdir()))
-    with pytest.raises(SceneRefused, match="<include>") as caught:
-        compiled(packed)
-    assert "mujoco.MjSpec.from_file(path).to_xml()" in caught.value.hint
-    flat = mujoco.MjSpec.from_file(str(tmp_path / "scene.xml")).to_xml()
-    assert compiled(zipped(("scene.xml", flat))).ngeom == 1

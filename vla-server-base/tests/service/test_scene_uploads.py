@@ -100,6 +100,40 @@ def test_what_is_neither_base64_nor_a_hash_is_refused(client, given):
     )
 
 
+# Scenes of several files.
+
+
+PARTS = {
+    "xml/scene.xml": '<mujoco><compiler texturedir="../textures"/><include file="world.xml"/></mujoco>',
+    "xml/world.xml": SCENE.replace("floor.png", "floor #1.png"),
+    "textures/floor #1.png": BLUE,
+    "other/scene.xml": "<mujoco><worldbody/></mujoco>",
+}
+
+
+def test_a_folder_of_several_models_is_sent_as_it_lies_and_the_scene_named(client):
+    packed = zipped(PARTS)
+    reply = answered(send(client, ("scene", "assets.zip", packed), scene_file="xml/scene.xml"))
+    assert strongest(reply, "primary") == "blue"
+    error = error_of(send(client, ("scene", "assets.zip", packed)))
+    assert "other/scene.xml, xml/scene.xml" in error["message"]
+    assert "scene_file" in error["hint"]
+
+
+def test_json_brings_the_files_that_its_scene_includes(client):
+    files = {
+        "C:\\scenes\\world.xml": base64.b64encode(PARTS["xml/world.xml"].encode()).decode(),
+        "/Users/ann/textures/floor #1.png": base64.b64encode(BLUE).decode(),
+    }
+    reply = predicted(client, xml_string=PARTS["xml/scene.xml"], assets=files)
+    assert strongest(reply, "primary") == "blue"
+
+
+def test_a_file_of_a_zip_is_not_named_where_there_is_none(client):
+    error = refused(client, "invalid_request", xml_string=SCENE, scene_file="scene.xml")
+    assert "it names a file of the zip" in error["message"]
+
+
 # Scenes by their hash.
 
 

@@ -4,32 +4,39 @@ Nothing in a stranger's zip is believed, its sizes least of all: it is read up t
 """
 
 import io
+import posixpath
 import re
 import stat
 import zipfile
+from collections.abc import Iterable, Mapping
 
 from vla_server_base.errors import SceneError, SceneRefused
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import Scene
+from vla_server_base.scenes.model_files import whole_models
+from vla_server_base.scenes.sent_files import normal
 
 PREFERRED_NAMES = ("scene.xml", "model.xml")
+MODEL_ENDINGS = (".xml", ".mjcf")
 # Bzip2 and LZMA unpack more slowly, and LZMA into as much memory as the file asks for.
 _METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 _ENTRY_SIGNATURE = b"PK\x01\x02"
 _ENCRYPTED = 0x1
 # What macOS adds of its own.
 _RESOURCE_FORK = re.compile(r"(?:^|/)(?:__MACOSX/|\._)")
+_DRIVE = re.compile(r"[A-Za-z]:")
 _MJB_SIGNATURE = (54321).to_bytes(4, "little")
-_MJCF_HINT = "send MJCF text; mujoco.MjSpec.to_xml() writes it"
+_MJCF_HINT = "send MJCF, the XML that it was compiled from"
 
 
-def scene_from_bundle(packed: bytes) -> Scene:
-    """Unpack a zip; its files are named as seen from the MJCF's folder. Not for the event loop.
+def scene_from_bundle(packed: bytes, scene_file: str | None = None) -> Scene:
+    """Unpack a zip; its files are named as seen from the scene's folder. Not for the event loop.
 
-    The MJCF is the only .xml of the topmost folder that has one, else the one called scene.xml or model.xml.
+    The scene is `scene_file`; without it the only .xml that has a <worldbody> and that no other includes, of several
+    the only one of the topmost folder that has any, or the one there that is called scene.xml or model.xml.
 
     Raises:
-        SceneError: no zip, a damaged one, or one in which no scene is to be found.
+        SceneError: no zip, a damaged one, or one in which no scene is to be found, or several.
         SceneRefused: it holds MJB, paths that lead elsewhere, links, encrypted files, or far too much.
     """
     _check_signature(packed)
@@ -42,14 +49,14 @@ def scene_from_bundle(packed: bytes) -> Scene:
             f"the scene's zip cannot be read: {str(error)[:200]}",
             hint="send a .zip or .mjz file; a scene without files may be sent as MJCF text",
         ) from error
-    model = _model(list(files))
-    folder = model[: model.rfind("/") + 1]
-    assets: dict[str, bytes] = {}
-    # Those under the folder first: their short names win over what lies beside it.
-    for name in sorted(files, key=lambda name: not name.startswith(folder)):
-        if not name.lower().endswith(".xml"):
-            assets.setdefault(name.removeprefix(folder), files[name])
+    model = _named_model(scene_file, files) if scene_file is not None else _only_model(files)
+    folder = posixpath.dirname(model)
+    assets = {_seen_from(folder, name): files[name] for name in files if name != model}
     return Scene(xml=mjcf_text(files[model]), assets=assets)
+
+
+def _seen_from(folder: str, name: str) -> str:
+    return posixpath.relpath(f"/{name}", f"/{folder}")
 
 
 def mjcf_text(encoded: bytes) -> str:
@@ -85,6 +92,7 @@ def _unpack(packed: bytes) -> dict[str, bytes]:
     left = largest
     with zipfile.ZipFile(io.BytesIO(packed)) as bundle:
         for entry in bundle.infolist():
+            entry.filename = entry.filename.replace("\\", "/")  # as Windows' own Compress-Archive writes it
             _check_entry(entry)
             if entry.is_dir() or _RESOURCE_FORK.search(entry.filename):
                 continue
@@ -107,7 +115,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     if len(name) > limits.MAX_NAME_CHARS:
         raise _refusal(f"'{name[:80]}...' is a name of {len(name)} characters", f"{limits.MAX_NAME_CHARS} are the most")
     segments = name.removesuffix("/").split("/")
-    if "\\" in name or ":" in name or not name.isprintable() or any(part in ("", ".", "..") for part in segments):
+    if _DRIVE.match(name) or not name.isprintable() or any(part in ("", ".", "..") for part in segments):
         raise _refusal(f"{name!r} leads out of it or nowhere", "name files as folder/file, seen from the zip's top")
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
         raise _refusal(f"'{name}' is a link or a device", "put the file itself in its place")
@@ -121,24 +129,42 @@ def _refusal(what: str, hint: str) -> SceneRefused:
     return SceneRefused(f"the scene's zip is not taken: {what}", hint=hint)
 
 
-def _model(names: list[str]) -> str:
-    """Return which of the files is the scene."""
-    models = [name for name in names if name.lower().endswith(".xml")]
-    if not models and any(name.lower().endswith(".mjb") for name in names):
+def _named_model(scene_file: str, files: Mapping[str, bytes]) -> str:
+    """Return which of the files is meant, by its path or its path's end."""
+    ending = f"/{normal(scene_file)}"
+    named = [name for name in files if f"/{name}" == ending]
+    named = named or [name for name in files if f"/{name}".endswith(ending)]
+    if len(named) != 1:
+        found = f"could be any of {_listed(named)}" if named else "is not in the scene's zip"
+        models = named or [name for name in files if name.lower().endswith(MODEL_ENDINGS)]
+        raise SceneError(f"scene_file '{scene_file[:200]}' {found}", hint=f"name one of: {_listed(models)}")
+    return named[0]
+
+
+def _only_model(files: Mapping[str, bytes]) -> str:
+    """Return the one file that must be the scene."""
+    models = [name for name in files if name.lower().endswith(MODEL_ENDINGS)]
+    if not models and any(name.lower().endswith(".mjb") for name in files):
         raise _refused_mjb()
     if not models:
-        inner = next((name for name in names if name.lower().endswith((".zip", ".mjz"))), None)
+        inner = next((name for name in files if name.lower().endswith((".zip", ".mjz"))), None)
         found = f", only another zip, '{inner}'" if inner else ""
         raise SceneError(f"the scene's zip holds no .xml{found}", hint="put scene.xml at its top, its files around it")
-    depth = min(name.count("/") for name in models)
-    topmost = [name for name in models if name.count("/") == depth]
+    scenes = models if len(models) == 1 else whole_models({name: files[name] for name in models}) or models
+    depth = min(name.count("/") for name in scenes)
+    topmost = [name for name in scenes if name.count("/") == depth]
     for wanted in PREFERRED_NAMES:
-        named = [name for name in topmost if name.rpartition("/")[2] == wanted]
+        named = [name for name in topmost if posixpath.basename(name) == wanted]
         if len(topmost) > 1 and len(named) == 1:
             topmost = named
     if len(topmost) > 1:
         raise SceneError(
-            f"the scene's zip holds several models: {', '.join(sorted(topmost))[:300]}",
-            hint=f"name the one that is meant {PREFERRED_NAMES[0]}",
+            f"the scene's zip holds several models: {_listed(topmost)}",
+            hint=f'name the one that is meant: "scene_file": "{sorted(topmost)[0][:200]}"',
         )
     return topmost[0]
+
+
+def _listed(names: Iterable[str]) -> str:
+    ordered = sorted(names)
+    return ", ".join(ordered[:20])[:600] + (f" and {len(ordered) - 20} more" if len(ordered) > 20 else "")

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 MAX_XML_BYTES = 2_000_000
-"""The Panda of the menagerie is 15 kB, a whole robosuite kitchen below 1 MB."""
+"""Of a scene with what it includes and attaches; the menagerie's Panda is 15 kB, a robosuite kitchen below 1 MB."""
 
 MAX_ELEMENTS = 20_000
 """Elements after replication; 20 000 flat geoms compile in 0.7 s, 100 000 in more than 20 s."""
@@ -22,6 +22,12 @@ MAX_ASSET_PIXELS = 4096 * 4096
 
 MAX_ASSETS = 2_000
 """Files of one scene; the Panda of the menagerie has 67."""
+
+MAX_INCLUDE_DEPTH = 16
+"""Files that include one another; each is a parser inside a parser. The kitchen of gymnasium-robotics has 3."""
+
+MAX_MODEL_DEPTH = 4
+"""Models that are attached to one another."""
 
 MAX_NAME_CHARS = 200
 """Characters of a file's name, folders included."""

@@ -11,8 +11,9 @@ import numpy as np
 
 from vla_server_base.errors import SceneError, SceneRefused, SceneState, SceneTooLarge, UnknownName
 from vla_server_base.scenes import limits
-from vla_server_base.scenes.messages import Scene
 from vla_server_base.scenes.messages import SceneState as State
+from vla_server_base.scenes.screening import ScreenedScene
+from vla_server_base.scenes.source_lines import SourceLines
 
 CAMERA_HINT = 'add one to the <worldbody>, such as <camera name="primary" pos="1 0 0.8" xyaxes="0 1 0 -0.6 0 1"/>'
 # The keyframe that a scene starts from where a request names none: an arm at all zeros is seldom a pose of it.
@@ -25,7 +26,7 @@ JOINT_SIZES = {
 }
 
 
-def compile_scene(scene: Scene) -> mujoco.MjModel:
+def compile_scene(scene: ScreenedScene) -> mujoco.MjModel:
     """Compile a screened scene.
 
     Never `MjModel.from_xml_string`: after some scenes it spins for ever in that process, MjSpec does not.
@@ -36,21 +37,22 @@ def compile_scene(scene: Scene) -> mujoco.MjModel:
         SceneRefused: it compiled to more than a stranger's scene may be.
     """
     files = dict(scene.assets)
-    # Flexcomps read theirs with the XML, everything else later; passing 34 MB there takes 150 ms.
-    read_with_xml = files if "<flexcomp" in scene.xml else {}
+    # Flexcomps and attached models read theirs with the XML, everything else later; passing 34 MB there takes 150 ms.
+    read_with_xml = files if "<flexcomp" in scene.xml or "<model " in scene.xml else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
             model = mujoco.MjSpec.from_string(scene.xml, include=read_with_xml, assets=files).compile()
         except ValueError as error:
-            raise scene_error(error) from error
+            raise scene_error(error, scene.lines) from error
     _check_model(model)
     return model
 
 
-def scene_error(error: Exception) -> SceneError:
-    """Say to the client what MuJoCo said."""
+def scene_error(error: Exception, lines: SourceLines | None = None) -> SceneError:
+    """Say to the client what MuJoCo said, by the lines that the client wrote."""
     said = " ".join(str(error).split())[:500]
+    said = lines.explain(said) if lines else said
     if is_out_of_memory(error):
         return SceneTooLarge(
             f"the scene needs more memory than it may have: {said}", hint="make it smaller; see <size>"

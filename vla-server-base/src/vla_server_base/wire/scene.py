@@ -63,6 +63,8 @@ class SceneFields(TaskFields):
     """A MuJoCo scene (MJCF), rendered here."""
     scene_id: str | None = None
     """A scene that was answered before, by the scene_id of that reply."""
+    scene_file: str | None = None
+    """Which file of a zip is the scene, by its path in the zip; without it the one that no other includes."""
     camera: str | None = None
     """The scene's camera to look through; without it `primary`, else the first that is not `wrist`."""
     wrist_camera: str | None = None
@@ -85,6 +87,10 @@ class SceneFields(TaskFields):
             raise ValueError(f"exactly one of {', '.join(self.sources)} is taken, {found}")
         if not self.brings_scene(upload) and (self.assets or upload.assets):
             raise ValueError(f"assets are not taken beside {given[0]}: they are the files of a scene that is sent")
+        if self.scene_file is not None and upload.scene is None:
+            raise ValueError(
+                f"scene_file is not taken beside {given[0]}: it names a file of the zip in the part 'scene'"
+            )
         return self
 
     def brings_scene(self, upload: Upload) -> bool:
@@ -103,7 +109,7 @@ def scene_from_body(body: SceneFields, upload: Upload, assets: AssetStore, scene
     if body.scene_id is not None:
         return scenes.get(body.scene_id)
     if upload.scene is not None:
-        scene = scene_from_bundle(upload.scene)
+        scene = scene_from_bundle(upload.scene, body.scene_file)
     elif upload.xml is not None:
         scene = Scene(xml=mjcf_text(upload.xml))
     elif body.xml_string is not None:
