@@ -9,7 +9,7 @@ from vla_server_base.replies.body import Reply
 class HealthReply(Reply):
     """Whether the policy answers."""
 
-    status: Literal["healthy", "loading", "broken"]
+    status: Literal["healthy", "loading", "broken", "stopping"]
     model: str
     model_status: Literal["loaded", "loading", "broken"]
     reason: str | None = None
