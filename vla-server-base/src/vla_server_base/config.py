@@ -154,7 +154,7 @@ class ServerConfig(Settings):
     """Sessions that may be held at once; for one more, the least recently used one that is idle is forgotten."""
 
     max_connections: Count = 256
-    """WebSocket connections that may be open at once; more are refused with 503."""
+    """WebSockets that may be open at once; for one more, one that was quiet for a minute is closed, or 503 says no."""
 
     max_sockets: Annotated[int, Field(ge=8, lt=2**31)] = 4096
     """Connections that may be open at once; for one more, the idlest is closed. Fewer where `ulimit -n` is low."""

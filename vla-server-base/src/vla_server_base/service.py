@@ -125,6 +125,11 @@ class Slots:
         self._num_free = self._num_slots = num_slots
         self._what, self._setting = what, setting
 
+    @property
+    def are_taken(self) -> bool:
+        """Whether none is free."""
+        return not self._num_free
+
     @contextmanager
     def take(self) -> Iterator[None]:
         """Hold a slot for the length of a `with` block.

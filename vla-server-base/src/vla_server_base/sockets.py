@@ -181,12 +181,16 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def __init__(self, *, traffic: Traffic, **made_by_uvicorn: Any):
         super().__init__(**made_by_uvicorn)
         self._traffic = traffic
+        self._line: Line | None = None
         self._unfinished: Body | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin, with the kernel looking after the peer's."""
+        """Take over from HTTP."""
         super().connection_made(transport)
         _have_kernel_look_after(transport)
+        self._line = self._traffic.of(transport)
+        if self._line is not None:
+            self._line.give_up = lambda: self._give_up(Overloaded("nothing is said here, and others need the place"))
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -208,6 +212,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     async def send(self, message: Any) -> None:
         """Send what the app says; a handshake that it answers with an error is at its end then, and no fault of its."""
         await super().send(message)
+        self._note_word()
         self.handshake_complete = self.handshake_complete or self.close_sent
 
     def shutdown(self) -> None:
@@ -222,6 +227,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def send_receive_event_to_app(self) -> None:
         """Hand a whole message over."""
         super().send_receive_event_to_app()
+        self._note_word()
         self._close_unfinished()
 
     def handle_parser_exception(self) -> None:
@@ -243,11 +249,15 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def _give_up(self, error: VLAError) -> None:
         """End a conversation whose message does not come, or finds no room."""
-        self._unfinished = None
+        self._close_unfinished()
         code = _CLOSE_CODES.get(type(error), _POLICY_VIOLATION)
         self.frames = []
         self.conn.fail(code, error.message[:120])
         self.handle_parser_exception()
+
+    def _note_word(self) -> None:
+        if self._line is not None:
+            self._line.quiet_since = self._traffic.now
 
     def _close_unfinished(self) -> None:
         if self._unfinished is not None:

@@ -15,6 +15,8 @@ LEAST_BYTES_PER_S = 2**14
 """A body that comes more slowly than this, or a reply that is read more slowly, uses up its time limit."""
 
 _TICK_S = 0.5
+# A WebSocket on which nothing was said for so long makes way where there is no place for another.
+_QUIET_S = 60.0
 # File descriptors that connections leave to the rest of the server: its workers, its files, its log.
 _KEPT_DESCRIPTORS = 256
 
@@ -26,9 +28,11 @@ class Line:
     client: str
     transport: Any  # uvloop's are of no common class
     give_up: Callable[[], None]
-    """Ends a connection whose request does not come."""
+    """Ends a connection on which nothing comes, with a word where one can be said."""
     waits_since: float | None
     """When it began to wait for a request; None while one is answered."""
+    quiet_since: float | None = None
+    """When something was last said on it, as a WebSocket; None where it is none."""
     num_pending: int = 0
     stalled_s: float = 0.0
 
@@ -78,6 +82,18 @@ class Traffic:
     def close(self, transport: Any) -> None:
         """Forget a connection that is gone."""
         self._lines.pop(transport, None)
+
+    def make_way_for_socket(self) -> bool:
+        """Close the quietest WebSocket of the client who has the most, and say whether there was one to close."""
+        sockets = [line for line in self._lines.values() if line.quiet_since is not None]
+        of_clients = Counter(line.client for line in sockets)
+        long_ago = self.now - _QUIET_S
+        quiet = [line for line in sockets if line.quiet_since is not None and line.quiet_since < long_ago]
+        quietest = min(quiet, key=lambda line: (-of_clients[line.client], line.quiet_since), default=None)
+        if quietest is not None:
+            quietest.quiet_since = None
+            quietest.give_up()
+        return quietest is not None
 
     def end(self) -> None:
         """Wait for nobody any more: neither for bodies that are not whole, nor for clients that do not read."""

@@ -11,13 +11,14 @@ TIMEOUT_S = 30.0
 
 
 @contextmanager
-def connected(url: str, **options: int) -> Iterator[socket.socket]:
-    """A connection to a server, with options of its socket by their names."""
+def connected(url: str, at: str = "127.0.0.1", **options: int) -> Iterator[socket.socket]:
+    """A connection to a server from an address of this machine, with options of its socket by their names."""
     address = httpx.URL(url)
     with socket.socket() as wire:
         for name, value in options.items():
             wire.setsockopt(socket.SOL_SOCKET, getattr(socket, name), value)
         wire.settimeout(TIMEOUT_S)
+        wire.bind((at, 0))
         wire.connect((address.host, address.port))
         yield wire
 

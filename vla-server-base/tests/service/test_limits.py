@@ -160,7 +160,7 @@ def test_bodies_together_have_a_limit_and_small_ones_get_in(roomless):
 
 def test_a_client_that_does_not_read_its_answers_is_cut_off(impatient):
     with connected(impatient, SO_RCVBUF=4096) as wire, pytest.raises(ConnectionError):
-        wire.sendall(head("GET /openapi.json HTTP/1.1") * 100_000)
+        wire.sendall(head("GET /openapi.json HTTP/1.1") * 1_000_000)
 
 
 def test_a_websocket_message_that_does_not_come_in_time_ends_the_connection(impatient):
@@ -191,6 +191,39 @@ def test_a_websocket_that_is_pinged_and_silent_stays_open(impatient):
         time.sleep(2.5)
         socket_.ping().wait(10)
         assert socket_.protocol.close_rcvd is None
+
+
+def test_a_quiet_websocket_makes_way_for_another(monkeypatch):
+    monkeypatch.setattr("vla_server_base.traffic._QUIET_S", 1.0)
+    with serving(echo_app(max_connections=2)) as url, ExitStack() as stack:
+        wait_until_healthy(url)
+        quiet, busy = (stack.enter_context(connect(url.replace("http", "ws"))) for _ in range(2))
+        for _ in range(10):
+            time.sleep(0.25)
+            busy.send(b"no observation")
+            busy.recv()
+        third = stack.enter_context(connect(url.replace("http", "ws")))
+        assert third.recv()
+        with pytest.raises(websockets.exceptions.ConnectionClosed):
+            [quiet.recv() for _ in range(2)]
+        assert quiet.protocol.close_rcvd.code == 1013
+        busy.send(b"no observation")
+        assert busy.recv()
+        with pytest.raises(websockets.exceptions.InvalidStatus, match="503"):
+            connect(url.replace("http", "ws"))
+
+
+def test_a_client_that_sends_much_costs_another_none_of_its_own(roomless):
+    with ExitStack() as stack:
+        other = stack.enter_context(connected(roomless))
+        body = json.dumps(REQUEST).encode().ljust(2_000_000)
+        other.sendall(post("/predict", len(body), "Connection: close") + body[:-1])
+        for _ in range(4):
+            wire = stack.enter_context(connected(roomless, at="127.0.0.2"))
+            with suppress(ConnectionError):
+                wire.sendall(post("/predict", 1_500_000) + b" " * 1_499_000)
+        other.sendall(body[-1:])
+        assert status_of(rest_of(other)) == 200
 
 
 def test_silent_connections_lock_nobody_out():

@@ -2,7 +2,7 @@
 
 import httpx
 import pytest
-from echo_server import echo_app, of_one_colour, wait_until_healthy
+from echo_server import echo_app, of_one_colour, wait_until, wait_until_healthy
 from starlette.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
@@ -213,6 +213,7 @@ def test_settings_that_name_no_host_or_no_origin_are_refused_at_the_start(settin
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
 def test_no_header_names_the_client(client, caplog, header):
     with caplog.at_level("INFO", logger="vla_server_base.edge"):
-        client.get("/live", headers={header: "1.2.3.4", "X-Request-Id": "who"})
-    (line,) = [record.getMessage() for record in caplog.records if "request_id=who" in record.getMessage()]
+        client.get("/live", headers={header: "1.2.3.4", "X-Request-Id": f"who-{header}"})
+        wait_until(lambda: any(f"request_id=who-{header}" in line for line in caplog.messages))
+    (line,) = [line for line in caplog.messages if f"request_id=who-{header}" in line]
     assert "client=127.0.0.1 " in line

@@ -33,6 +33,7 @@ logger = logging.getLogger(__name__)
 
 PATHS = ("/", "/vla-eval")
 _GOING_AWAY, _SERVICE_RESTART, _TRY_AGAIN_LATER = 1001, 1012, 1013
+_LEAVING_POLLS, _LEAVING_POLL_S = 50, 0.01
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 
 Frame = bytes | str
@@ -292,6 +293,7 @@ async def _converse(socket: WebSocket, talk_on: Callable[[_Talk], Awaitable[None
     talk = _Talk(socket)
     service = talk.service
     try:
+        await _make_way(service)
         with service.connections.take():
             with service.shutdown.running():
                 if service.engine.status.state == "broken":
@@ -299,6 +301,16 @@ async def _converse(socket: WebSocket, talk_on: Callable[[_Talk], Awaitable[None
             await _until_its_end(socket, talk, talk_on)
     except Unavailable as error:
         await deny_socket(error, socket.scope, socket.receive, socket.send)
+
+
+async def _make_way(service: Service) -> None:
+    """Where there is no place, have the quietest connection leave, and wait until it has."""
+    if not service.connections.are_taken or not service.traffic.make_way_for_socket():
+        return
+    for _ in range(_LEAVING_POLLS):
+        if not service.connections.are_taken:
+            return
+        await asyncio.sleep(_LEAVING_POLL_S)
 
 
 async def _until_its_end(socket: WebSocket, talk: _Talk, talk_on: Callable[[_Talk], Awaitable[None]]) -> None:
