@@ -8,7 +8,9 @@ from http import HTTPStatus
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.utils import ClientDisconnected
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.edge import error_response, logged_path, reason_of
@@ -29,6 +31,12 @@ logger = logging.getLogger(__name__)
 
 MAX_HEAD_BYTES = 2**16
 MAX_HEADERS = 128
+MAX_AHEAD = 16
+"""Requests that a client may send on one connection before it has the answer to the first."""
+_FREE_PIECES, _LEAST_PIECE_BYTES = 1000, 2**8
+"""How many chunks of one body may be small, and how large the others are on average: each costs a call."""
+_FRAMES_AT_ONCE = 2**8
+_PIECE_BYTES = 2**13
 _LINGER_S = 10.0
 _POLICY_VIOLATION, _TOO_BIG = 1008, 1009
 # Service restart, and try again later (https://www.iana.org/assignments/websocket).
@@ -55,6 +63,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._line: Line | None = None
         self._head_bytes = 0
         self._bytes_in_vain = 0
+        self._num_pieces = 0.0
         self._is_in_head = False
         self._refusal: VLAError | None = None
 
@@ -91,7 +100,7 @@ class HttpProtocol(HttpToolsProtocol):
         """Begin with a head."""
         super().on_message_begin()
         self._is_in_head = True
-        self._head_bytes = self._bytes_in_vain = 0
+        self._head_bytes = self._bytes_in_vain = self._num_pieces = 0
 
     def on_url(self, url: bytes) -> None:
         """Take in a piece of the request line."""
@@ -107,6 +116,8 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         """Begin to answer."""
+        if len(self.pipeline) >= MAX_AHEAD:
+            self._stop_parsing(Malformed(f"over {MAX_AHEAD} requests are sent ahead of their answers"))
         self._is_in_head = False
         self._bytes_in_vain = 0
         if self._line is not None:
@@ -114,8 +125,11 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take in a piece of a body."""
+        """Take in a piece of a body, of which a client that sends it byte by byte would make millions."""
         self._bytes_in_vain = 0
+        self._num_pieces += 1 - len(body) / _LEAST_PIECE_BYTES
+        if self._num_pieces > _FREE_PIECES:
+            self._stop_parsing(Malformed("the body comes in too many small chunks", hint="send larger ones"))
         super().on_body(body)
 
     def on_response_complete(self) -> None:
@@ -183,6 +197,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._traffic = traffic
         self._line: Line | None = None
         self._unfinished: Body | None = None
+        self._num_frames = 0
 
     def connection_made(self, transport: Any) -> None:
         """Take over from HTTP."""
@@ -200,7 +215,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Take in what comes; a message that is not whole yet takes room, and has its time."""
-        super().data_received(data)
+        self._num_frames = 0
+        for start in range(0, len(data), _PIECE_BYTES):
+            if not self.close_sent:
+                super().data_received(data[start : start + _PIECE_BYTES])
+            if self._num_frames > _FRAMES_AT_ONCE and not self.close_sent:
+                self._give_up(ProtocolError("too many small frames at once"))
         if not (self.conn.reader.buffer or self.frames) or self.close_sent:
             self._close_unfinished()
             return
@@ -211,6 +231,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     async def send(self, message: Any) -> None:
         """Send what the app says; a handshake that it answers with an error is at its end then, and no fault of its."""
+        await self.writable.wait()
+        if self.handshake_complete and self.close_sent:
+            if message["type"] == "websocket.close":
+                return
+            raise ClientDisconnected  # by ourselves, while the app was busy
         await super().send(message)
         self._note_word()
         self.handshake_complete = self.handshake_complete or self.close_sent
@@ -226,9 +251,25 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
     def send_receive_event_to_app(self) -> None:
         """Hand a whole message over."""
+        self._num_frames += 1
         super().send_receive_event_to_app()
         self._note_word()
         self._close_unfinished()
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take in a further frame of a message."""
+        self._num_frames += 1
+        super().handle_cont(event)
+
+    def handle_ping(self) -> None:
+        """Answer a ping."""
+        self._num_frames += 1
+        super().handle_ping()
+
+    def handle_pong(self, event: Frame) -> None:
+        """Take in the answer to a ping."""
+        self._num_frames += 1
+        super().handle_pong(event)
 
     def handle_parser_exception(self) -> None:
         """Say why the frame is refused, where it is not yet said."""

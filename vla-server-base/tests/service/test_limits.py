@@ -80,6 +80,42 @@ def test_what_is_not_http_is_refused_in_the_form_of_all_errors(url):
     assert error_of(answer)["code"] == "malformed"
 
 
+SOCKET = head(
+    "GET / HTTP/1.1",
+    *("Connection: Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+    "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+)
+
+
+def test_requests_are_not_sent_ahead_of_their_answers_without_end(url):
+    with connected(url) as wire, pytest.raises(ConnectionError):
+        wire.sendall(head("GET /live HTTP/1.1") * 1_000_000)
+
+
+def test_a_body_in_thousands_of_small_chunks_is_refused(url):
+    with connected(url) as wire:
+        wire.sendall(CHUNKED + b"1\r\na\r\n" * 100_000)
+        answer = rest_of(wire)
+    assert error_of(answer)["message"] == "the body comes in too many small chunks"
+
+
+@pytest.mark.parametrize("frame", [b"\x00\x80abcd", b"\x89\x80abcd", b"\x8a\x80abcd", b"\x81\x81abcdx"])
+def test_a_websocket_with_thousands_of_small_frames_is_closed(url, frame):
+    with connected(url) as wire:
+        wire.sendall(SOCKET)
+        wire.recv(2**12)
+        wire.sendall(b"\x02\x80abcd" * (frame[0] == 0) + frame * 200_000)
+        assert (1008).to_bytes(2, "big") + b"too many small frames" in rest_of(wire)
+
+
+def test_a_body_in_small_chunks_is_read(url):
+    body = json.dumps(REQUEST).encode().ljust(1000)
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body[:500]) + b"1f4\r\n" + body[500:] + b"\r\n0\r\n\r\n"
+    with connected(url) as wire:
+        wire.sendall(CHUNKED.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n") + chunks)
+        assert status_of(rest_of(wire)) == 200
+
+
 def test_requests_in_one_piece_with_a_large_body_are_all_answered(url):
     body = json.dumps({**REQUEST, "instruction": "go"}).encode()
     body += b" " * (300_000 - len(body))
