@@ -14,22 +14,27 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 
 from vla_server_base import __version__
 from vla_server_base.cache_folder import writable_cache
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.edge import Edge, refusal_response, told_of
+from vla_server_base.ending import Ending
 from vla_server_base.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fair_threads import FairThreads, num_threads
 from vla_server_base.host import Host, OneSentence
+from vla_server_base.origins import Origins
 from vla_server_base.protocols.known_keys import own_keys
 from vla_server_base.routes import router
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.service import Service, Slots, start_pool
 from vla_server_base.sessions import Sessions
+from vla_server_base.shutdown import Shutdown
 from vla_server_base.stores import AssetStore, SceneStore
+from vla_server_base.traffic import Traffic
 from vla_server_base.transports import act, kserve, websocket
 from vla_server_base.wire.body import request_error_from_validation
 from vla_server_base.wire.execute import ExecuteRequest
@@ -49,6 +54,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
 
     keys = own_keys(config)
     own_ports = _own_ports(config)
+    origins, traffic = Origins(config), Traffic(config)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -59,7 +65,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     @asynccontextmanager
     async def running(app: FastAPI, config: ServerConfig) -> AsyncIterator[None]:
         host = Host()
-        host.prepare(config)
+        host.prepare(config, traffic)
         asyncio.get_running_loop().set_default_executor(FairThreads(num_threads(), "vla-reading"))
         engine = Engine(adapter, config, model_id)
         pool = ScenePool(config)
@@ -77,7 +83,12 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             connections=Slots(config.max_connections, "connections are open", "VLA_MAX_CONNECTIONS"),
             sessions=Sessions(engine, adapter, config, model_id),
             observation_keys=keys,
+            traffic=traffic,
+            shutdown=Shutdown(),
         )
+        watching = asyncio.create_task(traffic.watch())
+        ending = Ending(host, app.state.service)
+        host.take_signals(ending.begin)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 for open_port in own_ports:
@@ -88,10 +99,9 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
                 yield
         finally:
             host.close()
-            pool_start.cancel()
-            await engine.close()
-            await asyncio.wait([pool_start])
-            await pool.close()
+            watching.cancel()
+            await ending.cut()
+            await asyncio.wait([watching])
 
     # FastAPI, with the scripts of /docs and /redoc served from here: robots' networks often lead nowhere else.
     app = FastAPIOffline(
@@ -102,7 +112,9 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     for transport in (act, kserve, websocket):
         app.include_router(transport.router)
     app.router.default = websocket.or_told_where(app.router.default)
-    app.add_middleware(Edge)
+    if origins.allowed:
+        app.add_middleware(CORSMiddleware, allow_origins=origins.allowed, allow_methods=["*"], allow_headers=["*"])
+    app.add_middleware(Edge, origins=origins, bodies=traffic.bodies)
     app.add_middleware(OneSentence)
     app.add_exception_handler(VLAError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)

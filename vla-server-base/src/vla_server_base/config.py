@@ -69,6 +69,15 @@ class ServerConfig(Settings):
     port: Port = 8002
     """Port to listen on; 0 takes a free one."""
 
+    allowed_hosts: str = ""
+    """Names that the server goes by, as "robots.lab.example .lab.example"; addresses and local names always do."""
+
+    allowed_origins: str = ""
+    """Origins whose web pages may ask this server, such as "https://robots.lab.example:8443"; its own always may."""
+
+    shutdown_grace_s: Annotated[float, Field(ge=0, le=24 * 3600)] = 5.0
+    """For how long what runs is finished after SIGTERM, or Ctrl-C, before it is cut off."""
+
     device: Literal["auto", "cpu", "gpu"] = "auto"
     """Where the policy runs; auto takes an accelerator where there is one."""
 
@@ -126,6 +135,18 @@ class ServerConfig(Settings):
     max_body_mb: Megabytes = 64
     """Largest request body."""
 
+    max_bodies_mb: Annotated[int, Field(ge=0, le=2**24)] = 0
+    """Memory for bodies and WebSocket messages that are being received; 0 is four times the largest body."""
+
+    body_timeout_s: Seconds = 20.0
+    """A body of which nothing comes for so long, or less than 16 kB/s beyond that, is refused with 408."""
+
+    head_timeout_s: Seconds = 10.0
+    """A connection on which no request has begun, or its headers have not come, within so long is closed."""
+
+    reader_timeout_s: Seconds = 15.0
+    """A client that does not read its answer, or event stream, for so long, or less than 16 kB/s, is cut off."""
+
     max_image_pixels: Count = 4096 * 4096
     """Largest encoded picture, in pixels after decoding."""
 
@@ -148,7 +169,13 @@ class ServerConfig(Settings):
     """Sessions that may be held at once; for one more, an idle one is forgotten of the client that has most."""
 
     max_connections: Count = 256
-    """WebSocket connections that may be open at once; more are refused with 503."""
+    """WebSockets that may be open at once; for one more, one that was quiet for a minute is closed, or 503 says no."""
+
+    max_sockets: Annotated[int, Field(ge=8, lt=2**31)] = 4096
+    """Connections that may be open at once; for one more, the idlest is closed. Fewer where `ulimit -n` is low."""
+
+    max_sockets_per_client: Annotated[int, Field(ge=8, lt=2**31)] = 1024
+    """The same for one client address, which gets three quarters of all at most."""
 
     connection_idle_s: Seconds = 3600.0
     """A WebSocket connection on which nothing is said for so long is closed with 1001."""
@@ -182,6 +209,17 @@ class ServerConfig(Settings):
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the server's own log says."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_together("max_body_mb", "max_bodies_mb", "the largest body would never get in")
+        self._check_together("max_connections", "max_sockets", "WebSockets are connections too")
+
+    def _check_together(self, smaller: str, larger: str, reason: str) -> None:
+        """Refuse two settings that contradict each other; 0 leaves the larger one to the server."""
+        low, high = getattr(self, smaller), getattr(self, larger)
+        if high and low > high:
+            raise ConfigError(f"VLA_{smaller.upper()}={low} is over VLA_{larger.upper()}={high}: {reason}")
 
 
 Config = TypeVar("Config", bound=Settings)

@@ -20,6 +20,10 @@ VLAError                    500  internal
 │   ├── InvalidToken        422  invalid_token    (a session token that is not of this server, or too old)
 │   ├── ProtocolError       422  protocol         (a frame that is not of its protocol)
 │   ├── BodyTooLarge        413  body_too_large
+│   ├── HeadTooLarge        431  head_too_large   (the request line and the headers)
+│   ├── RequestTimeout      408  request_timeout  (what the client sends does not come in time)
+│   ├── Forbidden           403  forbidden        (a web page of another origin, or another server's name)
+│   ├── Malformed           400  malformed        (this is not HTTP)
 │   ├── UnsupportedMedia    415  unsupported_media
 │   ├── MethodNotAllowed    405  method_not_allowed
 │   ├── UpgradeRequired     426  upgrade_required (only WebSockets are taken there)
@@ -178,6 +182,37 @@ class BodyTooLarge(RequestError):
 
     status = 413
     code = "body_too_large"
+
+
+class HeadTooLarge(RequestError):
+    """The request line and the headers are too long, or too many."""
+
+    status = 431
+    code = "head_too_large"
+
+    def __init__(self, max_bytes: int, max_headers: int):
+        super().__init__(f"the head of a request is at most {max_bytes} bytes and {max_headers} headers")
+
+
+class RequestTimeout(RequestError):
+    """The request's head or body does not come in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class Forbidden(RequestError):
+    """A browser sends this for a page that is not this server's, or under a name that is not."""
+
+    status = 403
+    code = "forbidden"
+
+
+class Malformed(RequestError):
+    """What came is no HTTP request."""
+
+    status = 400
+    code = "malformed"
 
 
 class UnsupportedMedia(RequestError):

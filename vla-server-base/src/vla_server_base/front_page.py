@@ -25,7 +25,7 @@ _PAGE = Template("""<!doctype html>
 <style>
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 46rem; margin: 3rem auto; padding: 0 1rem; }
 pre { background: #f4f4f4; color: #111; padding: 1rem; white-space: pre-wrap; }
-.healthy { color: #176b2c; } .loading { color: #8a5a00; } .broken { color: #b00020; }
+.healthy { color: #176b2c; } .loading, .stopping { color: #8a5a00; } .broken { color: #b00020; }
 </style>
 <h1>$model</h1>
 <p>A vision-language-action policy, served: <strong class="$status">$status</strong>$reason</p>

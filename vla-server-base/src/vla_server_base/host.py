@@ -11,16 +11,25 @@ import multiprocessing
 import os
 import signal
 import socket
+import threading
+import time
+from collections.abc import Callable
 
 import uvicorn
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.config import STARTUP_FAILURE
 from uvicorn.lifespan.on import LifespanOn
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.server import HANDLED_SIGNALS
 
 from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.errors import VLAError
-from vla_server_base.serving import socket_settings
+from vla_server_base.sockets import uvicorn_settings
+from vla_server_base.traffic import Traffic
 
 logger = logging.getLogger(__name__)
+
+_SAME_SIGNAL_S = 1.0
 
 
 class SeveralWorkers(ConfigError):
@@ -47,26 +56,67 @@ class Host:
         self._server = _server_of_this_process(self._config)
         self._has_failed = False
 
-    def prepare(self, config: ServerConfig) -> None:
-        """Have sockets served as the settings say, and each request logged once.
+    def prepare(self, config: ServerConfig, traffic: Traffic) -> None:
+        """Have connections served as the settings say, and each request logged once, under its peer's address.
 
         Raises:
             ConfigError: this is one of several processes, or the port cannot be had.
         """
         if self._config is None:
             logger.warning(
-                "this server is not uvicorn: how large WebSocket frames may be, and whether they live, is its own"
+                "this server is not uvicorn: what connections may send, and for how long they live, is its own"
             )
             return
         if (num_workers := _num_workers(self._config)) > 1:
             raise SeveralWorkers(num_workers)
         if self._server is not None and _binds_by_itself(self._config):
             _check_port(self._config.host, self._config.port)
-        for name, value in socket_settings(config).items():
-            setattr(self._config, "ws_protocol_class" if name == "ws" else name, value)
+        for name, value in uvicorn_settings(config, traffic).items():
+            setattr(self._config, name, value)
+        if isinstance(self._config.loaded_app, ProxyHeadersMiddleware):
+            # It lets everybody on this machine name himself by X-Forwarded-For.
+            self._config.loaded_app = self._config.loaded_app.app
         access_log = logging.getLogger("uvicorn.access")  # as uvicorn does for --no-access-log
         access_log.handlers.clear()
         access_log.propagate = False
+
+    def take_signals(self, stop: Callable[[bool], None]) -> None:
+        """Have SIGTERM and SIGINT call `stop` on the event loop, with whether it is urgent, and end nothing themselves.
+
+        Left to uvicorn, they end the listening at once, so that no balancer hears of it, and the process by a signal.
+        What comes a moment later is the same signal, from a supervisor and from the one whom it has told, too.
+        """
+        if self._server is None:
+            return
+        loop = asyncio.get_running_loop()
+        first_at: float | None = None
+
+        def take(*_: object) -> None:
+            nonlocal first_at
+            now = time.monotonic()
+            first_at = now if first_at is None else first_at
+            loop.call_soon_threadsafe(stop, now - first_at > _SAME_SIGNAL_S)
+
+        for number in HANDLED_SIGNALS:
+            signal.signal(number, take)
+
+    def stop(self, grace_s: float) -> None:
+        """End this process: close all connections, the busy ones at last, and the app."""
+        if self._server is not None and self._config is not None:
+            self._config.timeout_graceful_shutdown = grace_s  # pyright: ignore[reportAttributeAccessIssue]
+            self._server.should_exit = True
+
+    def end_by(self, seconds: float, last: Callable[[], None]) -> None:
+        """End this process in so many seconds, whatever goes on in it; to be called where it is about to end anyway."""
+
+        def end() -> None:
+            logger.warning("the server did not end within %.0f s, and is ended now", seconds)
+            last()
+            os._exit(STARTUP_FAILURE if self._has_failed else 0)
+
+        timer = threading.Timer(seconds, end)
+        timer.daemon = True
+        timer.start()
 
     def end(self) -> None:
         """End this process in good order, as one that could not start; a server in another program's thread stays."""

@@ -18,7 +18,9 @@ from vla_server_base.replies.status import HealthReply
 from vla_server_base.scenes.messages import Confinement, RenderReply, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.sessions import Sessions
+from vla_server_base.shutdown import Shutdown
 from vla_server_base.stores import AssetStore, SceneStore
+from vla_server_base.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 
@@ -45,13 +47,17 @@ class Service:
     connections: "Slots"
     sessions: Sessions
     observation_keys: Mapping[str, Sequence[str]]
+    traffic: Traffic
+    shutdown: Shutdown
 
     @property
     def health(self) -> HealthReply:
         """Whether everything that can be ready is."""
         model = self.engine.status
         status, reason = "healthy", model.reason
-        if model.state != "loaded":
+        if self.shutdown.begun.is_set():
+            status, reason = "stopping", "the server is shutting down"
+        elif model.state != "loaded":
             status = model.state
         elif not self.pool_start.done():
             status, reason = "loading", "the scene workers are being started"
@@ -76,9 +82,12 @@ class Service:
 
         Raises:
             ModelUnavailable: it could not be.
+            Unavailable: the server is shutting down.
         """
         while self.engine.status.state == "loading":
             await asyncio.sleep(_POLL_S)
+            with self.shutdown.running():
+                pass
         return self.engine.spec
 
     @property
@@ -120,6 +129,11 @@ class Slots:
     def __init__(self, num_slots: int, what: str, setting: str):
         self._num_free = self._num_slots = num_slots
         self._what, self._setting = what, setting
+
+    @property
+    def are_taken(self) -> bool:
+        """Whether none is free."""
+        return not self._num_free
 
     @contextmanager
     def take(self) -> Iterator[None]:

@@ -517,4 +517,4 @@ def test_every_status_of_an_error_is_a_code():
             yield from all_kinds(narrower)
 
     statuses = {kind.status for kind in all_kinds(VLAError)}
-    assert statuses - lerobot_grpc.CODES.keys() <= {405, 415, 426}, "which HTTP alone has"
+    assert statuses - lerobot_grpc.CODES.keys() <= {400, 403, 405, 415, 426, 431}, "which HTTP alone has"

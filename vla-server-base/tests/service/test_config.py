@@ -82,3 +82,14 @@ def test_what_kubernetes_sets_for_a_service_is_no_setting(caplog):
         "VLA_PORT=tcp://10.0.0.1:8002",
         "VLA_ZMQ_PORT=tcp://10.0.0.2:5555",
     ]
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"max_body_mb": 65, "max_bodies_mb": 64}, {"max_connections": 100, "max_sockets": 99}],
+    ids=["bodies", "sockets"],
+)
+def test_settings_that_contradict_each_other_are_refused_in_one_sentence(settings: dict[str, int]):
+    smaller, larger = (f"VLA_{name.upper()}={value}" for name, value in settings.items())
+    with pytest.raises(ConfigError, match=f"^{smaller} is over {larger}: "):
+        read(**{f"VLA_{name.upper()}": str(value) for name, value in settings.items()})

@@ -16,8 +16,10 @@ from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.service import Service, Slots
 from vla_server_base.serving import serving
 from vla_server_base.sessions import Sessions
+from vla_server_base.shutdown import Shutdown
 from vla_server_base.stores import AssetStore, SceneStore
 from vla_server_base.testing import EchoAdapter
+from vla_server_base.traffic import Traffic
 
 REQUEST = {"instruction": "go", "image": of_one_colour(255, 0, 0), "seed": 0}
 
@@ -152,6 +154,8 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
             connections=Slots(1, "connections", "-"),
             sessions=Sessions(engine, adapter, config, "echo"),
             observation_keys=KNOWN_KEYS,
+            traffic=Traffic(config),
+            shutdown=Shutdown(),
         )
         engine.start()
         while engine.status.state != "loaded":

@@ -124,7 +124,7 @@ def test_a_shutdown_lets_waiting_requests_finish():
 def test_a_shutdown_that_cannot_wait_answers_503():
     adapter = Gated()
     with ThreadPoolExecutor(1) as threads:
-        with serving(echo_app(adapter), timeout_graceful_shutdown=0) as url:
+        with serving(echo_app(adapter, shutdown_grace_s=0)) as url:
             wait_until_loaded(url)
             answer = threads.submit(httpx.post, f"{url}/predict", json=request(0), timeout=30)
             wait_until(lambda: adapter.seeds)

@@ -10,7 +10,7 @@ from vla_server_base.scenes.messages import Confinement
 class HealthReply(Reply):
     """Whether the policy answers."""
 
-    status: Literal["healthy", "loading", "broken"]
+    status: Literal["healthy", "loading", "broken", "stopping"]
     model: str
     model_status: Literal["loaded", "loading", "broken"]
     reason: str | None = None

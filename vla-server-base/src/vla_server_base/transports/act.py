@@ -10,6 +10,7 @@ from collections.abc import Callable
 from fastapi import APIRouter, Request, Response
 
 from vla_server_base.disconnection import unless_disconnected
+from vla_server_base.errors import UnsupportedMedia
 from vla_server_base.protocols import openvla
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.openvla import ActRequest
@@ -80,6 +81,13 @@ async def _answered(
 
 
 async def _body(request: Request, service: Service) -> bytes:
+    """Read a body; of the types that any web page may send without being asked for leave, none is taken."""
+    media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if media not in ("", "application/json"):
+        raise UnsupportedMedia(
+            f"the body's content type is '{media[:80]}', expected application/json",
+            hint="send JSON with the header Content-Type: application/json",
+        )
     return bytes(await read_body(request, service.config.max_body_mb * 2**20))
 
 

@@ -23,6 +23,8 @@ except ImportError as error:
 
 logger = logging.getLogger(__name__)
 
+_HEARTBEAT_MS = 30_000
+
 
 @asynccontextmanager
 async def serving_gr00t(service: Service, host: str, port: int) -> AsyncIterator[int]:
@@ -36,6 +38,14 @@ async def serving_gr00t(service: Service, host: str, port: int) -> AsyncIterator
         socket.set(zmq.IPV6, ":" in host)
         # A larger message ends its client's connection.
         socket.set(zmq.MAXMSGSIZE, service.config.max_body_mb * 2**20)
+        # GR00T's clients wait for each answer: what else one sends stays in its own kernel, and what it does not read
+        # is dropped.
+        socket.set(zmq.RCVHWM, 1)
+        socket.set(zmq.SNDHWM, 2)
+        # Who says nothing of ZeroMQ's, or no longer answers, is let go.
+        socket.set(zmq.HANDSHAKE_IVL, round(service.config.head_timeout_s * 1e3))
+        socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
+        socket.set(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT_MS)
         try:
             socket.bind(f"tcp://{f'[{host}]' if ':' in host else host}:{port}")
         except zmq.ZMQError as error:
@@ -80,7 +90,8 @@ async def _answered(service: Service, client: bytes, message: bytes, oldest: deq
     """Return what a message is answered with: whatever goes wrong, an answer."""
     own_session, request_id = f"zmq:{client.hex()}", current_request_id.get()
     try:
-        return await _answer(service, client, message, oldest)
+        with service.shutdown.running():
+            return await _answer(service, client, message, oldest)
     except Exception as error:
         told = told_of(error, request_id)
         logger.info("zmq session=%s request_id=%s%s", own_session, request_id, reason_of(told))

@@ -57,7 +57,7 @@ async def server_ready(service: CurrentService, response: Response) -> ServerRea
 @router.get("/v2/models/{name}/ready", summary="KServe: whether the model answers")
 async def model_ready(name: str, service: CurrentService, response: Response) -> ModelReady:
     _check_name(name, service)
-    ready = service.engine.status.state == "loaded"
+    ready = service.engine.status.state == "loaded" and not service.shutdown.begun.is_set()
     response.status_code = 200 if ready else 503
     return ModelReady(name=name, ready=ready)
 

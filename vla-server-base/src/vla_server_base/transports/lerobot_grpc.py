@@ -16,11 +16,13 @@ from typing import Any
 
 from vla_server_base.config import ConfigError
 from vla_server_base.edge import reason_of, told_of
-from vla_server_base.errors import Late, Overloaded, ProtocolError
+from vla_server_base.errors import Late, Overloaded, ProtocolError, VLAError
 from vla_server_base.extras import how_to_install
 from vla_server_base.request_id import begin_request
 from vla_server_base.service import Service
+from vla_server_base.shutdown import Shutdown
 from vla_server_base.timing import ms_since
+from vla_server_base.traffic import Body
 from vla_server_base.turn import take_turn
 
 try:
@@ -42,11 +44,16 @@ ANSWER_S = 2.0
 TRANSFER_S = 60.0
 """How long the chunks of one observation may take."""
 MAX_CHUNK_BYTES = 4 * 2**20
+MAX_METADATA_BYTES = 2**14
+_MAX_STREAMS = 8
+_KEEPALIVE_MS = 60_000
+_DAY_S = 24 * 3600.0
 _GRACE_S = 1.0
 
 CODES: Mapping[int, grpc.StatusCode] = MappingProxyType(
     {
         404: grpc.StatusCode.NOT_FOUND,
+        408: grpc.StatusCode.DEADLINE_EXCEEDED,
         409: grpc.StatusCode.ABORTED,
         413: grpc.StatusCode.RESOURCE_EXHAUSTED,
         422: grpc.StatusCode.INVALID_ARGUMENT,
@@ -74,11 +81,18 @@ async def serving_lerobot(service: Service, port: int) -> AsyncIterator[int]:
             ("grpc.max_receive_message_length", MAX_CHUNK_BYTES),
             # Or a second server could take the same port, and get half of the connections.
             ("grpc.so_reuseport", 0),
+            # A client has three calls at a time; one that has vanished, or never was one, is let go.
+            ("grpc.max_concurrent_streams", _MAX_STREAMS),
+            ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+            ("grpc.server_handshake_timeout_ms", round(service.config.head_timeout_s * 1e3)),
+            ("grpc.max_connection_idle_ms", round(min(service.config.connection_idle_s, _DAY_S) * 1e3)),
+            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+            ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS),
         ],
         # Each client asks for actions, and sends an observation meanwhile.
         maximum_concurrent_rpcs=2 * service.config.max_connections,
     )
-    server.add_generic_rpc_handlers((_handlers(_Calls(service, robots)),))
+    server.add_generic_rpc_handlers((_handlers(_Calls(service, robots), service.shutdown),))
     try:
         bound = server.add_insecure_port(f"{HOST}:{port}")
     except RuntimeError as error:
@@ -229,27 +243,45 @@ class _Calls:
         return await self._robots.of(peer).actions(self._service)
 
     async def _whole(self, chunks: AsyncIterator[bytes]) -> lerobot.ChunkedMessage:
+        """Take a whole observation, which has to find room among all bodies, and to come in time, as they have."""
+        task, refusal = asyncio.current_task(), None
+
+        def give_up(error: VLAError) -> None:
+            nonlocal refusal
+            refusal = error
+            assert task is not None, "a call is answered in a task"
+            task.cancel()
+
+        body = self._service.traffic.bodies.open(give_up)
         try:
-            return await asyncio.wait_for(_message(chunks, self._service.config.max_body_mb * 2**20), TRANSFER_S)
+            max_bytes = self._service.config.max_body_mb * 2**20
+            return await asyncio.wait_for(_message(chunks, max_bytes, body), TRANSFER_S)
         except asyncio.TimeoutError as error:
             raise Late(f"the observation had not come within {TRANSFER_S:.0f} s") from error
+        except asyncio.CancelledError:
+            if refusal is None:
+                raise
+            raise refusal from None
+        finally:
+            body.close()
 
 
-async def _message(chunks: AsyncIterator[bytes], max_bytes: int) -> lerobot.ChunkedMessage:
+async def _message(chunks: AsyncIterator[bytes], max_bytes: int, body: Body) -> lerobot.ChunkedMessage:
     message = lerobot.ChunkedMessage(max_bytes)
     async for chunk in chunks:
+        body.came(len(chunk))
         if message.add(chunk):
             return message
     raise ProtocolError("the stream ended before the observation did", hint="its last chunk is TRANSFER_END")
 
 
-def _handlers(calls: _Calls) -> grpc.GenericRpcHandler:
+def _handlers(calls: _Calls, shutdown: Shutdown) -> grpc.GenericRpcHandler:
     unary, streamed = grpc.unary_unary_rpc_method_handler, grpc.stream_unary_rpc_method_handler
     methods = {
-        "Ready": unary(_told("Ready", calls.ready)),
-        "SendPolicyInstructions": unary(_told("SendPolicyInstructions", calls.set_up)),
-        "SendObservations": streamed(_told("SendObservations", calls.observe)),
-        "GetActions": unary(_told("GetActions", calls.act)),
+        "Ready": unary(_told("Ready", calls.ready, shutdown)),
+        "SendPolicyInstructions": unary(_told("SendPolicyInstructions", calls.set_up, shutdown)),
+        "SendObservations": streamed(_told("SendObservations", calls.observe, shutdown)),
+        "GetActions": unary(_told("GetActions", calls.act, shutdown)),
     }
     return grpc.method_handlers_generic_handler(lerobot.SERVICE, methods)
 
@@ -259,14 +291,15 @@ def _address(peer: str) -> str:
     return urllib.parse.unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
-def _told(name: str, answer: Answer) -> Callable[[Any, Context], Awaitable[bytes]]:
+def _told(name: str, answer: Answer, shutdown: Shutdown) -> Callable[[Any, Context], Awaitable[bytes]]:
     """Return a call that ends in an answer or in a code and a sentence, and in one line of the log."""
 
     async def call(request: Any, context: Context) -> bytes:
         started, request_id = time.perf_counter(), begin_request(client=_address(context.peer()))
         code, found, error = grpc.StatusCode.OK, b"", None
         try:
-            found = await answer(request, context.peer())
+            with shutdown.running():
+                found = await answer(request, context.peer())
         except Exception as raised:
             error = told_of(raised, request_id)
             code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)

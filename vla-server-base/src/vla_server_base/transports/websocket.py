@@ -13,13 +13,13 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from vla_server_base.edge import error_response, logged_path, reason_of, told_of
+from vla_server_base.edge import deny_socket, logged_path, reason_of, told_of
 from vla_server_base.errors import (
     MethodNotAllowed,
     ModelUnavailable,
     NotFound,
-    Overloaded,
     Superseded,
+    Unavailable,
     UpgradeRequired,
     VLAError,
 )
@@ -32,7 +32,8 @@ from vla_server_base.turn import EpisodeRequest, TurnRequest, begin_episode, tak
 logger = logging.getLogger(__name__)
 
 PATHS = ("/", "/vla-eval")
-_GOING_AWAY, _TRY_AGAIN_LATER = 1001, 1013
+_GOING_AWAY, _SERVICE_RESTART, _TRY_AGAIN_LATER = 1001, 1012, 1013
+_LEAVING_POLLS, _LEAVING_POLL_S = 50, 0.01
 _METHODS = ("GET", "POST", "PUT", "DELETE")
 
 Frame = bytes | str
@@ -64,21 +65,20 @@ def or_told_where(otherwise: ASGIApp) -> ASGIApp:
 
     async def answer(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "websocket":
-            await _tell_where(WebSocket(scope, receive, send))
+            await deny_socket(_told_where(WebSocket(scope, receive, send)), scope, receive, send)
         else:
             await otherwise(scope, receive, send)
 
     return answer
 
 
-async def _tell_where(socket: WebSocket) -> None:
+def _told_where(socket: WebSocket) -> VLAError:
     path, paths = socket.scope["path"], " and ".join(PATHS)
     methods = _http_methods(socket)
     if methods:
         hint = f"it takes: {', '.join(methods)}; WebSockets are at {paths}"
-        await _deny(socket, MethodNotAllowed(f"{path[:80]} does not take WebSockets", hint=hint))
-    else:
-        await _deny(socket, NotFound(f"there is no WebSocket at {path[:80]}", hint=f"WebSockets are at {paths}"))
+        return MethodNotAllowed(f"{path[:80]} does not take WebSockets", hint=hint)
+    return NotFound(f"there is no WebSocket at {path[:80]}", hint=f"WebSockets are at {paths}")
 
 
 async def _talk_as_openpi(talk: "_Talk") -> None:
@@ -143,6 +143,9 @@ async def _talk_as_vla_eval(talk: "_Talk") -> None:
     answering = asyncio.create_task(newest.answer_all())
     try:
         await talk.go_on(take)
+    except Unavailable:
+        await newest.answered()
+        raise
     finally:
         answering.cancel()
         await asyncio.wait([answering])
@@ -171,6 +174,12 @@ class _Newest:
         self._waiting: _Observed | None = None
         self._has_come = asyncio.Event()
         self._num_skipped = 0
+        self._busy = asyncio.Lock()
+
+    async def answered(self) -> None:
+        """Wait for the answer that is in the making."""
+        async with self._busy:
+            pass
 
     async def put(self, observed: _Observed) -> None:
         """Have an observation answered next, in place of the one that waits."""
@@ -197,12 +206,14 @@ class _Newest:
                 self._waiting, self._num_skipped = None, 0
                 self._has_come.clear()
                 begin_request(observed.request_id)
-                await self._answer(observed, num_skipped)
+                async with self._busy:
+                    await self._answer(observed, num_skipped)
 
     async def _answer(self, observed: _Observed, num_skipped: int) -> None:
         talk, request = self._talk, replace(observed.request, num_skipped=num_skipped)
         try:
-            reply = await take_turn(talk.service.sessions, request.on_connection(talk.own_session))
+            with talk.service.shutdown.running():
+                reply = await take_turn(talk.service.sessions, request.on_connection(talk.own_session))
             observed.watch.lap("answer")
             answer = vla_eval.write(reply, observed.message, observed.watch)
         except Exception as error:
@@ -224,13 +235,18 @@ class _Talk:
         self._socket = socket
 
     async def go_on(self, answer: Answer) -> None:
-        """Answer each frame until the client leaves or says nothing any more."""
-        idle_s = self.service.config.connection_idle_s
-        while (frame := await asyncio.wait_for(self._next_frame(), idle_s)) is not None:
-            begin_request()
-            reply = await answer(frame)
-            if reply is not None:
-                await self.send(reply)
+        """Answer each frame until the client leaves or says nothing any more, or the server is shutting down."""
+        shutdown = self.service.shutdown
+        ending = asyncio.create_task(shutdown.begun.wait())
+        try:
+            while (frame := await self._next_frame(ending)) is not None:
+                begin_request()
+                with shutdown.running():
+                    reply = await answer(frame)
+                    if reply is not None:
+                        await self.send(reply)
+        finally:
+            ending.cancel()
 
     async def send(self, frame: Frame) -> None:
         """Send a frame, of text or of bytes."""
@@ -248,12 +264,24 @@ class _Talk:
         await self.send(said)
         await self._socket.close(_TRY_AGAIN_LATER)
 
-    async def leave(self) -> None:
-        """End a conversation in which nothing is said."""
-        await self._socket.close(_GOING_AWAY, "nothing was said for too long")
+    async def leave(self, error: Exception) -> None:
+        """End a conversation in which nothing is said, or that the server's end cuts short."""
+        if isinstance(error, Unavailable):
+            await self._socket.close(_SERVICE_RESTART, error.message)
+        else:
+            await self._socket.close(_GOING_AWAY, "nothing was said for too long")
 
-    async def _next_frame(self) -> Frame | None:
-        message = await self._socket.receive()
+    async def _next_frame(self, ending: "asyncio.Task[bool]") -> Frame | None:
+        receiving = asyncio.ensure_future(self._socket.receive())
+        try:
+            idle_s = self.service.config.connection_idle_s
+            await asyncio.wait({receiving, ending}, timeout=idle_s, return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done():
+                with self.service.shutdown.running():
+                    raise asyncio.TimeoutError
+            message = receiving.result()
+        finally:
+            receiving.cancel()
         if message["type"] == "websocket.disconnect":
             return None
         found = message.get("bytes")
@@ -265,12 +293,24 @@ async def _converse(socket: WebSocket, talk_on: Callable[[_Talk], Awaitable[None
     talk = _Talk(socket)
     service = talk.service
     try:
+        await _make_way(service)
         with service.connections.take():
-            if service.engine.status.state == "broken":
-                _ = service.engine.spec
+            with service.shutdown.running():
+                if service.engine.status.state == "broken":
+                    _ = service.engine.spec
             await _until_its_end(socket, talk, talk_on)
-    except (Overloaded, ModelUnavailable) as error:
-        await _deny(socket, error)
+    except Unavailable as error:
+        await deny_socket(error, socket.scope, socket.receive, socket.send)
+
+
+async def _make_way(service: Service) -> None:
+    """Where there is no place, have the quietest connection leave, and wait until it has."""
+    if not service.connections.are_taken or not service.traffic.make_way_for_socket():
+        return
+    for _ in range(_LEAVING_POLLS):
+        if not service.connections.are_taken:
+            return
+        await asyncio.sleep(_LEAVING_POLL_S)
 
 
 async def _until_its_end(socket: WebSocket, talk: _Talk, talk_on: Callable[[_Talk], Awaitable[None]]) -> None:
@@ -280,22 +320,11 @@ async def _until_its_end(socket: WebSocket, talk: _Talk, talk_on: Callable[[_Tal
         await talk_on(talk)
     except WebSocketDisconnect:
         pass
-    except (asyncio.TimeoutError, TimeoutError):
-        await talk.leave()
+    except (asyncio.TimeoutError, TimeoutError, Unavailable) as error:
+        await talk.leave(error)
     finally:
         talk.service.sessions.end_if_there(talk.own_session)
         _log(socket, "seconds=%.1f session=%s", ms_since(started) / 1e3, talk.own_session)
-
-
-async def _deny(socket: WebSocket, error: VLAError) -> None:
-    """Answer a handshake with an error, as any other request."""
-    request_id = current_request_id.get()
-    _log(socket, "status=%d request_id=%s%s", error.status, request_id, reason_of(error))
-    response = error_response(error, request_id, {"X-Request-Id": request_id})
-    if "websocket.http.response" in socket.scope.get("extensions", {}):
-        await socket.send_denial_response(response)
-    else:
-        await socket.close()
 
 
 def _http_methods(socket: WebSocket) -> list[str]:

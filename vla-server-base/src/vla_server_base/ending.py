@@ -1,0 +1,60 @@
+"""How a server ends when told to: unhealthy first, it finishes what runs, and cuts off the rest with an answer."""
+
+import asyncio
+import os
+import signal
+from contextlib import suppress
+
+from vla_server_base.host import Host
+from vla_server_base.service import Service
+
+_ANSWERING_S = 0.5
+_CLOSING_S = 1.0
+_CUT_S = 4.0
+
+
+class Ending:
+    """The end of one server, in a bounded time whatever its clients do: `shutdown_grace_s` and `_CUT_S` more."""
+
+    def __init__(self, host: Host, service: Service):
+        self._host, self._service = host, service
+        self._draining: asyncio.Task[None] | None = None
+        self._cutting: asyncio.Task[None] | None = None
+
+    def begin(self, is_urgent: bool) -> None:
+        """Begin to end, or, where that has begun and it `is_urgent`, wait for nobody any more."""
+        grace_s = self._service.config.shutdown_grace_s
+        if self._draining is None:
+            self._host.end_by(grace_s + _CUT_S, self._kill_workers)
+            self._draining = asyncio.create_task(self._end(grace_s))
+        elif is_urgent:
+            self._draining.cancel()
+            self._draining = asyncio.create_task(self._end(0.0))
+
+    async def cut(self) -> None:
+        """Answer whoever still waits for the policy or for a scene with `Unavailable`, and end what they wait for."""
+        if self._cutting is None:
+            self._cutting = asyncio.create_task(self._close())
+        await asyncio.shield(self._cutting)
+
+    async def _end(self, grace_s: float) -> None:
+        await self._service.shutdown.drain(grace_s)
+        self._host.end_by(_CUT_S, self._kill_workers)
+        cutting = asyncio.create_task(self.cut())
+        self._service.traffic.end()
+        await self._service.shutdown.drain(_ANSWERING_S)
+        self._host.stop(_CLOSING_S)
+        await cutting
+
+    def _kill_workers(self) -> None:
+        for pid in self._service.pool.pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+
+    async def _close(self) -> None:
+        await asyncio.gather(self._service.engine.close(), self._close_pool())
+
+    async def _close_pool(self) -> None:
+        self._service.pool_start.cancel()
+        await asyncio.wait([self._service.pool_start])
+        await self._service.pool.close()

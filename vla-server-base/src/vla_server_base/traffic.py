@@ -1,0 +1,226 @@
+"""What comes and goes on the server's connections: how many, how much at once, and how long each may take."""
+
+import asyncio
+import resource
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from vla_server_base.config import ServerConfig
+from vla_server_base.errors import Overloaded, RequestTimeout, Unavailable, VLAError
+from vla_server_base.request_id import current_client
+
+LEAST_BYTES_PER_S = 2**14
+"""A body that comes more slowly than this, or a reply that is read more slowly, uses up its time limit."""
+
+_TICK_S = 0.5
+# A WebSocket on which nothing was said for so long makes way where there is no place for another.
+_QUIET_S = 60.0
+# File descriptors that connections leave to the rest of the server: its workers, its files, its log.
+_KEPT_DESCRIPTORS = 256
+
+
+@dataclass(eq=False, kw_only=True)
+class Line:
+    """One connection of a client, from its first byte to its last."""
+
+    client: str
+    transport: Any  # uvloop's are of no common class
+    give_up: Callable[[], None]
+    """Ends a connection on which nothing comes, with a word where one can be said."""
+    waits_since: float | None
+    """When it began to wait for a request; None while one is answered."""
+    quiet_since: float | None = None
+    """When something was last said on it, as a WebSocket; None where it is none."""
+    num_pending: int = 0
+    stalled_s: float = 0.0
+
+
+class Traffic:
+    """All connections, and all bodies that are being received.
+
+    Time is counted in ticks of the event loop, so that a loop that was held up makes nobody late.
+    """
+
+    def __init__(self, config: ServerConfig):
+        self.now = 0.0
+        self.bodies = Bodies(config)
+        self._config = config
+        self._max_lines = min(config.max_sockets, _free_descriptors())
+        self._max_of_client = min(config.max_sockets_per_client, self._max_lines * 3 // 4)
+        self._lines: dict[Any, Line] = {}
+
+    async def watch(self) -> None:
+        """End what takes too long, until this is cancelled."""
+        while True:
+            await asyncio.sleep(_TICK_S)
+            self.now += _TICK_S
+            self.bodies.tick(_TICK_S)
+            for line in list(self._lines.values()):
+                self._check(line)
+
+    def open(self, transport: Any, client: str, give_up: Callable[[], None]) -> Line:
+        """Take in a new connection; where there are too many, the one that has been idle the longest makes way.
+
+        Raises:
+            Overloaded: none is idle.
+        """
+        of_clients = Counter(line.client for line in self._lines.values())
+        if of_clients[client] >= self._max_of_client:
+            self._make_way(client, "VLA_MAX_SOCKETS_PER_CLIENT")
+        elif len(self._lines) >= self._max_lines:
+            self._make_way(max(of_clients, key=of_clients.__getitem__), "VLA_MAX_SOCKETS")
+        line = Line(client=client, transport=transport, give_up=give_up, waits_since=self.now)
+        self._lines[transport] = line
+        return line
+
+    def of(self, transport: Any) -> Line | None:
+        """Return the connection of a transport."""
+        return self._lines.get(transport)
+
+    def close(self, transport: Any) -> None:
+        """Forget a connection that is gone."""
+        self._lines.pop(transport, None)
+
+    def make_way_for_socket(self) -> bool:
+        """Close the quietest WebSocket of the client who has the most, and say whether there was one to close."""
+        sockets = [line for line in self._lines.values() if line.quiet_since is not None]
+        of_clients = Counter(line.client for line in sockets)
+        long_ago = self.now - _QUIET_S
+        quiet = [line for line in sockets if line.quiet_since is not None and line.quiet_since < long_ago]
+        quietest = min(quiet, key=lambda line: (-of_clients[line.client], line.quiet_since), default=None)
+        if quietest is not None:
+            quietest.quiet_since = None
+            quietest.give_up()
+        return quietest is not None
+
+    def end(self) -> None:
+        """Wait for nobody any more: neither for bodies that are not whole, nor for clients that do not read."""
+        self.bodies.give_all_up(Unavailable("the server is shutting down"))
+        for line in list(self._lines.values()):
+            if line.transport.get_write_buffer_size():
+                self._cut(line)
+
+    def _make_way(self, client: str, setting: str) -> None:
+        """Close the idlest connection of a client, or of anybody where it has none that is idle."""
+        idle = [line for line in self._lines.values() if line.waits_since is not None]
+        idlest = min(idle, key=lambda line: (line.client != client, line.waits_since), default=None)
+        if idlest is None or (setting == "VLA_MAX_SOCKETS_PER_CLIENT" and idlest.client != client):
+            raise Overloaded("too many connections are open", hint=f"close some; {setting} raises the limit")
+        self._cut(idlest)
+
+    def _check(self, line: Line) -> None:
+        self._check_reader(line)
+        if line.waits_since is not None and self.now - line.waits_since > self._config.head_timeout_s:
+            line.waits_since = None
+            line.give_up()
+
+    def _check_reader(self, line: Line) -> None:
+        """Cut off a client that does not read what it asked for."""
+        num_pending = line.transport.get_write_buffer_size()
+        num_read = max(0, line.num_pending - num_pending)
+        line.stalled_s = max(0.0, line.stalled_s + _TICK_S - num_read / LEAST_BYTES_PER_S) if num_pending else 0.0
+        line.num_pending = num_pending
+        if line.stalled_s > self._config.reader_timeout_s:
+            self._cut(line)
+
+    def _cut(self, line: Line) -> None:
+        self.close(line.transport)
+        line.transport.abort()
+
+
+class Bodies:
+    """The bodies that are being received, by whatever protocol, within one limit of bytes and each within a time.
+
+    Where there is no room, the largest one of the client who sends the most gives way: small ones always get in.
+    """
+
+    def __init__(self, config: ServerConfig):
+        self._max_bytes = (config.max_bodies_mb or 4 * config.max_body_mb) * 2**20
+        self._timeout_s = config.body_timeout_s
+        self._num_bytes = 0
+        self._open: set[Body] = set()
+
+    def open(self, give_up: Callable[[VLAError], None]) -> "Body":
+        """Begin to receive a body of the present client; `give_up` is called once, where it cannot go on."""
+        body = Body(bodies=self, client=current_client.get(), give_up=give_up)
+        self._open.add(body)
+        return body
+
+    def add(self, body: "Body", num_bytes: int) -> None:
+        """Count what came, and make room for it."""
+        body.num_bytes += num_bytes
+        self._num_bytes += num_bytes
+        while self._num_bytes > self._max_bytes and self._give_largest_up():
+            pass
+
+    def remove(self, body: "Body") -> None:
+        """Count a body no longer."""
+        if body in self._open:
+            self._open.remove(body)
+            self._num_bytes -= body.num_bytes
+
+    def tick(self, seconds: float) -> None:
+        """Let time pass for all that are not whole."""
+        for body in [each for each in self._open if not each.is_whole]:
+            body.age_s += seconds
+            body.silent_s += seconds
+            allowed_s = self._timeout_s + body.num_bytes / LEAST_BYTES_PER_S
+            if body.silent_s > self._timeout_s or body.age_s > allowed_s:
+                self._give_up(
+                    body,
+                    RequestTimeout(
+                        f"the body did not come in time: {body.num_bytes} bytes in {body.age_s:.0f} s",
+                        hint=f"send at least {LEAST_BYTES_PER_S} bytes a second; VLA_BODY_TIMEOUT_S gives more time",
+                    ),
+                )
+
+    def give_all_up(self, error: VLAError) -> None:
+        """Wait for none of them any more."""
+        for body in [each for each in self._open if not each.is_whole]:
+            self._give_up(body, error)
+
+    def _give_largest_up(self) -> bool:
+        of_clients: Counter[str] = Counter()
+        for body in self._open:
+            of_clients[body.client] += body.num_bytes
+        unfinished = [body for body in self._open if not body.is_whole]
+        largest = max(unfinished, key=lambda body: (of_clients[body.client], body.num_bytes), default=None)
+        if largest is not None:
+            said = f"bodies that are being sent to this server come to over {self._max_bytes} bytes"
+            self._give_up(largest, Overloaded(said, hint="send again later; VLA_MAX_BODIES_MB raises the limit"))
+        return largest is not None
+
+    def _give_up(self, body: "Body", error: VLAError) -> None:
+        self.remove(body)
+        body.give_up(error)
+
+
+@dataclass(eq=False, kw_only=True)
+class Body:
+    """One of them, as far as it has come."""
+
+    bodies: Bodies = field(repr=False)
+    client: str
+    give_up: Callable[[VLAError], None]
+    num_bytes: int = 0
+    age_s: float = 0.0
+    silent_s: float = 0.0
+    is_whole: bool = False
+
+    def came(self, num_bytes: int, *, is_whole: bool = False) -> None:
+        """Note what came, and whether that was all; what is whole still takes room until it is closed."""
+        self.is_whole = is_whole
+        if num_bytes:
+            self.silent_s = 0.0
+            self.bodies.add(self, num_bytes)
+
+    def close(self) -> None:
+        """Give its room back: it has been read, or nobody wants it."""
+        self.bodies.remove(self)
+
+
+def _free_descriptors() -> int:
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return 2**31 if soft == resource.RLIM_INFINITY else max(8, soft - min(_KEPT_DESCRIPTORS, soft // 2))
