@@ -50,7 +50,7 @@ async def execute_events(
     check_task(body, spec)
     if body.execution_horizon > spec.horizon:
         raise RequestError(f"execution_horizon: {body.execution_horizon} is over this policy's horizon, {spec.horizon}")
-    policy = EnginePolicy(service.engine, service.adapter, body.dataset)
+    policy = EnginePolicy(service.engine, body.dataset)
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
     settings = settings_from_body(body, seed, with_wrist="wrist" in spec.camera_names)
     task = await asyncio.to_thread(task_from_body, body, service.config.max_image_pixels)

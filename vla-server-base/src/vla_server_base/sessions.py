@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import Task, VLAModelAdapter
+from vla_server_base.contract import Task
 from vla_server_base.engine import Engine
 from vla_server_base.errors import InvalidToken, NotFound, Overloaded, RequestError
 from vla_server_base.replies.session import SessionStatusReply
@@ -32,12 +32,11 @@ class Sessions:
     def __init__(
         self,
         engine: Engine,
-        adapter: VLAModelAdapter,
         config: ServerConfig,
         model_id: str,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._engine, self._adapter, self._config, self._clock = engine, adapter, config, clock
+        self._engine, self._config, self._clock = engine, config, clock
         self._sessions: dict[str, Session] = {}
         self._left: dict[tuple[str, str], Task | None] = {}
         """Sessions that ended as their connection named another, with what they were to do; the latest ones."""
@@ -144,7 +143,6 @@ class Sessions:
             defaults=checked_settings(self._engine.spec, self._defaults, {}),
             progress=new_progress(self._engine.spec, settings, secrets.randbelow(2**32) if seed is None else seed),
             engine=self._engine,
-            adapter=self._adapter,
             clock=self._clock,
         )
         return session
