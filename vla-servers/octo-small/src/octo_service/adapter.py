@@ -16,9 +16,9 @@ from jaxtyping import Array, Float, UInt8
 
 from octo_service import device
 from octo_service.config import OctoConfig
-from octo_service.errors import CheckpointError, HubUnreachable, OctoError
+from octo_service.errors import CheckpointError, ConfigError, HubUnreachable, OctoError
 from octo_service.hub import resolve
-from octo_service.images import resize_lanczos
+from octo_service.images import resize_and_crop, resize_lanczos
 from octo_service.model import OctoModel, random_weights, t5
 from octo_service.model.prediction import Noise, draw_noise
 from octo_service.remembered import CONTENT, NUM_FRAMES, Remembered, digest
@@ -55,6 +55,8 @@ EE_DELTA = ActionSpec(
     units=("m", "m", "m", "rad", "rad", "rad", "1 open, 0 closed"),
     formats=("standard", "ee_delta"),
 )
+# The camera whose pictures were cropped in training (the reference's `augmented_keys`).
+CROPPED = "primary"
 # Deviations from the mean; what is further off is of another robot, or in other units.
 FARTHEST_PROPRIO = 1e6
 # Samples of one observation run through the head in groups of this size: one program serves any number of them.
@@ -121,7 +123,7 @@ class OctoSmallAdapter(VLAModelAdapter):
             if "proprio" in each and self.model.proprio_dim is not None
         }
         action_dims = {name: len(each.mean) for name, each in self._actions.items()}
-        self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, config.dataset, action_dims)
+        self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, config, action_dims)
         if jax.default_backend() != "cpu" and minds_masks(self.model.octo):
             self._together = Together(self.model)
             blank = next(self._blank_episode([self._all_there]))
@@ -151,7 +153,8 @@ class OctoSmallAdapter(VLAModelAdapter):
             name, image = f"image_{camera.name}", step.images.get(camera.name)
             is_there[name] = np.array(image is not None)
             black = np.zeros((camera.height, camera.width, 3), np.uint8)
-            arrays[name] = black if image is None else resize_lanczos(image, camera.height, camera.width)
+            resize = resize_and_crop if self._config.center_crop and camera.name == CROPPED else resize_lanczos
+            arrays[name] = black if image is None else resize(image, camera.height, camera.width)
         if self.spec.proprio_dim is not None:
             is_there["proprio"] = np.array(step.proprio is not None)
             nothing = np.zeros(self.spec.proprio_dim, np.float32)
@@ -316,16 +319,21 @@ def _spec_of(
     model_id: str,
     revision: str | None,
     is_random: bool,
-    dataset: str | None,
+    config: OctoConfig,
     action_dims: Mapping[str | None, int],
 ) -> PolicySpec:
     observation = model.example_batch["observation"]
     head = model.head
     datasets = dataset_names(model.dataset_statistics)
-    if dataset is not None and dataset not in datasets:
-        raise UnknownName("dataset", dataset, datasets)
+    if config.dataset is not None and config.dataset not in datasets:
+        raise UnknownName("dataset", config.dataset, datasets)
+    window = config.window or observation["timestep_pad_mask"].shape[1]
+    if window > model.octo.max_horizon:
+        raise ConfigError(
+            f"OCTO_WINDOW={window}: this checkpoint attends to {model.octo.max_horizon} observations at most"
+        )
     usual = USUAL_DATASET if USUAL_DATASET in datasets else datasets[0] if len(datasets) == 1 else None
-    default = dataset or usual
+    default = config.dataset or usual
     action_dim = action_dims.get(default, head.action_dim)
     actions = _action_spec(head.action_dim, action_dim)
     others = {name: dims for name, dims in action_dims.items() if name is not None and dims != action_dim}
@@ -339,7 +347,7 @@ def _spec_of(
             for name in model.octo.observation_names(observation)
             if name.startswith("image_") and (shape := observation[name].shape)
         ),
-        window=observation["timestep_pad_mask"].shape[1],
+        window=window,
         horizon=head.action_horizon,
         action_dim=action_dim,
         action_names=actions.names,
