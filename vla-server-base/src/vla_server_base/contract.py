@@ -174,6 +174,11 @@ class VLAModelAdapter(abc.ABC):
     def preprocess_instruction(self, task: Task) -> PolicyArrays:
         """Return the policy's task with a leading axis (1,): tokens or embeddings, goal images, pad masks."""
 
+    def unknown_words(self, instruction: str) -> tuple[str, ...]:
+        """Return the words of an instruction that the policy's vocabulary does not cover; without this, none."""
+        del instruction
+        return ()
+
     @abc.abstractmethod
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
         """Run the policy; one entry per input, each what the input would have got alone."""

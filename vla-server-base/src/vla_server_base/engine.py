@@ -151,6 +151,10 @@ class Engine:
         finally:
             self._forget(job)
 
+    def unknown_words(self, task: Task) -> tuple[str, ...]:
+        """Return the words of a task's instruction that the policy does not know."""
+        return self._adapter.unknown_words(task.instruction) if task.instruction else ()
+
     def form_action(
         self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None, action_format: str
     ) -> Action:

@@ -83,6 +83,8 @@ async def answer_predict(
         if scene is not None:
             reply.scene_id = scene.key
             reply.scene_memory_mb = round(sight.cost.num_bytes / 2**20, 3)
+        if unknown := service.engine.unknown_words(task):
+            reply.unknown_words = list(unknown)
         if foresight is not None:
             _add_foresight(reply, body, foresight)
         reply.request_id = request_id

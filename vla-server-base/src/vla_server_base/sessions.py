@@ -134,6 +134,10 @@ class Sessions:
         ordered = sorted(self._sessions.values(), key=lambda session: session.last_used, reverse=True)
         return [self._status(session) for session in ordered]
 
+    def unknown_words(self, task: Task) -> tuple[str, ...]:
+        """Return the words of a task's instruction that the policy does not know."""
+        return self._engine.unknown_words(task)
+
     def _begin(self, session_id: str, settings: SessionSettings, seed: int | None) -> Session:
         if len(self._sessions) >= self._config.max_sessions:
             self._make_room()

@@ -68,6 +68,8 @@ class StartEvent(Reply):
     body_names: list[str]
     cameras: dict[str, str]
     """Which of the scene's cameras each of the policy's cameras is."""
+    unknown_words: list[str] | None = None
+    """Words of the instruction that the policy's vocabulary does not cover: to it they are all the same."""
     images: dict[str, str] | None = None
     """Base64 JPEG by the policy's camera names, where `frames` asks for them."""
 
@@ -123,6 +125,8 @@ class ExecuteReply(Reply):
     dataset: str | None
     model: str
     weights: Literal["pretrained", "random", "none"]
+    unknown_words: list[str] | None = None
+    """Words of the instruction that the policy's vocabulary does not cover: to it they are all the same."""
     scene_id: str
     scene_compile_ms: float
     """Compiling the scene; 0 where it was still held."""

@@ -190,6 +190,10 @@ class OctoSmallAdapter(VLAModelAdapter):
         tasks[CONTENT] = digest(task.goal_images, task.instruction)[None]
         return tasks
 
+    def unknown_words(self, instruction: str) -> tuple[str, ...]:
+        """Return the words that the text encoder's vocabulary does not cover."""
+        return self.model.unknown_words(instruction)
+
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
         """Run Octo on each input: one pass through the transformer, however many samples are asked for.
 

@@ -6,6 +6,7 @@ Follows octo/model/octo_model.py of octo-models/octo.
 import copy
 import dataclasses
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,11 @@ from octo_service.text import TextTokenizer
 from octo_service.tracing import is_traced
 from octo_service.weight_file import leave_to_disk
 
+logger = logging.getLogger(__name__)
+
+MAX_WARNINGS = 1000
+"""Of words that are not known: strangers have ever more of them."""
+
 
 @jax.tree_util.register_pytree_node_class
 class OctoModel:
@@ -53,6 +59,7 @@ class OctoModel:
         self.checkpoint = checkpoint
         self.precision: Precision = precision
         self.tokenizer = tokenizer
+        self._warned_of: set[str] = set()
         self._origin, self._dataset_statistics = self, checkpoint.dataset_statistics
         self.octo: Octo = build_octo(checkpoint.config["model"])
         shapes = {path: leaf.shape for path, leaf in checkpoint.params.items()}
@@ -189,7 +196,19 @@ class OctoModel:
         if self.tokenizer is not None:
             tasks["language_instruction"] = self.tokenizer.encode(list(texts) if texts is not None else [""] * batch)
         _check_shapes("task", tasks, self.example_batch["task"], leading_axes=1)
+        for given in texts or ():
+            self._warn_of_unknown_words(given)
         return tasks
+
+    def unknown_words(self, instruction: str) -> tuple[str, ...]:
+        """Return the words of an instruction that the vocabulary does not cover: to the policy all are the same."""
+        return () if self.tokenizer is None else self.tokenizer.unknown_words(instruction)
+
+    def _warn_of_unknown_words(self, instruction: str) -> None:
+        for word in self.unknown_words(instruction):
+            if word not in self._warned_of and len(self._warned_of) < MAX_WARNINGS:
+                self._warned_of.add(word)
+                logger.warning("the policy's vocabulary does not cover the word %r of an instruction", word[:80])
 
     def run_transformer(
         self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any, train: bool = False
