@@ -89,7 +89,7 @@ def training_noise(
     `rng` is the key of the step, from which the head's own comes.
     """
     time, uniform = _time_and_uniform(rng, shape, steps)
-    return np.asarray(time), _normal(uniform)
+    return np.asarray(time), np.asarray(_normal(uniform))
 
 
 def module_key(rng: Key, path: str) -> Array:
@@ -158,7 +158,10 @@ def _normal(uniform: Float32[Array, "*shape"]) -> Float32[np.ndarray | Array, "*
     if is_traced(uniform):
         # In a program of somebody else's, the compiler's own formula has to do: the last bits differ.
         return np.float32(np.sqrt(2)) * jax.lax.erf_inv(uniform)
-    uniform = np.asarray(uniform)
+    return _normal_on_host(np.asarray(uniform))
+
+
+def _normal_on_host(uniform: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
     w = -_log1p(-(uniform * uniform))
     centre = w < 5
     x = np.where(centre, w - np.float32(2.5), np.sqrt(w) - np.float32(3))
