@@ -73,7 +73,6 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         app.state.service = Service(
             model_id=model_id,
             config=config,
-            adapter=adapter,
             engine=engine,
             pool=pool,
             pool_start=pool_start,
@@ -81,7 +80,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             scenes=SceneStore(config.scene_store_mb * 2**20),
             episodes=Slots(config.max_episodes, "episodes are running", "VLA_MAX_EPISODES"),
             connections=Slots(config.max_connections, "connections are open", "VLA_MAX_CONNECTIONS"),
-            sessions=Sessions(engine, adapter, config, model_id),
+            sessions=Sessions(engine, config, model_id),
             observation_keys=keys,
             traffic=traffic,
             shutdown=Shutdown(),

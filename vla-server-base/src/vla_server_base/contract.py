@@ -51,7 +51,8 @@ class PolicyInput:
     """One request as the policy takes it.
 
     `observation` has leading axes (1, window), `task` a leading axis (1,). Noise is a pure function of
-    (`seed`, `step`) and of nothing else: not of other requests, not of the batch, not of `num_samples`.
+    (`seed`, `step`) and of nothing else: not of other requests, not of the batch, not of `num_samples`. `dataset` is
+    the one whose units the answer is to be in, None the policy's default.
     """
 
     observation: PolicyArrays
@@ -59,9 +60,11 @@ class PolicyInput:
     seed: int
     step: int = 0
     num_samples: int = 1
+    dataset: str | None = None
 
 
-# Normalized action chunks for one request; row 0 is the one that `num_samples=1` would have given.
+# Normalized action chunks for one request, of as many numbers as its dataset's actions have; row 0 is the one that
+# `num_samples=1` would have given.
 NormalizedChunks = Float[np.ndarray, "num_samples horizon action_dim"]
 
 
@@ -73,6 +76,15 @@ class Action:
     action_names: tuple[str, ...]
     action_units: tuple[str, ...]
     actions: Float[np.ndarray, "horizon action_dim"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ActionSpec:
+    """What the numbers of an action are, and in which formats it is answered, the first by default."""
+
+    names: tuple[str, ...]
+    units: tuple[str, ...]
+    formats: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,7 +101,9 @@ class PolicySpec:
     """What a loaded policy is, takes and gives; `/info` shows it, requests are checked against it.
 
     `weights` says whether an answer means anything: "random" weights only have the right shapes.
-    `details` is what only this kind of policy knows (parameter counts, hashes, framework versions).
+    `action_dim`, `action_names`, `action_units` and `action_formats` are those of the default dataset, `other_actions`
+    those of datasets that differ. `details` is what only this kind of policy knows (parameter counts, hashes, framework
+    versions).
     """
 
     model: str
@@ -109,12 +123,18 @@ class PolicySpec:
     max_instruction_chars: int = 1000
     takes_goal_images: bool = False
     proprio_dim: int | None = None
+    other_actions: Mapping[str, ActionSpec] = field(default_factory=dict)
     details: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def camera_names(self) -> tuple[str, ...]:
         """The names of `cameras`, in their order."""
         return tuple(camera.name for camera in self.cameras)
+
+    def actions_of(self, dataset: str | None) -> ActionSpec:
+        """Return what actions in the units of a dataset are, None being the default."""
+        usual = ActionSpec(names=self.action_names, units=self.action_units, formats=self.action_formats)
+        return self.other_actions.get(dataset or self.default_dataset or "", usual)
 
 
 class VLAModelAdapter(abc.ABC):
@@ -149,12 +169,23 @@ class VLAModelAdapter(abc.ABC):
         return image
 
     @abc.abstractmethod
-    def preprocess_observation(self, window: Window) -> PolicyArrays:
-        """Return arrays with leading axes (1, window): images at the policy's sizes, pad masks, proprio."""
+    def preprocess_observation(self, window: Window, dataset: str | None = None) -> PolicyArrays:
+        """Return arrays with leading axes (1, window): images at the policy's sizes, pad masks, proprio.
+
+        Proprio is in the units of `dataset`, None the policy's default.
+
+        Raises:
+            RequestError: it is nothing that the policy can take.
+        """
 
     @abc.abstractmethod
     def preprocess_instruction(self, task: Task) -> PolicyArrays:
         """Return the policy's task with a leading axis (1,): tokens or embeddings, goal images, pad masks."""
+
+    def unknown_words(self, instruction: str) -> tuple[str, ...]:
+        """Return the words of an instruction that the policy's vocabulary does not cover; without this, none."""
+        del instruction
+        return ()
 
     @abc.abstractmethod
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:

@@ -5,16 +5,18 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import (
+    Action,
     NormalizedChunks,
     PolicyInput,
     PolicySpec,
@@ -38,6 +40,7 @@ _JOIN_TIMEOUT_S = 30.0
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 # What requests seldom need is compiled once nobody has asked for so long: a robot at 1 Hz and more is not held up.
 QUIET_S = 1.0
+_NOT_FINITE = "the policy answered with numbers that are not finite"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,31 +131,58 @@ class Engine:
         gc.freeze()  # what is imported stays, and is not to be looked through for garbage while the model is loaded
         self._device_thread.start()
 
-    async def predict(self, window: Window, task: Task, seed: int, step: int = 0, num_samples: int = 1) -> Prediction:
-        """Run the policy on one request.
+    async def predict(
+        self,
+        window: Window,
+        task: Task,
+        seed: int,
+        step: int = 0,
+        num_samples: int = 1,
+        dataset: str | None = None,
+    ) -> Prediction:
+        """Run the policy on one request, in the units of `dataset`, None the policy's default.
 
         Raises:
             ModelUnavailable: the policy is not loaded.
             ImageError: the window never shows the policy's first camera.
+            RequestError: see `VLAModelAdapter.preprocess_observation`.
             Overloaded: `config.max_queue` requests are waiting already.
             Unavailable: the server is shutting down.
         """
         _check_shown(window, self.spec)
         job = self._admit()
         try:
-            self._preprocessors.submit(self._bring, job, window, task, seed, step, num_samples)
+            self._preprocessors.submit(self._bring, job, window, task, seed, step, num_samples, dataset)
             return await asyncio.wrap_future(job.answer)
         finally:
             self._forget(job)
 
-    def anticipate(self, window: Window, task: Task, seed: int, step: int) -> Anticipation:
+    def unknown_words(self, task: Task) -> tuple[str, ...]:
+        """Return the words of a task's instruction that the policy does not know."""
+        return self._adapter.unknown_words(task.instruction) if task.instruction else ()
+
+    def form_action(
+        self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None, action_format: str
+    ) -> Action:
+        """Un-normalize a chunk and form its first action.
+
+        Raises:
+            UnknownName: a dataset or a format; with those that are available.
+            VLAError: there are numbers that are not finite.
+        """
+        action = self._adapter.postprocess_action(chunk, dataset, action_format)
+        if not (np.isfinite(action.action).all() and np.isfinite(action.actions).all()):
+            raise VLAError(_NOT_FINITE)
+        return action
+
+    def anticipate(self, window: Window, task: Task, seed: int, step: int, dataset: str | None = None) -> Anticipation:
         """Have the device prepare, while no request waits, for one whose window goes on from this one.
 
         `seed` and `step` are that request's. Returns at once; it is told when the preparation is not wanted any more.
         """
         anticipation = Anticipation()
         if self._status.state == "loaded" and not self._closing:
-            self._preprocessors.submit(self._prepare, anticipation, window, task, seed, step)
+            self._preprocessors.submit(self._prepare, anticipation, window, task, seed, step, dataset)
         return anticipation
 
     async def close(self) -> None:
@@ -215,10 +245,19 @@ class Engine:
 
     # On the preprocessing threads.
 
-    def _bring(self, job: _Job, window: Window, task: Task, seed: int, step: int, num_samples: int) -> None:
+    def _bring(
+        self,
+        job: _Job,
+        window: Window,
+        task: Task,
+        seed: int,
+        step: int,
+        num_samples: int,
+        dataset: str | None,
+    ) -> None:
         """Preprocess a request and hand it to the device: not by way of the event loop, where it might wait."""
         try:
-            policy_input = self._preprocess(window, task, seed, step, num_samples)
+            policy_input = self._preprocess(window, task, seed, step, dataset, num_samples)
         except BaseException as error:
             if self._forget(job) and job.answer.set_running_or_notify_cancel():
                 job.answer.set_exception(error)
@@ -229,21 +268,26 @@ class Engine:
             self._ready.put(job.flow, job)
             self._changed.notify_all()
 
-    def _prepare(self, anticipation: Anticipation, window: Window, task: Task, seed: int, step: int) -> None:
-        anticipation.policy_input = self._preprocess(window, task, seed, step)
+    def _prepare(
+        self, anticipation: Anticipation, window: Window, task: Task, seed: int, step: int, dataset: str | None
+    ) -> None:
+        anticipation.policy_input = self._preprocess(window, task, seed, step, dataset)
         with self._changed:
             # A device that is never idle takes none of them: what is not wanted any more must not pile up.
             self._anticipated.append(anticipation)
             self._leave_out_unwanted()
             self._changed.notify_all()
 
-    def _preprocess(self, window: Window, task: Task, seed: int, step: int, num_samples: int = 1) -> PolicyInput:
+    def _preprocess(
+        self, window: Window, task: Task, seed: int, step: int, dataset: str | None, num_samples: int = 1
+    ) -> PolicyInput:
         return PolicyInput(
-            observation=self._adapter.preprocess_observation(window),
+            observation=self._adapter.preprocess_observation(window, dataset),
             task=self._preprocess_task(task),
             seed=seed,
             step=step,
             num_samples=num_samples,
+            dataset=dataset,
         )
 
     def _leave_out_unwanted(self) -> None:
@@ -275,7 +319,7 @@ class Engine:
                     self._predict(batch)
                 if self._closing:
                     return False
-                self._adapter.predict([policy_input])
+                _check_warm(self._adapter.predict([policy_input]))
             self._rarer = iter(self._adapter.rarer_inputs())
             self._last_asked = time.monotonic()  # who has waited for this asks first
         except VLAError as error:
@@ -393,7 +437,7 @@ class Engine:
             if np.isfinite(chunks).all():
                 job.answer.set_result(Prediction(chunks=chunks, queue_ms=queue_ms, infer_ms=infer_ms))
             else:
-                job.answer.set_exception(VLAError("the policy answered with numbers that are not finite"))
+                job.answer.set_exception(VLAError(_NOT_FINITE))
 
     def _recover(self, batch: list[_Job], error: BaseException) -> None:
         """Find out whose fault it was: each request of a failed batch runs once more, alone."""
@@ -407,6 +451,16 @@ class Engine:
             logger.error("request_id=%s the policy failed on it", batch[0].request_id, exc_info=error)
             error = VLAError("the policy failed on this request")
         batch[0].answer.set_exception(error)
+
+
+def _check_warm(outputs: Sequence[NormalizedChunks]) -> None:
+    """Refuse a policy whose answers to plain inputs are no numbers.
+
+    Raises:
+        ModelUnavailable: saying so.
+    """
+    if not all(np.isfinite(chunks).all() for chunks in outputs):
+        raise ModelUnavailable(f"{_NOT_FINITE}, to a black picture: its weights are damaged")
 
 
 def _check_shown(window: Window, spec: PolicySpec) -> None:

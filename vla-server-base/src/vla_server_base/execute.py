@@ -50,7 +50,7 @@ async def execute_events(
     check_task(body, spec)
     if body.execution_horizon > spec.horizon:
         raise RequestError(f"execution_horizon: {body.execution_horizon} is over this policy's horizon, {spec.horizon}")
-    policy = EnginePolicy(service.engine, service.adapter, body.dataset)
+    policy = EnginePolicy(service.engine, body.dataset)
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
     settings = settings_from_body(body, seed, with_wrist="wrist" in spec.camera_names)
     settings = replace(settings, max_worker_s=service.config.episode_worker_s)
@@ -69,7 +69,10 @@ async def execute_events(
                 if "state_log" in body.record:
                     _check_kept(body, event.state)
                 images = event.pictures if with_frames else None
-                yield await asyncio.to_thread(start_event, event, images, seed, scene.key, request_id)
+                start = await asyncio.to_thread(start_event, event, images, seed, scene.key, request_id)
+                if unknown := service.engine.unknown_words(task):
+                    start.unknown_words = list(unknown)
+                yield start
             elif isinstance(event, EpisodeStep):
                 yield await asyncio.to_thread(step_event, event, event.pictures if with_frames else None)
             else:
@@ -112,7 +115,7 @@ def _reply(service: Service, body: ExecuteRequest, start: StartEvent, steps: lis
         dataset=body.dataset or spec.default_dataset,
         model=service.model_id,
         weights=spec.weights,
-        **start.model_dump(exclude={"state", "images"}),
+        **start.model_dump(exclude={"state", "images"}, exclude_unset=True),
         **end.model_dump(include={"reason", "success", "duration_ms", "rejected", "recordings"}),
     )
     return reply.model_dump_json(exclude_unset=True).encode()

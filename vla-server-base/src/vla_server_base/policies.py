@@ -44,11 +44,12 @@ def check_drives_arm(action_names: tuple[str, ...]) -> None:
 class EnginePolicy:
     """The policy of a running engine; chunks are un-normalized with the statistics of `dataset`."""
 
-    def __init__(self, engine: Engine, adapter: VLAModelAdapter, dataset: str | None = None):
-        self._engine, self._adapter = engine, adapter
+    def __init__(self, engine: Engine, dataset: str | None = None):
+        self._engine = engine
         self._spec = engine.spec
-        check_drives_arm(self._spec.action_names)
         self._dataset = dataset or self._spec.default_dataset
+        self._actions = self._spec.actions_of(self._dataset)
+        check_drives_arm(self._actions.names)
 
     @property
     def window(self) -> int:
@@ -59,9 +60,8 @@ class EnginePolicy:
         return self._spec.camera_names
 
     async def predict(self, window: Window, task: Task, seed: int, step: int) -> Float[np.ndarray, "horizon 7"]:
-        prediction = await self._engine.predict(window, task, seed, step)
-        format_ = self._spec.action_formats[0]
-        return self._adapter.postprocess_action(prediction.chunks[0], self._dataset, format_).actions
+        prediction = await self._engine.predict(window, task, seed, step, dataset=self._dataset)
+        return self._engine.form_action(prediction.chunks[0], self._dataset, self._actions.formats[0]).actions
 
 
 @asynccontextmanager
@@ -79,7 +79,7 @@ async def load_policy(
     try:
         while engine.status.state == "loading":
             await asyncio.sleep(_POLL_S)
-        yield EnginePolicy(engine, adapter, dataset)
+        yield EnginePolicy(engine, dataset)
     finally:
         await engine.close()
 

@@ -85,6 +85,8 @@ async def answer_predict(
             reply.scene_id = scene.key
             reply.geom_groups = list(sight.geom_groups)
             reply.scene_memory_mb = round(sight.cost.num_bytes / 2**20, 3)
+        if unknown := service.engine.unknown_words(task):
+            reply.unknown_words = list(unknown)
         if foresight is not None:
             _add_foresight(reply, body, foresight)
         reply.request_id = request_id
@@ -147,7 +149,7 @@ async def _in_session(
         queue_ms=answer.queue_ms,
         infer_ms=answer.infer_ms,
         dataset=answer.dataset,
-        action_format=answer.action_format or service.engine.spec.action_formats[0],
+        action_format=answer.action_format or service.engine.spec.actions_of(answer.dataset).formats[0],
         session=reply.session,
     )
 
@@ -164,15 +166,19 @@ async def _alone(
     history = ObservationWindow(spec.window)
     *_, window = [history.append(observation) for observation in _observations(body, sight)]
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
-    asking = service.engine.predict(window, task, seed, body.step, body.num_samples)
+    dataset = body.dataset or spec.default_dataset
+    formats = spec.actions_of(dataset).formats
+    # Joint positions are formed later, of the actions in the policy's own format.
+    own = body.action_format if body.action_format in formats else formats[0]
+    asking = service.engine.predict(window, task, seed, body.step, body.num_samples, dataset)
     prediction = await within_deadline(asking, deadline_ms)
     return _Decision(
-        actions=tuple(_un_normalized(service, body, spec, chunk) for chunk in prediction.chunks),
+        actions=tuple(service.engine.form_action(chunk, dataset, own) for chunk in prediction.chunks),
         seed=seed,
         queue_ms=prediction.queue_ms,
         infer_ms=prediction.infer_ms,
-        dataset=body.dataset or spec.default_dataset,
-        action_format=body.action_format or spec.action_formats[0],
+        dataset=dataset,
+        action_format=own,
     )
 
 
@@ -182,14 +188,6 @@ def _observations(body: PredictRequest, sight: _Sight) -> list[Observation]:
         Observation(images=images, proprio=None if proprio is None else np.array(proprio, np.float64))
         for images, proprio in zip(sight.images, proprios, strict=True)
     ]
-
-
-def _un_normalized(
-    service: Service, body: PredictRequest, spec: PolicySpec, chunk: Float[np.ndarray, "horizon action_dim"]
-) -> Action:
-    own = body.action_format if body.action_format in spec.action_formats else None
-    dataset = body.dataset or spec.default_dataset
-    return service.adapter.postprocess_action(chunk, dataset, own or spec.action_formats[0])
 
 
 async def _look_ahead(

@@ -1,6 +1,6 @@
 """What a policy cannot answer, refused before anything is rendered for it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
@@ -9,10 +9,14 @@ from vla_server_base.policies import ARM_ACTION, check_drives_arm
 from vla_server_base.wire.predict import JOINT_POSITION, PastObservation, PredictRequest
 from vla_server_base.wire.scene import SceneFields
 
+MAX_PROPRIO = 1e9
+"""More than any encoder counts, and little enough that float32 holds what a policy makes of it."""
 
-def action_formats(spec: PolicySpec) -> tuple[str, ...]:
+
+def action_formats(spec: PolicySpec, dataset: str | None = None) -> tuple[str, ...]:
     """Return the formats that a request may ask for: the policy's own, and joint positions where it drives an arm."""
-    return (*spec.action_formats, *([JOINT_POSITION] if spec.action_names == ARM_ACTION else []))
+    actions = spec.actions_of(dataset)
+    return (*actions.formats, *([JOINT_POSITION] if actions.names == ARM_ACTION else []))
 
 
 def check_predict(body: PredictRequest, spec: PolicySpec, config: ServerConfig) -> None:
@@ -29,13 +33,13 @@ def check_predict(body: PredictRequest, spec: PolicySpec, config: ServerConfig) 
     _check_seen(body, spec)
     for number, past in enumerate(body.history):
         _check_seen(past, spec, f"history.{number}.")
-    formats = action_formats(spec)
+    formats = action_formats(spec, body.dataset)
     if body.action_format is not None and body.action_format not in formats:
         raise UnknownName("action_format", body.action_format, formats)
     if body.action_format == JOINT_POSITION and (body.image is not None or body.image_wrist is not None):
         raise RequestError("action_format: joint_position is for a scene, whose arm it moves, not for pictures")
     if body.preview or body.guard != "off":
-        check_drives_arm(spec.action_names)
+        check_drives_arm(spec.actions_of(body.dataset).names)
     if body.num_samples > config.max_samples:
         raise RequestError(f"num_samples: {body.num_samples} is over this server's limit of {config.max_samples}")
 
@@ -72,22 +76,25 @@ def check_instruction(instruction: str, spec: PolicySpec) -> None:
         raise InstructionError(f"the instruction has {given} characters, at most {limit} are taken")
 
 
-def check_proprio(num_given: int, spec: PolicySpec, where: str = "") -> None:
-    """Refuse proprio of another length than this policy's; `where` is what its name begins with.
+def check_proprio(numbers: Sequence[float], spec: PolicySpec, name: str = "proprio") -> None:
+    """Refuse proprio of another length than this policy's, or with numbers that no robot has; `name` is the field's.
 
     Raises:
-        RequestError: saying how long it is.
+        RequestError: saying how long it is, or which number it is.
     """
-    if num_given != spec.proprio_dim:
+    if len(numbers) != spec.proprio_dim:
         takes = f"takes {spec.proprio_dim}" if spec.proprio_dim else "takes none"
-        raise RequestError(f"{where}proprio: {num_given} numbers are given, this policy {takes}")
+        raise RequestError(f"{name}: {len(numbers)} numbers are given, this policy {takes}")
+    for index, number in enumerate(numbers):
+        if not abs(number) <= MAX_PROPRIO:
+            raise RequestError(f"{name}.{index}: {number:g} is given, at most {MAX_PROPRIO:g} in size is taken")
 
 
 def _check_seen(seen: PredictRequest | PastObservation, spec: PolicySpec, where: str = "") -> None:
     pictures = {f"{where}image": ("primary", seen.image), f"{where}image_wrist": ("wrist", seen.image_wrist)}
     _check_pictures(pictures, spec)
     if seen.proprio is not None:
-        check_proprio(len(seen.proprio), spec, where)
+        check_proprio(seen.proprio, spec, f"{where}proprio")
 
 
 def _check_pictures(pictures: Mapping[str, tuple[str, str | None]], spec: PolicySpec) -> None:

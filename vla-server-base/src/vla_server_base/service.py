@@ -10,7 +10,7 @@ from typing import Annotated
 from fastapi import Depends, Request
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import PolicySpec, VLAModelAdapter
+from vla_server_base.contract import PolicySpec
 from vla_server_base.engine import Engine
 from vla_server_base.errors import Overloaded, RendererUnavailable
 from vla_server_base.protocols.observations import ObservationReader
@@ -37,7 +37,6 @@ class Service:
 
     model_id: str
     config: ServerConfig
-    adapter: VLAModelAdapter
     engine: Engine
     pool: ScenePool
     pool_start: "asyncio.Task[RendererUnavailable | None]"

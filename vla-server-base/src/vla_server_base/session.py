@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from vla_server_base.contract import Action, Observation, PolicySpec, Task, VLAModelAdapter
+from vla_server_base.contract import Action, Observation, PolicySpec, Task
 from vla_server_base.control_loop import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 from vla_server_base.engine import Anticipation, Engine
 from vla_server_base.errors import ImageError, Late, RequestError, Superseded, UnknownName
@@ -114,7 +114,6 @@ class Session:
     defaults: SessionSettings
     progress: Progress
     engine: Engine
-    adapter: VLAModelAdapter
     clock: Callable[[], float] = time.monotonic
     last_used: float = field(init=False)
     num_waiting: int = 0
@@ -304,21 +303,21 @@ class Session:
                 answer.set_result(found)
 
     async def _predicted(self, turn: Turn, step: int) -> Answer:
-        plan, seed = self.progress.plan, self.progress.seed
+        plan, seed, dataset = self.progress.plan, self.progress.seed, self.settings.dataset
         window = self.progress.history.window()
         how: dict[str, Any] = {"asked_policy": not plan.num_queued}
         if not plan.num_queued:
-            prediction = await self.engine.predict(window, turn.task, seed, step)
+            prediction = await self.engine.predict(window, turn.task, seed, step, dataset=dataset)
             plan.put(prediction.chunks[0])
             how |= {"queue_ms": prediction.queue_ms, "infer_ms": prediction.infer_ms}
         if plan.num_queued <= 1:  # the action of this turn: the next one asks the policy
-            self._anticipation = self.engine.anticipate(window, turn.task, seed, step + 1)
+            self._anticipation = self.engine.anticipate(window, turn.task, seed, step + 1, dataset)
         return self._answer_of(plan, turn, step, seed, **how)
 
     def _answer_of(self, plan: ActionPlan, turn: Turn, step: int, seed: int, **how: Any) -> Answer:
         settings = self.settings
         assert settings.action_format is not None, "a session has begun with one"
-        action = self.adapter.postprocess_action(plan.ahead(), settings.dataset, settings.action_format)
+        action = self.engine.form_action(plan.ahead(), settings.dataset, settings.action_format)
         return Answer(
             action=action,
             dataset=settings.dataset,
@@ -364,11 +363,12 @@ def checked_settings(spec: PolicySpec, settings: SessionSettings, given: Mapping
         raise RequestError(
             f"execution_horizon: {settings.execution_horizon} of a chunk are to be executed, which has {spec.horizon}"
         )
-    return replace(
-        settings,
-        dataset=_known("dataset", settings.dataset, spec.datasets, spec.default_dataset),
-        action_format=_known("action_format", settings.action_format, spec.action_formats, spec.action_formats[0]),
-    )
+    dataset = _known("dataset", settings.dataset, spec.datasets, spec.default_dataset)
+    formats = spec.actions_of(dataset).formats
+    # A format that another dataset's actions had by default is nothing that was asked for.
+    is_kept = "action_format" in given or settings.action_format in formats
+    action_format = _known("action_format", settings.action_format if is_kept else None, formats, formats[0])
+    return replace(settings, dataset=dataset, action_format=action_format)
 
 
 def _known(what: str, given: str | None, known: tuple[str, ...], default: str | None) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import Task, VLAModelAdapter
+from vla_server_base.contract import Task
 from vla_server_base.engine import Engine
 from vla_server_base.errors import InvalidToken, NotFound, Overloaded, RequestError
 from vla_server_base.replies.session import SessionStatusReply
@@ -35,12 +35,11 @@ class Sessions:
     def __init__(
         self,
         engine: Engine,
-        adapter: VLAModelAdapter,
         config: ServerConfig,
         model_id: str,
         clock: Callable[[], float] = time.monotonic,
     ):
-        self._engine, self._adapter, self._config, self._clock = engine, adapter, config, clock
+        self._engine, self._config, self._clock = engine, config, clock
         self._sessions: dict[str, Session] = {}
         self._left: dict[tuple[str, str], Task | None] = {}
         """Sessions that ended as their connection named another, with what they were to do; the latest ones."""
@@ -138,6 +137,10 @@ class Sessions:
         ordered = sorted(self._sessions.values(), key=lambda session: session.last_used, reverse=True)
         return [self._status(session) for session in ordered]
 
+    def unknown_words(self, task: Task) -> tuple[str, ...]:
+        """Return the words of a task's instruction that the policy does not know."""
+        return self._engine.unknown_words(task)
+
     def _begin(self, session_id: str, settings: SessionSettings, seed: int | None) -> Session:
         if len(self._sessions) >= self._config.max_sessions:
             self._make_room()
@@ -147,7 +150,6 @@ class Sessions:
             defaults=checked_settings(self._engine.spec, self._defaults, {}),
             progress=new_progress(self._engine.spec, settings, secrets.randbelow(2**32) if seed is None else seed),
             engine=self._engine,
-            adapter=self._adapter,
             clock=self._clock,
             client=current_client.get(),
         )

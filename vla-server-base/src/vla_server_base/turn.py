@@ -112,6 +112,8 @@ async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
         where.notes = list(request.notes)
         if answer.step == 0:
             logger.info("session=%s %s", session.id, "; ".join(request.notes))
+    if unknown := sessions.unknown_words(request.task):
+        where.unknown_words = list(unknown)
     if request.return_token:
         where.token = await sessions.token(session)
     return TurnReply(answer=answer, session=where)

@@ -190,7 +190,7 @@ def test_proprio_is_checked_where_the_policy_takes_it_and_left_where_not(reader)
     for wrong in ([1, 2, np.nan], "abc", [[1], [2, 3]]):
         with pytest.raises(RequestError, match="observation/state: it holds what is no finite number"):
             reader.turn({**message, "observation/state": wrong})
-    with pytest.raises(RequestError, match="proprio: 2 numbers are given, this policy takes 3"):
+    with pytest.raises(RequestError, match="2 numbers are given, this policy takes 3"):
         reader.turn({**message, "observation/state": [1, 2]})
 
 

@@ -203,12 +203,43 @@ def test_a_request_that_fails_does_not_take_its_batch_mates_along():
 def test_an_answer_that_is_not_finite_never_reaches_a_robot():
     class Diverging(EchoAdapter):
         def predict(self, batch):
-            return [np.full_like(chunks, np.nan) for chunks in super().predict(batch)]
+            return [
+                chunks * (np.nan if each.seed == 1 else 1)
+                for each, chunks in zip(batch, super().predict(batch), strict=True)
+            ]
 
     async def scenario():
         async with running(Diverging()) as engine:
             with pytest.raises(VLAError, match="not finite"):
-                await engine.predict(WINDOW, TASK, 0)
+                await engine.predict(WINDOW, TASK, 1)
+
+    asyncio.run(scenario())
+
+
+def test_an_action_that_un_normalizing_makes_infinite_never_reaches_a_robot():
+    class Overflowing(EchoAdapter):
+        def postprocess_action(self, chunk, dataset, action_format):
+            action = super().postprocess_action(chunk, dataset, action_format)
+            return replace(action, actions=np.full_like(action.actions, np.inf))
+
+    async def scenario():
+        async with running(Overflowing()) as engine:
+            prediction = await engine.predict(WINDOW, TASK, 0)
+            with pytest.raises(VLAError, match="not finite"):
+                engine.form_action(prediction.chunks[0], "echo", "standard")
+
+    asyncio.run(scenario())
+
+
+def test_a_policy_whose_answers_are_not_finite_is_never_loaded():
+    class Damaged(EchoAdapter):
+        def predict(self, batch):
+            return [np.full_like(chunks, np.inf) for chunks in super().predict(batch)]
+
+    async def scenario():
+        async with running(Damaged()) as engine:
+            assert engine.status.state == "broken"
+            assert "its weights are damaged" in str(engine.status.reason)
 
     asyncio.run(scenario())
 

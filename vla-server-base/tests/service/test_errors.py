@@ -90,6 +90,8 @@ def test_an_unknown_dataset_or_format_is_refused_with_the_known(client):
         ({"num_samples": 0}, "num_samples: Input should be greater than or equal to 1"),
         ({"num_samples": 65}, "num_samples: 65 is over this server's limit of 64"),
         ({"proprio": [1, 2]}, "proprio: 2 numbers are given, this policy takes 3"),
+        ({"proprio": [1, -1e300, 3]}, "proprio.1: -1e+300 is given, at most 1e+09 in size is taken"),
+        ({"history": [{"image": RED, "proprio": [1, 2, 1e30]}]}, "history.0.proprio.2: 1e+30 is given"),
         ({"instruction": 5}, "instruction: Input should be a valid string"),
     ],
 )

@@ -144,7 +144,6 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
         service = Service(
             model_id="echo",
             config=config,
-            adapter=adapter,
             engine=engine,
             pool=ScenePool(config),
             pool_start=asyncio.ensure_future(waited_for(pool_start)),
@@ -152,7 +151,7 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
             scenes=SceneStore(1),
             episodes=Slots(1, "episodes", "-"),
             connections=Slots(1, "connections", "-"),
-            sessions=Sessions(engine, adapter, config, "echo"),
+            sessions=Sessions(engine, config, "echo"),
             observation_keys=KNOWN_KEYS,
             traffic=Traffic(config),
             shutdown=Shutdown(),

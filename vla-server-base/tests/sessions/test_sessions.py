@@ -71,12 +71,12 @@ async def engine(adapter):
 
 
 @pytest.fixture
-def sessions(engine, adapter, tmp_path):
-    return made(engine, adapter, tmp_path)
+def sessions(engine, tmp_path):
+    return made(engine, tmp_path)
 
 
-def made(engine, adapter, tmp_path, **settings) -> Sessions:
-    return Sessions(engine, adapter, ServerConfig(cache_dir=tmp_path, **settings), "echo")
+def made(engine, tmp_path, **settings) -> Sessions:
+    return Sessions(engine, ServerConfig(cache_dir=tmp_path, **settings), "echo")
 
 
 def turn(red: int, task: Task = LIFT, **fields) -> Turn:
@@ -238,16 +238,16 @@ async def test_a_reset_begins_a_new_episode_with_the_seed_or_a_new_one(sessions)
     ],
     ids=lambda settings: settings["execution"],
 )
-async def test_a_token_resumes_a_session_on_another_server_bit_for_bit(engine, adapter, tmp_path, settings):
+async def test_a_token_resumes_a_session_on_another_server_bit_for_bit(engine, tmp_path, settings):
     turns = [turn(20 * step, sequence=step) for step in range(6)]
-    whole = await acted(made(engine, adapter, tmp_path).open("arm", seed=9, **settings), *turns)
+    whole = await acted(made(engine, tmp_path).open("arm", seed=9, **settings), *turns)
 
-    before = made(engine, adapter, tmp_path)
+    before = made(engine, tmp_path)
     session = before.open("arm", seed=9, **settings)
     await acted(session, *turns[:2])
     token = await before.token(session)
 
-    resumed = await made(engine, adapter, tmp_path).resume(token)
+    resumed = await made(engine, tmp_path).resume(token)
     assert (resumed.id, resumed.settings) == ("arm", session.settings)
     np.testing.assert_array_equal(np.concatenate(await acted(resumed, *turns[2:])), np.concatenate(whole[2:]))
 
@@ -261,11 +261,11 @@ async def test_a_token_of_a_session_that_is_still_here_finds_it_as_it_is(session
     assert session.progress.step == 2
 
 
-async def test_a_session_that_went_on_at_another_server_goes_on_from_there(engine, adapter, tmp_path):
+async def test_a_session_that_went_on_at_another_server_goes_on_from_there(engine, tmp_path):
     turns = [turn(20 * step, sequence=step) for step in range(6)]
     settings = {"execution": "ensemble"}
-    whole = await acted(made(engine, adapter, tmp_path).open("arm", seed=9, **settings), *turns)
-    one, other = made(engine, adapter, tmp_path), made(engine, adapter, tmp_path)
+    whole = await acted(made(engine, tmp_path).open("arm", seed=9, **settings), *turns)
+    one, other = made(engine, tmp_path), made(engine, tmp_path)
     await acted(session := one.open("arm", seed=9, **settings), *turns[:2])
     await acted(there := await other.resume(await one.token(session)), *turns[2:4])
     assert await one.resume(await other.token(there)) is session
@@ -281,29 +281,29 @@ async def test_a_token_of_an_earlier_episode_changes_nothing(sessions):
     assert (await sessions.resume(token)).progress.step == 1
 
 
-async def test_a_token_that_was_changed_or_is_too_old_or_anothers_is_refused(engine, adapter, tmp_path):
-    sessions = made(engine, adapter, tmp_path)
+async def test_a_token_that_was_changed_or_is_too_old_or_anothers_is_refused(engine, tmp_path):
+    sessions = made(engine, tmp_path)
     session = sessions.open("arm")
     await acted(session, turn(51))
     token = await sessions.token(session)
     changed = token[:40] + ("B" if token[40] == "A" else "A") + token[41:]
-    old = made(engine, adapter, tmp_path, session_token_s=1e-9)
-    elsewhere = made(engine, adapter, tmp_path / "elsewhere")
+    old = made(engine, tmp_path, session_token_s=1e-9)
+    elsewhere = made(engine, tmp_path / "elsewhere")
     for refuses, presented in ((sessions, changed), (sessions, ""), (elsewhere, token)):
         with pytest.raises(InvalidToken, match="not signed by this server"):
             await refuses.resume(presented)
     aged = await old.token(session)
     assert await sessions.resume(aged) is session
     with pytest.raises(InvalidToken, match="too old"):
-        await made(engine, adapter, tmp_path).resume(aged)
+        await made(engine, tmp_path).resume(aged)
     assert (tmp_path / "session.key").stat().st_mode & 0o777 == 0o600
 
 
-async def test_the_least_recently_used_idle_session_makes_room_for_another(engine, adapter, tmp_path, caplog):
+async def test_the_least_recently_used_idle_session_makes_room_for_another(engine, tmp_path, caplog):
     caplog.set_level(logging.INFO, "vla_server_base.sessions")
     now = 0.0
     config = ServerConfig(cache_dir=tmp_path, max_sessions=2, session_idle_s=100)
-    sessions = Sessions(engine, adapter, config, "echo", clock=lambda: now)
+    sessions = Sessions(engine, config, "echo", clock=lambda: now)
     for session_id in ("one", "two", "one", "three"):
         now += 1
         sessions.open(session_id)
@@ -314,7 +314,7 @@ async def test_the_least_recently_used_idle_session_makes_room_for_another(engin
 
 
 async def test_sessions_that_wait_make_no_room(engine, adapter, tmp_path):
-    sessions = made(engine, adapter, tmp_path, max_sessions=1)
+    sessions = made(engine, tmp_path, max_sessions=1)
     adapter.gate.clear()
     acting = asyncio.ensure_future(sessions.open("arm").act(turn(51)))
     await asyncio.sleep(0.05)
@@ -325,8 +325,8 @@ async def test_sessions_that_wait_make_no_room(engine, adapter, tmp_path):
     assert sessions.open("other").progress.step == 0
 
 
-async def test_a_token_of_a_session_that_made_room_resumes_it(engine, adapter, tmp_path):
-    sessions = made(engine, adapter, tmp_path, max_sessions=1)
+async def test_a_token_of_a_session_that_made_room_resumes_it(engine, tmp_path):
+    sessions = made(engine, tmp_path, max_sessions=1)
     session = sessions.open("arm", seed=1)
     await acted(session, turn(51), turn(51))
     token = await sessions.token(session)
@@ -337,7 +337,7 @@ async def test_a_token_of_a_session_that_made_room_resumes_it(engine, adapter, t
 
 async def test_a_session_that_waits_is_not_idle(engine, adapter, tmp_path):
     now = 0.0
-    sessions = Sessions(engine, adapter, ServerConfig(cache_dir=tmp_path), "echo", clock=lambda: now)
+    sessions = Sessions(engine, ServerConfig(cache_dir=tmp_path), "echo", clock=lambda: now)
     adapter.gate.clear()
     acting = asyncio.ensure_future(sessions.open("arm").act(turn(51)))
     await asyncio.sleep(0.05)
@@ -450,8 +450,8 @@ async def test_a_token_and_other_settings_are_refused_as_an_id_and_others_are(se
         await resumed.act(turn(51, settings={"dataset": "echo_doubled"}))
 
 
-async def test_a_session_that_went_on_elsewhere_with_other_settings_goes_on_with_them(engine, adapter, tmp_path):
-    one, other = made(engine, adapter, tmp_path), made(engine, adapter, tmp_path)
+async def test_a_session_that_went_on_elsewhere_with_other_settings_goes_on_with_them(engine, tmp_path):
+    one, other = made(engine, tmp_path), made(engine, tmp_path)
     await acted(session := one.open("arm", seed=9), turn(51))
     there = await other.resume(await one.token(session))
     await acted(there, turn(51, PUSH, settings={"dataset": "echo_doubled", "execution": "ensemble"}))

@@ -7,12 +7,16 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from small_octo import checkpoint_with_two_cameras_and_proprio
 
 from octo_service.adapter import OctoSmallAdapter, noise_key
+from octo_service.checkpoint import Checkpoint, save_checkpoint
+from octo_service.config import OctoConfig
 from octo_service.model.prediction import draw_noise
+from octo_service.parity.inputs import image
 from vla_server_base.contract import Observation, Task, Window
 from vla_server_base.control_loop import ObservationWindow
-from vla_server_base.errors import ModelUnavailable
+from vla_server_base.errors import ModelUnavailable, RequestError, UnknownName
 from vla_server_base.testing.contract import AdapterContract, a_window, an_input
 
 
@@ -42,6 +46,12 @@ def test_every_step_and_sample_has_noise_of_its_own():
     keys = {tuple(np.asarray(noise_key(5, step, sample))) for step in range(20) for sample in range(20)}
     assert len(keys) == 400
     assert len({tuple(np.asarray(noise_key(seed, 0, 0))) for seed in (0, 1, 2**31, 2**32 - 1)}) == 4
+
+
+def test_the_number_of_samples_changes_no_bit_of_the_first(adapter: OctoSmallAdapter):
+    one = adapter.predict([an_input(adapter)])[0][0]
+    for num_samples in (2, 8, 9, 11):
+        np.testing.assert_array_equal(adapter.predict([an_input(adapter, num_samples=num_samples)])[0][0], one)
 
 
 def test_more_samples_than_one_group_are_all_different(adapter: OctoSmallAdapter):
@@ -82,6 +92,89 @@ def test_answering_compiles_nothing_new_after_the_warm_up(adapter: OctoSmallAdap
             adapter.predict([replace(an_input(adapter), observation=adapter.preprocess_observation(window))])
     assert [program._cache_size() for program in programs] == compiled
     assert len(programs) > 6
+
+
+def test_a_window_of_another_length_is_a_setting(tmp_path: Path):
+    adapter = OctoSmallAdapter(OctoConfig(window=3))
+    adapter.load_model("random://octo-tiny", "cpu", tmp_path)
+    assert adapter.spec.window == 3
+    assert adapter.predict([an_input(adapter, num_seen=3)])[0].shape == (1, 4, 7)
+    with pytest.raises(ModelUnavailable, match="OCTO_WINDOW=11: this checkpoint attends to 10 observations at most"):
+        OctoSmallAdapter(OctoConfig(window=11)).load_model("random://octo-tiny", "cpu", tmp_path)
+
+
+def test_the_references_centre_crop_is_of_the_primary_camera_alone(goldens: Path, tmp_path: Path):
+    recorded = np.load(goldens / "octo" / "golden_resize.npz")
+    keys = [key.split("/") for key in recorded if key.startswith("wrapper_uint8/")]
+    adapter = OctoSmallAdapter(OctoConfig(center_crop=True))
+    adapter.load_model("random://octo-tiny", "cpu", tmp_path)
+    for method, size, camera in keys:
+        height, width = map(int, size.split("x"))
+        seen = {name: image("resize", height, width) for name in ("primary", "wrist")}
+        window = ObservationWindow(2).append(Observation(images=seen))
+        found = adapter.preprocess_observation(window)[f"image_{camera}"][0, -1]
+        assert np.abs(found.astype(int) - recorded[f"{method}/{size}/{camera}"]).max() <= 1
+    assert {camera for _, _, camera in keys} == {"primary", "wrist"}
+
+
+def checkpoint_of_two_widths(proprio: dict[str, dict[str, np.ndarray]]) -> Checkpoint:
+    """Return a checkpoint of two datasets, one of which has five action dimensions, each with proprio of its own."""
+    checkpoint = checkpoint_with_two_cameras_and_proprio(window=2)
+    action = checkpoint.dataset_statistics["random"]["action"]
+    five = {name: values[:5] for name, values in action.items()}
+    statistics = {"fewer": {"action": five}, "whole": {"action": action}}
+    return replace(
+        checkpoint, dataset_statistics={name: {**statistics[name], "proprio": proprio[name]} for name in statistics}
+    )
+
+
+@pytest.fixture(scope="module")
+def two_datasets(tmp_path_factory: pytest.TempPathFactory) -> OctoSmallAdapter:
+    folder = tmp_path_factory.mktemp("two")
+    mean = {"fewer": np.zeros(4), "whole": np.full(4, 10.0)}
+    proprio = {name: {"mean": mean[name], "std": np.full(4, 0.5)} for name in mean}
+    save_checkpoint(folder / "model", checkpoint_of_two_widths(proprio))
+    adapter = OctoSmallAdapter(OctoConfig(dataset="whole"))
+    with pytest.MonkeyPatch.context() as patched:  # bytes stand for T5's vocabulary, which is not ours to ship
+        patched.setattr("octo_service.hub.fetch_tokenizer", lambda name: None)
+        adapter.load_model(str(folder / "model"), "cpu", folder / "cache")
+    return adapter
+
+
+def test_proprio_is_normalized_by_the_dataset_in_use(two_datasets: OctoSmallAdapter):
+    pictures = {"primary": np.zeros((32, 32, 3), np.uint8)}
+    window = ObservationWindow(2).append(Observation(images=pictures, proprio=np.full(4, 11.0)))
+    for dataset, expected in (("fewer", 22.0), ("whole", 2.0), (None, 2.0)):
+        found = two_datasets.preprocess_observation(window, dataset)["proprio"][0, -1]
+        np.testing.assert_allclose(found, expected, rtol=1e-6)
+    far = ObservationWindow(2).append(Observation(images=pictures, proprio=np.array([0, 1e8, 0, 0])))
+    with pytest.raises(RequestError, match=r"proprio.1: 1e\+08 is given, the dataset has 10 with a deviation of 0.5"):
+        two_datasets.preprocess_observation(far, "whole")
+
+
+def test_a_dataset_of_fewer_dimensions_has_names_of_its_own_and_no_gripper(two_datasets: OctoSmallAdapter):
+    spec = two_datasets.spec
+    assert (spec.action_dim, spec.action_formats, list(spec.other_actions)) == (7, ("standard", "ee_delta"), ["fewer"])
+    policy_input = replace(an_input(two_datasets), dataset="fewer")
+    (chunks,) = two_datasets.predict([policy_input])
+    assert chunks.shape == (1, 4, 5)
+    action = two_datasets.postprocess_action(chunks[0], "fewer", "raw")
+    assert action.action_names == tuple(f"action_{number}" for number in range(5))
+    assert (action.action.shape, action.actions.shape) == ((5,), (4, 5))
+    with pytest.raises(UnknownName, match="'standard' is not known"):
+        two_datasets.postprocess_action(chunks[0], "fewer", "standard")
+
+
+def test_a_dataset_of_fewer_dimensions_is_denoised_as_in_a_script(two_datasets: OctoSmallAdapter):
+    policy_input = replace(an_input(two_datasets), dataset="fewer")
+    action = two_datasets.postprocess_action(two_datasets.predict([policy_input])[0][0], "fewer", "raw")
+    expected = two_datasets.model.sample_actions(
+        policy_input.observation,
+        policy_input.task,
+        two_datasets.model.dataset_statistics["fewer"]["action"],
+        rng=jax.random.PRNGKey(7),
+    )
+    np.testing.assert_allclose(action.actions, expected[0], rtol=0, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from octo_service.checkpoint import check_params, load_checkpoint, save_checkpoint
+from octo_service.checkpoint import check_finite, check_params, load_checkpoint, save_checkpoint
 from octo_service.errors import CheckpointError
 from octo_service.flax_msgpack import read_tree, write_tree
 from octo_service.stored_params import load_params
@@ -364,6 +364,23 @@ class TestDamage:
     def test_a_leaf_that_is_no_array_is_named(self, folder: Path, leaf: object):
         (folder / "300000/default/checkpoint").write_bytes(msgpack.packb({"a": {"b": leaf}}))
         assert "parameter a/b is not an array of numbers" in complaint(lambda: load_checkpoint(folder))
+
+    @pytest.mark.parametrize("content", ["[]", "0", '""', "false", "3", "[1]"])
+    def test_json_that_is_no_statistics_is_said_so(self, folder: Path, content: str):
+        (folder / "dataset_statistics.json").write_text(content)
+        assert "statistics by name were expected" in complaint(lambda: load_checkpoint(folder))
+
+    @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
+    def test_a_parameter_that_is_not_finite_is_named(self, number: float):
+        params = dict(load_checkpoint(TINY).params)
+        path = "octo_transformer/task_language_projection/kernel"
+        params[path] = np.array(params[path])
+        params[path][3, 5] = number
+        said = complaint(lambda: check_finite(params))
+        assert f"1 of the checkpoint's parameters hold numbers that are not finite ({path})" in said
+
+    def test_large_parameters_are_finite_all_the_same(self):
+        check_finite({"a": np.full(9, 1e38, np.float32), "b": np.ones(3, ml_dtypes.bfloat16), "c": np.arange(3)})
 
     def test_a_damaged_database_is_said_so(self, tmp_path: Path):
         folder = shutil.copytree(TINY_OCDBT, tmp_path / "checkpoint")

@@ -122,7 +122,7 @@ async def answered(adapter: OctoSmallAdapter, config: ServerConfig, num_windows:
     engine.start()
     while engine.status.state == "loading":
         await asyncio.sleep(0.05)
-    sessions, world = Sessions(engine, adapter, config, "small"), World(0)
+    sessions, world = Sessions(engine, config, "small"), World(0)
     robots = [Robot(number, world, engine.spec.window) for number in range(NUM_ROBOTS)]
     found = []
     while len(found) < num_windows:
@@ -193,6 +193,7 @@ def test_what_a_timestep_lacks_is_masked_as_by_the_reference(adapter: OctoSmallA
 def test_requests_that_miss_frames_share_a_pass(adapter: OctoSmallAdapter):
     asked = list(some_windows(adapter.spec.window, 8))
     batch = [as_input(adapter, each) for each in asked]
-    together = Together(adapter.model).predict(batch, [adapter._noises(policy_input) for policy_input in batch])
+    noises, dims = [adapter._noises(each) for each in batch], [adapter.spec.action_dim] * len(batch)
+    together = Together(adapter.model).predict(batch, noises, dims)
     for chunks, each in zip(together, asked, strict=True):
         np.testing.assert_allclose(chunks[0], alone(adapter, each), rtol=0, atol=TOLERANCE)

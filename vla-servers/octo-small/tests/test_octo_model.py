@@ -1,6 +1,7 @@
 """OctoModel: what a script that was written for the reference meets."""
 
 import dataclasses
+import functools
 from pathlib import Path
 
 import jax
@@ -225,3 +226,80 @@ def test_the_text_encoder_reads_its_weights_where_the_file_is_mapped(model: Octo
     assert len(places) >= 6
     tokens = model.create_tasks(texts=[TEXT])["language_instruction"]
     np.testing.assert_array_equal(mapped.embed_text(**tokens), model.embed_text(**tokens))
+
+
+def test_a_normalization_that_is_not_known_is_refused(model: OctoModel):
+    with pytest.raises(InputError, match="'percentiles' is not known; it is 'normal' or 'bounds'"):
+        sampled(model, an_observation(), normalization_type="percentiles")
+
+
+def test_statistics_of_more_dimensions_than_the_heads_are_refused(model: OctoModel):
+    eight = {"mean": np.zeros(8), "std": np.ones(8)}
+    with pytest.raises(InputError, match="the statistics are of 8 numbers, the head predicts 7"):
+        sampled(model, an_observation(), unnormalization_statistics=eight)
+
+
+def a_sight() -> dict[str, np.ndarray]:
+    """Return an observation of a picture with contrasts, of which no norm makes rounding large."""
+    picture = np.random.default_rng(0).integers(0, 256, (1, 2, 256, 256, 3), np.uint8)
+    return an_observation(image_primary=picture)
+
+
+class TestInsideAProgram:
+    """As robot scripts compile it; the compiler rounds otherwise there, and the head amplifies that."""
+
+    ATOL = 2e-3
+
+    @pytest.fixture
+    def task(self, model: OctoModel) -> dict:
+        return model.create_tasks(texts=[TEXT])
+
+    @pytest.fixture
+    def statistics(self, model: OctoModel) -> dict:
+        return model.dataset_statistics["bridge_dataset"]["action"]
+
+    def test_its_method_may_be_compiled_before_it_was_ever_called(self, goldens: Path):
+        fresh = tiny_model(goldens)
+        task = fresh.create_tasks(texts=[TEXT])
+        compiled = jax.jit(fresh.sample_actions)
+        found = [np.asarray(compiled(a_sight(), task, rng=jax.random.PRNGKey(0))) for _ in range(2)]
+        np.testing.assert_array_equal(*found)
+        np.testing.assert_allclose(found[0], sampled(fresh, a_sight()), atol=self.ATOL)
+
+    def test_statistics_may_be_an_argument_or_bound(self, model: OctoModel, task: dict, statistics: dict):
+        five = {name: values[:5] for name, values in statistics.items()}
+        for given in (statistics, five):
+            eager = sampled(model, a_sight(), unnormalization_statistics=given)
+            bound = jax.jit(functools.partial(model.sample_actions, unnormalization_statistics=given))
+            rng = jax.random.PRNGKey(0)
+            for found in (
+                bound(a_sight(), task, rng=rng),
+                jax.jit(model.sample_actions)(a_sight(), task, given, rng=rng),
+            ):
+                np.testing.assert_allclose(found, eager, atol=self.ATOL)
+
+    def test_the_model_may_be_an_argument(self, model: OctoModel, task: dict, statistics: dict):
+        @functools.partial(jax.jit, static_argnames=("argmax",))
+        def policy(pretrained_model: OctoModel, observations: dict, tasks: dict, rng: jax.Array, argmax: bool):
+            observations = jax.tree_util.tree_map(lambda array: array[None], observations)
+            own = pretrained_model.dataset_statistics["bridge_dataset"]["action"]
+            actions = pretrained_model.sample_actions(observations, tasks, own, rng=rng, argmax=argmax)
+            return actions[0]
+
+        single = jax.tree_util.tree_map(lambda array: array[0], a_sight())
+        found = policy(model, single, task, jax.random.PRNGKey(0), argmax=False)
+        expected = sampled(model, a_sight(), unnormalization_statistics=statistics)
+        np.testing.assert_allclose(found, expected[0], atol=self.ATOL)
+
+    def test_several_samples_and_embeddings_are_the_same(self, model: OctoModel, task: dict):
+        compiled = jax.jit(model.sample_actions, static_argnames=("sample_shape", "train", "argmax"))
+        found = compiled(a_sight(), task, rng=jax.random.PRNGKey(0), sample_shape=(2,))
+        np.testing.assert_allclose(found, sampled(model, a_sight(), sample_shape=(2,)), atol=self.ATOL)
+        mask = a_sight()["timestep_pad_mask"]
+        outputs = jax.jit(model.run_transformer)(a_sight(), task, mask)
+        expected = model.run_transformer(a_sight(), task, mask)
+        np.testing.assert_allclose(outputs["readout_action"].tokens, expected["readout_action"].tokens, atol=5e-5)
+
+    def test_its_arrays_may_be_mapped_over(self, model: OctoModel):
+        doubled = jax.tree_util.tree_map(lambda leaf: leaf, model)
+        np.testing.assert_allclose(sampled(doubled, a_sight()), sampled(model, a_sight()), atol=self.ATOL)

@@ -6,10 +6,12 @@ import numpy as np
 import pytest
 
 from octo_service.checkpoint import load_checkpoint
-from octo_service.errors import InputError
+from octo_service.errors import CheckpointError, InputError
+from octo_service.model import OctoModel
 from octo_service.statistics import (
-    ActionStatistics,
+    Statistics,
     action_statistics,
+    check_statistics,
     dataset_names,
     statistics_of,
     un_normalize,
@@ -74,6 +76,79 @@ def test_statistics_that_cannot_un_normalize_are_refused(action: dict, said: str
         action_statistics(action)
 
 
+OF_THREE = ONE["only"]["action"]
+OF_TWO = {"mean": [0.0, 1.0], "std": [1.0, 2.0], "min": [-1.0, -1.0], "max": [1.0, 3.0]}
+
+
+@pytest.mark.parametrize(
+    ("statistics", "said"),
+    [
+        ({"action": {"mean": 0.1, "std": 0.3}}, "mean is no list of numbers, one a dimension"),
+        ({"action": {"mean": [0.0] * 4, "std": [1.0] * 4}}, "are of 4 numbers, the head predicts 3"),
+        ({"action": {**OF_THREE, "std": [1.0, 2.0]}}, "std is of 2 numbers, their mean of 3"),
+        ({"action": {**OF_THREE, "mask": [True, False]}}, "mask is of 2 numbers, their mean of 3"),
+        ({"action": {**OF_THREE, "mask": [1, 1, 0]}}, "mask is no list of true and false"),
+        ({"action": {"mean": [0.0] * 3}}, "lack std"),
+        ({"action": {**OF_THREE, "mean": [0.0, float("nan"), 0.0]}}, "mean holds a number that is not finite"),
+        ({"action": {**OF_THREE, "p01": [0.0, -1e400, 0.0]}}, "p01 holds a number that is not finite"),
+        ({"action": {**OF_THREE, "std": [1.0, 1e60, 1.0]}}, "std holds a number that is not finite, or far too large"),
+        ({"action": {**OF_THREE, "std": [1.0, -1.0, 1.0]}}, "std is negative"),
+        ({"action": {**OF_THREE, "mean": ["0", "1", "2"]}}, "mean is no list of numbers"),
+        ({"action": {**OF_THREE, "mean": [None, 1, 2]}}, "mean is no list of numbers"),
+        ({"action": {**OF_THREE, "mean": [True, False, True]}}, "mean is no list of numbers"),
+        ({"action": {**OF_THREE, "mean": [[0.0], [1.0], [2.0]]}}, "one a dimension"),
+        ({"action": {**OF_THREE, "mean": [[0.0], [1.0, 2.0], 3.0]}}, "mean is no list of numbers"),
+        ({"action": {**OF_THREE, "min": [9.0] * 3, "max": [10.0] * 3}}, "min is larger than their p01"),
+        ({"action": {**OF_THREE, "p99": [-9.0] * 3}}, "p01 is larger than their p99"),
+        ({"action": {"mean": [1.0], "std": [0.0], "min": [0.0], "max": [2.0]}}, "std is 0 where min and max differ"),
+        ({"action": [1, 2, 3]}, "no mean and std by name"),
+        ({"proprio": OF_TWO}, "no statistics of actions"),
+        ({"one": {"action": OF_THREE}, "other": {"action": {**OF_THREE, "std": [0.0] * 2}}}, r"\(dataset 'other'\)"),
+        ({"one": {"action": OF_THREE}, "other": None}, r"no statistics of actions \(dataset 'other'\)"),
+        ({"one": {"action": OF_THREE}, "num_transitions": np.array(7)}, "no statistics of actions"),
+        ({"action": OF_THREE, "proprio": OF_THREE}, "proprio statistics are of 3 numbers, the policy takes 2"),
+        ({"action": OF_THREE, "proprio": {**OF_TWO, "std": [0.0, 1.0]}}, "std is 0 where min and max differ"),
+        ({"action": OF_THREE, "proprio": {"mean": [0.0] * 2, "std": [0.0] * 2}}, "std of 0, by which"),
+        ({"action": OF_THREE, "proprio": {"mean": [0.0] * 2}}, "the proprio statistics lack std"),
+    ],
+)
+def test_statistics_that_do_not_fit_the_policy_are_refused(statistics: dict, said: str):
+    with pytest.raises(CheckpointError, match=said):
+        check_statistics(statistics, action_dim=3, proprio_dim=2)
+
+
+@pytest.mark.parametrize(
+    "statistics",
+    [
+        {"action": OF_THREE, "num_transitions": "many"},
+        {"narrower": {"action": OF_TWO}, "whole": {"action": OF_THREE, "proprio": OF_TWO, "num_trajectories": 3}},
+        {"action": {"action": OF_THREE}},  # a dataset that is called so
+        # What never changed, padding for instance, has no deviation; the reference writes it so.
+        {"action": {"mean": [2.0], "std": [0.0], "min": [2.0], "max": [2.0]}},
+        {"action": OF_TWO, "proprio": {**OF_TWO, "std": [0.0, 2.0], "min": [0.0, -1.0], "max": [0.0, 3.0]}},
+        {},
+    ],
+)
+def test_statistics_as_the_reference_writes_them_are_taken(statistics: dict):
+    check_statistics(statistics, action_dim=3, proprio_dim=2)
+
+
+def test_statistics_of_proprio_that_the_policy_does_not_take_do_not_matter():
+    check_statistics({"action": OF_THREE, "proprio": None}, action_dim=3, proprio_dim=None)
+
+
+@pytest.mark.parametrize(
+    "folder", sorted(GOLDENS.glob("*/**/dataset_statistics.json")), ids=lambda path: path.parts[-3]
+)
+def test_all_that_the_reference_wrote_are_taken(folder: Path):
+    OctoModel(load_checkpoint(folder.parent), None)
+
+
+def test_another_form_is_refused():
+    with pytest.raises(InputError, match="'percent' is not known; it is 'normal' or 'bounds'"):
+        un_normalize(np.zeros((1, 3), np.float32), action_statistics(OF_THREE), "percent")  # pyright: ignore
+
+
 def test_normal_statistics_scale_all_but_the_masked():
     actions = np.float32([[[1, 1, 1], [0, -1, -1]]])
     expected = [[[3, 6, 1], [1, -2, -1]]]
@@ -88,7 +163,7 @@ def test_bounds_map_minus_one_and_one_to_the_percentiles():
 
 
 def test_bounds_without_percentiles_are_refused():
-    without = ActionStatistics(mean=np.float32([0]), std=np.float32([1]), mask=np.array([True]))
+    without = Statistics(mean=np.float32([0]), std=np.float32([1]), mask=np.array([True]))
     with pytest.raises(InputError, match="no percentiles"):
         un_normalize(np.zeros((1, 1), np.float32), without, "bounds")
 

@@ -191,3 +191,14 @@ class TestDamage:
         other.save(str(tmp_path / "tokenizer.json"))
         with pytest.raises(TokenizerError, match=r"it has no <pad> or </s>"):
             load_tokenizer(tmp_path / "tokenizer.json")
+
+
+@pytest.mark.parametrize("form", ["spiece.model", "tokenizer.json"])
+def test_what_a_vocabulary_of_pieces_does_not_cover_is_named(vocabularies: Path, form: str):
+    small = load_tokenizer(vocabularies / form)
+    assert small.unknown_words("open the drawer") == ()
+    assert small.unknown_words("open the \u62bd\u5c49 drawer") == ("\u62bd\u5c49",)
+
+
+def test_bytes_cover_everything():
+    assert load_tokenizer(None).unknown_words("open the \u62bd\u5c49") == ()

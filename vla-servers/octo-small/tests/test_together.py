@@ -24,7 +24,8 @@ def adapter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def predicted(adapter: OctoSmallAdapter, batch: list[PolicyInput]) -> list[np.ndarray]:
     together = Together(adapter.model)
-    return together.predict(batch, [adapter._noises(policy_input) for policy_input in batch])
+    noises = [adapter._noises(policy_input) for policy_input in batch]
+    return together.predict(batch, noises, [adapter.spec.action_dim] * len(batch))
 
 
 def assert_as_alone(adapter: OctoSmallAdapter, batch: list[PolicyInput]) -> None:

@@ -55,3 +55,14 @@ def test_another_vocabulary_than_the_one_it_brings_is_refused(tmp_path: Path):
     (tmp_path / "other" / "tokenizer.json").write_text(word_vocabulary(["open the drawer"]))
     with pytest.raises(TokenizerError, match="OCTO_TOKENIZER"):
         OctoModel.load_pretrained(tmp_path, tokenizer=tmp_path / "other")
+
+
+def test_words_that_are_not_known_are_named_and_warned_of_once(caplog: pytest.LogCaptureFixture):
+    checkpoint = random_checkpoint("random://octo-tabletop")
+    words = json_tokenizer(word_vocabulary(["pick up the red cube"]), TokenizerOptions())
+    model = OctoModel(checkpoint, words)
+    assert model.unknown_words("Fetch the red cube, please; fetch \ud800 it!") == ("Fetch", "please", "fetch", "it")
+    assert model.unknown_words("pick up the red cube.") == ()
+    for _ in range(2):
+        model.create_tasks(texts=["pick up the sofa"])
+    assert caplog.text.count("does not cover the word 'sofa'") == 1

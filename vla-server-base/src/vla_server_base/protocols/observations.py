@@ -142,7 +142,7 @@ class ObservationReader:
             numbers = np.full(1, np.nan)
         if not np.isfinite(numbers).all():
             raise RequestError(f"{found.shown}: it holds what is no finite number")
-        check_proprio(len(numbers), self.spec)
+        check_proprio(numbers.tolist(), self.spec, found.shown)
         return numbers
 
     def _task(self, values: Sequence[NamedValue]) -> tuple[Task, str | None]:

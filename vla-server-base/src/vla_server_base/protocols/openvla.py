@@ -6,7 +6,7 @@ The old Octo server's `/query` is told everything in `use_this`. Follows vla-scr
 moojink/openvla-oft, policy_clients.py of zhouzypaul/auto_eval and octo_server_model.py of simpler-env/SimplerEnv.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -14,6 +14,7 @@ from vla_server_base.errors import ProtocolError
 from vla_server_base.protocols.json_numpy import dumps, loads
 from vla_server_base.protocols.named_values import is_one_of
 from vla_server_base.protocols.observations import ObservationReader
+from vla_server_base.replies.session import SessionReply
 from vla_server_base.turn import EpisodeRequest, TurnReply, TurnRequest
 
 Form = Literal["action", "chunk"]
@@ -78,8 +79,11 @@ def write(reply: TurnReply, request: ActRequest) -> str:
     return dumps(written) if request.is_encoded else written
 
 
-def write_notes(notes: Sequence[str]) -> dict[str, str]:
+def write_notes(session: SessionReply) -> dict[str, str]:
     """Return the header with what a client is to be told; the body has no room for it."""
+    notes = list(session.notes or [])
+    if session.unknown_words:
+        notes.append(f"unknown_words: {' '.join(session.unknown_words)}")
     return {"X-VLA-Note": ascii("; ".join(notes))[1:-1]} if notes else {}
 
 

@@ -110,8 +110,8 @@ def write(reply: TurnReply, message: Message, watch: Stopwatch) -> bytes:
     action = msgspec.Raw(pack(reply.answer.action.actions[0].astype(np.float32), message.form))
     watch.lap("write")
     timing_ms = watch.timing_ms(queue=reply.answer.queue_ms, infer=reply.answer.infer_ms)
-    notes = {"notes": reply.session.notes} if reply.session.notes else {}
-    return _written("action", {"actions": action, "timing_ms": timing_ms, **notes}, message.seq)
+    told = reply.session.model_dump(include={"notes", "unknown_words"}, exclude_none=True)
+    return _written("action", {"actions": action, "timing_ms": timing_ms, **told}, message.seq)
 
 
 def write_error(error: VLAError, request_id: str, seq: int) -> bytes:

@@ -70,6 +70,8 @@ class StartEvent(Reply):
     """Which of the scene's cameras each of the policy's cameras is."""
     geom_groups: list[int]
     """The groups of geoms that are drawn."""
+    unknown_words: list[str] | None = None
+    """Words of the instruction that the policy's vocabulary does not cover: to it they are all the same."""
     images: dict[str, str] | None = None
     """Base64 JPEG by the policy's camera names, where `frames` asks for them."""
 
@@ -126,6 +128,8 @@ class ExecuteReply(Reply):
     dataset: str | None
     model: str
     weights: Literal["pretrained", "random", "none"]
+    unknown_words: list[str] | None = None
+    """Words of the instruction that the policy's vocabulary does not cover: to it they are all the same."""
     scene_id: str
     scene_compile_ms: float
     """Compiling the scene; 0 where it was still held."""

@@ -56,6 +56,8 @@ class PredictReply(Reply):
     """All chunks, un-normalized, where `num_samples` is more than 1; the first is `actions`."""
     images: dict[str, str] | None = None
     """Base64 PNG by the policy's camera names, where `return_image` asked for them."""
+    unknown_words: list[str] | None = None
+    """Words of the instruction that the policy's vocabulary does not cover: to it they are all the same."""
     session: SessionReply | None = None
     """Where the session is, for a turn of one."""
     preview: list[MotionReply] | None = None

@@ -19,6 +19,8 @@ class SessionReply(Reply):
     """False where the action was in the chunk already."""
     notes: list[str] | None = None
     """What was done that the client did not say, or said otherwise: a default instruction, a dataset's other name."""
+    unknown_words: list[str] | None = None
+    """Words of the instruction that the policy's vocabulary does not cover: to it they are all the same."""
     token: str | None = None
     """Resumes the session, where `return_token` asked for it: opaque, base64."""
 

@@ -67,7 +67,8 @@ class EchoAdapter(VLAModelAdapter):
     def load_model(self, model_id: str, device: str, cache_dir: Path) -> None:
         """There is nothing to load."""
 
-    def preprocess_observation(self, window: Window) -> PolicyArrays:
+    def preprocess_observation(self, window: Window, dataset: str | None = None) -> PolicyArrays:
+        del dataset  # all take proprio as it is
         return {
             "colours": np.stack([_colours(observation) for observation in window.observations])[None],
             "proprio": np.stack([_proprio(observation) for observation in window.observations])[None],

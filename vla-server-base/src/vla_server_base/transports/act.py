@@ -74,7 +74,7 @@ async def _answered(
         timing_ms = watch.timing_ms(queue=reply.answer.queue_ms, infer=reply.answer.infer_ms)
         # The body has no room for it (https://www.w3.org/TR/server-timing).
         said = ", ".join(f"{name};dur={ms}" for name, ms in timing_ms.items())
-        headers = {"Server-Timing": said, **openvla.write_notes(asked.turn.notes)}
+        headers = {"Server-Timing": said, **openvla.write_notes(reply.session)}
         return Response(written, media_type="application/json", headers=headers)
 
     return await unless_disconnected(request, answer())

@@ -4,7 +4,7 @@ import importlib.metadata
 import itertools
 import logging
 import threading
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,24 @@ from jaxtyping import Array, Float, UInt8
 
 from octo_service import device
 from octo_service.config import OctoConfig
-from octo_service.errors import HubUnreachable, OctoError
+from octo_service.errors import CheckpointError, ConfigError, HubUnreachable, OctoError
 from octo_service.hub import resolve
-from octo_service.images import resize_lanczos
+from octo_service.images import resize_and_crop, resize_lanczos
 from octo_service.model import OctoModel, random_weights, t5
 from octo_service.model.prediction import Noise, draw_noise
 from octo_service.remembered import CONTENT, NUM_FRAMES, Remembered, digest
-from octo_service.statistics import ActionStatistics, action_statistics, dataset_names, statistics_of, un_normalize
+from octo_service.statistics import (
+    action_statistics,
+    dataset_names,
+    normalize,
+    proprio_statistics,
+    statistics_of,
+    un_normalize,
+)
 from octo_service.together import BUCKETS, Together, minds_masks
 from vla_server_base.contract import (
     Action,
+    ActionSpec,
     CameraSpec,
     Image,
     NormalizedChunks,
@@ -38,13 +46,20 @@ from vla_server_base.contract import (
     Window,
 )
 from vla_server_base.control_loop import ObservationWindow
-from vla_server_base.errors import ModelOutOfReach, ModelUnavailable, UnknownName
+from vla_server_base.errors import ModelOutOfReach, ModelUnavailable, RequestError, UnknownName
 
 logger = logging.getLogger(__name__)
 
 USUAL_DATASET = "bridge_dataset"
-EE_DELTA_NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
-EE_DELTA_UNITS = ("m", "m", "m", "rad", "rad", "rad", "1 open, 0 closed")
+EE_DELTA = ActionSpec(
+    names=("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper"),
+    units=("m", "m", "m", "rad", "rad", "rad", "1 open, 0 closed"),
+    formats=("standard", "ee_delta"),
+)
+# The camera whose pictures were cropped in training (the reference's `augmented_keys`).
+CROPPED = "primary"
+# Deviations from the mean; what is further off is of another robot, or in other units.
+FARTHEST_PROPRIO = 1e6
 # Samples of one observation run through the head in groups of this size: one program serves any number of them.
 SAMPLE_GROUP = 8
 # What the pasts of robots may take; one of Octo-Small's, with both cameras, is 13 MB.
@@ -95,10 +110,21 @@ class OctoSmallAdapter(VLAModelAdapter):
         if config.precision == "bf16" and not device.multiplies_bfloat16():
             logger.warning("this processor has no instructions for bf16: OCTO_PRECISION=highest is faster, and exact")
         self._remembered = Remembered(self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), PAST_MB)
-        self._action_statistics: dict[str | None, ActionStatistics] = {}
         statistics = self.model.dataset_statistics
-        self._proprio = statistics.get("proprio") if not dataset_names(statistics) else None
-        self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, config.dataset)
+        if not statistics:
+            raise CheckpointError(
+                "the checkpoint has no statistics of actions (dataset_statistics.json is empty), without which they "
+                "cannot be brought into a robot's units; copy or download it again"
+            )
+        of_datasets = {name: statistics_of(statistics, name) for name in dataset_names(statistics) or (None,)}
+        self._actions = {name: action_statistics(each["action"]) for name, each in of_datasets.items()}
+        self._proprios = {
+            name: proprio_statistics(each["proprio"])
+            for name, each in of_datasets.items()
+            if "proprio" in each and self.model.proprio_dim is not None
+        }
+        action_dims = {name: len(each.mean) for name, each in self._actions.items()}
+        self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, config, action_dims)
         if jax.default_backend() != "cpu" and minds_masks(self.model.octo):
             self._together = Together(self.model)
             blank = next(self._blank_episode([self._all_there]))
@@ -106,19 +132,31 @@ class OctoSmallAdapter(VLAModelAdapter):
                 self.predict([blank] * size)
 
     def fit_image(self, camera: str, image: Image) -> Image:
-        """Resize what is larger than the policy's own pictures, as `preprocess_observation` would."""
-        for own in self.spec.cameras:
-            if own.name == camera and image.size > 3 * own.height * own.width:
-                return resize_lanczos(image, own.height, own.width)
+        """Resize what is larger than the policy's own pictures, as `preprocess_observation` would.
+
+        A picture that is cropped stays as it is: it is resized and cropped in one, and rounded once.
+        """
+        if not self._is_cropped(camera):
+            for own in self.spec.cameras:
+                if own.name == camera and image.size > 3 * own.height * own.width:
+                    return resize_lanczos(image, own.height, own.width)
         return image
 
-    def preprocess_observation(self, window: Window) -> PolicyArrays:
+    def _is_cropped(self, camera: str) -> bool:
+        return self._config.center_crop and camera == CROPPED
+
+    def preprocess_observation(self, window: Window, dataset: str | None = None) -> PolicyArrays:
         """Resize every camera's pictures by lanczos, as the reference's wrapper does, and stack the window.
 
-        What a timestep lacks is black, or zero, and masked in its `pad_mask_dict`, as in the reference's data.
+        What a timestep lacks is black, or zero, and masked in its `pad_mask_dict`, as in the reference's data. Proprio
+        is normalized by the statistics of `dataset`, where it has some.
+
+        Raises:
+            RequestError: the proprio is far from all that the dataset has.
         """
         seen = {id(step): step for step in window.observations}  # padding repeats the first one
-        preprocessed = {key: self._preprocessed(_content(step), step) for key, step in seen.items()}
+        normalized = {key: self._with_normalized_proprio(step, dataset) for key, step in seen.items()}
+        preprocessed = {key: self._preprocessed(_content(step), step) for key, step in normalized.items()}
         steps = [preprocessed[id(step)] for step in window.observations]
         stacked = jax.tree_util.tree_map(lambda *arrays: np.stack(arrays)[None], *steps)
         return {"timestep_pad_mask": window.timestep_pad_mask[None], **stacked}
@@ -130,20 +168,29 @@ class OctoSmallAdapter(VLAModelAdapter):
             name, image = f"image_{camera.name}", step.images.get(camera.name)
             is_there[name] = np.array(image is not None)
             black = np.zeros((camera.height, camera.width, 3), np.uint8)
-            arrays[name] = black if image is None else resize_lanczos(image, camera.height, camera.width)
+            resize = resize_and_crop if self._is_cropped(camera.name) else resize_lanczos
+            arrays[name] = black if image is None else resize(image, camera.height, camera.width)
         if self.spec.proprio_dim is not None:
             is_there["proprio"] = np.array(step.proprio is not None)
             nothing = np.zeros(self.spec.proprio_dim, np.float32)
-            arrays["proprio"] = nothing if step.proprio is None else self._normalized(step.proprio)
+            arrays["proprio"] = nothing if step.proprio is None else step.proprio
         return {**arrays, "pad_mask_dict": is_there, CONTENT: content}
 
-    def _normalized(self, given: Float[np.ndarray, " proprio_dim"]) -> Float[np.ndarray, " proprio_dim"]:
-        # A fine-tuned checkpoint was trained on one robot's normalized proprio (the reference's NormalizeProprio).
-        proprio = np.asarray(given, np.float32)
-        if self._proprio is None:
-            return proprio
-        scaled = (proprio - self._proprio["mean"]) / (self._proprio["std"] + 1e-8)
-        return np.where(self._proprio.get("mask", True), scaled, proprio).astype(np.float32)
+    def _with_normalized_proprio(self, step: Observation, dataset: str | None) -> Observation:
+        statistics = self._proprios.get(dataset or self.spec.default_dataset)
+        if step.proprio is None or self.spec.proprio_dim is None:
+            return step
+        if statistics is None:
+            return replace(step, proprio=np.asarray(step.proprio, np.float32))
+        proprio = normalize(step.proprio, statistics)
+        if (far := np.flatnonzero(statistics.mask & ~(np.abs(proprio) <= FARTHEST_PROPRIO))).size:
+            index = int(far[0])
+            raise RequestError(
+                f"proprio.{index}: {step.proprio[index]:g} is given, the dataset has"
+                f" {statistics.mean[index]:g} with a deviation of {statistics.std[index]:g}",
+                hint="give it in the units of the data that the policy was trained on",
+            )
+        return replace(step, proprio=proprio)
 
     def preprocess_instruction(self, task: Task) -> PolicyArrays:
         """Tokenize the instruction; a goal image that is not given is black, which Octo takes for none."""
@@ -158,6 +205,10 @@ class OctoSmallAdapter(VLAModelAdapter):
         tasks[CONTENT] = digest(task.goal_images, task.instruction)[None]
         return tasks
 
+    def unknown_words(self, instruction: str) -> tuple[str, ...]:
+        """Return the words that the text encoder's vocabulary does not cover."""
+        return self.model.unknown_words(instruction)
+
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
         """Run Octo on each input: one pass through the transformer, however many samples are asked for.
 
@@ -165,17 +216,28 @@ class OctoSmallAdapter(VLAModelAdapter):
         """
         if self._together is None or len(batch) == 1:
             return [self._predict_one(policy_input) for policy_input in batch]
-        return self._together.predict(batch, [self._noises(policy_input) for policy_input in batch])
+        noises, dims = [self._noises(each) for each in batch], [self._action_dim(each.dataset) for each in batch]
+        chunks = self._together.predict(batch, noises, dims)
+        return [each[..., :action_dim] for each, action_dim in zip(chunks, dims, strict=True)]
 
     def _predict_one(self, policy_input: PolicyInput) -> NormalizedChunks:
+        """Predict the first sample alone, whatever follows: how many there are changes no bit of it."""
         readout = self._remembered.read_out(policy_input.observation, policy_input.task)
-        noises = self._noises(policy_input)
-        if noises[0] is None or len(noises) == 1:
-            chunk = np.asarray(self.model.predict_chunk(readout, noises[0]))
-            return np.broadcast_to(chunk, (policy_input.num_samples, *chunk.shape[1:]))
-        groups = [noises[start : start + SAMPLE_GROUP] for start in range(0, len(noises), SAMPLE_GROUP)]
-        chunks = [np.asarray(self.model.predict_chunk(readout, _stacked(group)))[:, 0] for group in groups]
+        noises, dims = self._noises(policy_input), self._action_dim(policy_input.dataset)
+        first = np.asarray(self.model.predict_chunk(readout, noises[0], embodiment_action_dim=dims))[..., :dims]
+        if noises[0] is None:
+            return np.broadcast_to(first, (policy_input.num_samples, *first.shape[1:]))
+        chunks = [first]
+        for start in range(1, len(noises), SAMPLE_GROUP):
+            group = _stacked(noises[start : start + SAMPLE_GROUP])
+            chunks.append(
+                np.asarray(self.model.predict_chunk(readout, group, embodiment_action_dim=dims))[:, 0, :, :dims]
+            )
         return np.concatenate(chunks)[: policy_input.num_samples]
+
+    def _action_dim(self, dataset: str | None) -> int:
+        statistics = self._actions.get(dataset or self.spec.default_dataset)
+        return self.model.head.action_dim if statistics is None else len(statistics.mean)
 
     def anticipate(self, policy_input: PolicyInput) -> Iterator[None]:
         """Compute, layer by layer, what the window that goes on from this one will attend to."""
@@ -203,18 +265,16 @@ class OctoSmallAdapter(VLAModelAdapter):
         spec = self.spec
         if dataset not in spec.datasets and (dataset is not None or spec.datasets):
             raise UnknownName("dataset", dataset or "", spec.datasets)
-        if action_format not in spec.action_formats:
-            raise UnknownName("action_format", action_format, spec.action_formats)
-        if dataset not in self._action_statistics:
-            action = statistics_of(self.model.dataset_statistics, dataset)["action"]
-            self._action_statistics[dataset] = action_statistics(action)
-        actions = un_normalize(chunk, self._action_statistics[dataset])
-        repeated = [actions.shape[-1] - 1] if action_format == "standard" else []
-        order = [*range(actions.shape[-1]), *repeated]
+        own = spec.actions_of(dataset)
+        if action_format not in own.formats:
+            raise UnknownName("action_format", action_format, own.formats)
+        actions = np.asarray(un_normalize(chunk, self._actions[dataset]))
+        repeated = [len(own.names) - 1] if action_format == "standard" else []
+        order = [*range(len(own.names)), *repeated]
         return Action(
             action=actions[0, order],
-            action_names=tuple(spec.action_names[i] for i in order),
-            action_units=tuple(spec.action_units[i] for i in order),
+            action_names=tuple(own.names[i] for i in order),
+            action_units=tuple(own.units[i] for i in order),
             actions=actions,
         )
 
@@ -253,7 +313,7 @@ class OctoSmallAdapter(VLAModelAdapter):
 
 
 def _content(step: Observation) -> UInt8[np.ndarray, "32"]:
-    return digest(step.images, None if step.proprio is None else np.asarray(step.proprio, np.float32).tobytes())
+    return digest(step.images, None if step.proprio is None else step.proprio.tobytes())
 
 
 def noise_key(seed: int, step: int, sample: int) -> Array:
@@ -273,14 +333,29 @@ def _stacked(noises: Sequence[Noise]) -> Noise:
     return np.stack(padded)
 
 
-def _spec_of(model: OctoModel, model_id: str, revision: str | None, is_random: bool, dataset: str | None) -> PolicySpec:
+def _spec_of(
+    model: OctoModel,
+    model_id: str,
+    revision: str | None,
+    is_random: bool,
+    config: OctoConfig,
+    action_dims: Mapping[str | None, int],
+) -> PolicySpec:
     observation = model.example_batch["observation"]
     head = model.head
-    is_ee_delta = head.action_dim == len(EE_DELTA_NAMES)
     datasets = dataset_names(model.dataset_statistics)
-    if dataset is not None and dataset not in datasets:
-        raise UnknownName("dataset", dataset, datasets)
+    if config.dataset is not None and config.dataset not in datasets:
+        raise UnknownName("dataset", config.dataset, datasets)
+    window = config.window or observation["timestep_pad_mask"].shape[1]
+    if window > model.octo.max_horizon:
+        raise ConfigError(
+            f"OCTO_WINDOW={window}: this checkpoint attends to {model.octo.max_horizon} observations at most"
+        )
     usual = USUAL_DATASET if USUAL_DATASET in datasets else datasets[0] if len(datasets) == 1 else None
+    default = config.dataset or usual
+    action_dim = action_dims.get(default, head.action_dim)
+    actions = _action_spec(head.action_dim, action_dim)
+    others = {name: dims for name, dims in action_dims.items() if name is not None and dims != action_dim}
     used = jax.devices()[0]
     return PolicySpec(
         model=model_id,
@@ -291,20 +366,29 @@ def _spec_of(model: OctoModel, model_id: str, revision: str | None, is_random: b
             for name in model.octo.observation_names(observation)
             if name.startswith("image_") and (shape := observation[name].shape)
         ),
-        window=observation["timestep_pad_mask"].shape[1],
+        window=window,
         horizon=head.action_horizon,
-        action_dim=head.action_dim,
-        action_names=EE_DELTA_NAMES if is_ee_delta else tuple(f"action_{i}" for i in range(head.action_dim)),
-        action_units=EE_DELTA_UNITS if is_ee_delta else ("as in the dataset",) * head.action_dim,
-        action_formats=("standard", "ee_delta") if is_ee_delta else ("raw",),
+        action_dim=action_dim,
+        action_names=actions.names,
+        action_units=actions.units,
+        action_formats=actions.formats,
         datasets=datasets,
-        default_dataset=dataset or usual,
+        default_dataset=default,
         platform=used.platform,
         device=used.device_kind,
         takes_goal_images=any(name.startswith("image_") for name in model.example_batch["task"]),
-        proprio_dim=observation["proprio"].shape[-1] if model.octo.observation_names(["proprio"]) else None,
+        proprio_dim=model.proprio_dim,
+        other_actions={name: _action_spec(head.action_dim, dims) for name, dims in others.items()},
         details=_details(model),
     )
+
+
+def _action_spec(head_dim: int, action_dim: int) -> ActionSpec:
+    """Say what an action of a dataset is: known of Octo's own, of which another has fewer numbers or more."""
+    if head_dim == action_dim == len(EE_DELTA.names):
+        return EE_DELTA
+    names = tuple(f"action_{number}" for number in range(action_dim))
+    return ActionSpec(names=names, units=("as in the dataset",) * action_dim, formats=("raw",))
 
 
 def _details(model: OctoModel) -> dict[str, Any]:

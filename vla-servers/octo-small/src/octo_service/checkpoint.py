@@ -102,6 +102,23 @@ def check_params(params: Mapping[str, Any], expected: Mapping[str, tuple[int, ..
         )
 
 
+def check_finite(params: Mapping[str, np.ndarray]) -> None:
+    """Check that every parameter is a number.
+
+    Raises:
+        CheckpointError: naming the first few that are not.
+    """
+    # A sum shows whether one of its terms is not finite, at the speed of memory; it may overflow by itself.
+    with np.errstate(over="ignore", invalid="ignore"):
+        suspects = [path for path, leaf in params.items() if not np.isfinite(np.sum(leaf, dtype=np.float32))]
+        damaged = [path for path in suspects if not np.isfinite(params[path].astype(np.float32)).all()]
+    if damaged:
+        raise CheckpointError(
+            f"{len(damaged)} of the checkpoint's parameters hold numbers that are not finite ({_first_few(damaged)}); "
+            "its training diverged, or the file is damaged: take an earlier step, or copy or download it again"
+        )
+
+
 def save_checkpoint(folder: Path, checkpoint: Checkpoint, form: Form = "reference") -> None:
     """Write one step in the reference's one-file form, or as safetensors; what describes the model where it is missing.
 
@@ -173,7 +190,9 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _decode_statistics(content: Any) -> tuple[dict[str, Any], str]:
-    statistics = json.loads(bytes(content)) or {}
+    statistics = json.loads(bytes(content))
+    if statistics is None:  # the reference's, where a model has none
+        statistics = {}
     if not isinstance(statistics, dict):
         raise ValueError("statistics by name were expected")
     canonical = json.dumps(statistics, sort_keys=True).encode()

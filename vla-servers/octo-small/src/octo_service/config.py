@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octo_service.precision import Precision
-from vla_server_base.config import Settings
+from vla_server_base.config import Count, Settings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,12 @@ class OctoConfig(Settings):
 
     dataset: str | None = None
     """Whose statistics un-normalize actions where a request names none; by default bridge_dataset, or the only one."""
+
+    window: Count | None = None
+    """How many observations the policy attends to (the reference's HistoryWrapper); by default the checkpoint's."""
+
+    center_crop: bool = False
+    """Show the policy the central 90 % of the primary camera's pictures, as the reference's ResizeImageWrapper can."""
 
     precision: Precision = "highest"
     """Of products of matrices: highest is float32, as the reference; default is the device's (TF32 on a GPU); bf16."""

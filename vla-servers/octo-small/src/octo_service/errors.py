@@ -1,7 +1,7 @@
 """What can be wrong with a checkpoint, a hub, a tokenizer or the arrays a script hands to the model.
 
 OctoError
-├── CheckpointError     a file missing, damaged, or a parameter missing, extra or of another shape
+├── CheckpointError     a file missing or damaged, parameters or statistics that do not fit the model
 ├── HubError            unknown repository or revision, file missing, no room for it
 │   └── HubUnreachable  the hub does not answer, or not in full: another try may help
 ├── TokenizerError      no vocabulary, or not one of the kinds known here
@@ -19,7 +19,7 @@ class OctoError(Exception):
 
 
 class CheckpointError(OctoError):
-    """A file is missing or damaged, or a parameter is missing, extra, or of another shape."""
+    """A file is missing or damaged, or parameters or statistics do not fit the model."""
 
 
 class HubError(OctoError):

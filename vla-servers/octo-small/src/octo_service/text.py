@@ -4,6 +4,7 @@ Whatever the vocabulary's form, the rule is the same: pieces, cut to leave room 
 """
 
 import re
+import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,9 +47,16 @@ class TextTokenizer:
         *,
         pad: int = PAD,
         eos: int = EOS,
+        unknown: int | None = None,
     ):
         self.options = options
-        self._pieces_of, self._pad, self._eos = pieces_of, pad, eos
+        self._pieces_of, self._pad, self._eos, self._unknown = pieces_of, pad, eos, unknown
+
+    def unknown_words(self, text: str) -> tuple[str, ...]:
+        """Return the words of a text that the vocabulary does not cover, in their order, each once."""
+        encodable = text.encode(errors="ignore").decode()
+        words = dict.fromkeys(word.strip(string.punctuation) for word in encodable.split())
+        return tuple(word for word in words if self._unknown is not None and self._unknown in self._pieces_of(word))
 
     def encode(self, texts: Sequence[str]) -> dict[str, Int64[np.ndarray, "batch max_length"]]:
         """Return `input_ids` and `attention_mask`: 1 where there is a token, 0 where there is padding.
@@ -156,7 +164,7 @@ def _load_sentencepiece(path: Path, options: TokenizerOptions) -> TextTokenizer:
         parts = [[special[part]] if part in special else model.encode(part) for part in split(text)]
         return [piece for part in parts for piece in part]
 
-    return TextTokenizer(pieces_of, options, pad=pad, eos=eos)
+    return TextTokenizer(pieces_of, options, pad=pad, eos=eos, unknown=unknown)
 
 
 def _load_json(path: Path, options: TokenizerOptions) -> TextTokenizer:
@@ -178,12 +186,16 @@ def json_tokenizer(content: str, options: TokenizerOptions = DEFAULT_OPTIONS) ->
         tokenizer = tokenizers.Tokenizer.from_str(content)
     except Exception as error:  # the library raises nothing narrower
         raise TokenizerError(f"it is no tokenizer.json: {str(error)[:200]}") from error
-    pad, eos = tokenizer.token_to_id("<pad>"), tokenizer.token_to_id("</s>")
+    pad, eos, unknown = map(tokenizer.token_to_id, ("<pad>", "</s>", "<unk>"))
     if pad is None or eos is None:
         raise TokenizerError("it has no <pad> or </s>")
     tokenizer.no_padding()
     tokenizer.no_truncation()
-    return TextTokenizer(lambda text: tokenizer.encode(text, add_special_tokens=False).ids, options, pad=pad, eos=eos)
+
+    def pieces_of(text: str) -> list[int]:
+        return tokenizer.encode(text, add_special_tokens=False).ids
+
+    return TextTokenizer(pieces_of, options, pad=pad, eos=eos, unknown=unknown)
 
 
 def _not_a_vocabulary(path: Path, reason: object) -> TokenizerError:

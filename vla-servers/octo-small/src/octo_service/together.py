@@ -33,14 +33,16 @@ class Together:
         self._model = model
         self._embedded: LRUCache[bytes, Array] = LRUCache(NUM_TASKS)
 
-    def predict(self, batch: Sequence[PolicyInput], noises: Sequence[Sequence[Noise]]) -> list[NormalizedChunks]:
-        """Return each request's chunks, one for each of its `noises`."""
+    def predict(
+        self, batch: Sequence[PolicyInput], noises: Sequence[Sequence[Noise]], action_dims: Sequence[int]
+    ) -> list[NormalizedChunks]:
+        """Return each request's chunks, one for each of its `noises`; numbers beyond its dimension mean nothing."""
         chunks: dict[int, list[np.ndarray]] = defaultdict(list)
         for indices in _in_buckets(range(len(batch))):
             readout = self._read_out([self._arrays(batch[index]) for index in indices])
             wanted = [(row, index, noise) for row, index in enumerate(indices) for noise in noises[index]]
             for rows in _in_buckets(wanted):
-                found = self._chunks(readout, rows)
+                found = self._chunks(readout, rows, action_dims=[action_dims[indices[row]] for row, _, _ in rows])
                 for (_, index, _), chunk in zip(rows, found, strict=False):
                     chunks[index].append(chunk)
         return [np.stack(chunks[index]) for index in range(len(batch))]
@@ -49,11 +51,14 @@ class Together:
         observations, tasks = jax.tree_util.tree_map(lambda *rows: np.concatenate(rows), *_filled_up(requests))
         return self._model.read_out(observations, tasks, observations["timestep_pad_mask"])
 
-    def _chunks(self, readout: TokenGroup, wanted: Sequence[tuple[int, int, Noise]]) -> np.ndarray:
+    def _chunks(
+        self, readout: TokenGroup, wanted: Sequence[tuple[int, int, Noise]], action_dims: Sequence[int]
+    ) -> np.ndarray:
         """Return the chunk of each wanted row of a readout, and some more that fill the bucket."""
         rows, _, noises = zip(*_filled_up(wanted), strict=True)
         of_each = TokenGroup(readout.tokens[np.array(rows)], readout.mask[np.array(rows)])
-        return np.asarray(self._model.predict_chunk(of_each, _joined(noises)))
+        dims = np.array(_filled_up(action_dims), np.int32)
+        return np.asarray(self._model.predict_chunk(of_each, _joined(noises), embodiment_action_dim=dims))
 
     @cachedmethod(lambda self: self._embedded, lambda _, task: task[CONTENT].tobytes())
     def _embed(self, task: PolicyArrays) -> Array:

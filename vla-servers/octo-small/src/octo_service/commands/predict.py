@@ -57,6 +57,8 @@ def _ask(server: Server, body: Mapping[str, Any], out: Path) -> None:
     print(f"instruction  {body['instruction']}")
     print(f"action       {[round(number, 5) for number in reply['action']]}")
     print(f"             {', '.join(reply['action_names'])}; dataset {reply['dataset']}, seed {reply['seed']}")
+    if unknown := reply.get("unknown_words"):
+        print(f"             words that the policy does not know: {', '.join(unknown)}")
     for camera, picture in reply["images"].items():
         print(f"picture      {write(out / f'{camera}.png', base64.b64decode(picture))}")
     print(f"took         {took_ms:.0f} ms, of which {reply['timing_ms']['infer']:.0f} ms on the device")

@@ -14,6 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float32, Int32, UInt32
 
+from octo_service.tracing import is_traced
+
 # Two numbers, as jax.random.PRNGKey makes them, on the host or on a device.
 Key = Array | np.ndarray
 
@@ -68,13 +70,13 @@ _ERFINV_TAILS = (
 
 def diffusion_noise(
     rng: Array, shape: tuple[int, ...], steps: int
-) -> tuple[Float32[np.ndarray, "*shape"], Float32[np.ndarray, "steps *shape"]]:
+) -> tuple[Float32[np.ndarray | Array, "*shape"], Float32[np.ndarray | Array, "steps *shape"]]:
     """Draw (x_T, z): where sampling starts, and each step's noise in the order of the steps.
 
     `shape` is (*samples, batch, window, numbers), as DiffusionActionHead.predict_action of the reference has it:
     the whole window's noise is drawn although only its last timestep is used.
     """
-    numbers = _normal(np.asarray(_uniform_chain(rng, shape, steps + 1)))
+    numbers = _normal(_uniform_chain(rng, shape, steps + 1))
     return numbers[0], numbers[1:]
 
 
@@ -87,7 +89,7 @@ def training_noise(
     `rng` is the key of the step, from which the head's own comes.
     """
     time, uniform = _time_and_uniform(rng, shape, steps)
-    return np.asarray(time), _normal(np.asarray(uniform))
+    return np.asarray(time), np.asarray(_normal(uniform))
 
 
 def module_key(rng: Key, path: str) -> Array:
@@ -101,9 +103,9 @@ def next_key(rng: Key) -> tuple[UInt32[np.ndarray, "2"], UInt32[np.ndarray, "2"]
     return tuple(np.asarray(_split(rng)))
 
 
-def gumbel_noise(rng: Array, shape: tuple[int, ...]) -> Float32[np.ndarray, "*shape"]:
+def gumbel_noise(rng: Array, shape: tuple[int, ...]) -> Float32[Array, "*shape"]:
     """Draw the noise with which a discrete head samples (distrax.Categorical of the reference)."""
-    return np.asarray(_gumbel(rng, shape))
+    return _gumbel(rng, shape)
 
 
 def _as_the_reference_draws(draw: Callable) -> Callable:
@@ -111,9 +113,11 @@ def _as_the_reference_draws(draw: Callable) -> Callable:
     def wrapped(rng: Key, *args):
         if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
             rng = jax.random.key_data(rng)
-        cpu = jax.local_devices(backend="cpu")[0]  # a GPU's log differs from the CPU's in the last bit
-        with jax.threefry_partitionable(False), jax.default_device(cpu):
-            return draw(np.asarray(rng), *args)
+        with jax.threefry_partitionable(False):
+            if is_traced(rng):
+                return draw(rng, *args)
+            with jax.default_device(jax.local_devices(backend="cpu")[0]):  # a GPU's log differs in the last bit
+                return draw(np.asarray(rng), *args)
 
     return wrapped
 
@@ -149,8 +153,15 @@ def _gumbel(rng: Array, shape: tuple[int, ...]) -> Array:
     return -jnp.log(-jnp.log(uniform))
 
 
-def _normal(uniform: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
+def _normal(uniform: Float32[Array, "*shape"]) -> Float32[np.ndarray | Array, "*shape"]:
     """Map uniform numbers in (-1, 1) to normal ones: sqrt(2) erfinv(u)."""
+    if is_traced(uniform):
+        # In a program of somebody else's, the compiler's own formula has to do: the last bits differ.
+        return np.float32(np.sqrt(2)) * jax.lax.erf_inv(uniform)
+    return _normal_on_host(np.asarray(uniform))
+
+
+def _normal_on_host(uniform: Float32[np.ndarray, "*shape"]) -> Float32[np.ndarray, "*shape"]:
     w = -_log1p(-(uniform * uniform))
     centre = w < 5
     x = np.where(centre, w - np.float32(2.5), np.sqrt(w) - np.float32(3))

@@ -3,15 +3,18 @@
 Follows octo/model/octo_model.py of octo-models/octo.
 """
 
+import copy
 import dataclasses
 import functools
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from octo_service import checkpoint as checkpoints
 from octo_service import hub, text
@@ -27,11 +30,18 @@ from octo_service.model.stepwise import StepwiseOcto
 from octo_service.model.text_encoder import TextEncoder
 from octo_service.model.tokens import Arrays, TokenGroup
 from octo_service.precision import Precision
-from octo_service.statistics import action_statistics, un_normalize
+from octo_service.statistics import action_statistics, check_form, check_statistics, un_normalize
 from octo_service.text import TextTokenizer
+from octo_service.tracing import is_traced
 from octo_service.weight_file import leave_to_disk
 
+logger = logging.getLogger(__name__)
 
+MAX_WARNINGS = 1000
+"""Of words that are not known: strangers have ever more of them."""
+
+
+@jax.tree_util.register_pytree_node_class
 class OctoModel:
     """One Octo, loaded: tasks from texts and goal images, embeddings and actions from observations.
 
@@ -40,16 +50,23 @@ class OctoModel:
     task = model.create_tasks(texts=["pick up the spoon"])
     actions = model.sample_actions(observation, task, rng=jax.random.PRNGKey(0))
     ```
+
+    It compiles what it needs by itself. It is a pytree, as the reference's is: `jax.jit` of its methods works too, and
+    of functions that take it.
     """
 
     def __init__(self, checkpoint: Checkpoint, tokenizer: TextTokenizer | None, precision: Precision = "highest"):
         self.checkpoint = checkpoint
         self.precision: Precision = precision
         self.tokenizer = tokenizer
+        self._warned_of: set[str] = set()
+        self._origin, self._dataset_statistics = self, checkpoint.dataset_statistics
         self.octo: Octo = build_octo(checkpoint.config["model"])
         shapes = {path: leaf.shape for path, leaf in checkpoint.params.items()}
         self._t5_sizes = t5.sizes_of(shapes)
         checkpoints.check_params(shapes, expected_shapes(self.octo, checkpoint.example_batch, self._t5_sizes))
+        checkpoints.check_finite(checkpoint.params)
+        check_statistics(checkpoint.dataset_statistics, self.head.action_dim, self.proprio_dim)
         params = checkpoint.params
         self._text_encoder = TextEncoder(params, self._t5_sizes) if self._t5_sizes else None
         heads = {path: leaf for path, leaf in params.items() if path.startswith("heads_")}
@@ -60,9 +77,7 @@ class OctoModel:
             self.checkpoint = dataclasses.replace(checkpoint, params={**params, **text, **on_host(self._heads).single})
         self._run_transformer = compiled(functools.partial(prediction.run_transformer, self.octo))
         self._read_out = compiled(functools.partial(prediction.read_out, self.octo))
-        self._predict_chunk = compiled(
-            functools.partial(prediction.predict_chunk, self.head), static_argnames="embodiment_action_dim"
-        )
+        self._predict_chunk = compiled(functools.partial(prediction.predict_chunk, self.head))
 
     @classmethod
     def load_pretrained(
@@ -108,6 +123,23 @@ class OctoModel:
         leave_to_disk(next(iter(params.values())))
         return Leaves({**transformer.single, **self._heads.single}, transformer.stacks)
 
+    @functools.cached_property
+    def _text_leaves(self) -> Leaves:
+        return Leaves({}, {}) if self._text_encoder is None else self._text_encoder.leaves
+
+    def tree_flatten(self) -> "tuple[tuple[Any, ...], OctoModel]":
+        """Return what a program takes of it, and the model that was loaded."""
+        statistics = _numbers_in(self.dataset_statistics)
+        return (self.leaves, self._heads, self._text_leaves, statistics), self._origin
+
+    @classmethod
+    def tree_unflatten(cls, origin: "OctoModel", children: tuple[Any, ...]) -> "OctoModel":
+        """Return the model with other arrays in the place of what it predicts with."""
+        model = copy.copy(origin)
+        names = ("leaves", "_heads", "_text_leaves", "_dataset_statistics")
+        vars(model).update(zip(names, children, strict=True))
+        return model
+
     def _transformers_params(self) -> dict[str, np.ndarray]:
         return {path: leaf for path, leaf in self.checkpoint.params.items() if _is_transformers(path)}
 
@@ -119,7 +151,7 @@ class OctoModel:
     @property
     def dataset_statistics(self) -> dict[str, Any]:
         """Statistics of the data it was trained on: by dataset, or flat where it was fine-tuned on one."""
-        return self.checkpoint.dataset_statistics
+        return self._dataset_statistics
 
     @property
     def example_batch(self) -> dict[str, Any]:
@@ -164,7 +196,19 @@ class OctoModel:
         if self.tokenizer is not None:
             tasks["language_instruction"] = self.tokenizer.encode(list(texts) if texts is not None else [""] * batch)
         _check_shapes("task", tasks, self.example_batch["task"], leading_axes=1)
+        for given in texts or ():
+            self._warn_of_unknown_words(given)
         return tasks
+
+    def unknown_words(self, instruction: str) -> tuple[str, ...]:
+        """Return the words of an instruction that the vocabulary does not cover: to the policy all are the same."""
+        return () if self.tokenizer is None else self.tokenizer.unknown_words(instruction)
+
+    def _warn_of_unknown_words(self, instruction: str) -> None:
+        for word in self.unknown_words(instruction):
+            if word not in self._warned_of and len(self._warned_of) < MAX_WARNINGS:
+                self._warned_of.add(word)
+                logger.warning("the policy's vocabulary does not cover the word %r of an instruction", word[:80])
 
     def run_transformer(
         self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any, train: bool = False
@@ -185,7 +229,7 @@ class OctoModel:
         observations: Arrays,
         tasks: Arrays,
         unnormalization_statistics: Mapping[str, Any] | None = None,
-        normalization_type: Literal["normal", "bounds"] = "normal",
+        normalization_type: str = "normal",
         timestep_pad_mask: Any | None = None,
         train: bool = False,
         argmax: bool = False,
@@ -202,23 +246,21 @@ class OctoModel:
         (x_T, z) for a diffusion head, see `noise.py`. `argmax` and `temperature` are for discrete heads.
 
         Raises:
-            InputError: shapes that do not fit the checkpoint, or neither `rng` nor `noise` where one is needed.
+            InputError: shapes or statistics that do not fit the checkpoint, another `normalization_type`, or neither
+                `rng` nor `noise` where one is needed.
         """
         _refuse_training(train)
+        check_form(normalization_type)
         mask = observations.get("timestep_pad_mask") if timestep_pad_mask is None else timestep_pad_mask
         mask = observations.get("pad_mask") if mask is None else mask  # its name in checkpoints of 1.0
         readout = self.read_out(observations, tasks, mask)
         if noise is None:
             noise = draw_noise(self.head, rng, np.shape(mask), tuple(sample_shape), argmax)
-        own = action_statistics(unnormalization_statistics) if unnormalization_statistics else None
-        # Only an embodiment of fewer dimensions than the head's needs a program of its own.
-        dims = len(own.mean) if own and len(own.mean) < self.head.action_dim else None
-        actions = self.predict_chunk(readout, noise, temperature, dims)
+        own = None if unnormalization_statistics is None else action_statistics(unnormalization_statistics)
+        actions = self.predict_chunk(readout, noise, temperature, None if own is None else len(own.mean))
         if noise is None:
             actions = jnp.broadcast_to(actions, (*sample_shape, *actions.shape))
-        if own is None:
-            return actions
-        return jnp.asarray(un_normalize(np.asarray(actions), own, normalization_type))
+        return actions if own is None else jnp.asarray(un_normalize(actions, own, normalization_type))
 
     def save_pretrained(self, step: int, checkpoint_path: str | Path) -> None:
         """Write a checkpoint in the reference's layout; the reference and `load_pretrained` read it back."""
@@ -243,6 +285,12 @@ class OctoModel:
         """The action head."""
         return self.octo.heads["action"]
 
+    @property
+    def proprio_dim(self) -> int | None:
+        """Of how many numbers the proprio is that it takes; None where it takes none."""
+        example = self.example_batch["observation"].get("proprio")
+        return example.shape[-1] if example is not None and self.octo.observation_names(["proprio"]) else None
+
     def read_out(self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any) -> TokenGroup:
         """Return the embeddings that the action head reads: all that `predict_chunk` needs.
 
@@ -256,20 +304,31 @@ class OctoModel:
         readout: TokenGroup,
         noise: Noise = None,
         temperature: float = 1.0,
-        embodiment_action_dim: int | None = None,
+        embodiment_action_dim: int | Int[np.ndarray, " batch"] | None = None,
     ) -> Float[Array, "*samples batch horizon action_dim"]:
-        """Return the normalized chunk; several samples of one readout cost one pass through the transformer."""
-        return self._predict_chunk(
-            self._heads, readout, noise, temperature, embodiment_action_dim=embodiment_action_dim
-        )
+        """Return the normalized chunk; several samples of one readout cost one pass through the transformer.
+
+        Of an embodiment with fewer dimensions than the head's (all rows', or each row's), the others are masked.
+
+        Raises:
+            InputError: it has more.
+        """
+        dims = self.head.action_dim if embodiment_action_dim is None else embodiment_action_dim
+        if np.max(dims) > self.head.action_dim:
+            raise InputError(f"the statistics are of {np.max(dims)} numbers, the head predicts {self.head.action_dim}")
+        return self._predict_chunk(self._heads, readout, noise, temperature, np.asarray(dims, np.int32))
 
     def embed_text(self, input_ids: Any, attention_mask: Any) -> Float[Array, "batch tokens dim"]:
         """Return the text encoder's embedding of token ids; a task may carry it in their place."""
         if self._text_encoder is None:
             raise InputError("this checkpoint has no text encoder: pass language_instruction as embeddings")
+        if self._origin is not self or is_traced(input_ids, attention_mask):
+            return self._text_encoder.embed_within(self._text_leaves, input_ids, attention_mask)
         return self._text_encoder.embed(input_ids, attention_mask)
 
-    def prepare(self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any) -> tuple[Any, Any, np.ndarray]:
+    def prepare(
+        self, observations: Arrays, tasks: Arrays, timestep_pad_mask: Any
+    ) -> tuple[Any, Any, np.ndarray | Array]:
         """Check everything against the checkpoint, embed the text, and keep only what the network reads.
 
         Raises:
@@ -277,7 +336,7 @@ class OctoModel:
         """
         if timestep_pad_mask is None:
             raise InputError("timestep_pad_mask is missing: put it into observations or pass it, (batch, window)")
-        mask = np.asarray(timestep_pad_mask, bool)
+        mask = _as_bool(timestep_pad_mask)
         examples = self.example_batch
         _check_shapes("observation", observations, examples["observation"], leading_axes=2)
         _check_shapes("task", tasks, examples["task"], leading_axes=1)
@@ -318,9 +377,23 @@ def _tokenizer_of(checkpoint: Checkpoint, path: Path | None) -> TextTokenizer | 
     return text.json_tokenizer(checkpoint.vocabulary, options)
 
 
-def _pad_masks(arrays: Arrays, names: Sequence[str]) -> dict[str, dict[str, np.ndarray]]:
+def _numbers_in(statistics: Mapping[str, Any]) -> dict[str, Any]:
+    """Return statistics without what is no number, which no program takes."""
+    nested = {name: _numbers_in(value) if isinstance(value, Mapping) else value for name, value in statistics.items()}
+    return {name: value for name, value in nested.items() if isinstance(value, dict) or _is_number(value)}
+
+
+def _is_number(value: Any) -> bool:
+    return is_traced(value) or not isinstance(value, np.ndarray) or value.dtype.kind in "biuf"
+
+
+def _pad_masks(arrays: Arrays, names: Sequence[str]) -> dict[str, dict[str, np.ndarray | Array]]:
     masks = arrays.get("pad_mask_dict") or {}
-    return {"pad_mask_dict": {name: np.asarray(masks[name], bool) for name in names if name in masks}}
+    return {"pad_mask_dict": {name: _as_bool(masks[name]) for name in names if name in masks}}
+
+
+def _as_bool(mask: Any) -> np.ndarray | Array:
+    return jnp.asarray(mask, bool) if is_traced(mask) else np.asarray(mask, bool)
 
 
 def _check_shapes(what: str, given: Arrays, examples: Arrays, leading_axes: int) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from octo_service.errors import InputError
 from octo_service.model import t5
@@ -47,7 +47,7 @@ def predict_chunk(
     readout: TokenGroup,
     noise: Noise,
     temperature: float | Array,
-    embodiment_action_dim: int | None,
+    embodiment_action_dim: Int[Array, "*rows"],
 ) -> Float[Array, "*samples batch horizon action_dim"]:
     """Return the normalized chunk of the window's last timestep.
 
@@ -99,7 +99,9 @@ def compiled(function: Any, precision: Precision = "highest", **options: Any) ->
 
 def on_device(leaves: Leaves) -> Leaves:
     """Copy parameters to the device as float32, whatever they are stored in and wherever: a file may be mapped."""
-    return jax.tree_util.tree_map(lambda leaf: jnp.array(leaf, np.float32), leaves)
+    # They are there for good, also where somebody's program is being compiled that asked for them first.
+    with jax.ensure_compile_time_eval():
+        return jax.tree_util.tree_map(lambda leaf: jnp.array(leaf, np.float32), leaves)
 
 
 def on_host(leaves: Leaves) -> Leaves:

@@ -5,13 +5,14 @@ from collections.abc import Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
 from octo_service.errors import InputError
 from octo_service.model import t5
-from octo_service.model.parameters import Leaves, stored
-from octo_service.model.prediction import compiled
+from octo_service.model.parameters import Leaves, stack_layers, stored
+from octo_service.model.prediction import compiled, embed_text, on_device
 from octo_service.weight_file import leave_to_disk
 
 BlockLeaves = dict[str, Array]
@@ -38,6 +39,7 @@ class TextEncoder:
         self._norm = self._under(f"{encoder}final_layer_norm/")
         self._bias = compiled(lambda leaves, mask: t5.attention_bias(stored(Leaves(leaves, {})), mask, sizes))
         self._through_block = compiled(functools.partial(_through_block, sizes))
+        self._embed = compiled(functools.partial(embed_text, sizes))
         self._normalize = compiled(lambda leaves, x: t5.rms_norm(stored(Leaves(leaves, {})), x))
 
     @property
@@ -61,6 +63,16 @@ class TextEncoder:
         embedded = jax.block_until_ready(self._normalize(self._norm, x))
         leave_to_disk(self._table)
         return embedded
+
+    @functools.cached_property
+    def leaves(self) -> Leaves:
+        """All parameters on the device, the table too: what a program of somebody else's embeds texts with."""
+        return Leaves({**self._leaves, **on_device(stack_layers({t5.EMBEDDING: self._table})).single}, {})
+
+    def embed_within(self, leaves: Leaves, input_ids: Any, attention_mask: Any) -> Float[Array, "batch tokens dim"]:
+        """Embed token ids inside a program that is being compiled."""
+        ids = jnp.asarray(input_ids, np.int32)
+        return self._embed(leaves, leaves.single[t5.EMBEDDING][ids], jnp.asarray(attention_mask, np.int32))
 
     def _under(self, place: str) -> BlockLeaves:
         return {path.removeprefix(place): leaf for path, leaf in self._leaves.items() if path.startswith(place)}

@@ -61,6 +61,11 @@ def golden_sets(folder: Path, tokenizer: TextTokenizer | None = None) -> dict[st
 
 def recorded_tokenizer(folder: Path) -> TextTokenizer:
     """Make a tokenizer that knows the texts of the goldens, by the ids that the reference's gave them."""
+    return TextTokenizer(recorded_texts(folder).__getitem__, TokenizerOptions())
+
+
+def recorded_texts(folder: Path) -> dict[str, list[int]]:
+    """Return the texts of the goldens with the ids that the reference's tokenizer gave them, but for the end."""
     known = {row["text"]: row["input_ids"] for row in _json(folder / "octo" / "golden_tokens.json")["rows"]}
     small_cases, small_arrays = _small_arrays(folder)
     recorded = [(small_cases, small_arrays), _base_arrays(folder)]
@@ -70,8 +75,7 @@ def recorded_tokenizer(folder: Path) -> TextTokenizer:
     for cases, arrays in recorded:
         for case, spec in cases.items():
             known |= dict(zip(spec["task"].get("texts", []), arrays[f"{case}/input_ids"], strict=False))
-    pieces = {text: [int(token) for token in ids if token][:-1] for text, ids in known.items()}
-    return TextTokenizer(pieces.__getitem__, TokenizerOptions())
+    return {text: [int(token) for token in ids if token][:-1] for text, ids in known.items()}
 
 
 def tiny_model(folder: Path, form: str = "tiny_ckpt") -> OctoModel:

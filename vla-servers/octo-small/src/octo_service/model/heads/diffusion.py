@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from octo_service.model.heads.continuous import pool_readout
 from octo_service.model.parameters import Parameters
@@ -86,16 +86,17 @@ class DiffusionHead:
         embedding: Float[Array, "batch dim"],
         x_T: Float[Array, "*samples batch numbers"],
         z: Float[Array, "steps *samples batch numbers"],
-        embodiment_action_dim: int | None,
+        embodiment_action_dim: Int[Array, "*rows"],
     ) -> Float[Array, "*samples batch horizon action_dim"]:
         """Denoise from `x_T` with the noise `z[i]` of the i-th step (ancestral sampling, clipped at each step).
 
-        Dimensions from `embodiment_action_dim` on are kept at the noise that training showed there.
+        Dimensions from `embodiment_action_dim` on, of all rows or of each, are kept at the noise that training showed
+        there.
         """
         betas = cosine_betas(self.diffusion_steps)
         alphas = 1 - betas
         alpha_hats = np.cumprod(alphas)
-        own = np.arange(x_T.shape[-1]) % self.action_dim < (embodiment_action_dim or self.action_dim)
+        own = jnp.arange(x_T.shape[-1]) % self.action_dim < embodiment_action_dim[..., None]
         place = parameters / "diffusion_model"
         first = place / "reverse_network" / "Dense_0"
         kernel = first.get("kernel", self.time_dim + embedding.shape[-1] + x_T.shape[-1], self.hidden_dim)
