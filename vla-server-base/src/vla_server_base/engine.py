@@ -23,6 +23,7 @@ from vla_server_base.contract import (
     Window,
 )
 from vla_server_base.errors import ImageError, ModelOutOfReach, ModelUnavailable, Overloaded, Unavailable, VLAError
+from vla_server_base.protocols.known_keys import check_own_keys
 from vla_server_base.request_id import current_request_id
 from vla_server_base.task_cache import TaskCache
 
@@ -246,7 +247,9 @@ class Engine:
             self._status = EngineStatus(
                 state="loading", reason="the model is being warmed up: requests are answered, at first slowly"
             )
-            self._spec = self._adapter.spec
+            spec = self._adapter.spec
+            check_own_keys(self._config, spec)
+            self._spec = spec
             for policy_input in self._adapter.warm_up_inputs():
                 if batch := self._take_ready():
                     self._predict(batch)

@@ -36,10 +36,13 @@ async def running(**settings) -> AsyncIterator[ScenePool]:
         await pool.close()
 
 
-async def render(pool: ScenePool, xml: str = PLAIN_XML, assets=None, *, state=None, **rest):
+async def render(
+    pool: ScenePool, xml: str = PLAIN_XML, assets=None, *, state=None, camera=None, wrist_camera=None, **rest
+):
     """Return the reply to a request."""
     scene = Scene(xml=xml, assets=assets or {})
-    return await pool.render(scene, RenderRequest(state=state or SceneState(), view=View(**rest)))
+    view = View(**{"cameras": {"primary": camera, "wrist": wrist_camera}, **rest})
+    return await pool.render(scene, RenderRequest(state=state or SceneState(), view=view))
 
 
 async def assert_serves(pool: ScenePool) -> None:

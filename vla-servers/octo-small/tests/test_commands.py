@@ -116,6 +116,31 @@ def test_predict_asks_a_running_server_with_pictures_and_a_seed(tmp_path: Path):
     assert [action and action[0] for action in actions] == [actions[0] and actions[0][0]] * 2
 
 
+def test_predict_shows_pictures_to_any_cameras_of_the_checkpoint(goldens: Path, tmp_path: Path):
+    """And a scene, and over HTTP, by the checkpoint's own names."""
+    vocabulary = tmp_path / "spiece.model"
+    vocabulary.write_bytes(train_vocabulary())
+    checkpoint = str(goldens / "variants" / "diff_proprio_2wrist" / "ckpt")
+    cameras = ("primary", "wrist_left", "wrist_right")
+    for number, camera in enumerate(cameras):
+        Image.new("RGB", (64, 48), (50 * number, 0, 0)).save(tmp_path / f"{camera}.png")
+    server = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
+    with serving(create_app(server, OctoConfig(model=checkpoint, tokenizer=vocabulary))) as url:
+        Server(url).wait_until_healthy()
+        arguments = ("--seed", "7", "--url", url)
+        images = [f"{camera}={camera}.png" for camera in cameras]
+        shown = octo_service("predict", "fold", "--images", *images, *arguments, cwd=tmp_path)
+        exchanged = [images[0], "wrist_left=wrist_right.png", "wrist_right=wrist_left.png"]
+        other = octo_service("predict", "fold", "--images", *exchanged, *arguments, cwd=tmp_path)
+        scene = octo_service("predict", "fold", "--cameras", "wrist_left=wrist", *arguments, cwd=tmp_path)
+        refused = octo_service("predict", "fold", "--images", "wrist=primary.png", *arguments, cwd=tmp_path)
+    assert shown.returncode == 0, shown.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{camera}.png" for camera in cameras}
+    assert shown.stdout.splitlines()[2] != other.stdout.splitlines()[2], "each picture goes to its own camera"
+    assert scene.stdout.count("picture ") == 2, scene.stderr
+    assert "it has: primary, wrist_left, wrist_right" in refused.stderr
+
+
 def test_convert_writes_a_checkpoint_that_loads(tmp_path: Path):
     result = octo_service("convert", "random://octo-tiny", tmp_path / "tiny", cwd=tmp_path)
     assert result.returncode == 0, result.stderr

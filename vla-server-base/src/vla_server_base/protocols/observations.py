@@ -13,14 +13,15 @@ import numpy as np
 from pydantic import Field
 
 from vla_server_base.contract import Observation, PolicySpec, Task
+from vla_server_base.dataset_names import known_dataset
 from vla_server_base.errors import InstructionError, ProtocolError, RequestError
+from vla_server_base.instructions import instruction_or_default
 from vla_server_base.protocols.arrays import KINDS
-from vla_server_base.protocols.dataset_names import known_dataset
 from vla_server_base.protocols.known_keys import ALSO_NUMBERS, GROUPS, KNOWN_KEYS, bare_key
 from vla_server_base.protocols.named_values import NamedValue, named_values, the_one
 from vla_server_base.protocols.pictures import read_picture
 from vla_server_base.protocols.unsupported import refuse_not_done
-from vla_server_base.refusal import check_instruction, check_proprio
+from vla_server_base.refusal import check_proprio
 from vla_server_base.turn import EpisodeRequest, TurnRequest
 from vla_server_base.wire.body import body_from_values
 from vla_server_base.wire.session import TurnFields, settings_from_fields, turn_from_fields
@@ -154,18 +155,16 @@ class ObservationReader:
         said = [replace(named, value=_as_text(named.value)) for named in values if named.bare in known]
         said = [named for named in said if named.value is not None and not _is_blank(named.value)]
         texts = [named for named in said if isinstance(named.value, str)]
-        if (found := self._find(texts, "instruction", "the instruction")) is not None:
-            check_instruction(found.value, self.spec)
-            return Task(instruction=found.value), None
-        own = self.default_instruction
-        if said or not own.strip():
+        found = self._find(texts, "instruction", "the instruction")
+        default = "" if said else self.default_instruction
+        instruction, note = instruction_or_default("" if found is None else found.value, default, self.spec)
+        if instruction is None:
             raise InstructionError(
                 "there is no instruction",
                 hint=f"it is taken from: {', '.join(self.keys_of('instruction'))};"
                 " VLA_DEFAULT_INSTRUCTION stands in where there is none",
             )
-        check_instruction(own, self.spec)
-        return Task(instruction=own), f"the message says no instruction; the server's own is followed: '{own}'"
+        return Task(instruction=instruction), note
 
     def _dataset(self, fields: MessageFields) -> tuple[str | None, str | None]:
         """Return whose statistics are asked for, as the policy calls them, and what the client is to be told of it."""

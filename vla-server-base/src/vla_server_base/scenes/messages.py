@@ -71,12 +71,11 @@ class RenderQuality:
 class View:
     """What to look through and how large the pictures are.
 
-    `camera` None takes the camera named `primary`, else the first that is not `wrist`; `wrist_camera` None
-    takes the camera named `wrist` where the scene has one, "" takes none.
+    `cameras` are the scene's, by the policy's that they stand for, its first one in front. None takes the one of the
+    same name where the scene has it, and for the first one else `primary`, or another; "" takes none.
     """
 
-    camera: str | None = None
-    wrist_camera: str | None = None
+    cameras: Mapping[str, str | None] = field(default_factory=lambda: {"primary": None, "wrist": None})
     height: int = 224
     width: int = 224
 
@@ -105,7 +104,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """RGB pictures by the policy's camera names (`primary`, and `wrist` if there is one).
+    """RGB pictures by the policy's camera names, the first of them in front.
 
     `cameras` says which of the scene's cameras each came from.
     """

@@ -207,7 +207,7 @@ def _draw(scene: _HeldScene, view: View) -> Pictures:
             f"a picture of {view.height} x {view.width} pixels is not drawn",
             hint=f"1 to {limits.MAX_PICTURE_SIDE} pixels along each side",
         )
-    cameras = pick_cameras(scene.model, view.camera, view.wrist_camera)
+    cameras = pick_cameras(scene.model, view.cameras)
     images = {name: scene.drawing.draw(scene.data, camera, view.height, view.width) for name, camera in cameras.items()}
     return Pictures(images=images, cameras={name: camera_name(scene.model, camera) for name, camera in cameras.items()})
 

@@ -46,9 +46,15 @@ def _json_of(kind: type[Body], upload: Upload) -> bytes:
         return upload.request  # who reads it says what is wrong
     if not isinstance(request, dict):
         return upload.request
-    if twice := sorted(request.keys() & upload.fields.keys()):
-        raise RequestError(f"'{twice[0][:80]}' is given twice: as a part, and in the part 'request'")
-    given = {name: _value_of(kind.model_fields.get(name), text) for name, text in upload.fields.items()}
+    given: dict[str, Any] = {}
+    for part, text in upload.fields.items():
+        name, is_of_map, key = part.partition(".")
+        if name in request or (is_of_map and name in upload.fields):
+            raise RequestError(f"'{name[:80]}' is given twice: as a part, and in another")
+        if is_of_map:
+            given.setdefault(name, {})[key] = text
+        else:
+            given[name] = _value_of(kind.model_fields.get(name), text)
     return json.dumps(request | given).encode()
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
+from vla_server_base.contract import PolicySpec
 from vla_server_base.episodes import EpisodeSettings, Predicate
 from vla_server_base.scenes.messages import Measure, MeasureKind
 from vla_server_base.wire.arm import ArmFields, bounds_from_body, control_from_body, robot_from_body
@@ -115,8 +116,12 @@ class ExecuteRequest(ArmFields):
         return self
 
 
-def settings_from_body(body: ExecuteRequest, seed: int, *, with_wrist: bool) -> EpisodeSettings:
-    """Return how the episode runs."""
+def settings_from_body(body: ExecuteRequest, seed: int, spec: PolicySpec) -> EpisodeSettings:
+    """Return how the episode runs.
+
+    Raises:
+        RequestError, UnknownName: see `view_from_body`.
+    """
     return EpisodeSettings(
         max_steps=body.max_steps,
         execution_horizon=body.execution_horizon,
@@ -130,7 +135,7 @@ def settings_from_body(body: ExecuteRequest, seed: int, *, with_wrist: bool) -> 
         robot=robot_from_body(body.robot),
         control=control_from_body(body.control),
         state=state_from_body(body.state),
-        view=view_from_body(body, with_wrist=with_wrist),
+        view=view_from_body(body, spec),
         with_pictures=body.frames != "none" or "webp" in body.record,
     )
 

@@ -49,10 +49,16 @@ class Predict:
     """A bundled scene as robot/scene, or the path of an MJCF file; panda/tabletop where no picture is given."""
 
     image: Path | None = None
-    """A picture of the primary camera, instead of a scene."""
+    """A picture of the policy's first camera, instead of a scene."""
 
     image_wrist: Path | None = None
-    """A picture of the wrist camera."""
+    """A picture of the camera `wrist`."""
+
+    images: tuple[str, ...] = ()
+    """Pictures by the policy's names for its cameras, such as left=left.png top=top.png."""
+
+    cameras: tuple[str, ...] = ()
+    """The scene's cameras by the policy's names for what they show, such as left=frontview."""
 
     seed: int | None = None
     """The noise; the same seed gives the same action."""
