@@ -114,7 +114,7 @@ def _reply(service: Service, start: StartEvent, steps: list[StepEvent], end: End
         **start.model_dump(exclude={"state", "images"}, exclude_unset=True),
         **end.model_dump(include={"reason", "success", "duration_ms", "rejected", "recordings"}),
     )
-    return reply.model_dump_json(exclude_unset=True).encode()
+    return reply.to_json()
 
 
 @dataclass(kw_only=True)

@@ -90,7 +90,7 @@ async def answer_predict(
         reply.request_id = request_id
         reply.timing_ms.write = round(ms_since(begun), 3)
         reply.timing_ms.total = round(ms_since(started), 3)
-        return reply.model_dump_json(exclude_unset=True).encode()
+        return reply.to_json()
 
     return await _beside_loop(write, is_long=body.return_image)
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from vla_server_base.contract import Observation, PolicySpec, Task
 from vla_server_base.dataset_names import known_dataset
@@ -24,6 +23,7 @@ from vla_server_base.protocols.unsupported import refuse_not_done
 from vla_server_base.refusal import check_proprio
 from vla_server_base.turn import EpisodeRequest, TurnRequest
 from vla_server_base.wire.body import body_from_values
+from vla_server_base.wire.ranges import Seed
 from vla_server_base.wire.session import TurnFields, settings_from_fields, turn_from_fields
 
 _MASKS = ("image_mask", "image_masks")
@@ -32,7 +32,7 @@ _MASKS = ("image_mask", "image_masks")
 class MessageFields(TurnFields):
     """What a message says beside what the robot saw and is to do."""
 
-    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    seed: Seed | None = None
     """The new session's, or with `reset` the new episode's."""
     dataset: str | None = None
     """Whose statistics un-normalize the actions."""

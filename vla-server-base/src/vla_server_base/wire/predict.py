@@ -9,6 +9,7 @@ from vla_server_base.contract import Observation, Task
 from vla_server_base.turn import TurnRequest
 from vla_server_base.wire.arm import ArmFields
 from vla_server_base.wire.pictures import PictureFields
+from vla_server_base.wire.ranges import Numbers, Seed, Step
 from vla_server_base.wire.scene import NOTHING_BESIDE
 from vla_server_base.wire.session import SessionFields, turn_from_fields
 from vla_server_base.wire.task import TaskFields
@@ -20,7 +21,7 @@ JOINT_POSITION = "joint_position"
 class PastObservation(PictureFields):
     """What the robot saw a step earlier, or before that, by at least one of its cameras."""
 
-    proprio: list[float] | None = None
+    proprio: Numbers | None = None
     """The robot's own state then."""
 
     @pydantic.model_validator(mode="after")
@@ -35,17 +36,17 @@ class PredictRequest(ArmFields, PictureFields, SessionFields):
 
     pictures: ClassVar[tuple[str, ...]] = tuple(PictureFields.model_fields)
 
-    history: tuple[PastObservation, ...] = ()
+    history: tuple[PastObservation, ...] = Field(default=(), max_length=1000, fail_fast=True)
     """What was seen before, oldest first, at most the policy's window less one; goes with pictures."""
-    proprio: list[float] | None = None
+    proprio: Numbers | None = None
     """The robot's own state in the units of the policy's training data, for policies that take it."""
     action_format: str | None = None
     """Form of `action` in the reply; without it the policy's first, `standard` as a rule."""
-    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    seed: Seed | None = None
     """Noise is a function of this and of `step`; drawn and returned if left out."""
-    step: int = Field(default=0, ge=0, lt=2**31)
+    step: Step = 0
     """Which step of an episode this is: each draws other noise from the same seed."""
-    num_samples: int = Field(default=1, ge=1)
+    num_samples: int = Field(default=1, ge=1, lt=2**31)
     """How many chunks to draw; more than one adds `samples` to the reply."""
     return_image: bool = False
     """Whether the reply has `images`: what the policy's cameras saw, before it was resized."""

@@ -1,6 +1,6 @@
 """A MuJoCo scene in a request, and its way into the core types."""
 
-from typing import Any, ClassVar
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import pydantic
@@ -10,11 +10,13 @@ from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.images import decode_base64
 from vla_server_base.multipart import Upload
+from vla_server_base.scenes import limits
 from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
 from vla_server_base.scenes.messages import Scene, SceneState, View
 from vla_server_base.stores import AssetStore, SceneStore
 from vla_server_base.wire.body import Body
 from vla_server_base.wire.pictures import ByCamera
+from vla_server_base.wire.ranges import Numbers
 from vla_server_base.wire.task import TaskFields
 
 NOTHING_BESIDE = Upload(request=b"")
@@ -23,15 +25,15 @@ NOTHING_BESIDE = Upload(request=b"")
 class StateBody(Body):
     """Where the scene's simulation stands; what is left out stays as the keyframe has it."""
 
-    qpos: list[float] | None = None
+    qpos: Numbers | None = None
     """Joint positions in MuJoCo's qpos order [m, rad, quaternions w x y z]."""
-    qvel: list[float] | None = None
+    qvel: Numbers | None = None
     """Joint velocities [m/s, rad/s]."""
-    ctrl: list[float] | None = None
+    ctrl: Numbers | None = None
     """Actuator controls."""
-    mocap_pos: list[tuple[float, float, float]] | None = None
+    mocap_pos: Annotated[list[tuple[float, float, float]], Field(fail_fast=True)] | None = None
     """Positions of the mocap bodies [m], a row for each."""
-    mocap_quat: list[tuple[float, float, float, float]] | None = None
+    mocap_quat: Annotated[list[tuple[float, float, float, float]], Field(fail_fast=True)] | None = None
     """Orientations of the mocap bodies (w x y z), a row for each."""
     keyframe: str | int | None = None
     """Keyframe to begin with, by name or index; without it `home`, or the model's own pose where there is none."""
@@ -62,7 +64,7 @@ class SceneFields(TaskFields):
     """The scene's cameras, by the policy's names for what they show; else those of the same names; "" for none."""
     state: StateBody = StateBody()
     """The scene's state."""
-    assets: dict[str, str | AssetReference] = Field(default_factory=dict)
+    assets: dict[str, str | AssetReference] = Field(default_factory=dict, max_length=limits.MAX_ASSETS)
     """Files that the scene names (meshes, textures), by name: base64, or the hash of one that was put before."""
 
     @pydantic.model_validator(mode="after")
