@@ -36,13 +36,15 @@ def run(options: Predict) -> None:
 def _body(options: Predict) -> dict[str, Any]:
     """Return what is asked: the scene or the pictures, and the instruction."""
     pictures = {"image": options.image, "image_wrist": options.image_wrist}
-    body: dict[str, Any] = {name: _encoded(path) for name, path in pictures.items() if path is not None}
-    if options.images:
-        body["images"] = {name: _encoded(Path(path)) for name, path in _by_camera("--images", options.images).items()}
-    if body and (options.scene is not None or options.cameras):
-        flags = " and ".join("--" + name.replace("_", "-") for name in body)
+    given = {name: path for name, path in pictures.items() if path is not None}
+    images = _by_camera("--images", options.images)
+    if (given or images) and (options.scene is not None or options.cameras):
+        flags = " and ".join("--" + name.replace("_", "-") for name in (*given, *(["images"] if images else [])))
         scene = "--scene" if options.scene is not None else "--cameras"
         raise UsageError(f"{scene} and {flags} exclude one another: the policy sees a scene, or your own pictures")
+    body: dict[str, Any] = {name: _encoded(path) for name, path in given.items()}
+    if images:
+        body["images"] = {camera: _encoded(Path(path)) for camera, path in images.items()}
     if not body:
         body["xml_string"] = scene_xml(options.scene or SCENE)
         body["cameras"] = _by_camera("--cameras", options.cameras)
