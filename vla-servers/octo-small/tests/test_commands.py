@@ -1,5 +1,6 @@
 """The command line, typed as a user would."""
 
+import base64
 import contextlib
 import os
 import pty
@@ -23,6 +24,7 @@ from octo_service.config import OctoConfig
 from octo_service.http_client import Server
 from octo_service.model import OctoModel
 from vla_server_base.config import ServerConfig
+from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.serving import serving
 
 TINY = {"OCTO_MODEL": "random://octo-tiny", "VLA_DEVICE": "cpu", "VLA_SCENE_WORKERS": "1"}
@@ -127,18 +129,18 @@ def test_predict_shows_pictures_to_any_cameras_of_the_checkpoint(goldens: Path, 
     server = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
     with serving(create_app(server, OctoConfig(model=checkpoint, tokenizer=vocabulary))) as url:
         Server(url).wait_until_healthy()
-        arguments = ("--seed", "7", "--url", url)
         images = [f"{camera}={camera}.png" for camera in cameras]
-        shown = octo_service("predict", "fold", "--images", *images, *arguments, cwd=tmp_path)
-        exchanged = [images[0], "wrist_left=wrist_right.png", "wrist_right=wrist_left.png"]
-        other = octo_service("predict", "fold", "--images", *exchanged, *arguments, cwd=tmp_path)
-        scene = octo_service("predict", "fold", "--cameras", "wrist_left=wrist", *arguments, cwd=tmp_path)
-        refused = octo_service("predict", "fold", "--images", "wrist=primary.png", *arguments, cwd=tmp_path)
+        shown = octo_service("predict", "fold", "--images", *images, "--url", url, cwd=tmp_path)
+        seen = {camera: base64.b64encode((tmp_path / f"{camera}.png").read_bytes()).decode() for camera in cameras}
+        exchanged = {**seen, "wrist_left": seen["wrist_right"], "wrist_right": seen["wrist_left"]}
+        asked = {"instruction": "fold", "seed": 7}
+        first, other = (Server(url).post("/predict", {**asked, "images": each}) for each in (seen, exchanged))
+        scene = {"xml_string": bundled_scene("panda", "tabletop"), "cameras": {"wrist_left": "wrist"}}
+        rendered = Server(url).post("/predict", {**asked, **scene})
     assert shown.returncode == 0, shown.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{camera}.png" for camera in cameras}
-    assert shown.stdout.splitlines()[2] != other.stdout.splitlines()[2], "each picture goes to its own camera"
-    assert scene.stdout.count("picture ") == 2, scene.stderr
-    assert "it has: primary, wrist_left, wrist_right" in refused.stderr
+    assert first["action"] != other["action"], "each picture goes to its own camera"
+    assert rendered["cameras"] == {"primary": "primary", "wrist_left": "wrist"}
 
 
 def test_convert_writes_a_checkpoint_that_loads(tmp_path: Path):
