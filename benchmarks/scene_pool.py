@@ -95,10 +95,10 @@ async def _print_overhead(pool: ScenePool, scenes: dict[str, Scene]) -> list[flo
 
 async def _by_turns(pool: ScenePool, scene: Scene, renderer: Renderer) -> tuple[np.ndarray, np.ndarray]:
     """Return milliseconds of pictures drawn here and of pictures drawn by a worker, a row for each block."""
-    request = RenderRequest(view=View(height=SIZE, width=SIZE, wrist_camera=""))
+    request = RenderRequest(view=View(height=SIZE, width=SIZE, cameras={"primary": None}))
     model = compile_scene(screen(scene))
     data, drawing = mujoco.MjData(model), renderer.prepare(model)
-    camera = pick_cameras(model, None, "")["primary"]
+    camera = pick_cameras(model, {"primary": None})["primary"]
     here, there = np.zeros((2, BLOCKS * ROUNDS + WARM_UP))
     for index in range(len(here)):
         started = time.perf_counter()
@@ -158,7 +158,7 @@ async def _print_row(renderer: str, quality: str, scenes: dict[str, Scene]) -> N
     }
     try:
         async with _running(renderer=renderer, scene_workers=1, **settings) as pool:
-            request = RenderRequest(view=View(height=SIZE, width=SIZE, wrist_camera=""))
+            request = RenderRequest(view=View(height=SIZE, width=SIZE, cameras={"primary": None}))
             medians = [
                 (await _medians(lambda s=scene: pool.render(s, request), "render_ms", 30))[0]
                 for scene in scenes.values()

@@ -202,10 +202,10 @@ class ServerConfig(Settings):
     """Port of 127.0.0.1 for LeRobot's clients (gRPC, the extra lerobot); 0 is off."""
 
     observation_keys: str = ""
-    """What a lab's clients call pictures, proprio and instruction, such as "primary=images.top wrist=cam_left"."""
+    """What a lab's clients call each camera, proprio and instruction, such as "primary=images.top wrist=cam_left"."""
 
     default_instruction: str = ""
-    """What a client asks for whose messages say no instruction; empty refuses them."""
+    """What is done where a request says no instruction; empty refuses it."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """How much the server's own log says."""

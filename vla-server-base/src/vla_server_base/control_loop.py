@@ -122,7 +122,9 @@ class TemporalEnsemble:
     def ahead(self) -> Chunk:
         """Return the action to execute now, as the only row: what comes next is not decided yet."""
         predictions = np.stack([chunk[0] for chunk in self._chunks])
-        weights = np.exp(-self._exp_weight * np.arange(len(predictions)))
+        exponents = -self._exp_weight * np.arange(len(predictions))
+        # The largest is 1, so that none is too large a number; only their proportions count.
+        weights = np.exp(exponents - exponents.max())
         return (weights / weights.sum())[None] @ predictions
 
     def take(self) -> SingleAction:

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import (
     Action,
+    Image,
     NormalizedChunks,
     PolicyInput,
     PolicySpec,
@@ -27,6 +28,7 @@ from vla_server_base.contract import (
 from vla_server_base.errors import ImageError, ModelOutOfReach, ModelUnavailable, Overloaded, Unavailable, VLAError
 from vla_server_base.fair_queue import FairQueue, Flow, current_flow, greediest_beside
 from vla_server_base.fair_threads import FairThreads
+from vla_server_base.protocols.known_keys import check_own_keys
 from vla_server_base.request_id import current_request_id
 from vla_server_base.task_cache import TaskCache
 
@@ -160,6 +162,10 @@ class Engine:
     def unknown_words(self, task: Task) -> tuple[str, ...]:
         """Return the words of a task's instruction that the policy does not know."""
         return self._adapter.unknown_words(task.instruction) if task.instruction else ()
+
+    def fit_image(self, camera: str, image: Image) -> Image:
+        """Return a picture as small as the policy's own; not for the event loop."""
+        return self._adapter.fit_image(camera, image)
 
     def form_action(
         self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None, action_format: str
@@ -313,7 +319,9 @@ class Engine:
             self._status = EngineStatus(
                 state="loading", reason="the model is being warmed up: requests are answered, at first slowly"
             )
-            self._spec = self._adapter.spec
+            spec = self._adapter.spec
+            check_own_keys(self._config, spec)
+            self._spec = spec
             for policy_input in self._adapter.warm_up_inputs():
                 if batch := self._take_ready():
                     self._predict(batch)

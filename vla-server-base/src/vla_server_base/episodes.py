@@ -5,14 +5,14 @@
 """
 
 import time
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Float
 
-from vla_server_base.contract import Image, Observation, Task, Window
+from vla_server_base.contract import Observation, Task, Window
 from vla_server_base.control_loop import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 from vla_server_base.errors import EpisodeTooLong
 from vla_server_base.scenes.messages import (
@@ -49,7 +49,7 @@ class Policy(Protocol):
 
     @property
     def cameras(self) -> tuple[str, ...]:
-        """Which cameras it looks through, `primary` and `wrist` or one of them."""
+        """Which cameras it looks through, the one it cannot do without first."""
         ...
 
     async def predict(self, window: Window, task: Task, seed: int, step: int) -> Float[np.ndarray, "horizon 7"]:
@@ -88,8 +88,9 @@ class EpisodeSettings:
     `ensemble_weight` is given (`TemporalEnsemble`). While it thinks, `latency_s` of simulated time pass in which
     the arm holds what it was last told. The episode ends when all of `success` hold at once, when `guard`
     rejects a chunk, or after `max_steps` actions. With a guard or `preview`, each chunk is rolled out before its
-    first action is. `with_pictures` has every step drawn, not only those that
-    will be in the policy's window when it is asked again. `max_worker_s` bounds the workers' time, all steps together.
+    first action is. It is seen by the policy's own cameras, whatever others `view` names; `with_pictures` has every
+    step drawn, not only those that will be in the policy's window when it is asked again. `max_worker_s` bounds the
+    workers' time, all steps together.
     """
 
     max_steps: int = 75
@@ -194,13 +195,15 @@ class _Loop:
 
     def __init__(self, policy: Policy, world: World, scene: Scene, task: Task, settings: EpisodeSettings):
         self._policy, self._world, self._scene, self._task, self._settings = policy, world, scene, task, settings
+        chosen = settings.view.cameras
+        self._view = replace(settings.view, cameras={name: chosen.get(name) for name in policy.cameras})
         self._history = ObservationWindow(policy.window)
         self._started = time.perf_counter()
         self._plan: ActionPlan | None = None
         self._worker_ms = 0.0
 
     async def start(self) -> EpisodeStart:
-        reply = await self._roll_out(start=self._settings.state, view=self._settings.view)
+        reply = await self._roll_out(start=self._settings.state, view=self._view)
         self._measures_at_start = reply.measures
         self._take_in(reply)
         assert reply.names is not None, "a rollout from a SceneState names its parts"
@@ -238,7 +241,7 @@ class _Loop:
             actions=action[None],
             hold_s=settings.latency_s if asks else 0.0,
             clamp=settings.guard == "clamp",
-            view=settings.view if is_seen or settings.with_pictures else None,
+            view=self._view if is_seen or settings.with_pictures else None,
         )
         self._take_in(reply)
         result = reply.steps[0]
@@ -299,7 +302,7 @@ class _Loop:
     def _take_in(self, reply: RolloutReply) -> None:
         self._snapshot = reply.end
         if reply.pictures is not None:
-            self._window = self._history.append(Observation(images=_seen(reply.pictures.images, self._policy.cameras)))
+            self._window = self._history.append(Observation(images=reply.pictures.images))
 
     def _succeeds(self, measures: tuple[float, ...]) -> bool:
         judged = zip(self._settings.success, measures, self._measures_at_start, strict=True)
@@ -310,7 +313,3 @@ def _plan(settings: EpisodeSettings, horizon: int) -> ActionPlan:
     if settings.ensemble_weight is not None:
         return TemporalEnsemble(horizon, settings.ensemble_weight)
     return RecedingHorizon(settings.execution_horizon)
-
-
-def _seen(images: Mapping[str, Image], cameras: tuple[str, ...]) -> dict[str, Image]:
-    return {name: image for name, image in images.items() if name in cameras}

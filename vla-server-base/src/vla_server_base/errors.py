@@ -1,6 +1,7 @@
 """One tree of errors: what a caller can get wrong, and what can go wrong with us.
 
 VLAError                    500  internal
+├── NotFinite               500  not_finite       (an answer would hold NaN or infinity)
 ├── RequestError            422  invalid_request
 │   ├── ActionRejected      422  action_rejected  (the policy's chunk would leave the bounds)
 │   ├── UnknownName         422  unknown_<what>: camera, dataset, action_format, keyframe; 404: robot, scene
@@ -59,6 +60,12 @@ class VLAError(Exception):
     def as_text(self, request_id: str) -> str:
         """Return all of it in one line, for clients that take text."""
         return f"{self.code}: {self.as_sentence()} (request_id {request_id})"
+
+
+class NotFinite(VLAError):
+    """The answer would hold a number that is none: NaN or infinity."""
+
+    code = "not_finite"
 
 
 class RequestError(VLAError):

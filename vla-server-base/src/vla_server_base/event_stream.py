@@ -3,7 +3,6 @@
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-import pydantic
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
@@ -11,6 +10,7 @@ from fastapi.sse import format_sse_event
 from vla_server_base.disconnection import unless_disconnected
 from vla_server_base.edge import error_reply
 from vla_server_base.errors import VLAError
+from vla_server_base.replies.body import Reply
 from vla_server_base.replies.episode import EndEvent, StartEvent, StepEvent
 
 EVENT_STREAM = "text/event-stream"
@@ -23,24 +23,26 @@ Events = AsyncGenerator[StartEvent | StepEvent | EndEvent, None]
 
 async def stream_response(request: Request, events: Events) -> Response:
     """Wait for the first event, so that what fails before it has its own status, and return the stream."""
-    first = await unless_disconnected(request, anext(events))
+    start = await unless_disconnected(request, anext(events))
+    first = _event(_NAMES[type(start)], start)
     return StreamingResponse(_encoded(request, first, events), headers=_HEADERS, media_type=EVENT_STREAM)
 
 
-async def _encoded(request: Request, first: StartEvent | StepEvent | EndEvent, events: Events) -> AsyncIterator[bytes]:
+async def _encoded(request: Request, first: bytes, events: Events) -> AsyncIterator[bytes]:
     async with aclosing(events):
-        yield _event(_NAMES[type(first)], first)
+        yield first
         while True:
             try:
                 event = await unless_disconnected(request, anext(events))
+                written = _event(_NAMES[type(event)], event)
             except StopAsyncIteration:
                 return
             except VLAError as error:
                 request.state.refusal = error
                 yield _event("error", error_reply(error, request.state.request_id))
                 return
-            yield _event(_NAMES[type(event)], event)
+            yield written
 
 
-def _event(name: str, content: pydantic.BaseModel) -> bytes:
-    return format_sse_event(event=name, data_str=content.model_dump_json(exclude_unset=True))
+def _event(name: str, content: Reply) -> bytes:
+    return format_sse_event(event=name, data_str=content.to_json().decode())

@@ -37,6 +37,10 @@ PREDICT_EXAMPLES = {
         "summary": "A picture from the robot's own camera",
         "value": {"instruction": "pick up the red cube", "image": _PICTURE, "seed": 0},
     },
+    "images": {
+        "summary": "Pictures from several cameras, by the policy's names for them",
+        "value": {"instruction": "pick up the red cube", "images": {"primary": _PICTURE, "wrist": _PICTURE}, "seed": 0},
+    },
 }
 
 EXECUTE_EXAMPLES = {

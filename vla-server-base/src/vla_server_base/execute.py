@@ -12,7 +12,6 @@ from vla_server_base.episodes import EpisodeEnd, EpisodeStart, EpisodeStep, play
 from vla_server_base.errors import RequestError
 from vla_server_base.policies import EnginePolicy
 from vla_server_base.recording import animated_webp, state_log
-from vla_server_base.refusal import check_task
 from vla_server_base.replies.episode import (
     EndEvent,
     ExecuteReply,
@@ -26,7 +25,7 @@ from vla_server_base.replies.episode import (
 from vla_server_base.scenes.messages import Pictures, Scene, SimulationState
 from vla_server_base.service import Service
 from vla_server_base.wire.execute import ExecuteRequest, settings_from_body
-from vla_server_base.wire.task import task_from_body
+from vla_server_base.wire.task import assignment_from_body, task_from_assignment
 
 ExecuteEvent = StartEvent | StepEvent | EndEvent
 
@@ -47,14 +46,15 @@ async def execute_events(
         SceneError, UnknownName, EpisodeTooLong, Unavailable: see `episodes.play`.
     """
     spec = service.engine.spec
-    check_task(body, spec)
+    assignment = assignment_from_body(body, spec, service.config.default_instruction)
     if body.execution_horizon > spec.horizon:
         raise RequestError(f"execution_horizon: {body.execution_horizon} is over this policy's horizon, {spec.horizon}")
-    policy = EnginePolicy(service.engine, body.dataset)
+    policy = EnginePolicy(service.engine, assignment.dataset)
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
-    settings = settings_from_body(body, seed, with_wrist="wrist" in spec.camera_names)
+    settings = settings_from_body(body, seed, spec)
     settings = replace(settings, max_worker_s=service.config.episode_worker_s)
-    task = await asyncio.to_thread(task_from_body, body, service.config.max_image_pixels)
+    max_pixels, fit = service.config.max_image_pixels, service.engine.fit_image
+    task = await asyncio.to_thread(task_from_assignment, assignment, max_pixels, fit)
     recorder = _Recorder(scene=scene, rate_hz=settings.control.rate_hz, kinds=body.record)
     with_frames = body.frames == "jpeg"
     if "webp" in body.record and body.max_steps > MAX_KEPT_PICTURES:
@@ -69,7 +69,9 @@ async def execute_events(
                 if "state_log" in body.record:
                     _check_kept(body, event.state)
                 images = event.pictures if with_frames else None
-                start = await asyncio.to_thread(start_event, event, images, seed, scene.key, request_id)
+                start = await asyncio.to_thread(
+                    start_event, event, images, seed, scene.key, request_id, policy.dataset, assignment.notes
+                )
                 if unknown := service.engine.unknown_words(task):
                     start.unknown_words = list(unknown)
                 yield start
@@ -102,23 +104,22 @@ async def gather_reply(service: Service, body: ExecuteRequest, events: AsyncIter
             end = event
     assert start is not None, "an episode starts"
     assert end is not None, "an episode ends"
-    return await asyncio.to_thread(_reply, service, body, start, steps, end)
+    return await asyncio.to_thread(_reply, service, start, steps, end)
 
 
-def _reply(service: Service, body: ExecuteRequest, start: StartEvent, steps: list[StepEvent], end: EndEvent) -> bytes:
+def _reply(service: Service, start: StartEvent, steps: list[StepEvent], end: EndEvent) -> bytes:
     spec = service.engine.spec
     reply = ExecuteReply(
         actions=[step.action for step in steps],
         states=[step.state for step in steps],
         initial_state=start.state,
         steps=list(steps),
-        dataset=body.dataset or spec.default_dataset,
         model=service.model_id,
         weights=spec.weights,
         **start.model_dump(exclude={"state", "images"}, exclude_unset=True),
         **end.model_dump(include={"reason", "success", "duration_ms", "rejected", "recordings"}),
     )
-    return reply.model_dump_json(exclude_unset=True).encode()
+    return reply.to_json()
 
 
 @dataclass(kw_only=True)
@@ -141,7 +142,7 @@ class _Recorder:
         if "state_log" in self.kinds:
             self.states.append(state)
         if "webp" in self.kinds and pictures is not None:
-            self.frames.append(pictures.images["primary"])
+            self.frames.append(next(iter(pictures.images.values())))
 
     def recordings(self) -> dict[str, str]:
         made = {}

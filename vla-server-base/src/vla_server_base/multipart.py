@@ -14,10 +14,12 @@ from vla_server_base.scenes import limits
 MAX_PARTS = limits.MAX_ASSETS + 64
 PICTURES = ("image", "image_wrist", "goal_image", "goal_image_wrist")
 """Fields that may be sent as the files that they are."""
+PICTURE_MAPS = ("images", "goal_images")
+"""Fields of pictures by camera, which are sent as `images.left` and so on."""
 _CHUNK_BYTES = 2**18
 _PARTS = (
-    f"files known here: {', '.join(PICTURES)} (pictures), scene (.mjz or .zip), assets (by their file names); "
-    "other parts: xml (MJCF), request (JSON), or a field of the request"
+    f"files known here: {', '.join(PICTURES)}, images.CAMERA, goal_images.CAMERA (pictures), scene (.mjz or .zip),"
+    " assets (by their file names); other parts: xml (MJCF), request (JSON), or a field of the request"
 )
 
 
@@ -30,7 +32,7 @@ class Upload:
     scene: bytes | None = None
     assets: Mapping[str, bytes] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
-    """The request's fields that are parts of their own, as text; pictures in base64."""
+    """The request's fields that are parts of their own, as text, `images.left` for one of a map; pictures in base64."""
 
 
 def upload_from_multipart(raw: bytes | bytearray, content_type: str) -> Upload:
@@ -68,20 +70,22 @@ def multipart_schema(request: str, fields: Collection[str]) -> dict[str, Any]:
     parts = {name: file for name in PICTURES if name in fields}
     parts |= {"instruction": {"type": "string"}, "xml": {"type": "string"}, "scene": file}
     parts |= {"assets": {"type": "array", "items": file}, "request": {"$ref": f"#/components/schemas/{request}"}}
-    return {"type": "object", "properties": parts}
+    by_camera = {rf"^{name}\..+$": file for name in PICTURE_MAPS if name in fields}
+    return {"type": "object", "properties": parts, "patternProperties": by_camera}
 
 
 def _field(part: "_Part", name: str, file_name: str) -> str:
     """Return a field's text; a picture that is sent as a file, in base64, as JSON has it."""
     is_picture = dict(part.headers).get(b"content-type", b"").startswith(b"image/")
-    if name in PICTURES and (file_name or is_picture):
+    may_be_picture = name in PICTURES or name.startswith(tuple(f"{each}." for each in PICTURE_MAPS))
+    if may_be_picture and (file_name or is_picture):
         return base64.b64encode(part.content).decode()
     if not name or file_name:
         raise RequestError(f"unknown part '{name[:80]}'", hint=_PARTS)
     try:
         return part.content.decode()
     except UnicodeDecodeError as error:
-        hint = f"send the file with its name: curl -F {name}=@photo.jpg" if name in PICTURES else None
+        hint = f"send the file with its name: curl -F {name}=@photo.jpg" if may_be_picture else None
         raise RequestError(f"the part '{name[:80]}' is no UTF-8 text", hint=hint) from error
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import Observation, Task, VLAModelAdapter, Window
+from vla_server_base.contract import Image, Task, VLAModelAdapter, Window
 from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.engine import Engine
 from vla_server_base.episodes import Policy
@@ -47,8 +47,8 @@ class EnginePolicy:
     def __init__(self, engine: Engine, dataset: str | None = None):
         self._engine = engine
         self._spec = engine.spec
-        self._dataset = dataset or self._spec.default_dataset
-        self._actions = self._spec.actions_of(self._dataset)
+        self.dataset = dataset or self._spec.default_dataset
+        self._actions = self._spec.actions_of(self.dataset)
         check_drives_arm(self._actions.names)
 
     @property
@@ -60,8 +60,8 @@ class EnginePolicy:
         return self._spec.camera_names
 
     async def predict(self, window: Window, task: Task, seed: int, step: int) -> Float[np.ndarray, "horizon 7"]:
-        prediction = await self._engine.predict(window, task, seed, step, dataset=self._dataset)
-        return self._engine.form_action(prediction.chunks[0], self._dataset, self._actions.formats[0]).actions
+        prediction = await self._engine.predict(window, task, seed, step, dataset=self.dataset)
+        return self._engine.form_action(prediction.chunks[0], self.dataset, self._actions.formats[0]).actions
 
 
 @asynccontextmanager
@@ -135,13 +135,12 @@ class HttpPolicy:
 
     def _body(self, window: Window, task: Task) -> dict[str, Any]:
         seen = [o for o, is_seen in zip(window.observations, window.timestep_pad_mask, strict=True) if is_seen]
-        goals = {"primary": "goal_image", "wrist": "goal_image_wrist"}
         return {
-            **_pictures(seen[-1]),
-            "history": [_pictures(observation) for observation in seen[:-1]],
+            "images": _pictures(seen[-1].images),
+            "history": [{"images": _pictures(observation.images)} for observation in seen[:-1]],
             "instruction": task.instruction or "",
             "dataset": self._dataset,
-            **{goals[name]: encode_png(image) for name, image in task.goal_images.items()},
+            "goal_images": _pictures(task.goal_images),
         }
 
     async def _ask(self, method: str, path: str, **content: Any) -> Mapping[str, Any]:
@@ -182,6 +181,5 @@ class LastObservations:
         return await self._policy.predict(padded, task, seed, step)
 
 
-def _pictures(observation: Observation) -> dict[str, str]:
-    names = {"primary": "image", "wrist": "image_wrist"}
-    return {names[name]: encode_png(image) for name, image in observation.images.items()}
+def _pictures(images: Mapping[str, Image]) -> dict[str, str]:
+    return {name: encode_png(image) for name, image in images.items()}

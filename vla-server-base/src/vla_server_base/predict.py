@@ -13,7 +13,7 @@ from jaxtyping import Float
 from vla_server_base.contract import Action, Image, Observation, PolicySpec, Task
 from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ActionRejected
-from vla_server_base.images import decode_image, encode_png
+from vla_server_base.images import encode_png
 from vla_server_base.refusal import check_predict
 from vla_server_base.replies.motion import motion_reply
 from vla_server_base.replies.predict import PredictReply, Timing
@@ -24,9 +24,10 @@ from vla_server_base.session import within_deadline
 from vla_server_base.timing import ms_since
 from vla_server_base.turn import take_turn
 from vla_server_base.wire.arm import bounds_from_body, control_from_body, robot_from_body
-from vla_server_base.wire.predict import JOINT_POSITION, PastObservation, PredictRequest, turn_from_body
+from vla_server_base.wire.pictures import decode_pictures, pictures_by_camera
+from vla_server_base.wire.predict import JOINT_POSITION, PredictRequest, turn_from_body
 from vla_server_base.wire.scene import state_from_body, view_from_body
-from vla_server_base.wire.task import task_from_body
+from vla_server_base.wire.task import Assignment, assignment_from_body, task_from_assignment
 
 T = TypeVar("T")
 
@@ -67,20 +68,20 @@ async def answer_predict(
 ) -> bytes:
     """Return the reply as JSON; `started` is when the request came, by `time.perf_counter`."""
     spec = service.engine.spec
-    check_predict(body, spec, service.config)
-    task = await _beside_loop(
-        lambda: task_from_body(body, service.config.max_image_pixels), is_long=body.has_goal_image
-    )
-    sight = await (_decode(service, body) if scene is None else _render(service, body, scene, spec))
+    assignment = assignment_from_body(body, spec, service.config.default_instruction)
+    check_predict(body, spec, service.config, assignment.dataset)
+    max_pixels, fit = service.config.max_image_pixels, service.engine.fit_image
+    task = await _beside_loop(lambda: task_from_assignment(assignment, max_pixels, fit), is_long=bool(assignment.goals))
+    sight = await (_decode(service, body, spec) if scene is None else _render(service, body, scene, spec))
     left_ms = None if body.deadline_ms is None else max(0.0, body.deadline_ms - ms_since(started))
-    decision = await (_in_session if body.is_turn else _alone)(service, body, sight, task, left_ms)
+    decision = await (_in_session if body.is_turn else _alone)(service, body, sight, task, assignment.dataset, left_ms)
     foresight = None
     if scene is not None and (body.preview or body.guard != "off" or body.action_format == JOINT_POSITION):
         foresight = await _look_ahead(service, body, scene, decision.actions[0].actions)
 
     def write() -> bytes:
         begun = time.perf_counter()
-        reply = _reply(service, body, spec, sight, decision)
+        reply = _reply(service, body, spec, sight, decision, assignment)
         if scene is not None:
             reply.scene_id = scene.key
             reply.geom_groups = list(sight.geom_groups)
@@ -92,7 +93,7 @@ async def answer_predict(
         reply.request_id = request_id
         reply.timing_ms.write = round(ms_since(begun), 3)
         reply.timing_ms.total = round(ms_since(started), 3)
-        return reply.model_dump_json(exclude_unset=True).encode()
+        return reply.to_json()
 
     return await _beside_loop(write, is_long=body.return_image)
 
@@ -102,30 +103,17 @@ async def _beside_loop(work: Callable[[], T], *, is_long: bool) -> T:
     return await asyncio.to_thread(work) if is_long else work()
 
 
-async def _decode(service: Service, body: PredictRequest) -> _Sight:
-    now = PastObservation(image=body.image, image_wrist=body.image_wrist)
-    max_pixels = service.config.max_image_pixels
-
-    def decode() -> _Sight:
-        past = [
-            _decoded(observation, f"history.{number}.", max_pixels) for number, observation in enumerate(body.history)
-        ]
-        return _Sight(images=(*past, _decoded(now, "", max_pixels)))
-
-    return await asyncio.to_thread(decode)
-
-
-def _decoded(observation: PastObservation, where: str, max_pixels: int) -> dict[str, Image]:
-    given = {"primary": ("image", observation.image), "wrist": ("image_wrist", observation.image_wrist)}
-    return {
-        camera: decode_image(text, f"{where}{name}", max_pixels)
-        for camera, (name, text) in given.items()
-        if text is not None
-    }
+async def _decode(service: Service, body: PredictRequest, spec: PolicySpec) -> _Sight:
+    seen = [pictures_by_camera(past, spec, f"history.{number}.") for number, past in enumerate(body.history)]
+    seen.append(pictures_by_camera(body, spec))
+    max_pixels, fit = service.config.max_image_pixels, service.engine.fit_image
+    return await asyncio.to_thread(
+        lambda: _Sight(images=tuple(decode_pictures(each, max_pixels, fit) for each in seen))
+    )
 
 
 async def _render(service: Service, body: PredictRequest, scene: Scene, spec: PolicySpec) -> _Sight:
-    view = view_from_body(body, with_wrist="wrist" in spec.camera_names)
+    view = view_from_body(body, spec)
     reply = await service.render(scene, RenderRequest(state=state_from_body(body.state), view=view))
     service.scenes.remember(scene)
     return _Sight(
@@ -137,10 +125,10 @@ async def _render(service: Service, body: PredictRequest, scene: Scene, spec: Po
 
 
 async def _in_session(
-    service: Service, body: PredictRequest, sight: _Sight, task: Task, deadline_ms: float | None
+    service: Service, body: PredictRequest, sight: _Sight, task: Task, dataset: str | None, deadline_ms: float | None
 ) -> _Decision:
     (observation,) = _observations(body, sight)
-    turn = replace(turn_from_body(body, observation, task), deadline_ms=deadline_ms)
+    turn = replace(turn_from_body(body, observation, task, dataset), deadline_ms=deadline_ms)
     reply = await take_turn(service.sessions, turn)
     answer = reply.answer
     return _Decision(
@@ -155,7 +143,7 @@ async def _in_session(
 
 
 async def _alone(
-    service: Service, body: PredictRequest, sight: _Sight, task: Task, deadline_ms: float | None
+    service: Service, body: PredictRequest, sight: _Sight, task: Task, dataset: str | None, deadline_ms: float | None
 ) -> _Decision:
     """Ask the policy with the window that the request brings.
 
@@ -163,10 +151,10 @@ async def _alone(
         Late: the deadline passed first.
     """
     spec = service.engine.spec
+    dataset = dataset or spec.default_dataset
     history = ObservationWindow(spec.window)
     *_, window = [history.append(observation) for observation in _observations(body, sight)]
     seed = secrets.randbelow(2**32) if body.seed is None else body.seed
-    dataset = body.dataset or spec.default_dataset
     formats = spec.actions_of(dataset).formats
     # Joint positions are formed later, of the actions in the policy's own format.
     own = body.action_format if body.action_format in formats else formats[0]
@@ -243,6 +231,7 @@ def _reply(
     spec: PolicySpec,
     sight: _Sight,
     decision: _Decision,
+    assignment: Assignment,
 ) -> PredictReply:
     first = decision.actions[0]
     reply = PredictReply(
@@ -270,6 +259,8 @@ def _reply(
         reply.samples = [action.actions.tolist() for action in decision.actions]
     if decision.session is not None:
         reply.session = decision.session
+    if assignment.notes:
+        reply.notes = list(assignment.notes)
     if body.return_image:
         reply.images = {name: encode_png(image) for name, image in sight.images[-1].items()}
     return reply

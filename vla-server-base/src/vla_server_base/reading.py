@@ -13,7 +13,7 @@ from vla_server_base.wire.body import body_from_upload
 from vla_server_base.wire.scene import SceneFields, scene_from_body
 
 _JSON, _MULTIPART = "application/json", "multipart/form-data"
-_SHORT_JSON_BYTES = 2**14
+_SHORT_JSON_BYTES = 2**12
 
 SceneBody = TypeVar("SceneBody", bound=SceneFields)
 

@@ -74,6 +74,7 @@ class Service:
             max_image_pixels=self.config.max_image_pixels,
             own_keys=self.observation_keys,
             default_instruction=self.config.default_instruction,
+            fit_image=self.engine.fit_image,
         )
 
     async def policy_loaded(self) -> PolicySpec:

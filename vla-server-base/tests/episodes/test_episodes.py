@@ -12,7 +12,7 @@ from vla_server_base.scenes.messages import Bounds, Measure, Scene, View
 
 pytestmark = pytest.mark.anyio
 SCENE = Scene(xml=bundled_scene("panda", "tabletop"))
-SMALL = View(height=16, width=16, wrist_camera="")
+SMALL = View(height=16, width=16)
 TASK = Task(instruction="reach forward")
 DOWN_THEN_UP = np.array([[0, 0, -0.03, 0, 0, 0, 1], [0, 0, 0.03, 0, 0, 0, 1]] * 2, float)
 

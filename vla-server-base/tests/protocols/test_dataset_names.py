@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from vla_server_base.dataset_names import SAME, known_dataset
 from vla_server_base.errors import RequestError, UnknownName
-from vla_server_base.protocols.dataset_names import SAME, known_dataset
 from vla_server_base.testing import EchoAdapter
 
 SPEC = EchoAdapter().spec

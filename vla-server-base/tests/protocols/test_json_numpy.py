@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vla_server_base.errors import ProtocolError
+from vla_server_base.errors import RequestError
 from vla_server_base.protocols.json_numpy import dumps, loads
 
 ARRAYS = [np.arange(6, dtype=np.uint8).reshape(2, 3), np.float32([1.5]), np.zeros((0, 2)), np.array(True), np.int64(7)]
@@ -62,11 +62,11 @@ def marked(data=b"abcd", dtype="<f4", shape=(1,)) -> str:
     ids=lambda text: str(text)[:30],
 )
 def test_what_cannot_be_is_refused(text):
-    with pytest.raises(ProtocolError):
+    with pytest.raises(RequestError):
         loads(text)
 
 
 @given(st.binary() | st.text())
 def test_any_bytes_are_read_or_refused(text):
-    with contextlib.suppress(ProtocolError):
+    with contextlib.suppress(RequestError):
         loads(text)

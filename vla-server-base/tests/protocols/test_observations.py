@@ -9,7 +9,7 @@ import pytest
 
 from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.errors import InstructionError, ProtocolError, RequestError
-from vla_server_base.protocols.known_keys import IN_ORDER, KNOWN_KEYS, PLACES, bare_key, own_keys
+from vla_server_base.protocols.known_keys import IN_ORDER, KNOWN_KEYS, PLACES, bare_key, check_own_keys, own_keys
 
 RED = np.full((4, 6, 3), (255, 0, 0), np.uint8)
 BLUE = np.full((2, 2, 3), (0, 0, 255), np.uint8)
@@ -41,10 +41,29 @@ def test_a_lab_s_own_names_are_taken_first(reader):
     assert own.keys_of("primary") == ("cam_low", *KNOWN_KEYS["primary"])
 
 
-@pytest.mark.parametrize("entry", ["primary", "top=cam", "primary="])
+@pytest.mark.parametrize("entry", ["primary", "=cam", "primary="])
 def test_names_that_cannot_be_are_refused(entry):
     with pytest.raises(ConfigError, match="VLA_OBSERVATION_KEYS"):
         own_keys(ServerConfig(observation_keys=entry))
+
+
+def test_a_lab_s_own_names_are_for_any_camera_of_the_policy(reader):
+    cameras = tuple(replace(reader.spec.cameras[0], name=name) for name in ("left", "top", "wrist_left"))
+    config = ServerConfig(observation_keys="left=cam_0 top=observation.images.lamp wrist_left=hand")
+    own = replace(reader, spec=replace(reader.spec, cameras=cameras), own_keys=own_keys(config))
+    check_own_keys(config, own.spec)
+    seen = own.turn({"cam_0": RED, "lamp": BLUE, "hand": RED, "task": "go"}).observation.images
+    assert [(name, image[0, 0].tolist()) for name, image in seen.items()] == [
+        ("left", [255, 0, 0]),
+        ("top", [0, 0, 255]),
+        ("wrist_left", [255, 0, 0]),
+    ]
+
+
+def test_a_lab_s_own_name_of_no_camera_is_refused_with_those_that_there_are(reader):
+    with pytest.raises(ConfigError, match="no camera 'top'") as caught:
+        check_own_keys(ServerConfig(observation_keys="top=cam"), reader.spec)
+    assert caught.value.hint == "names are: primary, wrist, proprio, instruction"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +167,7 @@ def test_a_default_instruction_stands_in_for_none_and_the_client_is_told(reader)
     for message in ({"image": RED}, {"image": RED, "prompt": " "}, {"image": RED, "prompt": None}):
         turn = own.turn(message)
         assert turn.task.instruction == "wipe the table"
-        assert turn.notes == ("the message says no instruction; the server's own is followed: 'wipe the table'",)
+        assert turn.notes == ("no instruction is given; the server's own is followed: 'wipe the table'",)
     said = own.turn({"image": RED, "prompt": "lift it"})
     assert (said.task.instruction, said.notes) == ("lift it", ())
     with pytest.raises(InstructionError):

@@ -136,6 +136,21 @@ INSIDE = {
     "gr00t's video": (inside(read_gr00t, "data", "observation", "video"), {"primary": RED}, ["primary", "wrist"]),
     "gr00t's options": (inside(read_gr00t_reset, "data", "options"), {}, NAMED),
     "gr00t n1.5's data": (inside(read_gr00t, "data"), BARE, [*BARE, "observation", "options", *NAMED]),
+    "lerobot's observation": (
+        lambda reader, observation: read_observation(reader, {**TIMED, "observation": observation}),
+        TIMED["observation"],
+        [*TIMED["observation"], "observation.images.primary", "observation.state", *NAMED],
+    ),
+    "lerobot's features": (
+        lambda reader, features: read_setup(reader, {"lerobot_features": features}),
+        {},
+        ["observation.state", "observation.images.primary", "names"],
+    ),
+    "lerobot's state": (
+        lambda reader, state: read_setup(reader, {"lerobot_features": {"observation.state": state}}),
+        {},
+        ["names", "dtype", "shape"],
+    ),
     "openpi's images": (inside(read_openpi, "images"), {"top": RED}, ["top", "wrist"]),
     "openpi's masks": (inside(read_openpi, "image_mask"), {}, ["top", "base_0_rgb"]),
 }

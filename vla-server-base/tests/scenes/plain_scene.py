@@ -46,10 +46,13 @@ async def until(condition, timeout_s=15.0):
         await asyncio.sleep(0.02)
 
 
-async def render(pool: ScenePool, xml: str = PLAIN_XML, assets=None, *, state=None, **rest):
+async def render(
+    pool: ScenePool, xml: str = PLAIN_XML, assets=None, *, state=None, camera=None, wrist_camera=None, **rest
+):
     """Return the reply to a request."""
     scene = Scene(xml=xml, assets=assets or {})
-    return await pool.render(scene, RenderRequest(state=state or SceneState(), view=View(**rest)))
+    view = View(**{"cameras": {"primary": camera, "wrist": wrist_camera}, **rest})
+    return await pool.render(scene, RenderRequest(state=state or SceneState(), view=view))
 
 
 async def assert_serves(pool: ScenePool) -> None:

@@ -106,6 +106,20 @@ async def test_a_request_may_choose_its_cameras_and_have_no_wrist(pool):
     assert list(alone.pictures.images) == ["primary"]
 
 
+async def test_a_policy_s_cameras_see_what_is_named_as_they_are(pool):
+    scene = MOVING.replace('"side"', '"left"')
+    seen = (await render(pool, scene, cameras={"top": None, "left": None, "wrist_left": None})).pictures
+    assert seen.cameras == {"top": "top", "left": "left"}
+    assert list(seen.images) == ["top", "left"]
+
+
+async def test_the_first_camera_sees_what_no_other_of_the_policy_s_does(pool):
+    scene = MOVING.replace('"side"', '"left"')
+    assert (await render(pool, scene, cameras={"base": None, "left": None})).pictures.cameras["base"] == "top"
+    wanted = {"base": "wrist", "left": "top", "right": ""}
+    assert (await render(pool, scene, cameras=wanted)).pictures.cameras == {"base": "wrist", "left": "top"}
+
+
 async def test_an_unknown_camera_is_told_with_the_scene_s_own(pool):
     for wanted in ({"camera": "wrst"}, {"wrist_camera": "wrst"}):
         with pytest.raises(UnknownName, match="camera 'wrst' is not known") as caught:
@@ -124,7 +138,7 @@ async def test_a_scene_without_a_camera_is_told_how_to_get_one(pool):
 
 async def test_a_scene_with_only_a_wrist_camera_asks_for_a_choice(pool):
     xml = "<mujoco><worldbody><geom size='1'/><camera name='wrist' pos='0 0 3'/></worldbody></mujoco>"
-    with pytest.raises(SceneError, match="only camera is 'wrist'"):
+    with pytest.raises(SceneError, match="no camera for the policy's 'primary', only wrist"):
         await render(pool, xml)
     assert (await render(pool, xml, camera="wrist")).pictures.cameras["primary"] == "wrist"
 

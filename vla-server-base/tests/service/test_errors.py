@@ -72,17 +72,17 @@ def test_an_unknown_dataset_or_format_is_refused_with_the_known(client):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"image": None}, "exactly one of xml_string, scene_id, image is taken, none is given"),
+        ({"image": None}, "exactly one of xml_string, scene_id, pictures (image, images) is taken, none is given"),
         (
             {"xml_string": "<mujoco/>"},
-            "exactly one of xml_string, scene_id, image is taken, xml_string and image are given",
+            "exactly one of xml_string, scene_id, pictures (image, images) is taken, xml_string and image are given",
         ),
         ({"state": {}, "camera": "top"}, "camera, state can only be given together with a scene"),
         (
             {"image": None, "xml_string": "<mujoco/>", "image_wrist": RED},
-            "image_wrist can only be given together with image",
+            "xml_string and image_wrist are given",
         ),
-        ({"history": [{"proprio": [1, 2, 3]}]}, "history.0: neither image nor image_wrist is given"),
+        ({"history": [{"proprio": [1, 2, 3]}]}, "history.0: none of image, image_wrist, images is given"),
         ({"history": [{"image": RED, "proprio": [1]}]}, "history.0.proprio: 1 numbers are given, this policy takes 3"),
         ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
         ({"seed": 2**32}, "seed: Input should be less than 4294967296"),
@@ -276,7 +276,7 @@ def test_a_policy_without_goals_proprio_or_a_wrist_says_so():
         wait_until_loaded(url)
         assert "takes no goal images" in refused(client, 422, "image", goal_image=RED)["message"]
         assert "takes none" in refused(client, 422, "invalid_request", proprio=[1])["message"]
-        assert "no wrist camera" in refused(client, 422, "image", image_wrist=RED)["message"]
+        assert "no camera 'wrist'" in refused(client, 422, "image", image_wrist=RED)["message"]
         past = {"image": RED, "image_wrist": RED}
         assert "history.0.image_wrist: this policy" in refused(client, 422, "image", history=[past])["message"]
         error = refused(client, 422, "unknown_camera", image=None, xml_string="<mujoco/>", wrist_camera="hand")

@@ -2,13 +2,16 @@
 
 import base64
 import io
+from dataclasses import replace
 
 import httpx
 import numpy as np
 import pytest
-from echo_server import encoded, of_one_colour
+from echo_server import echo_app, encoded, of_one_colour, wait_until_loaded
 from PIL import Image
 
+from vla_server_base.serving import serving
+from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import instruction_number, noise
 
 RED = of_one_colour(255, 0, 0)
@@ -125,6 +128,28 @@ def test_a_json_content_type_may_name_its_charset(client):
         headers={"Content-Type": "application/json; charset=utf-8"},
     )
     assert response.status_code == 200
+
+
+def test_datasets_and_instructions_that_others_have_names_for_are_known_and_told():
+    only = replace(EchoAdapter().spec, datasets=("bridge_dataset",), default_dataset="bridge_dataset")
+
+    class Bridge(EchoAdapter):
+        spec = only
+
+        def postprocess_action(self, chunk, dataset, action_format):
+            assert dataset == "bridge_dataset"
+            return super().postprocess_action(chunk, "echo", action_format)
+
+    with serving(echo_app(Bridge(), default_instruction="wipe the table")) as url, httpx.Client(base_url=url) as client:
+        wait_until_loaded(url)
+        reply = predicted(client, dataset="bridge_orig", instruction="")
+        turn = predicted(client, dataset="bridge_orig", session_id="arm")
+    assert reply["dataset"] == turn["dataset"] == "bridge_dataset"
+    assert reply["action"][4] == instruction_number("wipe the table")
+    assert reply["notes"] == [
+        "no instruction is given; the server's own is followed: 'wipe the table'",
+        "dataset 'bridge_orig' is 'bridge_dataset' here",
+    ]
 
 
 def test_null_means_left_out(client):

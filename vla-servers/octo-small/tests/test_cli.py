@@ -61,7 +61,11 @@ def test_the_version_is_the_packages():
     [
         ("serve", ("--port", "--max-sessions", "--model"), ("--image",)),
         ("demo", ("--port", "--host", "--scene-shadows", "--model"), ("--image", "--url", "--max-sessions")),
-        ("predict", ("--image", "--image-wrist", "--url", "--renderer"), ("--port", "--max-sessions", "--max-steps")),
+        (
+            "predict",
+            ("--image", "--images", "--cameras", "--url", "--renderer"),
+            ("--port", "--max-sessions", "--max-steps"),
+        ),
         ("convert", ("--tokenizer", "--form"), ("--model", "--precision", "--device")),
         ("check", ("--tokenizer", "--goldens"), ("--model", "--precision", "--device")),
         ("evaluate", ("--dataset", "--precision", "--device", "--scene-workers"), ("--model", "--port", "--max-queue")),

@@ -1,5 +1,6 @@
 """The command line, typed as a user would."""
 
+import base64
 import contextlib
 import os
 import pty
@@ -23,6 +24,7 @@ from octo_service.config import OctoConfig
 from octo_service.http_client import Server
 from octo_service.model import OctoModel
 from vla_server_base.config import ServerConfig
+from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.serving import serving
 
 TINY = {"OCTO_MODEL": "random://octo-tiny", "VLA_DEVICE": "cpu", "VLA_SCENE_WORKERS": "1"}
@@ -114,6 +116,31 @@ def test_predict_asks_a_running_server_with_pictures_and_a_seed(tmp_path: Path):
         assert re.fullmatch(r"octo-service: .+; .+\n", result.stderr), result.stderr
     actions = [re.search(r"^action .*$", result.stdout, re.MULTILINE) for result in (first, again)]
     assert [action and action[0] for action in actions] == [actions[0] and actions[0][0]] * 2
+
+
+def test_predict_shows_pictures_to_any_cameras_of_the_checkpoint(goldens: Path, tmp_path: Path):
+    """And a scene, and over HTTP, by the checkpoint's own names."""
+    vocabulary = tmp_path / "spiece.model"
+    vocabulary.write_bytes(train_vocabulary())
+    checkpoint = str(goldens / "variants" / "diff_proprio_2wrist" / "ckpt")
+    cameras = ("primary", "wrist_left", "wrist_right")
+    for number, camera in enumerate(cameras):
+        Image.new("RGB", (64, 48), (50 * number, 0, 0)).save(tmp_path / f"{camera}.png")
+    server = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
+    with serving(create_app(server, OctoConfig(model=checkpoint, tokenizer=vocabulary))) as url:
+        Server(url).wait_until_healthy()
+        images = [f"{camera}={camera}.png" for camera in cameras]
+        shown = octo_service("predict", "fold", "--images", *images, "--url", url, cwd=tmp_path)
+        seen = {camera: base64.b64encode((tmp_path / f"{camera}.png").read_bytes()).decode() for camera in cameras}
+        exchanged = {**seen, "wrist_left": seen["wrist_right"], "wrist_right": seen["wrist_left"]}
+        asked = {"instruction": "fold", "seed": 7}
+        first, other = (Server(url).post("/predict", {**asked, "images": each}) for each in (seen, exchanged))
+        scene = {"xml_string": bundled_scene("panda", "tabletop"), "cameras": {"wrist_left": "wrist"}}
+        rendered = Server(url).post("/predict", {**asked, **scene})
+    assert shown.returncode == 0, shown.stderr
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{camera}.png" for camera in cameras}
+    assert first["action"] != other["action"], "each picture goes to its own camera"
+    assert rendered["cameras"] == {"primary": "primary", "wrist_left": "wrist"}
 
 
 def test_convert_writes_a_checkpoint_that_loads(tmp_path: Path):

@@ -11,18 +11,13 @@ import numpy as np
 from vla_server_base.client.policy import Policy, first_action
 
 
-def observed(observation: Any) -> Mapping[str, Any]:
-    """Return what an environment observes as a policy takes it: named values as they are, a picture as `primary`."""
-    return observation if isinstance(observation, Mapping) else {"primary": observation}
-
-
 class PolicyWrapper(gymnasium.Wrapper):
     """An environment in which a policy acts whenever it is stepped without an action.
 
-    `observe` makes what the policy is sent of what the environment observes: pictures by camera name, `proprio`, and an
-    `instruction` where that is not the same in all episodes. `info["policy"]` is the policy's whole answer. A policy's
-    `deadline_ms` counts from when the environment was last reset or stepped: after Late, step with an action that holds
-    still, which brings a new picture.
+    `observe` makes what the policy is sent of what the environment observes: pictures by camera name, or the first
+    camera's alone; `proprio`; and an `instruction` where that is not the same in all episodes. `info["policy"]` is the
+    policy's whole answer. A policy's `deadline_ms` counts from when the environment was last reset or stepped: after
+    Late, step with an action that holds still, which brings a new picture.
 
     Raises:
         ValueError: the environment does not take the policy's actions.
@@ -38,7 +33,7 @@ class PolicyWrapper(gymnasium.Wrapper):
         env: gymnasium.Env,
         policy: Policy,
         instruction: str | None = None,
-        observe: Callable[[Any], Mapping[str, Any]] = observed,
+        observe: Callable[[Any], Any] = lambda observation: observation,
     ):
         super().__init__(env)
         taken, given = env.action_space.shape, (policy.metadata.action_dim,)
@@ -69,8 +64,10 @@ class PolicyWrapper(gymnasium.Wrapper):
         """
         answer = None
         if action is None:
-            seen = {"obs_time": self._observed_at, **self._said, **self._observe(self._observation)}
-            answer = self.policy.infer(seen)
+            seen = self._observe(self._observation)
+            if not isinstance(seen, Mapping):
+                seen = {self.policy.metadata.camera_names[0]: seen}
+            answer = self.policy.infer({"obs_time": self._observed_at, **self._said, **seen})
             action = first_action(answer).astype(self.env.action_space.dtype)
         self._observation, reward, terminated, truncated, info = self.env.step(action)
         self._observed_at = time.monotonic()

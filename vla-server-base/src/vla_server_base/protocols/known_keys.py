@@ -10,6 +10,7 @@ from functools import lru_cache
 from types import MappingProxyType
 
 from vla_server_base.config import ConfigError, ServerConfig
+from vla_server_base.contract import PolicySpec
 
 PLACES = ("observation", "observations", "images", "image", "video", "pixels", "language")
 """What may stand before a name, once or more; maps that pictures and the like are in."""
@@ -137,10 +138,22 @@ def own_keys(config: ServerConfig) -> dict[str, tuple[str, ...]]:
     """
     keys: dict[str, tuple[str, ...]] = {}
     for entry in config.observation_keys.split():
-        name, is_there, key = entry.partition("=")
-        if name not in KNOWN_KEYS or not is_there or not key:
-            raise ConfigError(
-                f"VLA_OBSERVATION_KEYS: '{entry}' is not name=key", hint=f"names are: {', '.join(KNOWN_KEYS)}"
-            )
+        name, _, key = entry.partition("=")
+        if not name or not key:
+            hint = "names are those of the policy's cameras, proprio and instruction"
+            raise ConfigError(f"VLA_OBSERVATION_KEYS: '{entry}' is not name=key", hint=hint)
         keys[name] = (key, *keys.get(name, ()))
     return keys
+
+
+def check_own_keys(config: ServerConfig, spec: PolicySpec) -> None:
+    """Refuse keys of cameras that neither this policy has nor others usually have.
+
+    Raises:
+        ConfigError: naming the cameras.
+    """
+    names = dict.fromkeys((*spec.camera_names, *KNOWN_KEYS))
+    if unknown := [name for name in own_keys(config) if name not in names]:
+        raise ConfigError(
+            f"VLA_OBSERVATION_KEYS: this policy has no camera '{unknown[0]}'", hint=f"names are: {', '.join(names)}"
+        )

@@ -23,6 +23,7 @@ from vla_server_base.protocols.unpickling import unpickle
 from vla_server_base.protocols.unsupported import refuse_not_done
 from vla_server_base.turn import TurnReply, TurnRequest
 from vla_server_base.wire.body import Body, body_from_values
+from vla_server_base.wire.ranges import ExecutionHorizon, Seconds, Step
 
 SERVICE = "transport.AsyncInference"
 FPS = 30
@@ -38,7 +39,7 @@ class SetupFields(Body):
 
     policy_type: str
     pretrained_name_or_path: str
-    actions_per_chunk: int = Field(ge=1)
+    actions_per_chunk: ExecutionHorizon
     lerobot_features: dict[str, Any] = Field(default_factory=dict)
     rename_map: dict[str, str] = Field(default_factory=dict)
 
@@ -46,8 +47,8 @@ class SetupFields(Body):
 class ObservationFields(Body):
     """What is read of a TimedObservation."""
 
-    timestamp: float
-    timestep: int = Field(ge=0, lt=2**31)
+    timestamp: Seconds
+    timestep: Step
     observation: dict[str, Any]
     must_go: bool = False
 

@@ -5,24 +5,25 @@ Labs call their cameras what they like. The names that clients in use send are k
 """
 
 import contextlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
-from vla_server_base.contract import Observation, PolicySpec, Task
+from vla_server_base.contract import Image, Observation, PolicySpec, Task
+from vla_server_base.dataset_names import known_dataset
 from vla_server_base.errors import InstructionError, ProtocolError, RequestError
+from vla_server_base.instructions import instruction_or_default
 from vla_server_base.protocols.arrays import KINDS
-from vla_server_base.protocols.dataset_names import known_dataset
 from vla_server_base.protocols.known_keys import ALSO_NUMBERS, GROUPS, KNOWN_KEYS, bare_key
 from vla_server_base.protocols.named_values import NamedValue, named_values, the_one
 from vla_server_base.protocols.pictures import read_picture
 from vla_server_base.protocols.unsupported import refuse_not_done
-from vla_server_base.refusal import check_instruction, check_proprio
+from vla_server_base.refusal import check_proprio
 from vla_server_base.turn import EpisodeRequest, TurnRequest
 from vla_server_base.wire.body import body_from_values
+from vla_server_base.wire.ranges import Seed
 from vla_server_base.wire.session import TurnFields, settings_from_fields, turn_from_fields
 
 _MASKS = ("image_mask", "image_masks")
@@ -31,7 +32,7 @@ _MASKS = ("image_mask", "image_masks")
 class MessageFields(TurnFields):
     """What a message says beside what the robot saw and is to do."""
 
-    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    seed: Seed | None = None
     """The new session's, or with `reset` the new episode's."""
     dataset: str | None = None
     """Whose statistics un-normalize the actions."""
@@ -44,13 +45,14 @@ class ObservationReader:
     """Reads messages for one policy; not for the event loop.
 
     `own_keys` are a lab's own, which go before those that are known; `default_instruction` stands in for one that a
-    message does not say, where it is not empty.
+    message does not say, where it is not empty. `fit_image` makes pictures as small as the policy's own.
     """
 
     spec: PolicySpec
     max_image_pixels: int
     own_keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
     default_instruction: str = ""
+    fit_image: Callable[[str, Image], Image] = lambda _camera, image: image
 
     def turn(self, message: Mapping[str, Any]) -> TurnRequest:
         """Return the turn that a message is; what has no meaning here is left alone.
@@ -115,7 +117,8 @@ class ObservationReader:
 
     def _observation(self, values: Sequence[NamedValue], pictures: Mapping[str, NamedValue]) -> Observation:
         images = {
-            name: read_picture(found.value, found.shown, self.max_image_pixels) for name, found in pictures.items()
+            name: self.fit_image(name, read_picture(found.value, found.shown, self.max_image_pixels))
+            for name, found in pictures.items()
         }
         return Observation(images=images, proprio=self._proprio(values))
 
@@ -154,18 +157,16 @@ class ObservationReader:
         said = [replace(named, value=_as_text(named.value)) for named in values if named.bare in known]
         said = [named for named in said if named.value is not None and not _is_blank(named.value)]
         texts = [named for named in said if isinstance(named.value, str)]
-        if (found := self._find(texts, "instruction", "the instruction")) is not None:
-            check_instruction(found.value, self.spec)
-            return Task(instruction=found.value), None
-        own = self.default_instruction
-        if said or not own.strip():
+        found = self._find(texts, "instruction", "the instruction")
+        default = "" if said else self.default_instruction
+        instruction, note = instruction_or_default("" if found is None else found.value, default, self.spec)
+        if instruction is None:
             raise InstructionError(
                 "there is no instruction",
                 hint=f"it is taken from: {', '.join(self.keys_of('instruction'))};"
                 " VLA_DEFAULT_INSTRUCTION stands in where there is none",
             )
-        check_instruction(own, self.spec)
-        return Task(instruction=own), f"the message says no instruction; the server's own is followed: '{own}'"
+        return Task(instruction=instruction), note
 
     def _dataset(self, fields: MessageFields) -> tuple[str | None, str | None]:
         """Return whose statistics are asked for, as the policy calls them, and what the client is to be told of it."""

@@ -95,6 +95,7 @@ NOT_DONE: Mapping[str, str] = MappingProxyType(
                 "bounds",
                 "goal_image",
                 "goal_image_wrist",
+                "goal_images",
                 "guard",
                 "history",
                 "num_samples",

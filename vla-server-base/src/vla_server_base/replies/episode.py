@@ -1,5 +1,6 @@
 """What /execute answers: an episode as one reply, or event by event."""
 
+from collections.abc import Sequence
 from typing import Literal, TypeVar
 
 from vla_server_base.episodes import EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
@@ -62,6 +63,10 @@ class StartEvent(Reply):
     scene_memory_mb: float
     """What holding the scene takes: the compiled model and one simulation."""
     seed: int
+    dataset: str | None
+    """Whose statistics un-normalize the actions."""
+    notes: list[str] | None = None
+    """What was done that the request does not say, or says otherwise: a default instruction, a dataset's other name."""
     state: StateReply
     robot: RobotReply
     joint_names: list[str]
@@ -126,6 +131,9 @@ class ExecuteReply(Reply):
     cameras: dict[str, str]
     geom_groups: list[int]
     dataset: str | None
+    """Whose statistics un-normalize the actions."""
+    notes: list[str] | None = None
+    """What was done that the request does not say, or says otherwise: a default instruction, a dataset's other name."""
     model: str
     weights: Literal["pretrained", "random", "none"]
     unknown_words: list[str] | None = None
@@ -141,7 +149,13 @@ class ExecuteReply(Reply):
 
 
 def start_event(
-    start: EpisodeStart, pictures: Pictures | None, seed: int, scene_id: str, request_id: str
+    start: EpisodeStart,
+    pictures: Pictures | None,
+    seed: int,
+    scene_id: str,
+    request_id: str,
+    dataset: str | None,
+    notes: Sequence[str],
 ) -> StartEvent:
     """Return the first event of a stream."""
     event = StartEvent(
@@ -150,6 +164,7 @@ def start_event(
         scene_compile_ms=round(start.cost.compile_ms, 3),
         scene_memory_mb=round(start.cost.num_bytes / 2**20, 3),
         seed=seed,
+        dataset=dataset,
         state=state_reply(start.state),
         robot=RobotReply(
             name=start.robot.name,
@@ -162,6 +177,8 @@ def start_event(
         cameras=dict(start.pictures.cameras),
         geom_groups=list(start.pictures.geom_groups),
     )
+    if notes:
+        event.notes = list(notes)
     return _with_images(event, pictures)
 
 

@@ -52,6 +52,8 @@ class PredictReply(Reply):
     """Names the scene in later requests, in place of the scene; left out where pictures were sent."""
     scene_memory_mb: float | None = None
     """What holding the scene takes: the compiled model and one simulation; left out where pictures were sent."""
+    notes: list[str] | None = None
+    """What was done that the request does not say, or says otherwise: a default instruction, a dataset's other name."""
     samples: list[list[list[float]]] | None = None
     """All chunks, un-normalized, where `num_samples` is more than 1; the first is `actions`."""
     images: dict[str, str] | None = None

@@ -78,6 +78,7 @@ _SIZE = "the server's own setting counts anyway"
 # By attribute, or by element/attribute where other elements mean something else by the name. Every integer that MuJoCo
 # reads is here: it does not check all of them itself, and a negative number of samples has it read beyond its memory.
 ATTRIBUTE_RANGES = {
+    "timestep": Range(1e-6, 1.0, "it is how far one step of the simulation goes [s]; 0.002 is usual"),
     "memory": Range(-1, 1 << 30, "it is the memory of one simulation; -1 has MuJoCo choose"),
     "njmax": _AUTOMATIC_BUFFER,
     "nconmax": _AUTOMATIC_BUFFER,

@@ -74,13 +74,12 @@ class RenderQuality:
 class View:
     """What to look through and how large the pictures are.
 
-    `camera` None takes the camera named `primary`, else the first that is not `wrist`; `wrist_camera` None
-    takes the camera named `wrist` where the scene has one, "" takes none. `geom_groups` None draws those of the
-    worker's settings, or else those that the scene's author means to be seen.
+    `cameras` are the scene's, by the policy's that they stand for, its first one in front. None takes the one of the
+    same name where the scene has it, and for the first one else `primary`, or another; "" takes none.
+    `geom_groups` None draws those of the worker's settings, or else those that the scene's author means to be seen.
     """
 
-    camera: str | None = None
-    wrist_camera: str | None = None
+    cameras: Mapping[str, str | None] = field(default_factory=lambda: {"primary": None, "wrist": None})
     height: int = 224
     width: int = 224
     geom_groups: tuple[int, ...] | None = None
@@ -110,7 +109,7 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class Pictures:
-    """RGB pictures by the policy's camera names (`primary`, and `wrist` if there is one).
+    """RGB pictures by the policy's camera names, the first of them in front.
 
     `cameras` says which of the scene's cameras each came from, `geom_groups` which groups of geoms they show.
     """

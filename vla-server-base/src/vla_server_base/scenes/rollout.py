@@ -59,6 +59,11 @@ class Simulation:
     def _check_amount(self, request: RolloutRequest) -> None:
         period = 1 / request.control.rate_hz if request.control else 0.0
         timestep = self._physics.model.opt.timestep
+        if request.control and not 0 < timestep <= period:
+            raise SceneRefused(
+                f"a step of the scene is {timestep:g} s, and an action lasts {period:g} s",
+                hint='<option timestep="0.002"/> is usual; control.rate_hz says how long an action lasts',
+            )
         num_steps = (request.hold_s + len(request.actions) * period) / timestep
         if not num_steps <= limits.MAX_PHYSICS_STEPS:
             raise SceneRefused(

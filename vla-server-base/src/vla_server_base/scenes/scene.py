@@ -4,7 +4,7 @@
 
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 
 import mujoco
 import numpy as np
@@ -154,25 +154,37 @@ def _normalize_mocap(data: mujoco.MjData) -> None:
     data.mocap_quat[:] /= lengths
 
 
-def pick_cameras(model: mujoco.MjModel, camera: str | None, wrist_camera: str | None) -> Mapping[str, int]:
-    """Map the policy's `primary`, and `wrist` if there is one, to cameras of the scene.
+def pick_cameras(model: mujoco.MjModel, wanted: Mapping[str, str | None]) -> Mapping[str, int]:
+    """Map the policy's cameras to cameras of the scene, as `View` has them.
 
     Raises:
-        SceneError: the scene has no camera, or none but `wrist` and no choice was made.
+        SceneError: the scene has no camera, or none for the policy's first.
         UnknownName: listing the scene's cameras.
     """
     names = [model.camera(i).name for i in range(model.ncam)]
     if not names:
         raise SceneError("the scene has no camera", hint=CAMERA_HINT)
-    if camera is None:
-        candidates = [name for name in names if name != "wrist"]
-        if not candidates:
-            raise SceneError("the scene's only camera is 'wrist'", hint=f"name it in `camera`, or {CAMERA_HINT}")
-        camera = "primary" if "primary" in names else candidates[0]
-    picked = {"primary": _camera(names, camera)}
-    if wrist_camera or (wrist_camera is None and "wrist" in names):
-        picked["wrist"] = _camera(names, wrist_camera or "wrist")
+    first, *others = wanted
+    picked = {}
+    for camera, chosen in wanted.items():
+        if chosen:
+            picked[camera] = _camera(names, chosen)
+        elif chosen is None and camera in names:
+            picked[camera] = names.index(camera)
+        elif chosen is None and camera == first:
+            picked[camera] = _stand_in(names, first, {*others, "wrist"})
     return picked
+
+
+def _stand_in(names: list[str], first: str, others: Set[str]) -> int:
+    """Return the scene's camera for the policy's first one where none is named so: `primary`, else none of others'."""
+    candidates = [index for index, name in enumerate(names) if name not in others]
+    if not candidates:
+        raise SceneError(
+            f"the scene has no camera for the policy's '{first}', only {', '.join(_some(names))}",
+            hint=f"name one in `camera`, or {CAMERA_HINT}",
+        )
+    return next((index for index in candidates if names[index] == "primary"), candidates[0])
 
 
 def _camera(names: list[str], wanted: str) -> int:

@@ -247,7 +247,7 @@ def _draw(scene: _HeldScene, view: View) -> Pictures:
             f"a picture of {view.height} x {view.width} pixels is not drawn",
             hint=f"1 to {limits.MAX_PICTURE_SIDE} pixels along each side",
         )
-    cameras = pick_cameras(scene.model, view.camera, view.wrist_camera)
+    cameras = pick_cameras(scene.model, view.cameras)
     groups = view.geom_groups or scene.geom_groups
     return Pictures(
         images={

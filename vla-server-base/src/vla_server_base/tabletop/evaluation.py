@@ -117,8 +117,7 @@ class LocalEpisodes:
         """
         started = time.perf_counter()
         scene, task, drawn = trial.episode()
-        view = settings.view if "wrist" in self.policy.cameras else replace(settings.view, wrist_camera="")
-        settings = replace(settings, seed=drawn.seed, state=drawn.state, success=drawn.success, view=view)
+        settings = replace(settings, seed=drawn.seed, state=drawn.state, success=drawn.success)
         qpos, predict_ms, frames, end = [], [], list[Image](), None
         async for event in play(self.policy, self.world, scene, task, settings):
             if isinstance(event, EpisodeEnd):
@@ -140,7 +139,7 @@ class LocalEpisodes:
 
 @dataclass(frozen=True, kw_only=True)
 class RemoteEpisodes:
-    """Trials played whole by a server (`POST /execute`); a video shows its `primary` camera.
+    """Trials played whole by a server (`POST /execute`); a video shows its policy's first camera.
 
     `view`, `guard`, `bounds`, `robot` and `control` are as the server has them.
     """

@@ -27,20 +27,23 @@ _UNITS = ("m", "m", "m", "rad", "rad", "rad", "0 closed, 1 open")
 # Mean and deviation by dataset; the gripper passes through, as in Octo's statistics.
 _STATISTICS = {"echo": (0.0, 1.0), "echo_doubled": (1.0, 2.0)}
 _IS_NORMALIZED = np.array([True] * 6 + [False])
-_CAMERAS = ("primary", "wrist")
 
 
 class EchoAdapter(VLAModelAdapter):
     """Answers with seven numbers that say what reached the policy; row h of the chunk is (h + 1) times these.
 
-    0-2  mean red, green and blue of the newest primary picture, 0..1
-    3    mean of the newest wrist picture, 0..1; 0 without one
-    4    `instruction_number(instruction)`, 0 without one; plus 1 + the mean of a primary goal picture
+    0-2  mean red, green and blue of the first camera's newest picture, 0..1
+    3    mean of the second camera's newest picture, 0..1, plus k times that of each camera k further
+    4    `instruction_number(instruction)`, 0 without one; plus 1 + the mean of the first camera's goal picture,
+         and k + that of each camera k further
     5    number of timesteps in the window that are not padding, plus the sum of the newest proprio
     6    `noise(seed, step, sample)`
 
     Un-normalized with `echo` they stay as they are; with `echo_doubled` the first six become 1 + 2 x.
     """
+
+    cameras: tuple[str, ...] = ("primary", "wrist")
+    """A subclass may have others."""
 
     @property
     def spec(self) -> PolicySpec:
@@ -48,7 +51,7 @@ class EchoAdapter(VLAModelAdapter):
             model="echo",
             revision=None,
             weights="none",
-            cameras=tuple(CameraSpec(name=name, height=224, width=224) for name in _CAMERAS),
+            cameras=tuple(CameraSpec(name=name, height=224, width=224) for name in self.cameras),
             window=WINDOW,
             horizon=HORIZON,
             action_dim=len(_NAMES),
@@ -70,15 +73,16 @@ class EchoAdapter(VLAModelAdapter):
     def preprocess_observation(self, window: Window, dataset: str | None = None) -> PolicyArrays:
         del dataset  # all take proprio as it is
         return {
-            "colours": np.stack([_colours(observation) for observation in window.observations])[None],
+            "colours": np.stack([self._colours(observation) for observation in window.observations])[None],
             "proprio": np.stack([_proprio(observation) for observation in window.observations])[None],
             "timestep_pad_mask": window.timestep_pad_mask[None],
         }
 
     def preprocess_instruction(self, task: Task) -> PolicyArrays:
         number = instruction_number(task.instruction) if task.instruction else 0.0
-        if "primary" in task.goal_images:
-            number += 1.0 + task.goal_images["primary"].mean() / 255.0
+        for rank, camera in enumerate(self.cameras, 1):
+            if camera in task.goal_images:
+                number += rank + task.goal_images[camera].mean() / 255.0
         return {"number": np.array([number])}
 
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
@@ -103,13 +107,17 @@ class EchoAdapter(VLAModelAdapter):
         )
 
     def warm_up_inputs(self) -> Iterable[PolicyInput]:
-        black = Observation(images={"primary": np.zeros((224, 224, 3), np.uint8)})
+        black = Observation(images={self.cameras[0]: np.zeros((224, 224, 3), np.uint8)})
         window = Window(observations=(black,) * WINDOW, timestep_pad_mask=np.ones(WINDOW, bool))
         yield PolicyInput(
             observation=self.preprocess_observation(window),
             task=self.preprocess_instruction(Task(instruction="warm up")),
             seed=0,
         )
+
+    def _colours(self, observation: Observation) -> Float[np.ndarray, "cameras 3"]:
+        seen = [observation.images.get(camera) for camera in self.cameras]
+        return np.stack([np.zeros(3) if image is None else image.mean(axis=(0, 1)) / 255.0 for image in seen])
 
 
 def instruction_number(instruction: str) -> float:
@@ -122,23 +130,15 @@ def noise(seed: int, step: int = 0, sample: int = 0) -> float:
     return float(np.random.default_rng((seed, step, sample)).random())
 
 
-def _colours(observation: Observation) -> Float[np.ndarray, "cameras 3"]:
-    return np.stack(
-        [
-            observation.images[camera].mean(axis=(0, 1)) / 255.0 if camera in observation.images else np.zeros(3)
-            for camera in _CAMERAS
-        ]
-    )
-
-
 def _proprio(observation: Observation) -> Float[np.ndarray, " 3"]:
     return np.zeros(3) if observation.proprio is None else observation.proprio.astype(np.float64)
 
 
 def _chunks(policy_input: PolicyInput) -> NormalizedChunks:
     observation, task = policy_input.observation, policy_input.task
-    primary, wrist = observation["colours"][0, -1]
+    first, *others = observation["colours"][0, -1]
+    brightness = sum(rank * colours.mean() for rank, colours in enumerate(others, 1))
     progress = observation["timestep_pad_mask"].sum() + observation["proprio"][0, -1].sum()
-    seen = [*primary, wrist.mean(), task["number"][0], progress]
+    seen = [*first, brightness, task["number"][0], progress]
     rows = [[*seen, noise(policy_input.seed, policy_input.step, sample)] for sample in range(policy_input.num_samples)]
     return np.arange(1.0, HORIZON + 1)[:, None] * np.array(rows)[:, None]

@@ -9,6 +9,7 @@ from pydantic import Field
 from vla_server_base.scenes.messages import Bounds, ControlSettings
 from vla_server_base.scenes.robots import Gripper, Robot
 from vla_server_base.wire.body import Body
+from vla_server_base.wire.ranges import Names, Newtons, Numbers
 from vla_server_base.wire.scene import SceneFields
 
 Point = tuple[float, float, float]
@@ -17,11 +18,11 @@ Point = tuple[float, float, float]
 class GripperBody(Body):
     """The actuators that move a gripper's fingers."""
 
-    actuators: list[str] = Field(min_length=1, max_length=16)
+    actuators: Names = Field(min_length=1, max_length=16)
     """Their names in the scene."""
-    open: list[float]
+    open: Numbers
     """The control value of each where the gripper is open."""
-    closed: list[float]
+    closed: Numbers
     """The control value of each where it is closed."""
 
     @pydantic.model_validator(mode="after")
@@ -34,7 +35,7 @@ class GripperBody(Body):
 class RobotBody(Body):
     """An arm by the names that its parts have in the scene."""
 
-    joints: list[str] = Field(min_length=1, max_length=32)
+    joints: Names = Field(min_length=1, max_length=32)
     """The arm's joints, from base to flange."""
     end_effector: str
     """The site or body that is controlled."""
@@ -42,9 +43,9 @@ class RobotBody(Body):
     """The controlled point in its frame [m]."""
     gripper: GripperBody | None = None
     """The gripper; null for an arm without one."""
-    home: list[float] | None = None
+    home: Numbers | None = None
     """A comfortable pose [rad or m], to which the arm tends where it is free to; null for mid range."""
-    velocity_limits: list[float] | None = None
+    velocity_limits: Numbers | None = None
     """The fastest that each joint may move [rad/s or m/s]."""
 
     @pydantic.model_validator(mode="after")
@@ -78,9 +79,9 @@ class BoundsBody(Body):
 
     workspace: tuple[Point, Point] | None = None
     """Lowest and highest corner of a box for the end effector, in the robot's base frame [m]; null for none."""
-    max_joint_speed: float | None = Field(default=None, gt=0.0)
+    max_joint_speed: float | None = Field(default=None, gt=0.0, le=1e6)
     """For every joint of the arm [rad/s or m/s]; null takes the robot's own limits where they are known."""
-    max_contact_force_n: float = Field(default=100.0, gt=0.0)
+    max_contact_force_n: Newtons = 100.0
     """How hard any part of the robot may press on anything [N]."""
 
 

@@ -8,9 +8,11 @@ import pydantic
 from pydantic.fields import FieldInfo
 
 from vla_server_base.errors import RequestError
+from vla_server_base.json_items import check_num_items
 from vla_server_base.multipart import Upload
 
 _MAX_PROBLEMS_NAMED = 5
+_MAX_PROBLEMS_READ = 1000
 
 
 class Body(pydantic.BaseModel):
@@ -33,11 +35,12 @@ def body_from_upload(kind: type[AnyBody], upload: Upload) -> AnyBody:
     try:
         return kind.model_validate_json(_json_of(kind, upload), context=upload)
     except pydantic.ValidationError as error:
-        raise request_error_from_validation(error.errors(include_input=False), kind) from error
+        raise _request_error(error, kind) from error
 
 
 def _json_of(kind: type[Body], upload: Upload) -> bytes:
     """Return a request's JSON, with the fields in it that came as parts of their own."""
+    check_num_items(upload.request)
     if not upload.fields:
         return upload.request
     try:
@@ -46,14 +49,21 @@ def _json_of(kind: type[Body], upload: Upload) -> bytes:
         return upload.request  # who reads it says what is wrong
     if not isinstance(request, dict):
         return upload.request
-    if twice := sorted(request.keys() & upload.fields.keys()):
-        raise RequestError(f"'{twice[0][:80]}' is given twice: as a part, and in the part 'request'")
-    given = {name: _value_of(kind.model_fields.get(name), text) for name, text in upload.fields.items()}
+    given: dict[str, Any] = {}
+    for part, text in upload.fields.items():
+        name, is_of_map, key = part.partition(".")
+        if name in request or (is_of_map and name in upload.fields):
+            raise RequestError(f"'{name[:80]}' is given twice: as a part, and in another")
+        if is_of_map:
+            given.setdefault(name, {})[key] = text
+        else:
+            given[name] = _value_of(kind.model_fields.get(name), text)
     return json.dumps(request | given).encode()
 
 
 def _value_of(field: FieldInfo | None, text: str) -> Any:
     """Return what the text of a part says: JSON, or a text where the field takes one."""
+    check_num_items(text.encode())
     try:
         value = json.loads(text)
     except (ValueError, RecursionError):
@@ -73,7 +83,16 @@ def body_from_values(kind: type[AnyBody], values: Mapping[str, Any]) -> AnyBody:
     try:
         return kind.model_validate(given)
     except pydantic.ValidationError as error:
-        raise request_error_from_validation(error.errors(include_input=False)) from error
+        raise _request_error(error) from error
+
+
+def _request_error(error: pydantic.ValidationError, kind: type[Body] | None = None) -> RequestError:
+    # To say what a hundred thousand are takes a second, in which nothing else is done.
+    if error.error_count() > _MAX_PROBLEMS_READ:
+        return RequestError(
+            f"{error.error_count()} fields and items are not as expected", hint="GET /docs describes each request"
+        )
+    return request_error_from_validation(error.errors(include_input=False, include_url=False), kind)
 
 
 def request_error_from_validation(problems: Sequence[Any], kind: type[Body] | None = None) -> RequestError:

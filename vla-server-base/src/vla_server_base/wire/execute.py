@@ -7,10 +7,20 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
+from vla_server_base.contract import PolicySpec
 from vla_server_base.episodes import EpisodeSettings, Predicate
 from vla_server_base.scenes.messages import Measure, MeasureKind
 from vla_server_base.wire.arm import ArmFields, bounds_from_body, control_from_body, robot_from_body
 from vla_server_base.wire.body import Body
+from vla_server_base.wire.ranges import (
+    EnsembleWeight,
+    ExecutionHorizon,
+    JointPosition,
+    Measurement,
+    Metres,
+    Newtons,
+    Seed,
+)
 from vla_server_base.wire.scene import state_from_body, view_from_body
 
 
@@ -20,7 +30,7 @@ class Lifted(Body):
     kind: Literal["lifted"]
     body: str
     """The body's name."""
-    height_m: float = 0.05
+    height_m: Metres = 0.05
     """How much higher its origin is."""
 
 
@@ -30,7 +40,7 @@ class Near(Body):
     kind: Literal["near"]
     bodies: tuple[str, str]
     """The bodies' names."""
-    distance_m: float = Field(default=0.05, gt=0.0)
+    distance_m: Metres = Field(default=0.05, gt=0.0)
     """The largest distance between their origins."""
 
 
@@ -40,7 +50,7 @@ class InContact(Body):
     kind: Literal["in_contact"]
     bodies: tuple[str, str]
     """The bodies' names."""
-    force_n: float = Field(default=1e-3, gt=0.0)
+    force_n: Newtons = 1e-3
     """How hard they press on one another at least [N]."""
 
 
@@ -50,9 +60,9 @@ class JointRange(Body):
     kind: Literal["joint_range"]
     joint: str
     """The joint's name."""
-    low: float
+    low: JointPosition
     """Lowest position [rad or m]."""
-    high: float
+    high: JointPosition
     """Highest position [rad or m]."""
 
 
@@ -66,13 +76,13 @@ class Measured(Body):
     kind: Literal["measured"]
     measure: MeasureKind
     """What is measured, as `Measure` has it."""
-    names: tuple[str, ...]
+    names: tuple[str, ...] = Field(max_length=2, fail_fast=True)
     """The body, the two bodies or the joint."""
     direction: tuple[float, float, float] = (0.0, 0.0, 1.0)
     """For `along`: a unit vector in the world's frame."""
-    low: float | None = None
+    low: Measurement | None = None
     """The least [m, N, rad]."""
-    high: float | None = None
+    high: Measurement | None = None
     """The most [m, N, rad]."""
     since_start: bool = False
     """Whether the range is for the change since the start."""
@@ -93,19 +103,19 @@ class ExecuteRequest(ArmFields):
 
     max_steps: int = Field(default=75, ge=1, le=1000)
     """Actions after which the episode ends, if it has not before."""
-    execution_horizon: int = Field(default=1, ge=1)
+    execution_horizon: ExecutionHorizon = 1
     """Actions of each chunk that are executed before the policy is asked again."""
-    ensemble_weight: float | None = None
+    ensemble_weight: EnsembleWeight | None = None
     """Averages overlapping chunks instead, with weights exp(-w * age), the oldest first; null does not."""
-    seed: int | None = Field(default=None, ge=0, lt=2**32)
+    seed: Seed | None = None
     """The episode is a function of this and of the request; drawn and returned if left out."""
     latency_ms: float = Field(default=0.0, ge=0.0, le=2000.0)
     """Simulated time that passes while the policy thinks; the arm holds what it was told before."""
-    success: tuple[Success, ...] = Field(default=(), max_length=16)
+    success: tuple[Success, ...] = Field(default=(), max_length=16, fail_fast=True)
     """The episode ends as soon as all of these hold at once."""
     frames: Literal["none", "jpeg"] = "none"
     """Whether each event of a stream carries what the policy's cameras see."""
-    record: tuple[Literal["webp", "state_log"], ...] = ()
+    record: tuple[Literal["webp", "state_log"], ...] = Field(default=(), max_length=16, fail_fast=True)
     """What to return of the whole episode: an animation, a scene to replay in MuJoCo's viewer."""
 
     @pydantic.model_validator(mode="after")
@@ -115,8 +125,12 @@ class ExecuteRequest(ArmFields):
         return self
 
 
-def settings_from_body(body: ExecuteRequest, seed: int, *, with_wrist: bool) -> EpisodeSettings:
-    """Return how the episode runs."""
+def settings_from_body(body: ExecuteRequest, seed: int, spec: PolicySpec) -> EpisodeSettings:
+    """Return how the episode runs.
+
+    Raises:
+        RequestError, UnknownName: see `view_from_body`.
+    """
     return EpisodeSettings(
         max_steps=body.max_steps,
         execution_horizon=body.execution_horizon,
@@ -130,7 +144,7 @@ def settings_from_body(body: ExecuteRequest, seed: int, *, with_wrist: bool) -> 
         robot=robot_from_body(body.robot),
         control=control_from_body(body.control),
         state=state_from_body(body.state),
-        view=view_from_body(body, with_wrist=with_wrist),
+        view=view_from_body(body, spec),
         with_pictures=body.frames != "none" or "webp" in body.record,
     )
 

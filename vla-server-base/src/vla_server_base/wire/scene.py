@@ -6,13 +6,17 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
-from vla_server_base.errors import RequestError
+from vla_server_base.contract import PolicySpec
+from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.images import decode_base64
 from vla_server_base.multipart import Upload
+from vla_server_base.scenes import limits
 from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
 from vla_server_base.scenes.messages import NUM_GEOM_GROUPS, Scene, SceneState, View
 from vla_server_base.stores import AssetStore, SceneStore
 from vla_server_base.wire.body import Body
+from vla_server_base.wire.pictures import ByCamera
+from vla_server_base.wire.ranges import Numbers
 from vla_server_base.wire.task import TaskFields
 
 NOTHING_BESIDE = Upload(request=b"")
@@ -23,15 +27,15 @@ GeomGroup = Annotated[int, Field(ge=0, lt=NUM_GEOM_GROUPS)]
 class StateBody(Body):
     """Where the scene's simulation stands; what is left out stays as the keyframe has it."""
 
-    qpos: list[float] | None = None
+    qpos: Numbers | None = None
     """Joint positions in MuJoCo's qpos order [m, rad, quaternions w x y z]."""
-    qvel: list[float] | None = None
+    qvel: Numbers | None = None
     """Joint velocities [m/s, rad/s]."""
-    ctrl: list[float] | None = None
+    ctrl: Numbers | None = None
     """Actuator controls."""
-    mocap_pos: list[tuple[float, float, float]] | None = None
+    mocap_pos: Annotated[list[tuple[float, float, float]], Field(fail_fast=True)] | None = None
     """Positions of the mocap bodies [m], a row for each."""
-    mocap_quat: list[tuple[float, float, float, float]] | None = None
+    mocap_quat: Annotated[list[tuple[float, float, float, float]], Field(fail_fast=True)] | None = None
     """Orientations of the mocap bodies (w x y z), a row for each."""
     keyframe: str | int | None = None
     """Keyframe to begin with, by name or index; without it `home`, or the model's own pose where there is none."""
@@ -54,10 +58,8 @@ class AssetReference(Body):
 class SceneFields(TaskFields):
     """A task in a scene: the scene, its state, and the cameras to look through."""
 
-    sources: ClassVar[tuple[str, ...]] = ("xml_string", "scene_id")
-    """Fields of which a request has exactly one, unless it is multipart and has a scene as a part."""
-    stand_ins: ClassVar[tuple[str, ...]] = ()
-    """Fields that go with one of these, and may stand for it."""
+    pictures: ClassVar[tuple[str, ...]] = ()
+    """Fields of pictures that a request may have instead of a scene."""
 
     xml_string: str | None = None
     """A MuJoCo scene (MJCF), rendered here."""
@@ -66,25 +68,29 @@ class SceneFields(TaskFields):
     scene_file: str | None = None
     """Which file of a zip is the scene, by its path in the zip; without it the one that no other includes."""
     camera: str | None = None
-    """The scene's camera to look through; without it `primary`, else the first that is not `wrist`."""
+    """The scene's camera for the policy's first; without it the one of that name, else `primary`, else another."""
     wrist_camera: str | None = None
-    """The scene's wrist camera; without it the one named `wrist` where there is one; "" for none."""
+    """The scene's camera for the policy's `wrist`; without it the one of that name, if there is one; "" for none."""
+    cameras: ByCamera = Field(default_factory=dict)
+    """The scene's cameras, by the policy's names for what they show; else those of the same names; "" for none."""
     render: RenderBody = RenderBody()
     """How the scene is drawn: `geom_groups`."""
     state: StateBody = StateBody()
     """The scene's state."""
-    assets: dict[str, str | AssetReference] = Field(default_factory=dict)
+    assets: dict[str, str | AssetReference] = Field(default_factory=dict, max_length=limits.MAX_ASSETS)
     """Files that the scene names (meshes, textures), by name: base64, or the hash of one that was put before."""
 
     @pydantic.model_validator(mode="after")
     def _one_source(self, info: Any):  # pydantic's ValidationInfo is a protocol that no run-time check can test
         upload = info.context or NOTHING_BESIDE
-        given = [name for name in self.sources if getattr(self, name) is not None]
+        given = [name for name in ("xml_string", "scene_id") if getattr(self, name) is not None]
         given += [f"the part '{name}'" for name in ("xml", "scene") if getattr(upload, name) is not None]
-        given = given or [name for name in self.stand_ins if getattr(self, name) is not None]
+        # Pictures are of one moment, however many.
+        given += [name for name in self.pictures if getattr(self, name) not in (None, {})][:1]
         if len(given) != 1:
             found = f"{' and '.join(given)} are given" if given else "none is given"
-            raise ValueError(f"exactly one of {', '.join(self.sources)} is taken, {found}")
+            taken = ("xml_string", "scene_id", *(["pictures (image, images)"] if self.pictures else []))
+            raise ValueError(f"exactly one of {', '.join(taken)} is taken, {found}")
         if not self.brings_scene(upload) and (self.assets or upload.assets):
             raise ValueError(f"assets are not taken beside {given[0]}: they are the files of a scene that is sent")
         if self.scene_file is not None and upload.scene is None:
@@ -137,14 +143,29 @@ def state_from_body(state: StateBody) -> SceneState:
     )
 
 
-def view_from_body(body: SceneFields, *, with_wrist: bool) -> View:
-    """Return what to look through; `with_wrist` says whether the policy has that camera."""
+def view_from_body(body: SceneFields, spec: PolicySpec) -> View:
+    """Return which of the scene's cameras to look through for each of the policy's.
+
+    Raises:
+        UnknownName: the policy has no such camera.
+        RequestError: two are given for one camera, or none for the first.
+    """
+    first = spec.camera_names[0]
+    cameras: dict[str, str | None] = dict.fromkeys(spec.camera_names)
+    for camera, chosen in ((first, body.camera), ("wrist", body.wrist_camera), *body.cameras.items()):
+        # That a camera which the policy lacks shall see nothing goes without saying.
+        if chosen is None or (chosen == "" and camera not in cameras):
+            continue
+        if camera not in cameras:
+            raise UnknownName("camera", camera, spec.camera_names)
+        if cameras[camera] is not None:
+            raise RequestError(f"two of the scene's cameras are given for the policy's '{camera}'", hint="give one")
+        cameras[camera] = chosen
+    if cameras[first] == "":
+        hint = "name one of the scene's"
+        raise RequestError(f"the policy's first camera, '{first}', has to see something", hint=hint)
     groups = body.render.geom_groups
-    return View(
-        camera=body.camera,
-        wrist_camera=body.wrist_camera if with_wrist else "",
-        geom_groups=None if groups is None else tuple(sorted(set(groups))),
-    )
+    return View(cameras=cameras, geom_groups=None if groups is None else tuple(sorted(set(groups))))
 
 
 def _asset(name: str, given: str | AssetReference, assets: AssetStore) -> bytes:

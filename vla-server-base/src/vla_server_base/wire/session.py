@@ -3,12 +3,12 @@
 from typing import Any
 
 import pydantic
-from pydantic import Field
 
 from vla_server_base.contract import Observation, Task
 from vla_server_base.session import Execution
 from vla_server_base.turn import TurnRequest
 from vla_server_base.wire.body import Body
+from vla_server_base.wire.ranges import EnsembleWeight, ExecutionHorizon, Milliseconds, Seconds, Step
 
 
 class TurnFields(Body):
@@ -22,17 +22,17 @@ class TurnFields(Body):
     """Whether the reply has `session.token`; it is about as large as the pictures."""
     reset: bool = False
     """Whether a new episode begins with this turn."""
-    sequence: int | None = Field(default=None, ge=0, lt=2**31)
+    sequence: Step | None = None
     """Which control step the observation is of; older ones are refused, skipped ones left out of the chunk."""
-    obs_time: float | None = None
+    obs_time: Seconds | None = None
     """When it was made, in seconds of any clock; orders observations where there is no sequence."""
-    deadline_ms: float | None = Field(default=None, gt=0)
+    deadline_ms: Milliseconds | None = None
     """From the request's arrival; an answer that takes longer is refused as `late`."""
     execution: Execution | None = None
     """The policy is asked at every step (receding, the default), after some actions (chunk), or averaged (ensemble)."""
-    execution_horizon: int | None = Field(default=None, ge=1)
+    execution_horizon: ExecutionHorizon | None = None
     """Actions of each chunk that are executed before the policy is asked again; goes with chunk."""
-    ensemble_weight: float | None = Field(default=None, ge=-10, le=10)
+    ensemble_weight: EnsembleWeight | None = None
     """How much more older chunks count; goes with ensemble. 0 by default: all count the same."""
 
     @pydantic.model_validator(mode="after")

@@ -13,6 +13,7 @@ from octo_service.training.recipe import Recipe
 from octo_service.training.timetable import Timetable
 from vla_server_base.config import ServerConfig
 from vla_server_base.tabletop.splits import FIRST_SEED, Split
+from vla_server_base.wire.ranges import EnsembleWeight, Seed
 
 SCENE_SETTINGS = (
     "renderer",
@@ -49,12 +50,18 @@ class Predict:
     """A bundled scene as robot/scene, or the path of an MJCF file; panda/tabletop where no picture is given."""
 
     image: Path | None = None
-    """A picture of the primary camera, instead of a scene."""
+    """A picture of the policy's first camera, instead of a scene."""
 
     image_wrist: Path | None = None
-    """A picture of the wrist camera."""
+    """A picture of the camera `wrist`."""
 
-    seed: int | None = None
+    images: tuple[str, ...] = ()
+    """Pictures by the policy's names for its cameras, such as left=left.png top=top.png."""
+
+    cameras: tuple[str, ...] = ()
+    """The scene's cameras by the policy's names for what they show, such as left=frontview."""
+
+    seed: Seed | None = None
     """The noise; the same seed gives the same action."""
 
     out: Path = Path("out")
@@ -77,7 +84,7 @@ class Demo:
     scene: str = "panda/tabletop"
     """A bundled scene as robot/scene, or the path of an MJCF file."""
 
-    seed: int = 0
+    seed: Seed = 0
     """The noise; the same seed gives the same episode."""
 
     max_steps: Count = 60
@@ -144,7 +151,7 @@ class Demonstrate:
     episodes_per_task: Count = 100
     """Trials of each task; those in which the expert fails are left out."""
 
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """The first trial's; the others' follow it."""
 
     robot: str = "panda"
@@ -208,7 +215,7 @@ class Evaluate:
     trials: Count = 50
     """Trials of each task."""
 
-    seed: Annotated[int, Field(ge=0)] = FIRST_SEED
+    seed: Seed = FIRST_SEED
     """The first trial's; the others' follow it. Trials for training have seeds below the default."""
 
     split: Split = "train"
@@ -226,7 +233,7 @@ class Evaluate:
     execution_horizon: Count = 1
     """Actions of each chunk that are executed before the policy is asked again."""
 
-    ensemble_weight: float | None = None
+    ensemble_weight: EnsembleWeight | None = None
     """Average what overlapping chunks say, with weights exp(-w i), the oldest i = 0."""
 
     latency_ms: Annotated[float, Field(ge=0)] = 0.0

@@ -2,7 +2,7 @@
 
 import base64
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -37,15 +37,35 @@ def _body(options: Predict) -> dict[str, Any]:
     """Return what is asked: the scene or the pictures, and the instruction."""
     pictures = {"image": options.image, "image_wrist": options.image_wrist}
     given = {name: path for name, path in pictures.items() if path is not None}
-    if given and options.scene is not None:
-        flags = " and ".join("--" + name.replace("_", "-") for name in given)
-        raise UsageError(f"--scene and {flags} exclude one another: the policy sees a scene, or your own pictures")
-    body: dict[str, Any] = {name: base64.b64encode(path.read_bytes()).decode() for name, path in given.items()}
-    if not given:
+    images = _by_camera("--images", options.images)
+    if (given or images) and (options.scene is not None or options.cameras):
+        flags = " and ".join("--" + name.replace("_", "-") for name in (*given, *(["images"] if images else [])))
+        scene = "--scene" if options.scene is not None else "--cameras"
+        raise UsageError(f"{scene} and {flags} exclude one another: the policy sees a scene, or your own pictures")
+    body: dict[str, Any] = {name: _encoded(path) for name, path in given.items()}
+    if images:
+        body["images"] = {camera: _encoded(Path(path)) for camera, path in images.items()}
+    if not body:
         body["xml_string"] = scene_xml(options.scene or SCENE)
+        body["cameras"] = _by_camera("--cameras", options.cameras)
     if options.seed is not None:
         body["seed"] = options.seed
     return {"instruction": options.instruction, "return_image": True, **body}
+
+
+def _by_camera(flag: str, entries: Iterable[str]) -> dict[str, str]:
+    """Return what is said of each camera, in `camera=value` each."""
+    found = {}
+    for entry in entries:
+        camera, is_said, value = entry.partition("=")
+        if not (camera and is_said) or camera in found:
+            raise UsageError(f"{flag} {entry} is not camera=..., with each camera named once")
+        found[camera] = value
+    return found
+
+
+def _encoded(path: Path) -> str:
+    return base64.b64encode(path.read_bytes()).decode()
 
 
 def _ask(server: Server, body: Mapping[str, Any], out: Path) -> None:
