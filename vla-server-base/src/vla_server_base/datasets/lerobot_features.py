@@ -11,7 +11,8 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image as PillowImage
 
 from vla_server_base.datasets.episode import RecordedEpisode
-from vla_server_base.datasets.lerobot import ACTION, ENVIRONMENT_STATE, EXPERT_DROVE, IMAGES, STATE
+from vla_server_base.datasets.keys import IMAGES
+from vla_server_base.datasets.lerobot import ACTION, ENVIRONMENT_STATE, EXPERT_DROVE, STATE
 from vla_server_base.datasets.video import CODEC_NAME, PIXELS
 from vla_server_base.errors import DatasetError
 

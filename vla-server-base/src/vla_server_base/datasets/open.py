@@ -5,6 +5,7 @@ from typing import Literal
 
 from vla_server_base.datasets.array_store import HEADER, ArrayStore, ArrayStoreWriter
 from vla_server_base.datasets.episode import EpisodeDataset, EpisodeWriter
+from vla_server_base.datasets.keys import Keys
 from vla_server_base.errors import DatasetError
 from vla_server_base.extras import how_to_install
 
@@ -14,8 +15,8 @@ LEROBOT_INFO = Path("meta") / "info.json"
 ELSEWHERE = "write to another folder"
 
 
-def open_dataset(folder: Path | str) -> EpisodeDataset:
-    """Open an array store or a LeRobot dataset.
+def open_dataset(folder: Path | str, keys: Keys = Keys()) -> EpisodeDataset:  # noqa: B008 (frozen)
+    """Open an array store or a LeRobot dataset, whose features `keys` may name.
 
     Raises:
         DatasetError: the folder holds neither, it is damaged, or LeRobot's form needs packages that are not there.
@@ -28,12 +29,14 @@ def open_dataset(folder: Path | str) -> EpisodeDataset:
             hint="name the folder that one of these lies in, or that `octo-service demonstrate --out` wrote to",
         )
     if form == "arrays":
+        if keys != Keys():
+            raise DatasetError(f"{folder} is an array store, of which no keys are to be named", hint="leave them out")
         return ArrayStore(folder)
     try:
         from vla_server_base.datasets.lerobot import LeRobotDataset
     except ImportError as error:
         raise DatasetError(f"reading LeRobot's form takes {error.name}", hint=how_to_install("datasets")) from error
-    return LeRobotDataset(folder)
+    return LeRobotDataset(folder, keys)
 
 
 def open_writer(folder: Path | str, form: DatasetForm, fps: float, robot: str | None = None) -> EpisodeWriter:
