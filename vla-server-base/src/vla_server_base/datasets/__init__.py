@@ -3,7 +3,7 @@
 from vla_server_base.datasets.array_store import ArrayStore, ArrayStoreWriter
 from vla_server_base.datasets.episode import EpisodeDataset, EpisodeWriter, RecordedEpisode
 from vla_server_base.datasets.keys import Keys
-from vla_server_base.datasets.open import DatasetForm, form_of, open_dataset, open_writer
+from vla_server_base.datasets.open import DatasetForm, form_of, open_dataset, open_recording, open_writer
 
 __all__ = [
     "ArrayStore",
@@ -15,5 +15,6 @@ __all__ = [
     "RecordedEpisode",
     "form_of",
     "open_dataset",
+    "open_recording",
     "open_writer",
 ]

@@ -66,7 +66,7 @@ class ArrayStore:
         start = self._starts[index % len(self)]
         arrays = {name: array[start : start + episode["length"]] for name, array in self._arrays.items()}
         with said_of(f"episode {self.name(index)} of {self._folder}"):
-            return RecordedEpisode(
+            return RecordedEpisode.of(
                 images={name.removeprefix(IMAGE): array for name, array in arrays.items() if name.startswith(IMAGE)},
                 proprio=arrays.get("proprio"),
                 environment_state=arrays.get("environment_state"),

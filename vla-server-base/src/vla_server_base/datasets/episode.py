@@ -14,6 +14,7 @@ from vla_server_base.errors import DatasetError
 
 Checked = TypeVar("Checked")
 
+MAY_BE_ABSENT = ("proprio", "environment_state", "expert_drove")
 LEAVE_OUT = "mend the recording, or leave the episode out: octo-service convert-data SOURCE OUT --without EPISODE"
 
 
@@ -47,29 +48,13 @@ class RecordedEpisode:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self):
-        set_field = object.__setattr__  # the one place where a frozen episode is still being made
-        set_field(
-            self, "images", {name: _named(f"camera {name}", rgb_pictures, self.images[name]) for name in self.images}
-        )
-        set_field(self, "actions", _named("actions", _numbers, self.actions))
-        for name, checked in (("proprio", _numbers), ("environment_state", _numbers), ("expert_drove", _truths)):
-            if (values := getattr(self, name)) is not None:
-                set_field(self, name, _named(name, checked, values))
-        set_field(self, "instruction", _named("instruction", _text, self.instruction))
-        _named("metadata", _check_json, self.metadata)
-        self._check_lengths()
+        for name, value in _in_form(vars(self)).items():
+            object.__setattr__(self, name, value)
 
-    def _check_lengths(self) -> None:
-        lengths = {f"image {name}": len(frames) for name, frames in self.images.items()}
-        for name in ("proprio", "environment_state", "expert_drove"):
-            if (values := getattr(self, name)) is not None:
-                lengths[name] = len(values)
-        if wrong := {name: length for name, length in lengths.items() if length != len(self.actions)}:
-            raise DatasetError(
-                f"an episode has {len(self.actions)} actions, but is of another length in: {wrong}", hint=LEAVE_OUT
-            )
-        if not len(self):
-            raise DatasetError("an episode without a timestep cannot be recorded", hint=LEAVE_OUT)
+    @classmethod
+    def of(cls, **given: Any) -> "RecordedEpisode":
+        """Make an episode of values in other forms; the constructor takes them too, but its types do not say so."""
+        return cls(**_in_form(given))
 
     def __len__(self) -> int:
         """Count the timesteps."""
@@ -128,6 +113,39 @@ def said_of(what: str) -> Iterator[None]:
         raise DatasetError(f"{what}: {error.message}", hint=error.hint) from error
 
 
+def _in_form(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Bring the fields of an episode to their types.
+
+    Raises:
+        DatasetError: naming one that cannot be.
+    """
+    checks = {
+        "proprio": _numbers,
+        "environment_state": _numbers,
+        "actions": _numbers,
+        "instruction": _text,
+        "expert_drove": _truths,
+        "metadata": _json_values,
+    }
+    fields = {
+        name: None if given[name] is None and name in MAY_BE_ABSENT else _named(name, check, given[name])
+        for name, check in checks.items()
+        if name in given
+    }
+    images = {name: _named(f"camera {name}", rgb_pictures, frames) for name, frames in given["images"].items()}
+    _check_lengths({**fields, **{f"image {name}": frames for name, frames in images.items()}})
+    return {**given, **fields, "images": images}
+
+
+def _check_lengths(fields: Mapping[str, Any]) -> None:
+    length = len(fields["actions"])
+    lengths = {name: len(values) for name, values in fields.items() if isinstance(values, np.ndarray)}
+    if wrong := {name: other for name, other in lengths.items() if other != length}:
+        raise DatasetError(f"an episode has {length} actions, but is of another length in: {wrong}", hint=LEAVE_OUT)
+    if not length:
+        raise DatasetError("an episode without a timestep cannot be recorded", hint=LEAVE_OUT)
+
+
 def _named(name: str, checked: Callable[[Any], Checked], given: Any) -> Checked:
     with said_of(name):
         return checked(given)
@@ -179,8 +197,9 @@ def _text(given: Any) -> str:
     return str(text)
 
 
-def _check_json(given: Any) -> None:
+def _json_values(given: Any) -> dict[str, Any]:
     try:
-        json.dumps(dict(given), allow_nan=False)
+        json.dumps(values := dict(given), allow_nan=False)
     except (TypeError, ValueError) as error:
         raise DatasetError(f"not what JSON holds ({error})", hint="give numbers, texts, lists and dicts") from error
+    return values

@@ -104,7 +104,7 @@ class LeRobotDataset:
             times = self._times(rows, files)
             drove = rows[EXPERT_DROVE].to_numpy() if EXPERT_DROVE in rows.column_names else None
             in_simulation = ENVIRONMENT_STATE in rows.column_names and ENVIRONMENT_STATE not in self._states
-            return RecordedEpisode(
+            return RecordedEpisode.of(
                 images={name: self._frames(key, files, rows, times) for name, key in self._cameras.items()},
                 proprio=_vectors(rows, self._states, files.data) if self._states else None,
                 environment_state=_vectors(rows, (ENVIRONMENT_STATE,), files.data) if in_simulation else None,

@@ -84,7 +84,7 @@ def _camera(shape: tuple[int, ...], cameras: CameraForm, fps: int) -> dict[str, 
     if height % 2 or width % 2:
         raise DatasetError(
             f"a video's sides are even numbers of pixels, not {width}x{height}",
-            hint='keep the pictures as they are: LeRobotWriter(cameras="image")',
+            hint='keep the pictures as they are: --lossless, or LeRobotWriter(cameras="image")',
         )
     info = {
         "video.height": height,
