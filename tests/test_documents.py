@@ -57,9 +57,9 @@ def test_octos_settings_commands_and_models_are_documented():
     usage = subprocess.run(
         [sys.executable, "-m", "octo_service.cli", "--help"], capture_output=True, text=True, check=True
     ).stdout
-    commands = re.search(r"\{([a-z,]+)\}", usage)
+    commands = re.search(r"\{([a-z,-]+)\}", usage)
     assert commands is not None
-    assert {f"octo-service {name}" for name in commands[1].split(",")} <= set(re.findall(r"octo-service \w+", page))
+    assert {f"octo-service {name}" for name in commands[1].split(",")} <= set(re.findall(r"octo-service [\w-]+", page))
     assert all(f"random://{name}" in page for name in ARCHITECTURES)
 
 

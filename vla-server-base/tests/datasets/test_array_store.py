@@ -112,11 +112,6 @@ def test_arrays_of_different_lengths_are_no_episode():
     assert "7 actions, but is of another length in: {'proprio': 6}" in run.stderr
 
 
-def test_an_episode_without_a_timestep_is_refused(folder):
-    with ArrayStoreWriter(folder, fps=5) as writer, pytest.raises(DatasetError, match="without a timestep"):
-        writer.append(made_episode(0, length=0))
-
-
 def test_another_rate_is_refused(folder):
     with pytest.raises(DatasetError, match="recorded at 5 fps, not at 10"):
         ArrayStoreWriter(folder, fps=10)

@@ -1,29 +1,20 @@
 """LeRobot's form: what is written is read back, and is laid out as LeRobot lays it out."""
 
 import json
-import shutil
 
 import av
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from lerobot_folders import VIDEO_TOLERANCE, write, write_version_2
 from recorded_episodes import assert_same, made_episode
 
 from vla_server_base.datasets import EpisodeDataset, EpisodeWriter, open_dataset
-from vla_server_base.datasets.lerobot import LeRobotDataset, read_tasks
+from vla_server_base.datasets.lerobot import LeRobotDataset
+from vla_server_base.datasets.lerobot_meta import read_tasks
 from vla_server_base.datasets.lerobot_writer import LeRobotWriter
 from vla_server_base.errors import DatasetError
-
-VIDEO_TOLERANCE = 3
-"""Of 255, on average over a frame: colours are halved in resolution. Neighbouring frames here are 10 apart."""
-
-
-def write(folder, episodes, **settings):
-    with LeRobotWriter(folder, fps=5, **settings) as writer:
-        for episode in episodes:
-            writer.append(episode)
-    return folder
 
 
 @pytest.mark.parametrize("episodes_per_file", [1, 2, 100])
@@ -115,33 +106,7 @@ def test_statistics_are_those_of_all_frames(tmp_path, episodes):
 
 
 def test_a_dataset_of_version_2_1_is_read(tmp_path, episodes):
-    """Formed from one of 3.0: the files of 2.1 hold the same, one episode each."""
-    old = tmp_path / "old"
-    key = "observation.images.primary"
-    for index, episode in enumerate(episodes):
-        kept = made_episode(index, len(episode), images={"primary": episode.images["primary"]}, expert_drove=None)
-        one = write(tmp_path / f"one-{index}", [kept])
-        (old / "data/chunk-000").mkdir(parents=True, exist_ok=True)
-        (old / f"videos/chunk-000/{key}").mkdir(parents=True, exist_ok=True)
-        rows = pq.read_table(one / "data/chunk-000/file-000.parquet")
-        rows = rows.set_column(rows.column_names.index("episode_index"), "episode_index", pa.array([index] * len(rows)))
-        rows = rows.set_column(rows.column_names.index("task_index"), "task_index", pa.array([index] * len(rows)))
-        pq.write_table(rows, old / f"data/chunk-000/episode_{index:06d}.parquet")
-        shutil.copy(
-            one / f"videos/{key}/chunk-000/file-000.mp4", old / f"videos/chunk-000/{key}/episode_{index:06d}.mp4"
-        )
-    (old / "meta").mkdir()
-    info = json.loads((one / "meta/info.json").read_text())
-    info |= {
-        "codebase_version": "v2.1",
-        "total_episodes": 3,
-        "data_path": "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet",
-        "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
-    }
-    (old / "meta/info.json").write_text(json.dumps(info))
-    lines = [json.dumps({"task_index": i, "task": episode.instruction}) for i, episode in enumerate(episodes)]
-    (old / "meta/tasks.jsonl").write_text("\n".join(lines))
-    for found, wanted in zip(open_dataset(old), episodes, strict=True):
+    for found, wanted in zip(open_dataset(write_version_2(tmp_path / "old", episodes)), episodes, strict=True):
         np.testing.assert_array_equal(found.actions, wanted.actions)
         assert found.instruction == wanted.instruction
         off = np.abs(found.images["primary"].astype(int) - wanted.images["primary"])
@@ -170,15 +135,18 @@ def test_damage_is_named_with_what_to_do(tmp_path, episodes):
     with pytest.raises(DatasetError, match=r"file-000\.mp4 cannot be read"):
         open_dataset(tmp_path)[0]
     video.unlink()
-    with pytest.raises(DatasetError, match=r"file-000\.mp4 cannot be read"):
+    with pytest.raises(DatasetError, match=r"file-000\.mp4 is missing"):
         open_dataset(tmp_path)[0]
     (tmp_path / "data/chunk-000/file-000.parquet").unlink()
-    with pytest.raises(DatasetError, match="damaged or incomplete") as error:
+    with pytest.raises(DatasetError, match=r"episode 0 of .*file-000\.parquet is missing") as error:
         open_dataset(tmp_path)[0]
     assert "copy the dataset again" in error.value.hint
-    (tmp_path / "meta/tasks.parquet").unlink()
-    with pytest.raises(DatasetError, match="damaged or incomplete"):
+    (tmp_path / "meta/tasks.parquet").write_bytes(b"PAR1")
+    with pytest.raises(DatasetError, match=r"tasks\.parquet is damaged or incomplete"):
         open_dataset(tmp_path)
+    (tmp_path / "meta/tasks.parquet").unlink()
+    with pytest.raises(DatasetError, match=r"has no meta/tasks\.parquet"):
+        LeRobotWriter(tmp_path, fps=5)
     info = json.loads((tmp_path / "meta/info.json").read_text())
     (tmp_path / "meta/info.json").write_text(json.dumps({**info, "codebase_version": "v1.6"}))
     with pytest.raises(DatasetError, match=r"version v1\.6; read here are"):

@@ -24,6 +24,7 @@ from octo_service.options import Finetune
 from octo_service.training.batches import augmented
 from octo_service.training.preparation import prepare
 from octo_service.training.recipe import Recipe
+from octo_service.training.run import Run
 from octo_service.training.run_folder import RunFolder
 from octo_service.training.timetable import Timetable
 from octo_service.vocabulary import word_vocabulary
@@ -31,6 +32,7 @@ from octo_service.weight_file import map_weights
 from vla_server_base.contract import Observation, PolicyInput, Task
 from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.datasets import ArrayStoreWriter
+from vla_server_base.errors import DatasetError
 
 WORDS = word_vocabulary(["open the drawer", "move the pot"])
 STEPS = 6
@@ -210,6 +212,46 @@ def test_another_robot_keeps_what_fits_and_a_frozen_text_encoder_is_embedded_onc
 
     with pytest.raises(TrainingError, match=r"--mode head_only would leave .* new parameters as they were drawn"):
         prepare(replace(recipe, mode="head_only"), tmp_path, tmp_path / "episodes")
+
+
+def test_a_run_whose_loss_is_not_finite_stops(tmp_path: Path, checkpoint: Path):
+    small_store(tmp_path / "data", action_dim=3)
+    recipe = Recipe(
+        source=str(checkpoint),
+        data=(tmp_path / "data",),
+        learning_rate=1e38,
+        warmup_steps=0,
+        steps=8,
+        batch_size=2,
+        validation=0.0,
+        tokenizer=None,
+    )
+    made = prepare(recipe, tmp_path, tmp_path / "episodes")
+    train = Run(
+        trainer=made.trainer,
+        batches=made.batches,
+        checkpoint=made.checkpoint,
+        folder=RunFolder(tmp_path / "run", {}, resume=False),
+        timetable=Timetable(log_every=1),
+        steps=recipe.steps,
+        batch_size=recipe.batch_size,
+        seed=recipe.seed,
+    )
+    with pytest.raises(
+        TrainingError, match=r"step \d is not finite \(.*\); no checkpoint was saved; .* --learning-rate"
+    ):
+        train()
+    assert all(np.isfinite(list(row.values())).all() for row in _rows(tmp_path / "run"))
+
+
+def test_a_number_that_is_not_finite_is_refused_before_the_first_step(tmp_path: Path, checkpoint: Path):
+    small_store(tmp_path / "data", action_dim=3)
+    stored = np.memmap(tmp_path / "data/actions.raw", np.float32, "r+", shape=(26, 3))
+    stored[7, 1] = np.nan
+    stored.flush()
+    recipe = Recipe(source=str(checkpoint), data=(tmp_path / "data",), tokenizer=None)
+    with pytest.raises(DatasetError, match=r"episode 1 of .*data: actions: number 1 at timestep 2 is nan"):
+        prepare(recipe, tmp_path, tmp_path / "episodes")
 
 
 def test_where_things_are_may_be_learnt_before_what_to_do(tmp_path: Path):

@@ -17,7 +17,8 @@ from octo_service.training.recordings import (
     normalize,
     prepared,
 )
-from vla_server_base.datasets import ArrayStoreWriter
+from vla_server_base.datasets import ArrayStore, ArrayStoreWriter, RecordedEpisode
+from vla_server_base.errors import DatasetError
 
 OWN = {"primary": Camera(source="primary", height=32, width=32)}
 
@@ -98,11 +99,48 @@ def test_some_episodes_are_held_out_but_never_all():
     ]
 
 
-def test_datasets_of_different_rates_are_refused(tmp_path: Path):
+def test_datasets_that_are_not_alike_are_refused_by_name(tmp_path: Path):
     slow = small_store(tmp_path / "slow")
+    assert len(all_episodes([("slow", slow), ("again", slow)])) == 8
     with ArrayStoreWriter(tmp_path / "fast", fps=10) as writer:
         writer.append(episode(0, 5))
-    assert len(list(all_episodes([slow, slow]))) == 8
-    fast = prepared(type(slow)(tmp_path / "fast"), OWN, tmp_path / "prepared")
-    with pytest.raises(TrainingError, match=r"different rates \(5, 10 fps\)"):
-        list(all_episodes([slow, fast]))
+    with pytest.raises(TrainingError, match=r"different rates \(5 fps in slow, 10 fps in fast\)"):
+        all_episodes([("slow", slow), ("fast", ArrayStore(tmp_path / "fast"))])
+    narrow = small_store(tmp_path / "narrow", action_dim=4)
+    with pytest.raises(TrainingError, match=r"different actions \(7 numbers in slow, 4 numbers in narrow\)"):
+        all_episodes([("slow", slow), ("narrow", narrow)])
+
+
+def test_proprio_that_not_all_episodes_have_is_none(tmp_path: Path):
+    with ArrayStoreWriter(tmp_path / "without", fps=5) as writer:
+        writer.append(episode(0, 5, proprio=None))
+    both = all_episodes([("with", small_store(tmp_path / "with")), ("without", ArrayStore(tmp_path / "without"))])
+    assert [each.proprio for each in both] == [None] * 5
+
+
+class Recorded:
+    """Episodes in memory."""
+
+    fps = 5.0
+
+    def __init__(self, *episodes: RecordedEpisode):
+        self._episodes = episodes
+
+    def __len__(self) -> int:
+        return len(self._episodes)
+
+    def __getitem__(self, index: int) -> RecordedEpisode:
+        return self._episodes[index]
+
+    def metadata(self, index: int) -> dict[str, object]:
+        return {}
+
+    def name(self, index: int) -> str:
+        return f"demo_{index}"
+
+
+def test_an_episode_unlike_those_before_is_refused_by_name(tmp_path: Path):
+    recorded = Recorded(episode(0, 5), episode(1, 5, action_dim=6))
+    message = r"episode demo_1: .* actions is float32 of shape \(6,\) a timestep, where it has float32 of shape \(7,\)"
+    with pytest.raises(DatasetError, match=message):
+        prepared(recorded, OWN, tmp_path)

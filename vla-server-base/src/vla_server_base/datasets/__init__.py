@@ -2,7 +2,8 @@
 
 from vla_server_base.datasets.array_store import ArrayStore, ArrayStoreWriter
 from vla_server_base.datasets.episode import EpisodeDataset, EpisodeWriter, RecordedEpisode
-from vla_server_base.datasets.open import DatasetForm, form_of, open_dataset, open_writer
+from vla_server_base.datasets.keys import Keys
+from vla_server_base.datasets.open import DatasetForm, form_of, open_dataset, open_recording, open_writer
 
 __all__ = [
     "ArrayStore",
@@ -10,8 +11,10 @@ __all__ = [
     "DatasetForm",
     "EpisodeDataset",
     "EpisodeWriter",
+    "Keys",
     "RecordedEpisode",
     "form_of",
     "open_dataset",
+    "open_recording",
     "open_writer",
 ]

@@ -19,7 +19,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from vla_server_base.datasets.episode import RecordedEpisode
+from vla_server_base.datasets.episode import RecordedEpisode, said_of
 from vla_server_base.errors import DatasetError
 from vla_server_base.json_lines import read_rows
 
@@ -65,18 +65,22 @@ class ArrayStore:
         episode = self._episodes[index]
         start = self._starts[index % len(self)]
         arrays = {name: array[start : start + episode["length"]] for name, array in self._arrays.items()}
-        return RecordedEpisode(
-            images={name.removeprefix(IMAGE): array for name, array in arrays.items() if name.startswith(IMAGE)},
-            proprio=arrays.get("proprio"),
-            environment_state=arrays.get("environment_state"),
-            actions=arrays["actions"],
-            instruction=episode["instruction"],
-            expert_drove=arrays.get("expert_drove"),
-            metadata=episode["metadata"],
-        )
+        with said_of(f"episode {self.name(index)} of {self._folder}"):
+            return RecordedEpisode.of(
+                images={name.removeprefix(IMAGE): array for name, array in arrays.items() if name.startswith(IMAGE)},
+                proprio=arrays.get("proprio"),
+                environment_state=arrays.get("environment_state"),
+                actions=arrays["actions"],
+                instruction=episode["instruction"],
+                expert_drove=arrays.get("expert_drove"),
+                metadata=episode["metadata"],
+            )
 
     def metadata(self, index: int) -> Mapping[str, Any]:
         return self._episodes[index]["metadata"]
+
+    def name(self, index: int) -> str:
+        return str(index % len(self))
 
     def _mapped(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
         path, num_steps = _array_path(self._folder, name), self._starts[-1]
@@ -127,17 +131,15 @@ class ArrayStoreWriter:
         """Add an episode; when this returns it is on disk.
 
         Raises:
-            DatasetError: it has no timestep, or its arrays are not of the names, types and shapes of those there.
+            DatasetError: its arrays are not of the names, types and shapes of those there.
         """
         arrays = _arrays_of(episode)
-        if not len(episode):
-            raise DatasetError("an episode without a timestep cannot be recorded")
         form = {name: (array.dtype.str, array.shape[1:]) for name, array in arrays.items()}
         if self._header is None:
             self._begin(_Header(fps=self._fps, arrays=form))
         elif form != self._header.arrays:
             raise DatasetError(
-                f"the episode's arrays do not fit the store: {form}, where it has {dict(self._header.arrays)}",
+                f"the episode's arrays do not fit the store: {_difference(form, self._header.arrays)}",
                 hint="write episodes of another kind to another folder",
             )
         for name, array in arrays.items():
@@ -194,6 +196,16 @@ def _arrays_of(episode: RecordedEpisode) -> dict[str, np.ndarray]:
     arrays["actions"] = episode.actions
     optional = {name: getattr(episode, name) for name in ("proprio", "environment_state", "expert_drove")}
     return arrays | {name: array for name, array in optional.items() if array is not None}
+
+
+def _difference(found: Mapping[str, tuple[Any, ...]], there: Mapping[str, tuple[Any, ...]]) -> str:
+    """Say what arrays differ, in words."""
+
+    def said(arrays: Mapping[str, tuple[Any, ...]], name: str) -> str:
+        return "none" if name not in arrays else f"{np.dtype(arrays[name][0])} of shape {arrays[name][1]} a timestep"
+
+    names = [name for name in sorted(found.keys() | there.keys()) if found.get(name) != there.get(name)]
+    return ", ".join(f"{name} is {said(found, name)}, where it has {said(there, name)}" for name in names)
 
 
 def _array_path(folder: Path, name: str) -> Path:

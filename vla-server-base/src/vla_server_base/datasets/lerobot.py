@@ -3,75 +3,92 @@
 Follows src/lerobot/datasets of huggingface/lerobot (`dataset_metadata.py`, `dataset_reader.py`).
 """
 
-import io
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import logging
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from jaxtyping import UInt8
-from PIL import Image as PillowImage
+from jaxtyping import Float32, Float64, UInt8
 
-from vla_server_base.datasets.episode import RecordedEpisode
+from vla_server_base.datasets.episode import RecordedEpisode, said_of
+from vla_server_base.datasets.keys import Keys, camera_name, choose, chosen_keys
+from vla_server_base.datasets.lerobot_meta import (
+    COPY_AGAIN,
+    EpisodeFiles,
+    episode_files,
+    legacy_episode_files,
+    read_info,
+    read_tasks,
+)
+from vla_server_base.datasets.pictures import decoded_picture, stacked
 from vla_server_base.datasets.video import read_frames
 from vla_server_base.errors import DatasetError
 
-INFO, STATS, TASKS, EPISODES = "meta/info.json", "meta/stats.json", "meta/tasks.parquet", "meta/episodes"
-IMAGES, STATE, ACTION = "observation.images.", "observation.state", "action"
+logger = logging.getLogger(__name__)
+
+STATE, ACTION = "observation.state", "action"
 ENVIRONMENT_STATE = "observation.environment_state"
 EXPERT_DROVE = "expert_drove"
-METADATA = "metadata"
-"""A column of our own in `meta/episodes`: JSON of what else is known of the episode."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class EpisodeFiles:
-    """Where one episode is: rows with its number in `data`, its frames from some time [s] on in `videos`, by key."""
-
-    data: Path
-    videos: Mapping[str, tuple[Path, float]]
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+KNOWN_ACTIONS, KNOWN_STATES = ((ACTION,), ("actions",)), ((STATE,), ("state",))
+"""LeRobot's own, and those of openpi's conversion scripts."""
 
 
 class LeRobotDataset:
     """A local folder in LeRobot's form.
 
     The camera of the feature `observation.images.<name>` is called name; `observation.state` is the proprio, and
-    `observation.environment_state` what it is called here, too. Of an episode with several tasks, the instruction is
-    that of the first timestep. Other features are not read.
+    `observation.environment_state` what it is called here, too; `keys` may say otherwise. Of an episode with several
+    tasks, the instruction is that of the first timestep. Other features are not read, and no depth.
 
     Raises:
         DatasetError: there is no such dataset in the folder, it is damaged, or of a version not read here.
     """
 
-    def __init__(self, folder: Path | str):
+    def __init__(self, folder: Path | str, keys: Keys = Keys()):  # noqa: B008 (frozen)
         self._folder = Path(folder)
-        try:
-            self._open(read_info(self._folder))
-        except (OSError, pa.ArrowException, ValueError, KeyError) as error:
-            raise _damaged(self._folder, error) from error
-
-    def _open(self, info: Mapping[str, Any]) -> None:
+        info = read_info(self._folder)
         self._fps, self._features = float(info["fps"]), info["features"]
+        self._cameras = self._chosen_cameras(keys)
+        numbers = [key for key, feature in self._features.items() if not _is_camera(feature)]
+        where = str(self._folder)
+        self._actions = chosen_keys("--action-key", keys.action, KNOWN_ACTIONS, numbers, where)
+        self._states = chosen_keys("--state-key", keys.state, KNOWN_STATES, numbers, where)
+        if not self._actions:
+            raise DatasetError(f"{where} has no feature '{ACTION}'", hint=choose("--action-key", numbers))
+        if keys.instruction:
+            raise DatasetError("--instruction-key: LeRobot's instructions are its tasks", hint="leave the option out")
+        self._tasks = read_tasks(self._folder)
+        self._episodes = self._listed(info)
+
+    def _chosen_cameras(self, keys: Keys) -> dict[str, str]:
+        """Return the features of cameras by the cameras' names."""
+        cameras = [key for key, feature in self._features.items() if _is_camera(feature)]
+        for key in cameras:
+            if _is_depth(key, self._features[key]):
+                logger.warning("%s: %s is depth, which is not read; it is left out", self._folder, key)
+        pictures = [key for key in cameras if not _is_depth(key, self._features[key])]
+        by_name = {camera_name(key): key for key in pictures}
+        if not keys.cameras:
+            return by_name
+        for name, key in keys.cameras.items():
+            if key not in by_name and key not in pictures:
+                raise DatasetError(f"{self._folder} has no camera '{key}'", hint=choose(f"--camera {name}=", pictures))
+        return {name: by_name.get(key, key) for name, key in keys.cameras.items()}
+
+    def _listed(self, info: Mapping[str, Any]) -> list[EpisodeFiles]:
         version = str(info["codebase_version"])
-        if version.startswith("v3."):
-            self._tasks = read_tasks(self._folder)
-            self._episodes = _episodes(self._folder, info)
-        elif version.startswith("v2."):
-            self._tasks = _legacy_tasks(self._folder)
-            self._episodes = _legacy_episodes(self._folder, info)
-        else:
-            raise DatasetError(
-                f"{self._folder} is of LeRobot's version {version}; read here are 3.0, 2.1 and 2.0",
-                hint="LeRobot's own scripts convert older versions",
-            )
-        self._cameras = {key: feature for key, feature in self._features.items() if _is_camera(feature)}
-        if ACTION not in self._features:
-            raise DatasetError(f"{self._folder} has no feature '{ACTION}'; it has: {', '.join(self._features)}")
+        videos = [key for key in self._cameras.values() if self._features[key]["dtype"] == "video"]
+        if version.removeprefix("v").startswith("3."):
+            return episode_files(self._folder, info, videos)
+        if version.removeprefix("v").startswith("2."):
+            return legacy_episode_files(self._folder, info, videos)
+        raise DatasetError(
+            f"{self._folder} is of LeRobot's version {version}; read here are 3.0, 2.1 and 2.0",
+            hint="LeRobot's own scripts convert older versions",
+        )
 
     @property
     def fps(self) -> float:
@@ -82,138 +99,125 @@ class LeRobotDataset:
 
     def __getitem__(self, index: int) -> RecordedEpisode:
         files = self._episodes[index]
-        try:
-            rows = self._rows(files, index % len(self))
-            times = rows["timestamp"].to_numpy().astype(np.float64)
-            images = {
-                camera_name(key): self._frames(key, feature, files, rows, times)
-                for key, feature in self._cameras.items()
-            }
-            return RecordedEpisode(
-                images=images,
-                proprio=_optional_vectors(rows, STATE),
-                environment_state=_optional_vectors(rows, ENVIRONMENT_STATE),
-                actions=_vectors(rows[ACTION]),
-                instruction=self._tasks[rows["task_index"][0].as_py()],
-                expert_drove=rows[EXPERT_DROVE].to_numpy().astype(bool) if EXPERT_DROVE in rows.column_names else None,
+        with said_of(f"episode {files.number} of {self._folder}"):
+            rows = self._rows(files)
+            times = self._times(rows, files)
+            drove = rows[EXPERT_DROVE].to_numpy() if EXPERT_DROVE in rows.column_names else None
+            in_simulation = ENVIRONMENT_STATE in rows.column_names and ENVIRONMENT_STATE not in self._states
+            return RecordedEpisode.of(
+                images={name: self._frames(key, files, rows, times) for name, key in self._cameras.items()},
+                proprio=_vectors(rows, self._states, files.data) if self._states else None,
+                environment_state=_vectors(rows, (ENVIRONMENT_STATE,), files.data) if in_simulation else None,
+                actions=_vectors(rows, self._actions, files.data),
+                instruction=self._instruction(rows, files),
+                expert_drove=drove,
                 metadata=files.metadata,
             )
-        except (OSError, pa.ArrowException, ValueError, KeyError, IndexError) as error:
-            raise _damaged(files.data, error) from error
 
     def metadata(self, index: int) -> Mapping[str, Any]:
         return self._episodes[index].metadata
 
-    def _rows(self, files: EpisodeFiles, index: int) -> pa.Table:
-        in_rows = [key for key, feature in self._cameras.items() if feature["dtype"] == "image"]
-        wanted = {ACTION, STATE, ENVIRONMENT_STATE, EXPERT_DROVE} & self._features.keys()
-        columns = [*in_rows, *sorted(wanted), "timestamp", "task_index"]
-        rows = pq.read_table(files.data, columns=columns, filters=[("episode_index", "=", index)])
+    def name(self, index: int) -> str:
+        return str(self._episodes[index].number)
+
+    def _rows(self, files: EpisodeFiles) -> pa.Table:
+        needed = [*self._actions, *self._states]
+        needed += [key for key in self._cameras.values() if self._features[key]["dtype"] == "image"]
+        optional = (ENVIRONMENT_STATE, EXPERT_DROVE, "timestamp", "task_index")
+        try:
+            there = pq.read_schema(files.data).names
+            if absent := [key for key in needed if key not in there]:
+                raise DatasetError(f"{files.data} has no column '{absent[0]}'", hint=COPY_AGAIN)
+            columns = list(dict.fromkeys([*needed, *(key for key in optional if key in there)]))
+            which = None if files.has_own_file else [("episode_index", "=", files.number)]
+            rows = pq.read_table(files.data, columns=columns, filters=which)
+        except FileNotFoundError as error:
+            raise DatasetError(f"{files.data} is missing", hint=COPY_AGAIN) from error
+        except (OSError, pa.ArrowException) as error:
+            raise DatasetError(f"{files.data} is damaged or incomplete ({error})", hint=COPY_AGAIN) from error
         if not len(rows):
-            raise DatasetError(f"{files.data} lacks episode {index}", hint="copy the dataset again")
+            raise DatasetError(f"{files.data} has no row of it", hint=COPY_AGAIN)
         return rows
 
+    def _times(self, rows: pa.Table, files: EpisodeFiles) -> Float64[np.ndarray, " length"]:
+        """Return when each row was recorded [s]; evenly, where that is not said."""
+        if "timestamp" not in rows.column_names:
+            return np.arange(len(rows)) / self._fps
+        times = _vectors(rows, ("timestamp",), files.data)[:, 0].astype(np.float64)
+        if len(wrong := np.flatnonzero(~(np.diff(times, prepend=-np.inf) > 0))):
+            raise DatasetError(
+                f"{files.data}: row {wrong[0]} of the episode has the timestamp {times[wrong[0]]:g}, not after the one"
+                " before",
+                hint="mend the timestamps, or leave the column out: rows then follow one another at the rate",
+            )
+        return times
+
+    def _instruction(self, rows: pa.Table, files: EpisodeFiles) -> str:
+        """Return the first timestep's instruction, or what is listed of the episode where the row says none."""
+        if "task_index" not in rows.column_names or not self._tasks:
+            return files.task
+        (number,) = _vectors(rows.slice(0, 1), ("task_index",), files.data)[0]
+        if number not in self._tasks and not files.task:
+            raise DatasetError(
+                f"{files.data}: row 0 of the episode has the task {number:g}, which no file of tasks has",
+                hint=f"there are: {', '.join(map(str, sorted(self._tasks)))}",
+            )
+        return self._tasks.get(int(number), files.task)
+
     def _frames(
-        self, key: str, feature: Mapping[str, Any], files: EpisodeFiles, rows: pa.Table, times: np.ndarray
+        self, key: str, files: EpisodeFiles, rows: pa.Table, times: Float64[np.ndarray, " length"]
     ) -> UInt8[np.ndarray, "length height width 3"]:
-        if feature["dtype"] == "video":
+        if self._features[key]["dtype"] == "video":
             path, start = files.videos[key]
             return read_frames(path, start + times, self._fps)
-        return np.stack([self._decoded(cell) for cell in rows[key].to_pylist()])
+        pictures = []
+        for row, cell in enumerate(rows[key].to_pylist()):
+            with said_of(f"{files.data}: {key} in row {row} of the episode"):
+                pictures.append(decoded_picture(self._content(cell)))
+        with said_of(f"{files.data}: {key}"):
+            return stacked(pictures)
 
-    def _decoded(self, cell: Mapping[str, Any]) -> UInt8[np.ndarray, "height width 3"]:
-        content = io.BytesIO(cell["bytes"]) if cell["bytes"] else self._folder / cell["path"]
-        return np.asarray(PillowImage.open(content).convert("RGB"))
+    def _content(self, cell: Any) -> bytes:
+        """Return a picture's file, which lies in the cell, or where the cell says."""
+        parts = {"bytes": cell} if isinstance(cell, bytes) else cell or {}
+        if content := parts.get("bytes"):
+            return content
+        path = self._folder / str(parts.get("path") or "")
+        if not path.is_file():
+            raise DatasetError("there is no picture" if path == self._folder else f"{path} is missing", hint=COPY_AGAIN)
+        return path.read_bytes()
 
 
 def _is_camera(feature: Mapping[str, Any]) -> bool:
-    is_depth = (feature.get("info") or {}).get("is_depth_map", False)
-    return feature["dtype"] in ("video", "image") and not is_depth
+    return feature.get("dtype") in ("video", "image")
 
 
-def camera_name(key: str) -> str:
-    """Return what the camera of a feature is called; `observation.image`, of datasets with one camera, is `primary`."""
-    return "primary" if key == "observation.image" else key.removeprefix(IMAGES)
+def _is_depth(key: str, feature: Mapping[str, Any]) -> bool:
+    """Say whether a camera measures distances: LeRobot has marked it in several ways."""
+    marks = [feature, *(of for of in (feature.get("info"), feature.get("video_info")) if isinstance(of, Mapping))]
+    names, shape = feature.get("names") or [], feature.get("shape") or []
+    said = names.values() if isinstance(names, Mapping) else names
+    one_colour = len(shape) == 3 and 1 in (shape[0], shape[-1])
+    return (
+        any(mark.get("is_depth_map") or mark.get("video.is_depth_map") for mark in marks)
+        or any(str(mark.get("video.pix_fmt", "")).startswith(("gray1", "gray9", "grayf")) for mark in marks)
+        or any("depth" in str(name).lower() for name in said)
+        or (one_colour and "depth" in key.lower())
+    )
 
 
-def read_info(folder: Path) -> Mapping[str, Any]:
-    """Read `meta/info.json`.
-
-    Raises:
-        DatasetError: there is none.
-    """
-    path = folder / INFO
-    if not path.exists():
-        raise DatasetError(f"{folder} holds no LeRobot dataset: it has no {INFO}", hint="name the folder that has")
-    return json.loads(path.read_text())
+def _vectors(rows: pa.Table, keys: Iterable[str], path: Path) -> Float32[np.ndarray, "length dim"]:
+    """Return columns of lists, or of numbers where there is one a timestep, beside one another."""
+    return np.concatenate([_vectors_of(rows[key].to_pylist(), key, path) for key in keys], axis=1)
 
 
-def read_tasks(folder: Path) -> dict[int, str]:
-    """Read the instructions by their number."""
-    table = pq.read_table(folder / TASKS)
-    # A data frame's index, under the name that it had when it was written.
-    (name,) = set(table.column_names) - {"task_index"}
-    return dict(zip(table["task_index"].to_pylist(), table[name].to_pylist(), strict=True))
-
-
-def read_episodes(folder: Path) -> pa.Table:
-    """Read what is known of each episode, in their order; without the columns of statistics."""
-    paths = sorted((folder / EPISODES).glob("*/*.parquet"))
-    names = [name for name in pq.read_schema(paths[0]).names if not name.startswith("stats/")] if paths else []
-    if not paths:
-        return pa.table({"episode_index": pa.array([], pa.int64())})
-    return pa.concat_tables([pq.read_table(path, columns=names) for path in paths]).sort_by("episode_index")
-
-
-def _episodes(folder: Path, info: Mapping[str, Any]) -> list[EpisodeFiles]:
-    keys = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
-    # What a writer was interrupted over stands behind the number of episodes.
-    return [_episode(folder, info, keys, row) for row in read_episodes(folder).to_pylist()[: info["total_episodes"]]]
-
-
-def _episode(folder: Path, info: Mapping[str, Any], keys: list[str], row: Mapping[str, Any]) -> EpisodeFiles:
-    def path(template: str, of: str, **key: str) -> Path:
-        numbers = {"chunk_index": row[f"{of}/chunk_index"], "file_index": row[f"{of}/file_index"]}
-        return folder / template.format(**numbers, **key)
-
-    videos = {
-        key: (path(info["video_path"], f"videos/{key}", video_key=key), row[f"videos/{key}/from_timestamp"])
-        for key in keys
-    }
-    said = row.get(METADATA)
-    return EpisodeFiles(data=path(info["data_path"], "data"), videos=videos, metadata=json.loads(said) if said else {})
-
-
-def _legacy_tasks(folder: Path) -> dict[int, str]:
-    lines = (folder / "meta" / "tasks.jsonl").read_text().splitlines()
-    return {task["task_index"]: task["task"] for task in map(json.loads, lines)}
-
-
-def _legacy_episodes(folder: Path, info: Mapping[str, Any]) -> list[EpisodeFiles]:
-    """Each episode has files of its own."""
-    keys = [key for key, feature in info["features"].items() if feature["dtype"] == "video"]
-
-    def path(template: str, index: int, **key: str) -> Path:
-        chunk = index // info["chunks_size"]
-        return folder / template.format(episode_chunk=chunk, episode_index=index, **key)
-
-    return [
-        EpisodeFiles(
-            data=path(info["data_path"], index),
-            videos={key: (path(info["video_path"], index, video_key=key), 0.0) for key in keys},
-        )
-        for index in range(info["total_episodes"])
-    ]
-
-
-def _optional_vectors(rows: pa.Table, key: str) -> np.ndarray | None:
-    return _vectors(rows[key]) if key in rows.column_names else None
-
-
-def _vectors(column: pa.ChunkedArray) -> np.ndarray:
-    """Return a column of lists, or of numbers where there is one a timestep, as rows of float32."""
-    return np.array(column.to_pylist(), np.float32).reshape(len(column), -1)
-
-
-def _damaged(path: Path, error: Exception) -> DatasetError:
-    return DatasetError(f"{path} is damaged or incomplete ({error})", hint="copy the dataset again")
+def _vectors_of(values: list[Any], key: str, path: Path) -> Float32[np.ndarray, "length dim"]:
+    try:
+        return np.array(values, np.float32).reshape(len(values), -1)
+    except (TypeError, ValueError) as error:
+        row = next((row for row, value in enumerate(values) if np.shape(value) != np.shape(values[0])), 0)
+        raise DatasetError(
+            f"{path}: {key} in row {row} of the episode is {str(values[row])[:80]}, where as many numbers are expected"
+            " in every row",
+            hint="mend the row, or leave the episode out",
+        ) from error

@@ -11,7 +11,8 @@ from jaxtyping import Shaped, UInt8
 from PIL import Image as PillowImage
 
 from vla_server_base.datasets.episode import RecordedEpisode
-from vla_server_base.datasets.lerobot import ACTION, ENVIRONMENT_STATE, EXPERT_DROVE, IMAGES, STATE
+from vla_server_base.datasets.keys import IMAGES
+from vla_server_base.datasets.lerobot import ACTION, ENVIRONMENT_STATE, EXPERT_DROVE, STATE
 from vla_server_base.datasets.video import CODEC_NAME, PIXELS
 from vla_server_base.errors import DatasetError
 
@@ -83,7 +84,7 @@ def _camera(shape: tuple[int, ...], cameras: CameraForm, fps: int) -> dict[str, 
     if height % 2 or width % 2:
         raise DatasetError(
             f"a video's sides are even numbers of pixels, not {width}x{height}",
-            hint='keep the pictures as they are: LeRobotWriter(cameras="image")',
+            hint='keep the pictures as they are: --lossless, or LeRobotWriter(cameras="image")',
         )
     info = {
         "video.height": height,

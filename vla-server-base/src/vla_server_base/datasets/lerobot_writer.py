@@ -13,16 +13,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vla_server_base.datasets.episode import RecordedEpisode
-from vla_server_base.datasets.lerobot import (
-    EPISODES,
-    INFO,
-    METADATA,
-    STATS,
-    TASKS,
-    read_episodes,
-    read_info,
-    read_tasks,
-)
 from vla_server_base.datasets.lerobot_features import (
     COUNTERS,
     Arrays,
@@ -33,6 +23,16 @@ from vla_server_base.datasets.lerobot_features import (
     described_counters,
     recorded_arrays,
     tasks_table,
+)
+from vla_server_base.datasets.lerobot_meta import (
+    EPISODES,
+    INFO,
+    METADATA,
+    STATS,
+    TASKS,
+    read_episodes,
+    read_info,
+    read_tasks,
 )
 from vla_server_base.datasets.lerobot_statistics import Statistics, episode_statistics, merged
 from vla_server_base.datasets.video import VideoWriter
@@ -87,15 +87,15 @@ class LeRobotWriter:
         """Add an episode, to the file that is being written.
 
         Raises:
-            DatasetError: it has no timestep, is not like those there, or has pictures of odd sides for a video.
+            DatasetError: it is not like those there, or has pictures of odd sides for a video.
         """
-        if not len(episode):
-            raise DatasetError("an episode without a timestep cannot be recorded")
         recorded = recorded_arrays(episode)
         features = described(recorded, self._cameras, self._fps)
-        if self._features not in (None, features):
+        if self._features is not None and self._features != features:
+            names = [key for key in {**self._features, **features} if self._features.get(key) != features.get(key)]
+            differences = [f"{key} is {features.get(key)}, where it has {self._features.get(key)}" for key in names]
             raise DatasetError(
-                f"the episode does not fit the dataset in {self._folder}: {features}, where it has {self._features}",
+                f"the episode does not fit the dataset in {self._folder}: {', '.join(differences)}",
                 hint="write episodes of another kind to another folder",
             )
         self._features = features
@@ -125,7 +125,9 @@ class LeRobotWriter:
             )
         self._features = {key: feature for key, feature in info["features"].items() if key not in COUNTERS}
         self._num_episodes, self._num_frames = info["total_episodes"], info["total_frames"]
-        self._tasks = {task: index for index, task in read_tasks(self._folder).items()}
+        if not (tasks := read_tasks(self._folder)):
+            raise DatasetError(f"{self._folder} has no {TASKS}", hint="copy the dataset again")
+        self._tasks = {task: index for index, task in tasks.items()}
         stored = json.loads((self._folder / STATS).read_text())
         self._statistics = [
             {

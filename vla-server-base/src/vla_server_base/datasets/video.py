@@ -15,6 +15,9 @@ CODEC, CODEC_NAME, PIXELS = "libx264", "h264", "yuv420p"
 # every 10 keeps seeking short; without frames that refer to later ones (bf), each is shown at the time it was given.
 OPTIONS = {"crf": "12", "preset": "fast", "g": "10", "bf": "0"}
 
+# Timestamps of float32 are this exact after an hour.
+ROUNDING_S = 5e-4
+
 
 class VideoWriter:
     """Encodes frames to an MP4 file at a whole number of frames a second; the first is at time 0."""
@@ -44,28 +47,38 @@ class VideoWriter:
 def read_frames(
     path: Path, times: Float[np.ndarray, " length"], fps: float
 ) -> UInt8[np.ndarray, "length height width 3"]:
-    """Return the frames at these times [s], which must ascend; each is within a quarter of 1 / fps of its time.
+    """Return the frames nearest to these times [s], which must ascend; each is within half of 1 / fps of its time.
 
     Raises:
         DatasetError: the file is missing or damaged, or has no frame at one of the times.
     """
-    tolerance, frames = 0.25 / fps, []
+    tolerance, frames = 0.5 / fps + ROUNDING_S, []
+    if not path.exists():
+        raise DatasetError(f"the video {path} is missing", hint="copy the dataset again")
     try:
         with av.open(str(path)) as container:
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
             assert stream.time_base is not None, "a stream of a file has a time base"
             container.seek(max(0, int((times[0] - tolerance) / stream.time_base)), stream=stream)
+            before = None
             for frame in container.decode(stream):
-                while len(frames) < len(times) and abs(frame.time - times[len(frames)]) <= tolerance:
-                    frames.append(frame.to_ndarray(format="rgb24"))
-                if len(frames) == len(times) or frame.time > times[len(frames)]:
+                while len(frames) < len(times) and (time := times[len(frames)]) <= frame.time:
+                    is_nearer = before is not None and time - before.time <= frame.time - time
+                    frames.append(_at(time, before if is_nearer else frame, tolerance, path))
+                before = frame
+                if len(frames) == len(times):
                     break
+            frames += [_at(time, before, tolerance, path) for time in times[len(frames) :]]
     except (av.error.FFmpegError, IndexError, OSError) as error:
         raise DatasetError(f"the video {path} cannot be read ({error})", hint="copy the dataset again") from error
-    if len(frames) < len(times):
+    return np.stack(frames)
+
+
+def _at(time: float, frame: av.VideoFrame | None, tolerance: float, path: Path) -> UInt8[np.ndarray, "height width 3"]:
+    if frame is None or abs(frame.time - time) > tolerance:
         raise DatasetError(
-            f"the video {path} has no frame at {times[len(frames)]:.3f} s",
+            f"the video {path} has no frame at {time:.3f} s",
             hint="it is cut short, or not recorded at the dataset's rate; copy the dataset again",
         )
-    return np.stack(frames)
+    return frame.to_ndarray(format="rgb24")

@@ -1,4 +1,4 @@
-"""A policy whose answers a test can predict; in `contract`, the tests that every adapter package runs."""
+"""A policy whose answers a test can predict; `contract`: the tests of every adapter; `recordings`: files of others."""
 
 from vla_server_base.testing.echo import EchoAdapter
 

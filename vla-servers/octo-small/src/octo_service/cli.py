@@ -1,4 +1,4 @@
-"""The command line: `octo-service serve|demo|predict|convert|check|demonstrate|finetune|evaluate`.
+"""The command line: `octo-service serve|demo|predict|convert|convert-data|check|demonstrate|finetune|evaluate`.
 
 What can be typed is in options.py, which imports little, so that `--help` is there at once; what a command does is in
 `octo_service.commands`, and imported when it is run.
@@ -73,7 +73,8 @@ def parse(arguments: Sequence[str] | None = None) -> Options:
 
 def run(options: Options) -> None:
     """Do what was typed."""
-    command = importlib.import_module(f"octo_service.commands.{type(options).__name__.lower()}")
+    (name,) = (name for name, kind in COMMANDS.items() if kind is type(options))
+    command = importlib.import_module(f"octo_service.commands.{name.replace('-', '_')}")
     command.run(options)
 
 

@@ -120,6 +120,50 @@ class Convert:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConvertData:
+    """Convert recordings (RLDS, HDF5 of robomimic and ALOHA, LeRobot, array stores) to a dataset to train on."""
+
+    source: Annotated[Path, tyro.conf.Positional]
+    """An HDF5 file or a folder of them, an RLDS dataset's folder, or a dataset of another form."""
+
+    out: Annotated[Path, tyro.conf.Positional]
+    """The folder to write to; it must not be there."""
+
+    fps: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """Timesteps a second; by default what the recording says."""
+
+    camera: tuple[str, ...] = ()
+    """Cameras as name=key, such as primary=obs/agentview_image; by default all pictures that are observed."""
+
+    action_key: tuple[str, ...] = ()
+    """What the action is, several arrays one behind another; `action` or `actions` by default."""
+
+    state_key: tuple[str, ...] = ()
+    """The robot's own numbers, likewise; by default those of robomimic, LIBERO, ALOHA and Open X-Embodiment."""
+
+    instruction_key: str | None = None
+    """The text that says what was done; by default `language_instruction` and the like."""
+
+    instruction: str | None = None
+    """What was done in episodes that do not say it."""
+
+    split: str = "train"
+    """The part of an RLDS dataset."""
+
+    without: tuple[str, ...] = ()
+    """Episodes to leave out, by the names that errors and the dataset give them, such as 12 or demo_12."""
+
+    format: Literal["lerobot", "arrays"] = "lerobot"
+    """LeRobot's parquet and video, or raw arrays, which training reads fastest."""
+
+    lossless: bool = False
+    """Keep LeRobot's pictures as PNG instead of video."""
+
+    robot: str | None = None
+    """What LeRobot's form is to call the robot."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Check:
     """Compare the model with recorded outputs of the reference; exit 1 where one is out of tolerance."""
 
@@ -258,8 +302,16 @@ class Evaluate:
     octo: Annotated[OctoConfig, flags_of(OctoConfig, "OCTO", "tokenizer", "dataset", "precision")]
 
 
-Options = Serve | Demo | Predict | Convert | Check | Demonstrate | Finetune | Evaluate
+Options = Serve | Demo | Predict | Convert | ConvertData | Check | Demonstrate | Finetune | Evaluate
 
 COMMANDS: dict[str, type[Options]] = {
-    kind.__name__.lower(): kind for kind in (Serve, Demo, Predict, Convert, Check, Demonstrate, Finetune, Evaluate)
+    "serve": Serve,
+    "demo": Demo,
+    "predict": Predict,
+    "convert": Convert,
+    "convert-data": ConvertData,
+    "check": Check,
+    "demonstrate": Demonstrate,
+    "finetune": Finetune,
+    "evaluate": Evaluate,
 }

@@ -19,6 +19,7 @@ from octo_service.model.parameters import Shapes
 from octo_service.model.tokens import matching
 from octo_service.training.initialization import POSITION_DEVIATION, initial_leaves
 from octo_service.training.recordings import Camera
+from vla_server_base.datasets.keys import camera_name
 
 Config = dict[str, Any]
 COMPONENTS = "octo.model.components"
@@ -161,7 +162,7 @@ def chosen_cameras(
         if match is None:
             raise TrainingError(f"--camera {text} is not name=source, or name=source@size, such as primary=top@256")
         name, source, size = match.groups()
-        source = source.removeprefix("observation.images.")
+        source = source if source in recorded else camera_name(source)
         height, width = (int(size), int(size)) if size else known.get(name, NEW_CAMERA)
         cameras[name] = Camera(source=source, height=height, width=width)
     return cameras

@@ -1,6 +1,7 @@
 """From a recipe to what a run is made of: the episodes, the changed policy with its parameters, and the trainer."""
 
 import copy
+import functools
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -28,7 +29,7 @@ from octo_service.training.recipe import Recipe
 from octo_service.training.recordings import Recordings, all_episodes, dataset_statistics, held_out, prepared
 from octo_service.training.trainer import Trainer
 from octo_service.vocabulary import word_vocabulary
-from vla_server_base.datasets import EpisodeDataset, RecordedEpisode
+from vla_server_base.datasets import EpisodeDataset, Keys, RecordedEpisode
 from vla_server_base.datasets.open import open_dataset
 
 OCTO_ACTION_DIM, GRIPPER = 7, -1
@@ -57,7 +58,8 @@ def prepare(recipe: Recipe, cache_dir: Path, episodes_dir: Path) -> Prepared:
         TrainingError: they do not go together.
         OctoError, DatasetError: one of them cannot be read.
     """
-    datasets = [open_dataset(folder) for folder in recipe.data]
+    keys = Keys(action=recipe.action_key, state=recipe.state_key)
+    datasets = [open_dataset(folder, keys) for folder in recipe.data]
     model = OctoModel.load_pretrained(recipe.source, tokenizer=recipe.tokenizer, cache_dir=cache_dir)
     cameras = _cameras(recipe, datasets[0], model)
     episodes = _episodes(recipe, datasets, cameras, episodes_dir)
@@ -137,10 +139,11 @@ def _episodes(
 ) -> list[RecordedEpisode]:
     stores = []
     for source, dataset in zip(recipe.data, datasets, strict=True):
-        # What was prepared for other cameras is of no use.
-        name = hashlib.sha256(repr((source, sorted(cameras.items()))).encode()).hexdigest()[:16]
-        stores.append(prepared(dataset, cameras, folder / name, _watched))
-    return [_labelled(recipe, episode) for episode in all_episodes(stores)]
+        # What was prepared for other cameras or of other features is of no use.
+        chosen = (source, sorted(cameras.items()), recipe.action_key, recipe.state_key)
+        name = hashlib.sha256(repr(chosen).encode()).hexdigest()[:16]
+        stores.append((str(source), prepared(dataset, cameras, folder / name, _watched)))
+    return all_episodes(stores, functools.partial(_labelled, recipe))
 
 
 def _watched(numbers: range) -> Iterator[int]:
@@ -185,7 +188,9 @@ def _raw_dims(recipe: Recipe, episode: RecordedEpisode) -> tuple[int, ...]:
 
 def _robot(recipe: Recipe, episode: RecordedEpisode, cameras: tuple[str, ...], model: OctoModel) -> Robot:
     if recipe.proprio and episode.proprio is None:
-        raise TrainingError("--proprio: the dataset has no proprio (observation.state)")
+        raise TrainingError(
+            "--proprio: not all episodes have it (observation.state), and as many numbers of it; name it by --state-key"
+        )
     sees_proprio = recipe.proprio or bool(model.octo.observation_names(["proprio"]))
     return Robot(
         cameras=cameras,

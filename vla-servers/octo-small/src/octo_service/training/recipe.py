@@ -35,6 +35,12 @@ class Recipe:
     camera: tuple[str, ...] = ()
     """The dataset's cameras as name=source or name=source@size; by default those that the policy has by one name."""
 
+    action_key: tuple[str, ...] = ()
+    """Features of a LeRobot dataset that are the action, one behind another; `action` or `actions` by default."""
+
+    state_key: tuple[str, ...] = ()
+    """Features that are the robot's own numbers, likewise; `observation.state` or `state` by default."""
+
     proprio: bool = False
     """Show the policy its robot's own numbers; one that sees them already goes on to."""
 

@@ -4,8 +4,8 @@ Follows make_dataset_from_rlds of octo/data/dataset.py, and get_dataset_statisti
 normalize_action_and_proprio of octo/data/utils/data_utils.py.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from octo_service.errors import TrainingError
 from octo_service.images import resize_lanczos
 from vla_server_base.datasets import ArrayStore, ArrayStoreWriter, EpisodeDataset, RecordedEpisode
+from vla_server_base.datasets.episode import said_of
 
 # Numbers that hardly change say nothing, and dividing by their deviation would blow up what is measured elsewhere.
 SMALLEST_STD = 1e-6
@@ -52,7 +53,9 @@ def prepared(dataset: EpisodeDataset, cameras: Mapping[str, Camera], folder: Pat
     with ArrayStoreWriter(folder, dataset.fps) as writer:
         there = len(ArrayStore(folder)) if (folder / "store.json").exists() else 0
         for index in watch(range(there, len(dataset))):
-            writer.append(_resized(dataset[index], cameras))
+            resized = _resized(dataset[index], cameras)
+            with said_of(f"episode {dataset.name(index)}"):
+                writer.append(resized)
     return ArrayStore(folder)
 
 
@@ -68,15 +71,7 @@ def _resized(episode: RecordedEpisode, cameras: Mapping[str, Camera]) -> Recorde
         name: np.stack([resize_lanczos(frame, camera.height, camera.width) for frame in episode.images[camera.source]])
         for name, camera in cameras.items()
     }
-    return RecordedEpisode(
-        images=images,
-        proprio=episode.proprio,
-        environment_state=episode.environment_state,
-        actions=episode.actions,
-        instruction=episode.instruction,
-        expert_drove=episode.expert_drove,
-        metadata=episode.metadata,
-    )
+    return replace(episode, images=images)
 
 
 def dataset_statistics(episodes: Sequence[RecordedEpisode], raw_dims: Iterable[int]) -> dict[str, Any]:
@@ -184,15 +179,28 @@ def held_out(num_episodes: int, share: float, seed: int) -> Bool[np.ndarray, " n
     return chosen
 
 
-def all_episodes(datasets: Iterable[EpisodeDataset]) -> Iterator[RecordedEpisode]:
-    """Give the episodes of one dataset after the other.
+def all_episodes(
+    datasets: Sequence[tuple[str, EpisodeDataset]],
+    labelled: Callable[[RecordedEpisode], RecordedEpisode] = lambda episode: episode,
+) -> list[RecordedEpisode]:
+    """Return the episodes of one dataset after the other, `labelled`; each is named by where it comes from.
 
     Raises:
-        TrainingError: the datasets were recorded at different rates, so that an action is not the same in both.
+        TrainingError: their actions are not the same thing: of other rates, or not as many numbers.
     """
-    datasets = list(datasets)
-    if len(rates := sorted({dataset.fps for dataset in datasets})) > 1:
-        raise TrainingError(f"the datasets have different rates ({', '.join(f'{rate:g}' for rate in rates)} fps)")
-    for dataset in datasets:
-        for index in range(len(dataset)):
-            yield dataset[index]
+    found = [(name, [labelled(dataset[index]) for index in range(len(dataset))]) for name, dataset in datasets]
+    _check_alike("rates", [(name, f"{dataset.fps:g} fps") for name, dataset in datasets])
+    _check_alike("actions", [(name, f"{episodes[0].actions.shape[1]} numbers") for name, episodes in found])
+    return _with_one_proprio([episode for _, episodes in found for episode in episodes])
+
+
+def _check_alike(what: str, measures: Sequence[tuple[str, str]]) -> None:
+    if len({measure for _, measure in measures}) > 1:
+        listed = ", ".join(f"{measure} in {name}" for name, measure in measures)
+        raise TrainingError(f"the datasets have different {what} ({listed}); train on those that are alike")
+
+
+def _with_one_proprio(episodes: list[RecordedEpisode]) -> list[RecordedEpisode]:
+    """Leave proprio out where not all episodes have as many numbers of it: then it is nothing to be learnt from."""
+    dims = {None if episode.proprio is None else episode.proprio.shape[1] for episode in episodes}
+    return episodes if len(dims) == 1 else [replace(episode, proprio=None) for episode in episodes]

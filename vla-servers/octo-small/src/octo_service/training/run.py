@@ -1,5 +1,6 @@
 """A run of training from its first step, or the one that it was killed after, to its last."""
 
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,8 +10,10 @@ from jaxtyping import Array, Float
 from tqdm import tqdm
 
 from octo_service.checkpoint import Checkpoint
+from octo_service.errors import TrainingError
 from octo_service.progress import progress
 from octo_service.training.batches import Batches, augmented, made_ahead
+from octo_service.training.losses import Metrics
 from octo_service.training.run_folder import RunFolder
 from octo_service.training.timetable import Timetable
 from octo_service.training.trainer import Trainer, TrainState
@@ -55,16 +58,17 @@ class Run:
                     bar.set_description_str(TRAINING)
                 losses.append(metrics["loss"])
                 if len(losses) > MAX_QUEUED:
-                    losses[-1 - MAX_QUEUED].block_until_ready()
+                    self._check_finite(state.step - MAX_QUEUED, loss=losses[-1 - MAX_QUEUED])
                 bar.update()
                 if self._is_due(state.step, self.timetable.log_every):
                     loss = sum(map(float, losses)) / len(losses)
+                    self._check_finite(state.step, loss=loss, grad_norm=metrics["grad_norm"])
                     rate = len(losses) * self.batch_size / (time.perf_counter() - started)
                     others = {name: float(metrics[name]) for name in ("learning_rate", "grad_norm")}
                     self.folder.log(state.step, loss=loss, samples_per_s=rate, **others)
                     self._show(bar)
                     losses.clear()
-                self._look_after(state, bar)
+                self._look_after(state, metrics, bar)
                 if not losses:
                     started = time.perf_counter()
         self.folder.plot()
@@ -76,19 +80,31 @@ class Run:
         measured = {names[name]: value for row in self.folder.rows() for name, value in row.items() if name in names}
         bar.set_postfix({name: f"{value:.4f}" for name, value in measured.items()}, refresh=False)
 
-    def _look_after(self, state: TrainState, bar: "tqdm[Any]") -> None:
+    def _look_after(self, state: TrainState, metrics: Metrics, bar: "tqdm[Any]") -> None:
         """Do what is due after a step."""
         table = self.timetable
         if self.validation is not None and self._is_due(state.step, table.validate_every):
             bar.set_description_str(VALIDATING)
             measured = self.validation(state)
+            self._check_finite(state.step, **measured)
             self.folder.log(state.step, **{f"validation_{name}": value for name, value in measured.items()})
             self._show(bar)
             bar.set_description_str(TRAINING)
         if self._is_due(state.step, table.save_every) or self._is_due(state.step, table.evaluate_every):
+            self._check_finite(state.step, **metrics)
             self.folder.save(state, self.checkpoint, table.keep)
             self.folder.plot()
         self._evaluate_if_due(state.step)
+
+    def _check_finite(self, step: int, **measured: Array | float) -> None:
+        """Refuse to go on where there is nothing left to learn: what follows would not be finite either."""
+        if wrong := [f"{name} {value}" for name, value in measured.items() if not math.isfinite(value)]:
+            saved = self.folder.saved_step
+            kept = f"{self.folder.path} holds the checkpoint of step {saved}" if saved else "no checkpoint was saved"
+            raise TrainingError(
+                f"step {step} is not finite ({', '.join(wrong)}); {kept}; train with a smaller --learning-rate or "
+                "--clip-gradient, in another --out"
+            )
 
     def _evaluate_if_due(self, step: int) -> None:
         if self.evaluate is None or not self._is_due(step, self.timetable.evaluate_every):
