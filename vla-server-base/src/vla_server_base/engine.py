@@ -25,7 +25,15 @@ from vla_server_base.contract import (
     VLAModelAdapter,
     Window,
 )
-from vla_server_base.errors import ImageError, ModelOutOfReach, ModelUnavailable, Overloaded, Unavailable, VLAError
+from vla_server_base.errors import (
+    ImageError,
+    ModelOutOfReach,
+    ModelUnavailable,
+    NotFinite,
+    Overloaded,
+    Unavailable,
+    VLAError,
+)
 from vla_server_base.fair_queue import FairQueue, Flow, current_flow, greediest_beside
 from vla_server_base.fair_threads import FairThreads
 from vla_server_base.protocols.known_keys import check_own_keys
@@ -174,11 +182,11 @@ class Engine:
 
         Raises:
             UnknownName: a dataset or a format; with those that are available.
-            VLAError: there are numbers that are not finite.
+            NotFinite: there is a number in it that is none.
         """
         action = self._adapter.postprocess_action(chunk, dataset, action_format)
         if not (np.isfinite(action.action).all() and np.isfinite(action.actions).all()):
-            raise VLAError(_NOT_FINITE)
+            raise NotFinite(_NOT_FINITE)
         return action
 
     def anticipate(self, window: Window, task: Task, seed: int, step: int, dataset: str | None = None) -> Anticipation:
@@ -445,7 +453,7 @@ class Engine:
             if np.isfinite(chunks).all():
                 job.answer.set_result(Prediction(chunks=chunks, queue_ms=queue_ms, infer_ms=infer_ms))
             else:
-                job.answer.set_exception(VLAError(_NOT_FINITE))
+                job.answer.set_exception(NotFinite(_NOT_FINITE))
 
     def _recover(self, batch: list[_Job], error: BaseException) -> None:
         """Find out whose fault it was: each request of a failed batch runs once more, alone."""

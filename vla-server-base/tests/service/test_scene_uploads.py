@@ -295,7 +295,7 @@ def test_no_scene_is_ever_logged_but_what_a_refusal_quotes_of_it(client, caplog)
     with caplog.at_level(logging.DEBUG):
         for xml in (
             "<mujoco model='secret'/>",
-            "<mujoco><worldbody><secret/>",
+            "<mujoco><worldbody><body name='secret'>",
             TWO_VIEWS.replace("<mujoco", "<mujoco model='secret'"),
         ):
             send(client, ("xml", "secret.xml", xml))

@@ -479,7 +479,7 @@ async def test_where_a_camera_misses_a_frame_no_other_of_its_group_stands_in(ses
 
 
 async def test_a_client_that_hoards_sessions_drives_out_its_own_not_anothers(engine, adapter, tmp_path):
-    sessions = made(engine, adapter, tmp_path, max_sessions=3)
+    sessions = made(engine, tmp_path, max_sessions=3)
     current_client.set("10.0.0.1")
     sessions.open("robot")
     current_client.set("10.0.0.2")
@@ -489,7 +489,7 @@ async def test_a_client_that_hoards_sessions_drives_out_its_own_not_anothers(eng
 
 
 async def test_the_pictures_of_all_sessions_stay_within_their_memory(engine, adapter, tmp_path):
-    sessions = made(engine, adapter, tmp_path, session_mb=1)
+    sessions = made(engine, tmp_path, session_mb=1)
     large = Observation(images={"primary": np.zeros((400, 400, 3), np.uint8)})
     for number in range(4):
         session = sessions.open(f"arm-{number}")
@@ -509,11 +509,11 @@ def damaged_length(key: Path) -> None:
 
 @pytest.mark.parametrize(("damage", "why"), [(damaged_mode, "the mode 0644"), (damaged_length, "has 0 bytes")])
 async def test_a_key_that_others_may_know_is_not_trusted(engine, adapter, tmp_path, caplog, damage, why):
-    session = made(engine, adapter, tmp_path).open("arm")
+    session = made(engine, tmp_path).open("arm")
     await acted(session, turn(51))
-    token = await made(engine, adapter, tmp_path).token(session)
+    token = await made(engine, tmp_path).token(session)
     damage(tmp_path / "session.key")
-    after = made(engine, adapter, tmp_path)
+    after = made(engine, tmp_path)
     with pytest.raises(InvalidToken, match="not signed by this server"):
         await after.resume(token)
     assert why in caplog.text

@@ -1,11 +1,17 @@
 """The three renderers by name. A system that lacks one's libraries fails when it is imported or opened."""
 
+import importlib
+
 from vla_server_base.scenes.drawing import Renderer
 from vla_server_base.scenes.messages import RendererName, RenderQuality
 
 
 def import_renderer(name: RendererName) -> None:
-    """Load a renderer's libraries, which starts no threads yet; raises whatever the system makes of it."""
+    """Load a renderer's libraries, which starts no threads yet; raises whatever the system makes of it.
+
+    Also what they would load when it is first needed: a confined worker opens no file any more.
+    """
+    importlib.import_module("numpy.ma")  # by numpy.unique
     if name != "raycast":
         from vla_server_base.scenes.opengl import import_platform
 

@@ -56,7 +56,7 @@ def _lanczos_and_crop(height: int, width: int, new_height: int, new_width: int) 
 def _sparse(down: csr_array, across: csr_array) -> tuple[csr_array, csr_array]:
     """Return what is applied to the pixels of each column, and to those of each row: there colours lie side by side."""
     every_colour = kron(across.astype(np.float32), np.eye(3, dtype=np.float32))
-    return down.astype(np.float32), csr_array(every_colour)
+    return csr_array(down, dtype=np.float32), csr_array(every_colour)
 
 
 def _lanczos_weights(size: int, new_size: int) -> csr_array:
