@@ -163,8 +163,11 @@ class _Input:
                 if source.random() < 0.3
             ),
             view=View(
-                camera=source.choice((None, "primary", "wrist", "", "nobody")),
-                wrist_camera=source.choice((None, "", "primary", "nobody")),
+                cameras={
+                    "primary": source.choice((None, "primary", "wrist", "", "nobody")),
+                    "wrist": source.choice((None, "", "primary", "nobody")),
+                },
+                geom_groups=source.choice((None, None, (0,), (5,), (0, 1, 2, 3, 4, 5))),
                 height=source.choice((1, 3, 64, 2048, 0, -1)),
                 width=source.choice((1, 7, 64, 2**31)),
             ),

@@ -10,6 +10,7 @@ from vla_server_base.errors import UnknownName
 from vla_server_base.tabletop.phrasings import HELD_OUT, TRAINED, phrasings
 from vla_server_base.tabletop.tables import TABLES
 from vla_server_base.tabletop.tasks import TASKS, task_named
+from vla_server_base.testing import EchoAdapter
 from vla_server_base.wire.execute import ExecuteRequest, settings_from_body, success_to_body
 
 ALL_TRAINED = {phrase for task in TASKS.values() for phrase in phrasings(task)}
@@ -54,4 +55,4 @@ def test_success_can_be_sent_to_a_server_and_means_the_same_there(task):
     predicates = task.success(TABLES["panda"])
     body = {"instruction": "x", "xml_string": "<mujoco/>", "success": success_to_body(predicates)}
     received = ExecuteRequest.model_validate_json(json.dumps(body))
-    assert settings_from_body(received, 0, with_wrist=True).success == predicates
+    assert settings_from_body(received, 0, EchoAdapter().spec).success == predicates
