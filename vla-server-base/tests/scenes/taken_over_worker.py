@@ -14,6 +14,7 @@ import platform
 import signal
 import socket
 import sys
+import tempfile
 import threading
 import time
 
@@ -109,7 +110,7 @@ def python_attempts(secret: str) -> dict:
             raise OSError(ctypes.get_errno(), "fcntl")
 
     pair = socket.socketpair()
-    folder = os.path.dirname(secret)
+    folder, temporary = os.path.dirname(secret), tempfile.gettempdir()
     return {
         (FILES, "read /etc/shadow"): lambda: os.open("/etc/shadow", os.O_RDONLY),
         (FILES, "read a secret of the user"): lambda: os.open(secret, os.O_RDONLY),
@@ -119,7 +120,7 @@ def python_attempts(secret: str) -> dict:
         (FILES, "read what there is in /dev"): lambda: os.listdir("/dev"),
         (FILES, "read the kernel's log"): lambda: os.open("/dev/kmsg", os.O_RDONLY),
         (FILES, "create in /dev/shm"): lambda: os.open("/dev/shm/vla-escape", os.O_CREAT | os.O_WRONLY),
-        (FILES, "create in /tmp"): lambda: os.open("/tmp/vla-escape", os.O_CREAT | os.O_WRONLY),
+        (FILES, "create in the temporary folder"): lambda: os.open(os.path.join(temporary, "vla-escape"), os.O_CREAT | os.O_WRONLY),
         (FILES, "create beside the secret"): lambda: os.mkdir(os.path.join(folder, "escaped")),
         (FILES, "remove the secret"): lambda: os.unlink(secret),
         (FILES, "link to the secret"): lambda: os.link(secret, secret + ".link"),

@@ -236,10 +236,12 @@ def test_numbers_below_their_range_are_refused_with_the_reason(element, attribut
 
 def test_every_integer_that_mujoco_reads_has_a_range():
     texts = {"eulerseq", "gridlayout"}
+    # A <model> without a file poisons the process: what MuJoCo reads after it never ends.
+    not_asked = {"composite", "include", "model", *REFUSED_ELEMENTS}
     without_range = {
         f"{path[-1]}/{name}"
         for path, names in attributes_by_element()
-        if not set(path) & {"composite", "include", *REFUSED_ELEMENTS}
+        if not not_asked & set(path)
         for name in set(names) - texts
         if name not in limits.ATTRIBUTE_RANGES and f"{path[-1]}/{name}" not in limits.ATTRIBUTE_RANGES
         if is_integer(path, name)
