@@ -44,6 +44,7 @@ logger = logging.getLogger(__name__)
 
 _NUM_PREPROCESSORS = 8
 _MAX_BATCH = 64
+_REFUSED_S = 1.0
 # A load or a compilation cannot be interrupted; past this the daemon thread is left to the process's end.
 _JOIN_TIMEOUT_S = 30.0
 # A hub that does not answer is asked again after the first, twice the first, and so on.
@@ -160,7 +161,13 @@ class Engine:
             Unavailable: the server is shutting down.
         """
         _check_shown(window, self.spec)
-        job = self._admit()
+        try:
+            job = self._admit()
+        except Overloaded:
+            if 2 * sum(job.flow == current_flow() for job in self._waiting) >= self._config.max_queue:
+                # Who has the queue to himself would ask again at once, and again, and keep the event loop from others.
+                await asyncio.sleep(_REFUSED_S)
+            raise
         try:
             self._preprocessors.submit(self._bring, job, window, task, seed, step, num_samples, dataset)
             return await asyncio.wrap_future(job.answer)
