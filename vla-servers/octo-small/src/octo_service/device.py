@@ -77,6 +77,9 @@ def _processor() -> str:
 
 
 def _keep_programs(folder: Path) -> None:
+    if not hasattr(jax.config, "jax_compilation_cache_dir"):
+        logger.info("JAX %s keeps no compiled programs: each start compiles everything anew", jax.__version__)
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
