@@ -244,7 +244,9 @@ def test_where_things_are_may_be_learnt_before_what_to_do(tmp_path: Path):
 
 def test_a_run_is_only_gone_on_with_by_its_own_recipe(tmp_path: Path, straight: Path):
     settings = json.loads((straight / "run.json").read_text())
-    assert RunFolder(straight, settings, resume=True).rows() == _rows(straight)
+    again = RunFolder(straight, settings, resume=True)
+    assert again.rows() == _rows(straight)
+    assert again.micro_batch == 4, "as many samples at a time as when it began"
     with pytest.raises(TrainingError, match="holds a run already; go on with it by --resume"):
         RunFolder(straight, settings, resume=False)
     with pytest.raises(TrainingError, match=r"other settings \(seed: 42, now 2\)"):

@@ -43,10 +43,12 @@ class RunFolder:
         self._settings = settings = json.loads(json.dumps(settings, default=str))
         if (path / RUN).exists():
             there = self._read_settings(path / RUN)
-            self.micro_batch: int | None = there.pop(MICRO_BATCH, None)
+            self.micro_batch: int | None = there.get(MICRO_BATCH)
             if not resume:
                 raise TrainingError(f"{path} holds a run already; go on with it by --resume, or give another --out")
-            if different := [name for name in there.keys() | settings if there.get(name) != settings.get(name)]:
+            if different := [
+                name for name in (there.keys() | settings) - {MICRO_BATCH} if there.get(name) != settings.get(name)
+            ]:
                 listed = ", ".join(f"{name}: {there.get(name)}, now {settings.get(name)}" for name in sorted(different))
                 raise TrainingError(f"the run in {path} has other settings ({listed}); resume it with its own")
         elif path.exists() and any(entry.name != EPISODES for entry in path.iterdir()):
