@@ -3,15 +3,14 @@
     python3 benchmarks/gpu.py [--json FILE]
 
 Runs on a bare machine: what this Python lacks is installed into a folder of its own, from the package index or, without
-a network, from --wheels (a JAX that sees the GPU is used as it is). It ends within eight minutes, setting up included;
-what was measured until then is printed, as the rows of docs/performance.md, and written as JSON.
+a network, from --wheels, both packages' among them; a JAX that sees the GPU is used as it is. It ends within eight
+minutes, setting up included. What was measured is printed, as rows for docs/performance.md, and written as JSON.
 `--cpu --model random://octo-tiny --calls 1 --together 1 2` tries it without a GPU.
 """
 
 import argparse
 import importlib.metadata
 import json
-import os
 import re
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-PACKAGES = (ROOT / "vla-server-base", ROOT / "vla-servers/octo-small")
+PACKAGES = {"vla-server-base": ROOT / "vla-server-base", "octo-service": ROOT / "vla-servers/octo-small"}
 PRECISIONS = ("highest", "default", "bf16")
 LIMIT_S = 460.0
 SEES_A_GPU = "import jax, sys; sys.exit(jax.default_backend() != 'gpu')"
@@ -39,14 +38,9 @@ def main() -> None:
     arguments.json.unlink(missing_ok=True)
     python = ready_python(arguments)
     command = [python, __file__, "--measure", *sys.argv[1:]]
-    paths = os.pathsep.join([*(str(package / "src") for package in PACKAGES), os.environ.get("PYTHONPATH", "")])
     try:
-        status = subprocess.run(
-            command,
-            env={**os.environ, "PYTHONPATH": paths},
-            timeout=LIMIT_S - (time.monotonic() - started),
-            check=False,
-        ).returncode
+        left = LIMIT_S - (time.monotonic() - started)
+        status = subprocess.run(command, timeout=left, check=False).returncode
     except subprocess.TimeoutExpired:
         status = 1
         print(f"ended after {LIMIT_S:.0f} s; what follows was measured until then", file=sys.stderr)
@@ -73,34 +67,29 @@ def parsed() -> argparse.Namespace:
 
 def ready_python(arguments: argparse.Namespace) -> str:
     """Return a Python with all that is needed: this one, or one that sees its packages and has what was missing."""
-    missing = [*missing_requirements()]
-    if not arguments.cpu and subprocess.run([sys.executable, "-c", SEES_A_GPU], check=False).returncode:
-        missing.append(f"jax[{cuda_extra()}]")
-    if not missing:
+    looks = [sys.executable, "-c", SEES_A_GPU]
+    needs_jax = not arguments.cpu and subprocess.run(looks, capture_output=True, check=False).returncode != 0
+    if has_packages() and not needs_jax:
         return sys.executable
-    print(f"installing into {arguments.folder}: {' '.join(missing)}", file=sys.stderr)
-    python = arguments.folder / "bin/python"
+    python = str(arguments.folder / "bin/python")
     venv.create(arguments.folder, with_pip=True, clear=True)
     library = sysconfig.get_path("purelib", vars={"base": str(arguments.folder)}, scheme="posix_prefix")
     Path(library, "beside.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
-    source = ["--no-index", "--find-links", str(arguments.wheels)] if arguments.wheels else []
-    subprocess.run([python, "-m", "pip", "install", "--quiet", *source, *missing], check=True)
-    return str(python)
+    packages = [str(folder) for folder in PACKAGES.values()]
+    if arguments.wheels:
+        packages = [*PACKAGES, "--no-index", "--find-links", str(arguments.wheels)]
+    packages += [f"jax[{cuda_extra()}]"] if needs_jax else []
+    print(f"installing into {arguments.folder}: {' '.join(packages)}", file=sys.stderr)
+    subprocess.run([python, "-m", "pip", "install", "--quiet", *packages], check=True)
+    return python
 
 
-def missing_requirements() -> Iterator[str]:
-    """Give what the two packages need and this Python does not have."""
-    for package in PACKAGES:
-        text = (package / "pyproject.toml").read_text()
-        listed = re.search(r"^dependencies = \[(.*?)^\]", text, re.MULTILINE | re.DOTALL)
-        for requirement in re.findall(r'"([^"]+)"', listed[1] if listed else ""):
-            name = re.match(r"[\w.-]+", requirement)
-            assert name is not None
-            try:
-                importlib.metadata.version(name[0])
-            except importlib.metadata.PackageNotFoundError:
-                if name[0] != "vla-server-base":
-                    yield requirement
+def has_packages() -> bool:
+    """Say whether this Python has the service."""
+    try:
+        return all(importlib.metadata.version(name) for name in PACKAGES)
+    except importlib.metadata.PackageNotFoundError:
+        return False
 
 
 def cuda_extra() -> str:
