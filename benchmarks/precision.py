@@ -44,9 +44,14 @@ def main() -> None:
 
 
 def actions(model: str, precision: Precision) -> np.ndarray:
-    """Return the normalized chunks of all steps."""
+    """Return the normalized chunks of all steps of a model that is loaded for it."""
     adapter = OctoSmallAdapter(OctoConfig(precision=precision))
     adapter.load_model(model, "auto", ServerConfig().cache_dir)
+    return actions_of(adapter)
+
+
+def actions_of(adapter: OctoSmallAdapter) -> np.ndarray:
+    """Return the normalized chunks of all steps."""
     spec, task = adapter.spec, adapter.preprocess_instruction(TASK)
     random = np.random.default_rng(0)
     chunks = []

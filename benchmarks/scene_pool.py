@@ -134,7 +134,9 @@ async def _print_sharing(scene: Scene) -> None:
                     current_client.set(f"192.0.2.{client}")
                     asked = Scene(xml=f"{scene.xml}<!-- {client} -->") if whose == "own" else scene
                     started = time.perf_counter()
-                    await pool.render(asked, RenderRequest(view=View(height=SIZE, width=SIZE, cameras={"primary": None})))
+                    await pool.render(
+                        asked, RenderRequest(view=View(height=SIZE, width=SIZE, cameras={"primary": None}))
+                    )
                     times.append(1e3 * (time.perf_counter() - started))
             counted, num_processes = times[num_clients:], len(pool.pids)
         row = f"{np.median(counted):.1f} | {max(counted):.0f} | {num_processes}"

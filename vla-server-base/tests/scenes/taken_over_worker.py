@@ -120,7 +120,9 @@ def python_attempts(secret: str) -> dict:
         (FILES, "read what there is in /dev"): lambda: os.listdir("/dev"),
         (FILES, "read the kernel's log"): lambda: os.open("/dev/kmsg", os.O_RDONLY),
         (FILES, "create in /dev/shm"): lambda: os.open("/dev/shm/vla-escape", os.O_CREAT | os.O_WRONLY),
-        (FILES, "create in the temporary folder"): lambda: os.open(os.path.join(temporary, "vla-escape"), os.O_CREAT | os.O_WRONLY),
+        (FILES, "create in the temporary folder"): lambda: os.open(
+            os.path.join(temporary, "vla-escape"), os.O_CREAT | os.O_WRONLY
+        ),
         (FILES, "create beside the secret"): lambda: os.mkdir(os.path.join(folder, "escaped")),
         (FILES, "remove the secret"): lambda: os.unlink(secret),
         (FILES, "link to the secret"): lambda: os.link(secret, secret + ".link"),

@@ -22,6 +22,7 @@ from octo_service.errors import TrainingError
 from octo_service.model import t5
 from octo_service.options import Finetune
 from octo_service.training.batches import augmented
+from octo_service.training.fit import Fit
 from octo_service.training.preparation import prepare
 from octo_service.training.recipe import Recipe
 from octo_service.training.run import Run
@@ -285,7 +286,9 @@ def test_where_things_are_may_be_learnt_before_what_to_do(tmp_path: Path):
 
 def test_a_run_is_only_gone_on_with_by_its_own_recipe(tmp_path: Path, straight: Path):
     settings = json.loads((straight / "run.json").read_text())
-    assert RunFolder(straight, settings, resume=True).rows() == _rows(straight)
+    again = RunFolder(straight, settings, resume=True)
+    assert again.rows() == _rows(straight)
+    assert again.micro_batch == 4, "as many samples at a time as when it began"
     with pytest.raises(TrainingError, match="holds a run already; go on with it by --resume"):
         RunFolder(straight, settings, resume=False)
     with pytest.raises(TrainingError, match=r"other settings \(seed: 42, now 2\)"):
@@ -301,6 +304,6 @@ def test_a_run_is_only_gone_on_with_by_its_own_recipe(tmp_path: Path, straight: 
 
 def test_every_option_is_documented():
     page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
-    names = {field.name for kind in (Recipe, Timetable, Finetune) for field in fields(kind)}
-    names = names - {"recipe", "timetable", "server", "source"} | {"from"}
+    names = {field.name for kind in (Recipe, Timetable, Fit, Finetune) for field in fields(kind)}
+    names = names - {"recipe", "timetable", "fit", "server", "source"} | {"from"}
     assert {f"--{name.replace('_', '-')}" for name in names} <= set(re.findall(r"`(--[a-z-]+)", page))

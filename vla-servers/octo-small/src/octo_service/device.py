@@ -1,8 +1,12 @@
 """The device that JAX runs on, what it can do, and where its compiled programs stay."""
 
+import hashlib
+import importlib.metadata
 import logging
 import os
+import platform as machine_platform
 import re
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,6 +14,8 @@ import jax
 
 from octo_service.errors import DeviceError
 from vla_server_base.extras import how_to_install
+
+CPU_INFO = Path("/proc/cpuinfo")
 
 logger = logging.getLogger(__name__)
 
@@ -24,17 +30,56 @@ def prepare(platform: str, cache_dir: Path) -> None:
         DeviceError: a GPU is asked for and JAX finds none.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    _keep_programs(cache_dir / "programs")
+    _keep_programs(programs_folder(cache_dir))
     if platform == "cpu":
         jax.config.update("jax_platforms", "cpu")
-    if platform == "gpu" and jax.default_backend() != "gpu":
+    chosen = jax.config.jax_platforms or "cpu"  # pyright: ignore[reportAttributeAccessIssue]
+    is_needed = platform == "gpu" or "cpu" not in chosen.split(",")
+    if "cpu" not in chosen.split(","):
+        jax.config.update("jax_platforms", f"{chosen},cpu")  # noise is drawn on the processor
+    found, failed = _default_backend()
+    if is_needed and (failed or found == "cpu" or (platform == "gpu" and found != "gpu")):
         raise DeviceError(
-            f"a GPU is asked for, but JAX {jax.__version__} finds only: {jax.default_backend()}; "
-            f"{how_to_install('cuda12')} (or cuda13, cuda11), or set VLA_DEVICE=auto"
+            f"a GPU is asked for, but JAX {jax.__version__} {failed or f'finds only: {found}'}; {_without_gpu()}"
         )
+    if failed:
+        jax.config.update("jax_platforms", "cpu")
+        _default_backend()
+        logger.warning("JAX %s %s: the policy runs on the processor", jax.__version__, failed)
+
+
+def _default_backend() -> tuple[str, str]:
+    """Return what JAX runs on, or that it fails: its plugin finds no GPU, or no driver that suits it."""
+    try:
+        return jax.default_backend(), ""
+    except RuntimeError as error:
+        # What follows in parentheses is JAX's advice on packages.
+        return "", f"fails: {re.split(' [(](?:you may|set JAX)', str(error).splitlines()[0])[0]}"
+
+
+def _without_gpu() -> str:
+    if os.environ.get("JAX_PLATFORMS"):
+        return "unset JAX_PLATFORMS, or set VLA_DEVICE=cpu"
+    return f"{how_to_install('cuda12')} (or cuda13, cuda11), or set VLA_DEVICE=cpu"
+
+
+def programs_folder(cache_dir: Path) -> Path:
+    """Return where the programs are that this Python, JAX and processor compiled: those of others may not run here."""
+    jaxlib = importlib.metadata.version("jaxlib")
+    python = f"{sys.implementation.name}{sys.version_info.major}.{sys.version_info.minor}"
+    return cache_dir / "programs" / f"{python}-jax{jax.__version__}-jaxlib{jaxlib}-{_processor()}"
+
+
+def _processor() -> str:
+    """Name the processor by what it can do, as far as the system says."""
+    flags = " ".join(sorted(_flags(CPU_INFO)))
+    return f"{machine_platform.machine()}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"
 
 
 def _keep_programs(folder: Path) -> None:
+    if not hasattr(jax.config, "jax_compilation_cache_dir"):
+        logger.info("JAX %s keeps no compiled programs: each start compiles everything anew", jax.__version__)
+        return
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -50,9 +95,16 @@ def _keep_programs(folder: Path) -> None:
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
-def multiplies_bfloat16(cpu_info: Path = Path("/proc/cpuinfo")) -> bool:
+def multiplies_bfloat16(cpu_info: Path = CPU_INFO) -> bool:
     """Return whether the device has instructions for it; without such a file a processor is taken to have them."""
     if jax.default_backend() != "cpu" or not cpu_info.exists():
         return True
-    flags = set(re.findall(r"\w+", cpu_info.read_text()))
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+    return bool(_flags(cpu_info) & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _flags(cpu_info: Path) -> set[str]:
+    """Return the instructions that a processor has, of those of one core; none where the system does not say."""
+    if not cpu_info.exists():
+        return set()
+    found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpu_info.read_text(), re.MULTILINE)
+    return set(found[1].split()) if found else set()

@@ -9,6 +9,7 @@ from pydantic import Field
 
 from octo_service.config import OctoConfig
 from octo_service.flags import flags_of
+from octo_service.training.fit import Fit
 from octo_service.training.recipe import Recipe
 from octo_service.training.timetable import Timetable
 from vla_server_base.config import ServerConfig
@@ -236,6 +237,8 @@ class Finetune:
     """Go on with the run in `out` where it was killed."""
 
     timetable: Timetable = field(default_factory=Timetable)
+
+    fit: Fit = field(default_factory=Fit)
 
     evaluate_tasks: tuple[str, ...] = ()
     """Tasks of the closed loop, by how their names begin; all by default."""

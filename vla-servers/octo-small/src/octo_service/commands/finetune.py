@@ -36,7 +36,11 @@ def _train(options: Finetune, folder: RunFolder) -> None:
     recipe, timetable = options.recipe, options.timetable
     device.prepare(options.server.device, options.server.cache_dir)
     phase(f"loading {recipe.source} and {', '.join(map(str, recipe.data))}")
-    prepared = prepare(recipe, options.server.cache_dir, options.out / EPISODES)
+    fit = options.fit
+    if fit.micro_batch is None:
+        fit = dataclasses.replace(fit, micro_batch=folder.micro_batch)
+    prepared = prepare(recipe, options.server.cache_dir, options.out / EPISODES, fit)
+    folder.micro_batch = prepared.trainer.micro_batch
     print(prepared.report)
     validation = None
     if prepared.held_out is not None:

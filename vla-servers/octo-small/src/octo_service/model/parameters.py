@@ -1,5 +1,6 @@
 """The parameter tree, by the released names: read from a checkpoint, or only declared to learn its shapes."""
 
+import functools
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -13,6 +14,13 @@ from jaxtyping import Array
 from octo_service.model.noise import Key, module_key
 
 Shapes = dict[str, tuple[int, ...]]
+
+
+class Part(NamedTuple):
+    """One of several equal parts of a batch: the `number`th, from 0 on."""
+
+    number: Array
+    of: int
 
 
 class Leaves(NamedTuple):
@@ -32,6 +40,8 @@ class Parameters:
     Every read says the shape it needs, so one forward pass both computes and declares what it is made of.
     A training pass has a `rng`, which dropout draws from; without one nothing is dropped. Where shapes are only
     declared, `declared` takes how many layers there are under each name with a "{}": they are alike.
+    Where only a `part` of a batch is computed, the same is dropped as in the whole. With `remat` a gradient computes
+    each layer again instead of keeping what is in it.
     """
 
     leaf: Callable[[str, tuple[int, ...]], Array]
@@ -39,6 +49,8 @@ class Parameters:
     path: str = ""
     rng: Key | None = None
     declared: dict[str, int] | None = None
+    part: Part | None = None
+    remat: bool = False
 
     def __truediv__(self, name: str) -> "Parameters":
         return replace(self, path=f"{self.path}{name}/")
@@ -47,11 +59,18 @@ class Parameters:
         """Return the leaf `name` here; its shape is `shape`."""
         return self.leaf(self.path + name, shape)
 
-    def dropout(self, name: str, x: Array, rate: float) -> Array:
+    def dropout(self, name: str, x: Array, rate: float, batch_axis: int = 0) -> Array:
         """Drop numbers of `x` at `rate` in training, as the reference's module `name` here does."""
         if self.rng is None or not rate:
             return x
-        kept = jax.random.bernoulli(module_key(self.rng, self.path + name), 1 - rate, x.shape)
+        key = module_key(self.rng, self.path + name)
+        if self.part is None:
+            kept = jax.random.bernoulli(key, 1 - rate, x.shape)
+        else:
+            size, shape = x.shape[batch_axis], list(x.shape)
+            shape[batch_axis] = size * self.part.of
+            whole = jax.random.bernoulli(key, 1 - rate, tuple(shape))
+            kept = jax.lax.dynamic_slice_in_dim(whole, self.part.number * size, size, batch_axis)
         return jnp.where(kept, x / (1 - rate), 0)
 
     def fold(self, layers: str, count: int, step: Callable[["Parameters", Array], Array], x: Array) -> Array:
@@ -66,9 +85,16 @@ class Parameters:
         stack = self.stacks.get(self.path + layers)
         if stack is None:
             for layer in range(count):
-                x = step(self / layers.format(layer), x)
+                at_layer = functools.partial(step, self / layers.format(layer))
+                x = jax.checkpoint(at_layer)(x) if self.remat else at_layer(x)
             return x
-        return jax.lax.scan(lambda x, single: (step(stored(Leaves(single, {})), x), None), x, stack)[0]
+
+        def next_layer(x: Array, single: Mapping[str, Array]) -> tuple[Array, None]:
+            return step(stored(Leaves(single, {})), x), None
+
+        if self.remat:
+            next_layer = jax.checkpoint(next_layer, prevent_cse=False)  # a loop is not looked through for repetitions
+        return jax.lax.scan(next_layer, x, stack)[0]
 
 
 def stored(leaves: Leaves, rng: Key | None = None) -> Parameters:

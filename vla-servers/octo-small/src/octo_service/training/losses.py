@@ -4,6 +4,7 @@ Follows the `loss` methods of octo/model/components/action_heads.py and `loss_fn
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import jax
@@ -16,7 +17,7 @@ from octo_service.model.heads import ActionHead, ContinuousHead, DiffusionHead, 
 from octo_service.model.heads.diffusion import cosine_betas
 from octo_service.model.noise import Key, training_noise
 from octo_service.model.octo import Octo
-from octo_service.model.parameters import Leaves, Parameters, stack_layers, stored
+from octo_service.model.parameters import Leaves, Parameters, Part, stack_layers, stored
 from octo_service.model.prediction import embed_text
 from octo_service.model.tokens import LanguageTokenizer, TokenGroup
 
@@ -49,22 +50,35 @@ def loss_fn(
     rng: Key,
     draws: DiffusionDraws | None,
     train: bool = True,
+    part: Part | None = None,
+    remat: bool = False,
 ) -> tuple[Float[Array, ""], Metrics]:
     """Return the loss of a batch, and it with other measures by name.
 
     `params` are leaves by path. `draws` are those of `draw` for the same `rng`, which dropout uses (`train`); both are
     the reference's to the bit within `jax.threefry_partitionable(False)`. The instruction may be token ids or the
-    text encoder's embedding of them.
+    text encoder's embedding of them. `batch` may be a `part` of a whole one; with `remat` the gradient takes less
+    memory and more time.
     """
     leaves = _leaves(octo, params)
-    place = stored(leaves, rng if train else None)
+    place = replace(stored(leaves, rng if train else None), part=part, remat=remat)
     observations, tasks = batch["observation"], _with_text_embedded(octo, params, leaves, batch["task"])
     mask = jnp.asarray(observations["timestep_pad_mask"], bool)
     head = octo.heads["action"]
     readout = octo.run_transformer(place, observations, tasks, mask)[head.readout_key]
     actions = jnp.asarray(batch["action"], jnp.float32)
-    real = mask[:, :, None, None] & jnp.asarray(batch["action_pad_mask"], bool)
-    return head_loss(head, place / "heads_action", readout, actions, real, draws)
+    return head_loss(head, place / "heads_action", readout, actions, real_actions(batch), draws)
+
+
+def real_actions(batch: Batch) -> Bool[Array, "batch window horizon action_dim"]:
+    """Say which actions of a batch are learnt from."""
+    mask = jnp.asarray(batch["observation"]["timestep_pad_mask"], bool)
+    return mask[:, :, None, None] & jnp.asarray(batch["action_pad_mask"], bool)
+
+
+def weight_of(real: Array) -> Float[Array, "..."]:
+    """Return what a loss is divided by: the share of actions that is learnt from, over the last four axes."""
+    return jnp.maximum(jnp.mean(real, axis=(-4, -3, -2, -1)), 1e-5)
 
 
 def head_loss(

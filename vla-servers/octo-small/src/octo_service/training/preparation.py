@@ -23,7 +23,10 @@ from octo_service.text import TextTokenizer, json_tokenizer, tokenizer_options
 from octo_service.training.architecture import Camera, Merged, Robot, chosen_cameras, describe, merge, policy_for
 from octo_service.training.augmentation import PRIMARY, WRIST
 from octo_service.training.batches import Batches, Sampling
+from octo_service.training.fit import Fit
+from octo_service.training.free_memory import free_bytes
 from octo_service.training.instructions import embeddings, let_text_encoder_train, trains_text_encoder
+from octo_service.training.memory import Step, fitting_micro_batch
 from octo_service.training.optimizer import FROZEN_KEYS, Optimizer, create_optimizer
 from octo_service.training.recipe import Recipe
 from octo_service.training.recordings import Recordings, all_episodes, dataset_statistics, held_out, prepared
@@ -34,6 +37,7 @@ from vla_server_base.datasets.open import open_dataset
 
 OCTO_ACTION_DIM, GRIPPER = 7, -1
 WARMUP_STEPS = 2000
+AS_MUCH_AS_FITS = Fit()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,11 +55,11 @@ class Prepared:
     report: str
 
 
-def prepare(recipe: Recipe, cache_dir: Path, episodes_dir: Path) -> Prepared:
+def prepare(recipe: Recipe, cache_dir: Path, episodes_dir: Path, fit: Fit = AS_MUCH_AS_FITS) -> Prepared:
     """Load the policy and the episodes of a recipe, and fit one to the other.
 
     Raises:
-        TrainingError: they do not go together.
+        TrainingError: they do not go together, or a step does not fit into memory.
         OctoError, DatasetError: one of them cannot be read.
     """
     keys = Keys(action=recipe.action_key, state=recipe.state_key)
@@ -82,6 +86,18 @@ def prepare(recipe: Recipe, cache_dir: Path, episodes_dir: Path) -> Prepared:
     merged = _parameters(recipe, octo, example, model)
     _check_trained(merged, optimizer, recipe.mode)
     params = {path: leaf for path, leaf in merged.params.items() if trains_text or not path.startswith(t5.ROOT)}
+    micro_batch, memory_report = fitting_micro_batch(
+        Step(
+            octo=octo,
+            optimizer=optimizer,
+            params=params,
+            sample=Batches(recordings, language, replace(sampling, batch_size=1))[0].arrays,
+            batch_size=recipe.batch_size,
+            averages=recipe.ema_decay is not None,
+        ),
+        fit,
+        free_bytes(),
+    )
     unseen_sampling = replace(sampling, seed=recipe.seed + 1, history_dropout=0.0, word_dropout=0.0, augmentations={})
     return Prepared(
         checkpoint=replace(
@@ -93,10 +109,10 @@ def prepare(recipe: Recipe, cache_dir: Path, episodes_dir: Path) -> Prepared:
             step=0,
             vocabulary=vocabulary,
         ),
-        trainer=Trainer(octo, params, optimizer, recipe.precision, recipe.ema_decay),
+        trainer=Trainer(octo, params, optimizer, recipe.precision, recipe.ema_decay, micro_batch, fit.remat),
         batches=Batches(recordings, language, sampling),
         held_out=Batches(Recordings(unseen, statistics, texts), language, unseen_sampling) if unseen else None,
-        report=_report(recordings, len(unseen), texts, merged, optimizer, params),
+        report=f"{_report(recordings, len(unseen), texts, merged, optimizer, params)}\n{memory_report}",
     )
 
 

@@ -2,7 +2,7 @@
 
 config.json ... <step>/         checkpoints as the reference writes them: serve this folder
 tokenizer.json                  the vocabulary, where it is the policy's own
-run.json                        the settings, which a resumed run must have too
+run.json                        the settings, which a resumed run must have too; how many samples it computes at a time
 state.safetensors               parameters, moments and noise of the last save
 metrics.jsonl  losses.svg       what was measured, a line a time, and its picture
 episodes/                       pictures at the policy's sizes, where the dataset has others
@@ -24,10 +24,14 @@ from octo_service.weight_file import map_weights
 from vla_server_base.json_lines import read_rows
 
 RUN, STATE, METRICS, PLOT, EPISODES = "run.json", "state.safetensors", "metrics.jsonl", "losses.svg", "episodes"
+# Settled when a run begins, and no setting: another number changes what is learned by rounding alone.
+MICRO_BATCH = "micro_batch"
 
 
 class RunFolder:
     """One run's folder, begun or gone on with.
+
+    `micro_batch` is how many samples the run computes at a time: None until it began.
 
     Raises:
         TrainingError: it holds a run already and `resume` is False, the run there has other settings, or it holds
@@ -35,13 +39,16 @@ class RunFolder:
     """
 
     def __init__(self, path: Path, settings: Mapping[str, Any], resume: bool):
-        self.path = path
+        self.path, self.micro_batch = path, None
         self._settings = settings = json.loads(json.dumps(settings, default=str))
         if (path / RUN).exists():
             there = self._read_settings(path / RUN)
+            self.micro_batch: int | None = there.get(MICRO_BATCH)
             if not resume:
                 raise TrainingError(f"{path} holds a run already; go on with it by --resume, or give another --out")
-            if different := [name for name in there.keys() | settings if there.get(name) != settings.get(name)]:
+            if different := [
+                name for name in (there.keys() | settings) - {MICRO_BATCH} if there.get(name) != settings.get(name)
+            ]:
                 listed = ", ".join(f"{name}: {there.get(name)}, now {settings.get(name)}" for name in sorted(different))
                 raise TrainingError(f"the run in {path} has other settings ({listed}); resume it with its own")
         elif path.exists() and any(entry.name != EPISODES for entry in path.iterdir()):
@@ -68,7 +75,7 @@ class RunFolder:
     def begin(self, started: TrainState) -> TrainState:
         """Return the state of the last save, or `started` where there is none; what was measured later is forgotten."""
         self.path.mkdir(parents=True, exist_ok=True)
-        self._write(RUN, json.dumps(self._settings, indent=2) + "\n")
+        self._write(RUN, json.dumps({**self._settings, MICRO_BATCH: self.micro_batch}, indent=2) + "\n")
         if (self.path / STATE).exists():
             state = load_state(self.path / STATE, started)
         else:

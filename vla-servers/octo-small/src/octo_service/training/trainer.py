@@ -5,7 +5,7 @@ Follows TrainState of octo/utils/train_utils.py and `train_step` of scripts/fine
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
@@ -16,9 +16,11 @@ from jaxtyping import Array, UInt32
 from octo_service.checkpoint import Checkpoint
 from octo_service.model.noise import next_key
 from octo_service.model.octo import Octo
+from octo_service.model.parameters import Part
 from octo_service.stored_params import hash_of
 from octo_service.training.losses import Batch, DiffusionDraws, Metrics, draw, loss_fn
 from octo_service.training.optimizer import Moments, Optimizer, global_norm
+from octo_service.training.parts import summed
 
 
 class TrainState(NamedTuple):
@@ -45,7 +47,8 @@ class Trainer:
     Where the batches' instructions are embedded already, `params` need not hold the text encoder. Products of
     matrices have the `precision` of jax.default_matmul_precision; below "float32" a GPU is several times faster.
     With `ema_decay` (0.999, say) the state keeps an exponential moving average of the parameters, and `trained`
-    returns that.
+    returns that. Steps compute a batch in parts of `micro_batch` samples, where that is fewer, and with `remat` the
+    transformer's blocks twice: both take less memory, and change what is learned by rounding alone.
     """
 
     def __init__(
@@ -55,12 +58,17 @@ class Trainer:
         optimizer: Optimizer,
         precision: str = "float32",
         ema_decay: float | None = None,
+        micro_batch: int | None = None,
+        remat: bool = False,
     ):
         self.octo, self.optimizer, self._precision, self._ema_decay = octo, optimizer, precision, ema_decay
+        self.micro_batch = micro_batch
         self._initial = {path: leaf for path, leaf in params.items() if optimizer.trains(path)}
         self._frozen = {path: _on_device(leaf) for path, leaf in params.items() if not optimizer.trains(path)}
-        self._compiled = jax.jit(functools.partial(_train_step, octo, optimizer), donate_argnums=(0, 1))
-        self._measure = jax.jit(functools.partial(_measure, octo))
+        self._compiled = jax.jit(
+            functools.partial(train_step, octo, optimizer, micro_batch=micro_batch, remat=remat), donate_argnums=(0, 1)
+        )
+        self._measure = jax.jit(functools.partial(_measure, octo, micro_batch=micro_batch))
 
     def start(self, seed: int) -> TrainState:
         """Return the state before the first step; the same seed draws the same noise as in the reference."""
@@ -104,11 +112,16 @@ def _measure(
     batch: Batch,
     rng: Array,
     draws: DiffusionDraws | None,
+    micro_batch: int | None,
 ) -> Metrics:
-    return loss_fn(octo, {**frozen, **params}, batch, rng, draws, train=False)[1]
+    def metrics(batch: Batch, draws: DiffusionDraws | None, part: Part | None, share: Array | float) -> Metrics:
+        found = loss_fn(octo, {**frozen, **params}, batch, rng, draws, train=False, part=part)[1]
+        return {name: value * share for name, value in found.items()}
+
+    return _over_parts(metrics, batch, draws, micro_batch)
 
 
-def _train_step(
+def train_step(
     octo: Octo,
     optimizer: Optimizer,
     params: dict[str, Array],
@@ -118,11 +131,19 @@ def _train_step(
     step: Array,
     rng: Array,
     draws: DiffusionDraws | None,
+    micro_batch: int | None = None,
+    remat: bool = False,
 ) -> tuple[dict[str, Array], Moments, Metrics]:
-    def loss(params: dict[str, Array]) -> tuple[Array, Metrics]:
-        return loss_fn(octo, {**frozen, **params}, batch, rng, draws)
+    """Return the parameters and moments after a step from these, and its metrics."""
 
-    gradients, metrics = jax.grad(loss, has_aux=True)(params)
+    def gradient(batch: Batch, draws: DiffusionDraws | None, part: Part | None, share: Array | float) -> Any:
+        def loss(params: dict[str, Array]) -> tuple[Array, Metrics]:
+            value, found = loss_fn(octo, {**frozen, **params}, batch, rng, draws, part=part, remat=remat)
+            return value * share, {name: value * share for name, value in found.items()}
+
+        return jax.grad(loss, has_aux=True)(params)
+
+    gradients, metrics = _over_parts(gradient, batch, draws, micro_batch)
     updates, moments = optimizer.update(gradients, moments, params, step)
     metrics |= {
         "grad_norm": global_norm(gradients),
@@ -131,6 +152,15 @@ def _train_step(
         "learning_rate": optimizer.learning_rate(step),
     }
     return {path: leaf + updates[path] for path, leaf in params.items()}, moments, metrics
+
+
+def _over_parts(
+    of_part: Callable[..., Any], batch: Batch, draws: DiffusionDraws | None, micro_batch: int | None
+) -> Any:
+    size = len(batch["action"])
+    if micro_batch is None or micro_batch >= size:
+        return of_part(batch, draws, None, 1)
+    return summed(of_part, batch, draws, size // micro_batch)
 
 
 @functools.partial(jax.jit, donate_argnums=0)

@@ -74,7 +74,7 @@ class DiffusionHead:
         network = place / "reverse_network"
         for block in range(self.num_blocks):
             layers = network / f"MLPResNetBlock_{block}"
-            y = layers.dropout("Dropout_0", x, self.dropout_rate)
+            y = layers.dropout("Dropout_0", x, self.dropout_rate, batch_axis=-3)
             y = layer_norm(layers / "LayerNorm_0", y) if self.use_layer_norm else y
             y = jax.nn.silu(dense(layers / "Dense_0", y, 4 * self.hidden_dim))
             x = x + dense(layers / "Dense_1", y, self.hidden_dim)
