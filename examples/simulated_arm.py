@@ -16,6 +16,8 @@ from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import ControlSettings, RenderQuality
 from vla_server_base.scenes.renderers import open_renderer
 
+GEOM_GROUPS = (0, 1, 2)  # those that MuJoCo shows
+
 
 class SimulatedArm:
     """The arm of a bundled scene, at home, its gripper open."""
@@ -39,7 +41,10 @@ class SimulatedArm:
         """Return both pictures, RGB, and when they were taken, of time.monotonic."""
         seen_at = time.monotonic()
         cameras = {name: self.model.camera(name).id for name in ("primary", "wrist")}
-        return {name: self._drawing.draw(self.data, camera, 224, 224) for name, camera in cameras.items()}, seen_at
+        images = {
+            name: self._drawing.draw(self.data, camera, 224, 224, GEOM_GROUPS) for name, camera in cameras.items()
+        }
+        return images, seen_at
 
     def goal(self):
         """Return where the gripper's tip was last sent (4x4), in the frame of the base."""

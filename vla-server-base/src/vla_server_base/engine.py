@@ -12,7 +12,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import (
@@ -178,7 +178,7 @@ class Engine:
         """Return the words of a task's instruction that the policy does not know."""
         return self._adapter.unknown_words(task.instruction) if task.instruction else ()
 
-    def fit_image(self, camera: str, image: Image) -> Image:
+    def fit_image(self, camera: str, image: Image) -> UInt8[np.ndarray, "new_height new_width 3"]:
         """Return a picture as small as the policy's own; not for the event loop."""
         return self._adapter.fit_image(camera, image)
 

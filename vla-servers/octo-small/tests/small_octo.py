@@ -47,11 +47,12 @@ def small_checkpoint(head: dict[str, Any], **transformer: Any) -> Checkpoint:
         },
     }
     sizes = T5Sizes(dim=TEXT_DIM, num_layers=2, num_heads=2, head_dim=8, mlp_dim=32)
+    statistics = checkpoint.dataset_statistics["random"]["action"]
     params = random_leaves(expected_shapes(build_octo(config["model"]), examples, sizes), 0)
     return Checkpoint(
         config=config,
         params=params,
-        dataset_statistics=checkpoint.dataset_statistics,
+        dataset_statistics={"random": {"action": {name: values[:ACTION_DIM] for name, values in statistics.items()}}},
         example_batch=examples,
         step=0,
         params_hash=hash_of(params),

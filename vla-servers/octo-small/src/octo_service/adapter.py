@@ -131,7 +131,7 @@ class OctoSmallAdapter(VLAModelAdapter):
             for size in BUCKETS[1:]:
                 self.predict([blank] * size)
 
-    def fit_image(self, camera: str, image: Image) -> Image:
+    def fit_image(self, camera: str, image: Image) -> UInt8[np.ndarray, "new_height new_width 3"]:
         """Resize what is larger than the policy's own pictures, as `preprocess_observation` would.
 
         A picture that is cropped stays as it is: it is resized and cropped in one, and rounded once.

@@ -56,7 +56,7 @@ class Step:
         return step, (trained, Moments(mu, nu=trained), frozen, batch, np.int32(0), rng, draws)
 
     def _of_batch(self, leaf: np.ndarray) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((self.batch_size, *leaf.shape[1:]), leaf.dtype)
+        return jax.ShapeDtypeStruct((self.batch_size, *leaf.shape[1:]), jax.dtypes.canonicalize_dtype(leaf.dtype))
 
 
 def fitting_micro_batch(step: Step, asked: Fit, free: int | None) -> tuple[int, str]:
