@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vla_server_base.contract import NormalizedChunks, Observation, PolicyInput, Task, VLAModelAdapter, Window
+from vla_server_base.contract import Image, NormalizedChunks, Observation, PolicyInput, Task, VLAModelAdapter, Window
 from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import UnknownName
 
@@ -55,6 +55,19 @@ class AdapterContract:
         assert _signature(adapter.preprocess_observation(small)) == _signature(adapter.preprocess_observation(large))
         after = large.observations[-1].images.values()
         assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
+
+    def test_a_picture_made_as_small_as_the_policys_is_answered_as_the_picture_was(self, adapter: VLAModelAdapter):
+        window = a_window(adapter)
+        for camera in adapter.spec.cameras:
+            large = np.random.default_rng(0).integers(0, 256, (2 * camera.height, 3 * camera.width, 3), np.uint8)
+            fitted = adapter.fit_image(camera.name, large)
+            assert fitted.nbytes <= large.nbytes
+            np.testing.assert_array_equal(adapter.fit_image(camera.name, fitted), fitted)
+            sent, kept = (
+                _predict_alone(adapter, _as_input(adapter, _showing(window, camera.name, picture)))
+                for picture in (large, fitted)
+            )
+            np.testing.assert_array_equal(kept, sent)
 
     def test_each_input_gets_its_chunks(self, adapter: VLAModelAdapter):
         inputs = [an_input(adapter, seed=1, num_samples=2), an_input(adapter, seed=2)]
@@ -200,6 +213,12 @@ def _as_input(
         seed=seed,
         num_samples=num_samples,
     )
+
+
+def _showing(window: Window, camera: str, picture: Image) -> Window:
+    """Return the window as if a camera had seen something else at its end."""
+    *before, last = window.observations
+    return replace(window, observations=(*before, replace(last, images={**last.images, camera: picture})))
 
 
 def _without(window: Window, camera: str, timestep: int) -> Window:
