@@ -35,6 +35,7 @@ NUM_ASKED = {
     "octo-base-1.5": 2,
     "tiny": 7,
     "aloha_l1": 5,
+    "diff_proprio_2wrist": 3,
     "discrete": 1,
     "discrete_map": 1,
     "l1_map_tokenlearner": 3,
@@ -88,8 +89,14 @@ def can_be_asked(golden: GoldenSet, asked: Asked) -> bool:
     head, spec = golden.model.head, golden.cases[case]
     draws_nothing = isinstance(head, ContinuousHead)
     kwargs = set(spec.get("kwargs") or ()) - ({"argmax", "temperature"} if isinstance(head, DiffusionHead) else set())
-    is_shown = said["body"].get("image") is not None  # the first camera is to be in the window
+    steps = [said["body"], *said["body"]["history"]]
+    is_shown = any(first_camera(golden) in step["images"] for step in steps)  # a window without it is refused
     return is_shown and (draws_nothing or (said["num_rows"] == 1 and not kwargs))
+
+
+def first_camera(golden: GoldenSet) -> str:
+    names = golden.model.octo.observation_names(golden.model.example_batch["observation"])
+    return next(name.removeprefix("image_") for name in names if name.startswith("image_"))
 
 
 def one_row(
@@ -106,9 +113,9 @@ def one_row(
     dataset = told.get("dataset") or ("bridge_dataset" if "bridge_dataset" in statistics else None)
     of_dataset = statistics_of(statistics, dataset)
     steps = [step_of(observation, of_dataset, row, step) for step in np.flatnonzero(mask)]
-    goals = {f"goal_{name}": png(images[row]) for name, images in (task.get("goals") or {}).items()}
-    goals = {name.removesuffix("_primary"): image for name, image in goals.items()}
-    body = {"instruction": task["texts"][row] if "texts" in task else "", **goals, **steps[-1], "history": steps[:-1]}
+    goals = {name.removeprefix("image_"): png(images[row]) for name, images in (task.get("goals") or {}).items()}
+    instruction = task["texts"][row] if "texts" in task else ""
+    body = {"instruction": instruction, "goal_images": goals, **steps[-1], "history": steps[:-1]}
     if "first_dims" in told:
         dataset, of_dataset = FEWER, with_fewer_dimensions(golden).dataset_statistics[FEWER]
     action = of_dataset["action"]
@@ -130,8 +137,8 @@ def step_of(observation: Mapping[str, Any], of_dataset: Mapping[str, Any], row: 
     """Return what a request shows of one timestep: what is masked in it is left out."""
     masks = observation.get("pad_mask_dict", {})
     there = {name for name in observation if name not in masks or masks[name][row, step]}
-    pictures = {name: png(observation[name][row, step]) for name in there if name.startswith("image_")}
-    shown = {name.removesuffix("_primary"): picture for name, picture in pictures.items()}
+    seen = {name.removeprefix("image_"): name for name in there if name.startswith("image_")}
+    shown: dict[str, Any] = {"images": {camera: png(observation[name][row, step]) for camera, name in seen.items()}}
     if "proprio" in there:
         own = of_dataset["proprio"]
         raw = observation["proprio"][row, step] * (np.float64(own["std"]) + 1e-8) + own["mean"]
