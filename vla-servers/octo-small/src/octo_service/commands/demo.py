@@ -2,10 +2,10 @@
 
 import base64
 import os
+import signal
 import statistics
 import sys
-import threading
-from contextlib import suppress
+import time
 from typing import Any
 
 from octo_service.commands.predict import local_server, model_and_meaning, scene_xml, write
@@ -14,6 +14,8 @@ from octo_service.options import Demo
 from vla_server_base.tabletop.phrasings import task_said
 from vla_server_base.tabletop.tables import table_of
 from vla_server_base.wire.execute import success_to_body
+
+_LOOK_S = 0.2
 
 
 def run(options: Demo) -> None:
@@ -24,9 +26,23 @@ def run(options: Demo) -> None:
         _play(server, body, options)
         if os.environ.get("ONCE") == "1" or not sys.stdin.isatty():
             return
-        print(f"\nserving at {server.url} - its API is at {server.url}/docs; Ctrl-C ends it")
-        with suppress(KeyboardInterrupt):
-            threading.Event().wait()
+        _stay(server)
+
+
+def _stay(server: Server) -> None:
+    """Serve until somebody ends it."""
+    ended = False
+
+    def end(*_signal: object) -> None:
+        nonlocal ended
+        ended = True
+
+    # Not KeyboardInterrupt, which is lost where it comes in the midst of a destructor.
+    for each in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(each, end)
+    print(f"\nserving at {server.url} - its API is at {server.url}/docs; Ctrl-C ends it")
+    while not ended:
+        time.sleep(_LOOK_S)
 
 
 def _body(options: Demo) -> dict[str, Any]:
