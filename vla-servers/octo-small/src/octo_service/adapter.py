@@ -303,7 +303,7 @@ class OctoSmallAdapter(VLAModelAdapter):
         return dict.fromkeys([(self.spec.camera_names[:1], None), self._all_there])
 
     def _blank_episode(self, steps: Iterable[Shown]) -> Iterator[PolicyInput]:
-        task = self.preprocess_instruction(Task(instruction="warm up"))
+        task = self.preprocess_instruction(Task(instruction="."))  # no word, which a vocabulary might lack
         history = ObservationWindow(self.spec.window)
         for step, (cameras, proprio_dim) in enumerate(steps):
             images = {name: np.zeros((224, 224, 3), np.uint8) for name in cameras}
