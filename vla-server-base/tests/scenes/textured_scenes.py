@@ -91,7 +91,7 @@ def _draw_all() -> None:
         data = mujoco.MjData(model)
         mujoco.mj_forward(model, data)
         drawing = renderer.prepare(model)
-        image = np.ascontiguousarray(drawing.draw(data, 0, SIDE, SIDE))
+        image = np.ascontiguousarray(drawing.draw(data, 0, SIDE, SIDE, geom_groups=(0, 1, 2)))
         drawing.free()
         Image.fromarray(image).save(FOLDER / f"{name}.png", optimize=True)
 
