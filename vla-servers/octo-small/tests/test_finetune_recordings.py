@@ -7,14 +7,13 @@ import pytest
 from small_dataset import episode, small_store
 
 from octo_service.errors import TrainingError
-from octo_service.statistics import action_statistics, un_normalize
+from octo_service.statistics import action_statistics, normalize, un_normalize
 from octo_service.training.recordings import (
     Camera,
     Recordings,
     all_episodes,
     dataset_statistics,
     held_out,
-    normalize,
     prepared,
 )
 from vla_server_base.datasets import ArrayStore, ArrayStoreWriter, RecordedEpisode
@@ -71,7 +70,7 @@ def test_statistics_are_those_of_all_timesteps_and_leave_the_gripper_alone():
     np.testing.assert_allclose(found["action"]["std"], actions.std(0), rtol=1e-5)
     np.testing.assert_array_equal(found["action"]["mask"], [True] * 6 + [False])
     assert (found["num_transitions"], found["num_trajectories"]) == (80, 2)
-    normalized = normalize(actions, found["action"])
+    normalized = normalize(actions, action_statistics(found["action"]))
     np.testing.assert_allclose(normalized[:, :6].std(0), 1, rtol=1e-4)
     np.testing.assert_array_equal(normalized[:, 6], actions[:, 6])
     back = un_normalize(normalized[None], action_statistics(found["action"]))

@@ -14,12 +14,12 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from octo_service.errors import TrainingError
 from octo_service.images import resize_lanczos
+from octo_service.statistics import action_statistics, normalize, proprio_statistics
 from vla_server_base.datasets import ArrayStore, ArrayStoreWriter, EpisodeDataset, RecordedEpisode
 from vla_server_base.datasets.episode import said_of
 
 # Numbers that hardly change say nothing, and dividing by their deviation would blow up what is measured elsewhere.
 SMALLEST_STD = 1e-6
-EPSILON = 1e-8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,14 +113,6 @@ def _statistics(
     }
 
 
-def normalize(
-    numbers: Float32[np.ndarray, "*steps dim"], statistics: Mapping[str, np.ndarray]
-) -> Float32[np.ndarray, "*steps dim"]:
-    """Return zero mean and unit variance; what the mask leaves out stays as it is."""
-    scaled = (numbers - statistics["mean"]) / (statistics["std"] + EPSILON)
-    return np.where(statistics.get("mask", True), scaled, numbers).astype(np.float32)
-
-
 class Recordings:
     """Episodes end to end, so that any timestep is found by its number; pictures stay in the episodes' own files.
 
@@ -133,11 +125,12 @@ class Recordings:
         self._episodes = episodes
         self.lengths = np.array([len(episode) for episode in episodes], np.int64)
         self.starts: Int64[np.ndarray, " episodes"] = np.cumsum(self.lengths) - self.lengths
-        self.actions = normalize(np.concatenate([episode.actions for episode in episodes]), statistics["action"])
+        actions = np.concatenate([episode.actions for episode in episodes])
+        self.actions = normalize(actions, action_statistics(statistics["action"]))
         self.proprio = None
         if all(episode.proprio is not None for episode in episodes):
             proprio = np.concatenate([np.asarray(episode.proprio) for episode in episodes])
-            self.proprio = normalize(proprio, statistics["proprio"])
+            self.proprio = normalize(proprio, proprio_statistics(statistics["proprio"]))
         self.driven_ahead = np.concatenate([_driven_ahead(episode) for episode in episodes])
         number = {text: index for index, text in enumerate(texts)}
         self.text_of_episode = np.array([number[episode.instruction] for episode in episodes])
