@@ -121,6 +121,8 @@ class Session:
     """The one that used it last, where that is known."""
     client: str = "-"
     """The network address that it was begun from."""
+    counted_bytes: int = 0
+    """What its pictures took when they were last counted, in this episode."""
     _answer: "asyncio.Future[Answer] | None" = None
     _work: "asyncio.Task[None] | None" = None
     _anticipation: Anticipation | None = None
@@ -261,6 +263,7 @@ class Session:
         if settings != self.settings:
             self.settings, progress.plan = settings, _new_plan(self.engine.spec, settings)
         progress.task, progress.step = None, 0
+        self.counted_bytes = 0
         progress.episode += 1
         progress.sequence = progress.obs_time = None
         progress.sources = {}

@@ -159,8 +159,11 @@ class Sessions:
     def _defaults(self) -> SessionSettings:
         return SessionSettings(reset_on_new_task=self._config.session_reset_on_new_task)
 
-    def keep_within_memory(self) -> None:
-        """Forget idle sessions until the pictures of all fit into `config.session_mb`."""
+    def keep_within_memory(self, session: Session) -> None:
+        """Forget idle sessions until all pictures fit into `config.session_mb`, where this session's have changed."""
+        if session.num_bytes == session.counted_bytes:
+            return  # as at nearly every turn
+        session.counted_bytes = session.num_bytes
         most = self._config.session_mb * 2**20
         while sum(session.num_bytes for session in self._sessions.values()) > most and self._forget_one(
             lambda session: session.num_bytes

@@ -100,7 +100,7 @@ async def take_turn(sessions: Sessions, request: TurnRequest) -> TurnReply:
         deadline_ms=request.deadline_ms,
     )
     answer = await session.act(turn)
-    sessions.keep_within_memory()
+    sessions.keep_within_memory(session)
     where = SessionReply(
         id=session.id,
         step=answer.step,

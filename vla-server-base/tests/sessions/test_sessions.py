@@ -494,7 +494,7 @@ async def test_the_pictures_of_all_sessions_stay_within_their_memory(engine, ada
     for number in range(4):
         session = sessions.open(f"arm-{number}")
         await session.act(Turn(observation=large, task=LIFT))
-        sessions.keep_within_memory()
+        sessions.keep_within_memory(session)
     assert session.num_bytes == 480_000
     assert [status.id for status in sessions.statuses()] == ["arm-3", "arm-2"]
 
