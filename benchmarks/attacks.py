@@ -29,10 +29,10 @@ from typing import Any
 import httpx
 import numpy as np
 
-from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.library import bundled_scene
-from vla_server_base.serving import serving
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "vla-server-base" / "tests" / "scenes"))

@@ -26,7 +26,7 @@ import numpy as np
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import RendererUnavailable
-from vla_server_base.request_id import current_client
+from vla_server_base.request_context import current_client
 from vla_server_base.scenes.drawing import Renderer
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import (

@@ -20,9 +20,9 @@ import httpx
 import tyro
 from releases import RELEASES, Release
 
-from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig
-from vla_server_base.serving import serving
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.uvicorn_server import serving
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "clients.md"

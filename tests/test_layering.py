@@ -29,7 +29,7 @@ def test_an_import_against_the_arrows_is_refused(file: str, line: str):
 
 def test_the_base_runs_without_jax_and_without_mujoco_in_the_server_process():
     code = (
-        "import sys, vla_server_base.app\n"
+        "import sys, vla_server_base.server.app\n"
         "assert not {'jax', 'octo_service', 'mujoco'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -37,7 +37,7 @@ from vla_server_base.errors import (
 from vla_server_base.fair_queue import FairQueue, Flow, current_flow, greediest_beside
 from vla_server_base.fair_threads import FairThreads
 from vla_server_base.protocols.known_keys import check_own_keys
-from vla_server_base.request_id import current_request_id
+from vla_server_base.request_context import current_request_id
 from vla_server_base.task_cache import TaskCache
 
 logger = logging.getLogger(__name__)

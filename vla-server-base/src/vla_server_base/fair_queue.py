@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from vla_server_base.request_id import current_client, current_session
+from vla_server_base.request_context import current_client, current_session
 
 Item = TypeVar("Item")
 

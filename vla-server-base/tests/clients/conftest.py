@@ -10,7 +10,7 @@ sys.path.append(str(Path(__file__).parents[1] / "service"))
 from echo_server import echo_app
 from tcp_proxy import proxied, socket_url
 
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 
 
 @pytest.fixture(scope="session")

@@ -20,7 +20,7 @@ from vla_server_base import client
 from vla_server_base.client import ObservationError, Policy, PolicyError, SessionLost, Unreachable
 from vla_server_base.errors import ProtocolError
 from vla_server_base.protocols.message_pack import pack
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing.echo import instruction_number, noise
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)

@@ -14,7 +14,7 @@ from tcp_proxy import proxied, socket_url
 
 from vla_server_base.client import Late, ObservationError, Policy, PolicyError
 from vla_server_base.client.errors import error_from_text
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 
 SOON_MS = 50.0
 NUM_STEPS = 6

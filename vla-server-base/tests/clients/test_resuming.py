@@ -13,7 +13,7 @@ from tcp_proxy import proxied, socket_url
 from websockets.sync.client import ClientConnection
 
 from vla_server_base.client import Policy, SessionLost, Unreachable
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 
 NUM_STEPS = 6
 NUM_BYTES = {"up": NUM_STEPS * 900, "down": NUM_STEPS * 300}

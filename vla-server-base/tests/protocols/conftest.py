@@ -10,7 +10,7 @@ sys.path.append(str(Path(__file__).parents[1] / "service"))
 from echo_server import echo_app, wait_until_healthy
 
 from vla_server_base.protocols.observations import ObservationReader
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 
 

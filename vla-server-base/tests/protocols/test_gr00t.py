@@ -17,7 +17,7 @@ from free_port import free_port
 from vla_server_base.config import ConfigError
 from vla_server_base.errors import ImageError, InstructionError, ProtocolError, RequestError, Superseded
 from vla_server_base.protocols import gr00t
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
 

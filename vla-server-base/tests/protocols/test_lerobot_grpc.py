@@ -33,10 +33,10 @@ from vla_server_base.errors import (
 )
 from vla_server_base.protocols import lerobot
 from vla_server_base.replies.session import SessionReply
+from vla_server_base.server.transports import lerobot_grpc
+from vla_server_base.server.transports.lerobot_grpc import serving_lerobot
 from vla_server_base.session import Answer
 from vla_server_base.testing import EchoAdapter
-from vla_server_base.transports import lerobot_grpc
-from vla_server_base.transports.lerobot_grpc import serving_lerobot
 from vla_server_base.turn import TurnReply
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)

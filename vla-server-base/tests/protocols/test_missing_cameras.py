@@ -12,7 +12,7 @@ from websockets.sync.client import connect
 
 from vla_server_base.errors import ProtocolError
 from vla_server_base.protocols.message_pack import pack, unpack
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing.robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, Robot, VlaEvalRobot
 
 SEEN, WRIST = np.full((8, 8, 3), 102, np.uint8), np.full((8, 8, 3), 51, np.uint8)

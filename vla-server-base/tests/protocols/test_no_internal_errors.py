@@ -15,9 +15,9 @@ from echo_server import echo_app, of_one_colour, wait_until_healthy
 from free_port import free_port
 from websockets.sync.client import connect
 
-from vla_server_base.examples import EXECUTE_EXAMPLES
 from vla_server_base.protocols.message_pack import pack
-from vla_server_base.serving import serving
+from vla_server_base.server.openapi_examples import EXECUTE_EXAMPLES
+from vla_server_base.server.uvicorn_server import serving
 
 PICTURE = np.full((4, 6, 3), 200, np.uint8)
 ODD: list[Any] = [

@@ -39,9 +39,9 @@ from vla_server_base.errors import ModelUnavailable, ProtocolError, Superseded
 from vla_server_base.protocols import openpi
 from vla_server_base.protocols.message_pack import pack, unpack, unpack_with_form
 from vla_server_base.replies.session import SessionReply
-from vla_server_base.serving import serving
+from vla_server_base.server.sockets import SocketProtocol
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.session import Answer
-from vla_server_base.sockets import SocketProtocol
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
 from vla_server_base.timing import Stopwatch
@@ -448,7 +448,7 @@ def test_a_peer_that_vanishes_is_noticed_by_the_kernel_within_a_minute(loop, mon
             for name in (TCP_KEEPIDLE, TCP_KEEPINTVL, TCP_KEEPCNT, TCP_USER_TIMEOUT):
                 options[name] = wire.getsockopt(IPPROTO_TCP, name)
 
-    monkeypatch.setattr("vla_server_base.sockets.SocketProtocol", Observed)
+    monkeypatch.setattr("vla_server_base.server.sockets.SocketProtocol", Observed)
     with serving(echo_app(), loop=loop) as url:
         wait_until_healthy(url)
         with client_of(url):

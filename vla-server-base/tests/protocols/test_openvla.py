@@ -11,7 +11,7 @@ from echo_server import echo_app, wait_until_healthy
 
 from vla_server_base.errors import ProtocolError, RequestError
 from vla_server_base.protocols import openvla
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing.echo import noise
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)

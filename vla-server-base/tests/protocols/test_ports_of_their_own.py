@@ -16,7 +16,7 @@ from test_shutdown import SLOW
 from test_uvicorn import SERVE, folder, running
 
 from vla_server_base.protocols import lerobot
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 
 __all__ = ["folder"]
 

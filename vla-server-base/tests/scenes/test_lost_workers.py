@@ -9,7 +9,7 @@ import pytest
 from plain_scene import assert_serves, render, running, until
 
 from vla_server_base.errors import SceneCrashed, SceneTooLarge, Unavailable
-from vla_server_base.request_id import current_client
+from vla_server_base.request_context import current_client
 from vla_server_base.scenes import machine_memory
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import RolloutRequest, Scene, SceneState

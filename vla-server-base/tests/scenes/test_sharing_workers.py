@@ -7,7 +7,7 @@ from plain_scene import PLAIN_XML, render, running, until
 from test_lost_workers import LONG_XML
 
 from vla_server_base.errors import Overloaded, Unavailable
-from vla_server_base.request_id import current_client
+from vla_server_base.request_context import current_client
 from vla_server_base.scenes.library import bundled_keys, bundled_scene
 from vla_server_base.scenes.waiting import Place, WaitingLine
 

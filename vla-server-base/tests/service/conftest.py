@@ -4,7 +4,7 @@ import httpx
 import pytest
 from echo_server import echo_app, wait_until_healthy
 
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,8 @@ import httpx
 import numpy as np
 from PIL import Image
 
-from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig
+from vla_server_base.server.app import create_vla_app
 from vla_server_base.testing import EchoAdapter
 
 DEADLINE_S = 60.0

@@ -17,9 +17,9 @@ from vla_server_base import config, errors
 from vla_server_base.replies.episode import EndEvent, ExecuteReply, StepEvent, StepReply
 from vla_server_base.replies.predict import PredictReply, Timing
 from vla_server_base.replies.status import InfoReply
-from vla_server_base.routes import router
 from vla_server_base.scenes.robots import ROBOT_NAMES
-from vla_server_base.transports import act, kserve
+from vla_server_base.server.routes import router
+from vla_server_base.server.transports import act, kserve
 from vla_server_base.wire.arm import ArmFields, BoundsBody, ControlBody, RobotBody
 from vla_server_base.wire.execute import ExecuteRequest, InContact, JointRange, Lifted, Measured, Near
 from vla_server_base.wire.predict import PredictRequest

@@ -16,7 +16,7 @@ import pytest
 from echo_server import echo_app, encoded, of_one_colour, wait_until, wait_until_loaded
 from PIL import Image
 
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 
 RED = of_one_colour(255, 0, 0)
@@ -253,7 +253,7 @@ def test_a_request_id_is_bounded_and_cleaned(client):
 
 
 def test_each_request_is_one_line_in_the_log(client, caplog):
-    caplog.set_level(logging.INFO, "vla_server_base.edge")
+    caplog.set_level(logging.INFO, "vla_server_base.server.middleware")
     client.get("/nowhere%0Aelse", headers={"X-Request-Id": "line-1"})
 
     def lines() -> list[str]:

@@ -9,7 +9,7 @@ from test_engine import TASK, WINDOW, gripper, num_ready, until, with_the_device
 from vla_server_base.errors import Overloaded
 from vla_server_base.fair_queue import FairQueue, Flow, greediest_beside
 from vla_server_base.fair_threads import FairThreads
-from vla_server_base.request_id import current_client, current_session
+from vla_server_base.request_context import current_client, current_session
 from vla_server_base.testing.echo import noise
 
 FLOOD, ROBOT = Flow("10.0.0.1", "-"), Flow("10.0.0.2", "-")

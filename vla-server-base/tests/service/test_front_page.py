@@ -7,8 +7,8 @@ import subprocess
 
 import websockets.sync.client
 
-from vla_server_base.front_page import front_page
 from vla_server_base.replies.status import HealthReply
+from vla_server_base.server.front_page import front_page
 
 
 def test_it_says_what_is_served_and_its_links_lead_somewhere(client):

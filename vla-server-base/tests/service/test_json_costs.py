@@ -10,11 +10,11 @@ from echo_server import echo_app, wait_until_healthy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla_server_base import json_items
 from vla_server_base.errors import RequestError
-from vla_server_base.json_items import MAX_ITEMS, check_num_items
-from vla_server_base.multipart import Upload
-from vla_server_base.serving import serving
+from vla_server_base.server import json_items
+from vla_server_base.server.json_items import MAX_ITEMS, check_num_items
+from vla_server_base.server.multipart import Upload
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.wire.body import body_from_upload
 from vla_server_base.wire.execute import ExecuteRequest
 from vla_server_base.wire.predict import PredictRequest

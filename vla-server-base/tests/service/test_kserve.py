@@ -6,7 +6,7 @@ import httpx
 import pytest
 from echo_server import echo_app, wait_until_healthy
 
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 
 

@@ -13,8 +13,8 @@ from echo_server import echo_app, of_one_colour, wait_until, wait_until_healthy
 from raw_socket import connected, error_of, head, post, rest_of, status_of
 from websockets.sync.client import connect
 
-from vla_server_base.serving import serving
-from vla_server_base.sockets import MAX_HEAD_BYTES, MAX_HEADERS
+from vla_server_base.server.sockets import MAX_HEAD_BYTES, MAX_HEADERS
+from vla_server_base.server.uvicorn_server import serving
 
 REQUEST = {"instruction": "go", "image": of_one_colour(255, 0, 0), "seed": 0}
 CHUNKED = post("/predict", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
@@ -230,7 +230,7 @@ def test_a_websocket_that_is_pinged_and_silent_stays_open(impatient):
 
 
 def test_a_quiet_websocket_makes_way_for_another(monkeypatch):
-    monkeypatch.setattr("vla_server_base.traffic._QUIET_S", 1.0)
+    monkeypatch.setattr("vla_server_base.server.traffic._QUIET_S", 1.0)
     with serving(echo_app(max_connections=2)) as url, ExitStack() as stack:
         wait_until_healthy(url)
         quiet, busy = (stack.enter_context(connect(url.replace("http", "ws"))) for _ in range(2))

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from echo_server import DEADLINE_S, echo_app, of_one_colour, wait_until, wait_until_loaded
 
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
 
@@ -89,7 +89,7 @@ def test_a_full_queue_refuses_with_503(busy):
 
 def test_a_client_that_goes_away_frees_its_place_in_the_queue(busy, caplog):
     adapter, url, client, threads, first = busy
-    caplog.set_level("INFO", "vla_server_base.edge")
+    caplog.set_level("INFO", "vla_server_base.server.middleware")
     with pytest.raises(httpx.ReadTimeout):
         httpx.post(f"{url}/predict", json=request(1), timeout=0.5, headers={"X-Request-Id": "gone"})
     wait_until(lambda: "status=499" in caplog.text)
@@ -101,7 +101,7 @@ def test_a_client_that_goes_away_frees_its_place_in_the_queue(busy, caplog):
 
 
 def test_a_client_that_goes_away_in_the_middle_of_its_body_is_no_error(url, client, caplog):
-    caplog.set_level("INFO", "vla_server_base.edge")
+    caplog.set_level("INFO", "vla_server_base.server.middleware")
     with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port)) as connection:
         head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nX-Request-Id: half\r\n"
         connection.sendall(head + b"Content-Length: 1000\r\n\r\n{")

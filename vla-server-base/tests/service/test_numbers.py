@@ -16,7 +16,7 @@ from vla_server_base.protocols.lerobot import ObservationFields, SetupFields
 from vla_server_base.protocols.observations import MessageFields
 from vla_server_base.replies.body import Reply
 from vla_server_base.scenes.library import bundled_scene
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.wire.body import Body
 from vla_server_base.wire.execute import ExecuteRequest

@@ -9,8 +9,8 @@ from websockets.sync.client import connect
 
 from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.errors import Forbidden
-from vla_server_base.origins import Origins
-from vla_server_base.serving import serving
+from vla_server_base.server.origins import Origins
+from vla_server_base.server.uvicorn_server import serving
 
 REQUEST = {"instruction": "go", "image": of_one_colour(255, 0, 0), "seed": 0}
 EVIL = {"Origin": "https://evil.example"}
@@ -212,7 +212,7 @@ def test_settings_that_name_no_host_or_no_origin_are_refused_at_the_start(settin
 
 @pytest.mark.parametrize("header", ["X-Forwarded-For", "Forwarded", "X-Real-IP"])
 def test_no_header_names_the_client(client, caplog, header):
-    with caplog.at_level("INFO", logger="vla_server_base.edge"):
+    with caplog.at_level("INFO", logger="vla_server_base.server.middleware"):
         client.get("/live", headers={header: "1.2.3.4", "X-Request-Id": f"who-{header}"})
         wait_until(lambda: any(f"request_id=who-{header}" in line for line in caplog.messages))
     (line,) = [line for line in caplog.messages if f"request_id=who-{header}" in line]

@@ -10,7 +10,7 @@ import pytest
 from echo_server import echo_app, encoded, of_one_colour, wait_until_loaded
 from PIL import Image
 
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import instruction_number, noise
 

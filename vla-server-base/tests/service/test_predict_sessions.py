@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from echo_server import echo_app, of_one_colour, wait_until_healthy
 
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing.echo import noise
 
 SCENE = '<mujoco><worldbody><camera name="primary" pos="0 0 2"/><geom size="1" rgba="1 0 0 1"/></worldbody></mujoco>'

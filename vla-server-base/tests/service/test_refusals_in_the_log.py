@@ -10,9 +10,9 @@ from echo_server import echo_app, of_one_colour, wait_until, wait_until_loaded
 from test_execute import EPISODE, streamed
 from websockets.sync.client import connect
 
-from vla_server_base.edge import reason_of
 from vla_server_base.errors import ProtocolError
-from vla_server_base.serving import serving
+from vla_server_base.server.middleware import reason_of
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 
 RED = of_one_colour(255, 0, 0)

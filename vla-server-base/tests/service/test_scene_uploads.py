@@ -13,7 +13,7 @@ from echo_server import echo_app, of_one_colour, wait_until_healthy
 from test_scenes import TEXTURED, TWO_VIEWS, predicted, refused, strongest
 
 from vla_server_base.scenes.messages import Scene
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 
 BLUE = base64.b64decode(of_one_colour(0, 0, 255))
 GREEN = base64.b64decode(of_one_colour(0, 255, 0))

@@ -20,8 +20,8 @@ __all__ = ["folder"]
 
 SLOW = """
 import time
-from vla_server_base.app import create_vla_app
-from vla_server_base.program import app_for_uvicorn
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.program import app_for_uvicorn
 from vla_server_base.testing import EchoAdapter
 
 class Slow(EchoAdapter):

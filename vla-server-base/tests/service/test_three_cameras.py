@@ -12,7 +12,7 @@ from PIL import Image
 
 from vla_server_base.client import Policy
 from vla_server_base.scenes.library import bundled_scene
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 
 CAMERAS = ("left", "top", "wrist_left")

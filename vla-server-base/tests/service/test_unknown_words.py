@@ -10,7 +10,7 @@ from websockets.sync.client import connect
 from vla_server_base.protocols.json_numpy import dumps
 from vla_server_base.protocols.message_pack import pack
 from vla_server_base.scenes.library import bundled_scene
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 
 RED = of_one_colour(255, 0, 0)

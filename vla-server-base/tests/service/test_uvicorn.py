@@ -16,8 +16,8 @@ import websockets.sync.client
 from echo_server import DEADLINE_S, answers, of_one_colour, wait_until, wait_until_loaded
 
 MODULE = """
-from vla_server_base.app import create_vla_app
-from vla_server_base.program import app_for_uvicorn
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.program import app_for_uvicorn
 from vla_server_base.testing import EchoAdapter
 
 app = app_for_uvicorn(lambda config: create_vla_app(EchoAdapter(), config, model_id="{model_id}"))
@@ -25,7 +25,7 @@ app = app_for_uvicorn(lambda config: create_vla_app(EchoAdapter(), config, model
 OURS = """
 from echo_service import app
 from vla_server_base.errors import VLAError
-from vla_server_base.program import serve
+from vla_server_base.server.program import serve
 
 try:
     serve(app)
@@ -33,9 +33,9 @@ except VLAError as error:
     raise SystemExit(error.as_sentence())
 """
 BROKEN = """
-from vla_server_base.app import create_vla_app
+from vla_server_base.server.app import create_vla_app
 from vla_server_base.errors import ModelUnavailable
-from vla_server_base.program import app_for_uvicorn
+from vla_server_base.server.program import app_for_uvicorn
 from vla_server_base.testing import EchoAdapter
 
 class Broken(EchoAdapter):
@@ -135,7 +135,9 @@ def test_however_it_is_started_it_is_the_same_server(folder, command):
     assert closed.code == 1009
     assert closed.reason
     (line,) = [line for line in lines if "/live" in line]
-    assert re.match(r"[\d-]+ [\d:,]+ INFO vla_server_base.edge method=GET path=/live status=200 .*look-for-me", line)
+    assert re.match(
+        r"[\d-]+ [\d:,]+ INFO vla_server_base.server.middleware method=GET path=/live status=200 .*look-for-me", line
+    )
     assert all(re.match(r"[\d-]{10} [\d:,]{12} [A-Z]+ ", line) for line in lines)
 
 

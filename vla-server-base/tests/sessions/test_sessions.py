@@ -22,7 +22,7 @@ from vla_server_base.errors import (
     Superseded,
     UnknownName,
 )
-from vla_server_base.request_id import current_client
+from vla_server_base.request_context import current_client
 from vla_server_base.session import Session, Turn
 from vla_server_base.sessions import Sessions
 from vla_server_base.testing import EchoAdapter

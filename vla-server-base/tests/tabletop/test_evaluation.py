@@ -7,13 +7,13 @@ import httpx
 import numpy as np
 import pytest
 
-from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig
 from vla_server_base.episodes import EpisodeSettings
 from vla_server_base.errors import Unavailable
 from vla_server_base.policies import HttpPolicy, load_policy
 from vla_server_base.scenes.messages import Pictures, RolloutRequest, SceneState, View
-from vla_server_base.serving import serving
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.tabletop.evaluation import LocalEpisodes, RemoteEpisodes, evaluate, listening_trials
 from vla_server_base.tabletop.experts import expert_action
 from vla_server_base.tabletop.phrasings import phrasings

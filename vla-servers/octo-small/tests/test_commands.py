@@ -25,7 +25,7 @@ from octo_service.http_client import Server
 from octo_service.model import OctoModel
 from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.library import bundled_scene
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 
 TINY = {"OCTO_MODEL": "random://octo-tiny", "VLA_DEVICE": "cpu", "VLA_SCENE_WORKERS": "1"}
 

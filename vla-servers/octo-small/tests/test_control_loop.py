@@ -13,12 +13,12 @@ import widowx_control_loop as loop
 from simulated_arm import SimulatedArm
 
 from octo_service.adapter import OctoSmallAdapter
-from vla_server_base.app import create_vla_app
 from vla_server_base.client import Policy
 from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.messages import RenderQuality
 from vla_server_base.scenes.renderers import open_renderer
-from vla_server_base.serving import serving
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 
 EXAMPLES = Path(loop.__file__).parent

@@ -14,13 +14,13 @@ from octo_service import cli
 from octo_service.http_client import Server
 from octo_service.images import resize_lanczos
 from octo_service.options import Demonstrate
-from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig
 from vla_server_base.datasets import RecordedEpisode, open_dataset
 from vla_server_base.errors import DatasetError, RequestError, UnknownName
 from vla_server_base.scenes.messages import Pictures, RenderRequest
 from vla_server_base.scenes.pool import ScenePool
-from vla_server_base.serving import serving
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.tabletop.tasks import task_named
 from vla_server_base.tabletop.trials import Trial, draw_trial
 from vla_server_base.testing import EchoAdapter

@@ -21,7 +21,7 @@ from octo_service.http_client import Server
 from octo_service.options import Evaluate
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import RequestError, UnknownName
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.tabletop.splits import FIRST_SEED
 
 MODEL = "random://octo-tiny"

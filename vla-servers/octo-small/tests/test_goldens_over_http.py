@@ -25,9 +25,9 @@ from octo_service.parity.goldens import GoldenSet, golden_sets, recorded_texts
 from octo_service.parity.inputs import build_inputs
 from octo_service.parity.measures import largest, spread
 from octo_service.statistics import action_statistics, statistics_of, un_normalize
-from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig
-from vla_server_base.serving import serving
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.uvicorn_server import serving
 
 # How many of each set's recorded rows are asked for: a set of which silently less was would otherwise pass.
 NUM_ASKED = {

@@ -20,10 +20,10 @@ from PIL import Image
 
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.model import OctoModel
-from vla_server_base.app import create_vla_app
 from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.library import bundled_scene
-from vla_server_base.serving import serving
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing.robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, VlaEvalRobot
 
 MODEL = "random://octo-tiny"

@@ -22,7 +22,7 @@ from vla_server_base.errors import (
     Unavailable,
     VLAError,
 )
-from vla_server_base.request_id import current_client
+from vla_server_base.request_context import current_client
 from vla_server_base.scenes.library import bundled_keys
 from vla_server_base.scenes.machine_memory import machine_memory_mb
 from vla_server_base.scenes.messages import (

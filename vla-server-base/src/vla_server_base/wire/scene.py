@@ -9,10 +9,10 @@ from pydantic import Field
 from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.images import decode_base64
-from vla_server_base.multipart import Upload
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
 from vla_server_base.scenes.messages import NUM_GEOM_GROUPS, Scene, SceneState, View
+from vla_server_base.server.multipart import Upload
 from vla_server_base.stores import AssetStore, SceneStore
 from vla_server_base.wire.body import Body
 from vla_server_base.wire.pictures import ByCamera

@@ -5,7 +5,7 @@ from fastapi import FastAPI
 from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
 from vla_server_base.config import ServerConfig, config_from_environment
-from vla_server_base.program import app_for_uvicorn
+from vla_server_base.server.program import app_for_uvicorn
 
 
 def _octo_app(server: ServerConfig) -> FastAPI:

@@ -17,7 +17,7 @@ from octo_service.progress import phase
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import SceneError
 from vla_server_base.scenes.library import bundled_scene
-from vla_server_base.serving import serving
+from vla_server_base.server.uvicorn_server import serving
 
 SCENE = "panda/tabletop"
 

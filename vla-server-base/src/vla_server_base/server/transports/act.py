@@ -9,15 +9,15 @@ from collections.abc import Callable
 
 from fastapi import APIRouter, Request, Response
 
-from vla_server_base.disconnection import unless_disconnected
 from vla_server_base.errors import UnsupportedMedia
 from vla_server_base.protocols import openvla
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.openvla import ActRequest
-from vla_server_base.reading import read_body
 from vla_server_base.replies.body import ErrorReply
 from vla_server_base.replies.session import ResetReply
-from vla_server_base.service import CurrentService, Service
+from vla_server_base.server.disconnection import unless_disconnected
+from vla_server_base.server.request_body import read_body
+from vla_server_base.server.service import CurrentService, Service
 from vla_server_base.timing import Stopwatch
 from vla_server_base.turn import begin_episode, take_turn
 

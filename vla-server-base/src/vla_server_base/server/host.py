@@ -24,8 +24,8 @@ from uvicorn.server import HANDLED_SIGNALS
 
 from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.errors import VLAError
-from vla_server_base.sockets import uvicorn_settings
-from vla_server_base.traffic import Traffic
+from vla_server_base.server.sockets import uvicorn_settings
+from vla_server_base.server.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 

@@ -15,14 +15,14 @@ from types import MappingProxyType
 from typing import Any
 
 from vla_server_base.config import ConfigError
-from vla_server_base.edge import reason_of, told_of
 from vla_server_base.errors import Late, Overloaded, ProtocolError, VLAError
 from vla_server_base.extras import how_to_install
-from vla_server_base.request_id import begin_request
-from vla_server_base.service import Service
-from vla_server_base.shutdown import Shutdown
+from vla_server_base.request_context import begin_request
+from vla_server_base.server.middleware import reason_of, told_of
+from vla_server_base.server.service import Service
+from vla_server_base.server.shutdown import Shutdown
+from vla_server_base.server.traffic import Body
 from vla_server_base.timing import ms_since
-from vla_server_base.traffic import Body
 from vla_server_base.turn import take_turn
 
 try:

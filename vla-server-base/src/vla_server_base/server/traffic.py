@@ -9,7 +9,7 @@ from typing import Any
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import Overloaded, RequestTimeout, Unavailable, VLAError
-from vla_server_base.request_id import current_client
+from vla_server_base.request_context import current_client
 
 LEAST_BYTES_PER_S = 2**14
 """A body that comes more slowly than this, or a reply that is read more slowly, uses up its time limit."""

@@ -23,7 +23,7 @@ from vla_server_base.replies.episode import (
     step_event,
 )
 from vla_server_base.scenes.messages import Pictures, Scene, SimulationState
-from vla_server_base.service import Service
+from vla_server_base.server.service import Service
 from vla_server_base.wire.execute import ExecuteRequest, settings_from_body
 from vla_server_base.wire.task import assignment_from_body, task_from_assignment
 

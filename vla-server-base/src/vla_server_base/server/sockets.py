@@ -13,7 +13,6 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 from websockets.frames import Frame
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.edge import error_response, logged_path, reason_of
 from vla_server_base.errors import (
     BodyTooLarge,
     HeadTooLarge,
@@ -24,8 +23,9 @@ from vla_server_base.errors import (
     Unavailable,
     VLAError,
 )
-from vla_server_base.request_id import begin_request
-from vla_server_base.traffic import Body, Line, Traffic
+from vla_server_base.request_context import begin_request
+from vla_server_base.server.middleware import error_response, logged_path, reason_of
+from vla_server_base.server.traffic import Body, Line, Traffic
 
 logger = logging.getLogger(__name__)
 

@@ -17,10 +17,10 @@ from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.replies.status import HealthReply
 from vla_server_base.scenes.messages import Confinement, RenderReply, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.server.shutdown import Shutdown
+from vla_server_base.server.traffic import Traffic
 from vla_server_base.sessions import Sessions
-from vla_server_base.shutdown import Shutdown
 from vla_server_base.stores import AssetStore, SceneStore
-from vla_server_base.traffic import Traffic
 
 logger = logging.getLogger(__name__)
 

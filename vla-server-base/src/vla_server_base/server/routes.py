@@ -10,23 +10,23 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from vla_server_base.disconnection import unless_disconnected
 from vla_server_base.errors import NotFound
-from vla_server_base.event_stream import EVENT_STREAM, stream_response
-from vla_server_base.examples import EXECUTE_EXAMPLES, PREDICT_EXAMPLES
-from vla_server_base.execute import execute_events, gather_reply
-from vla_server_base.front_page import front_page
-from vla_server_base.multipart import multipart_schema
-from vla_server_base.predict import answer_predict
-from vla_server_base.reading import read_body, read_request
-from vla_server_base.refusal import action_formats
 from vla_server_base.replies.body import ErrorReply
 from vla_server_base.replies.episode import ExecuteReply
 from vla_server_base.replies.predict import PredictReply
 from vla_server_base.replies.session import SessionsReply, SessionStatusReply
 from vla_server_base.replies.status import AssetReply, HealthReply, InfoReply, Limits, LiveReply, ScenesReply
 from vla_server_base.scenes.library import bundled_scene, bundled_scenes
-from vla_server_base.service import CurrentService
+from vla_server_base.server.disconnection import unless_disconnected
+from vla_server_base.server.event_stream import EVENT_STREAM, stream_response
+from vla_server_base.server.execute import execute_events, gather_reply
+from vla_server_base.server.front_page import front_page
+from vla_server_base.server.multipart import multipart_schema
+from vla_server_base.server.openapi_examples import EXECUTE_EXAMPLES, PREDICT_EXAMPLES
+from vla_server_base.server.predict import answer_predict
+from vla_server_base.server.request_body import read_body, read_request
+from vla_server_base.server.request_checks import action_formats
+from vla_server_base.server.service import CurrentService
 from vla_server_base.wire.execute import ExecuteRequest
 from vla_server_base.wire.predict import PredictRequest
 from vla_server_base.wire.scene import SceneFields

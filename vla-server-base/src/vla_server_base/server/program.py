@@ -11,7 +11,7 @@ from uvicorn.config import STARTUP_FAILURE
 
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.errors import VLAError
-from vla_server_base.host import SeveralWorkers
+from vla_server_base.server.host import SeveralWorkers
 
 
 def app_for_uvicorn(make: Callable[[ServerConfig], FastAPI]) -> FastAPI:

@@ -6,9 +6,9 @@ from typing import TypeVar
 from fastapi import Request
 
 from vla_server_base.errors import BodyTooLarge, UnsupportedMedia
-from vla_server_base.multipart import Upload, upload_from_multipart
 from vla_server_base.scenes.messages import Scene
-from vla_server_base.service import Service
+from vla_server_base.server.multipart import Upload, upload_from_multipart
+from vla_server_base.server.service import Service
 from vla_server_base.wire.body import body_from_upload
 from vla_server_base.wire.scene import SceneFields, scene_from_body
 

@@ -5,8 +5,8 @@ import os
 import signal
 from contextlib import suppress
 
-from vla_server_base.host import Host
-from vla_server_base.service import Service
+from vla_server_base.server.host import Host
+from vla_server_base.server.service import Service
 
 _ANSWERING_S = 0.5
 _CLOSING_S = 1.0

@@ -14,12 +14,12 @@ from vla_server_base.contract import Action, Image, Observation, PolicySpec, Tas
 from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ActionRejected
 from vla_server_base.images import encode_png
-from vla_server_base.refusal import check_predict
 from vla_server_base.replies.motion import motion_reply
 from vla_server_base.replies.predict import PredictReply, Timing
 from vla_server_base.replies.session import SessionReply
 from vla_server_base.scenes.messages import Cost, RenderRequest, RolloutReply, RolloutRequest, Scene
-from vla_server_base.service import Service
+from vla_server_base.server.request_checks import check_predict
+from vla_server_base.server.service import Service
 from vla_server_base.session import within_deadline
 from vla_server_base.timing import ms_since
 from vla_server_base.turn import take_turn

@@ -13,7 +13,6 @@ from starlette.routing import Match
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from vla_server_base.edge import deny_socket, logged_path, reason_of, told_of
 from vla_server_base.errors import (
     MethodNotAllowed,
     ModelUnavailable,
@@ -24,8 +23,9 @@ from vla_server_base.errors import (
     VLAError,
 )
 from vla_server_base.protocols import openpi, vla_eval
-from vla_server_base.request_id import begin_request, current_request_id
-from vla_server_base.service import Service
+from vla_server_base.request_context import begin_request, current_request_id
+from vla_server_base.server.middleware import deny_socket, logged_path, reason_of, told_of
+from vla_server_base.server.service import Service
 from vla_server_base.timing import Stopwatch, ms_since
 from vla_server_base.turn import EpisodeRequest, TurnRequest, begin_episode, take_turn
 

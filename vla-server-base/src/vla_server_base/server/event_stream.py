@@ -7,11 +7,11 @@ from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
-from vla_server_base.disconnection import unless_disconnected
-from vla_server_base.edge import error_reply
 from vla_server_base.errors import VLAError
 from vla_server_base.replies.body import Reply
 from vla_server_base.replies.episode import EndEvent, StartEvent, StepEvent
+from vla_server_base.server.disconnection import unless_disconnected
+from vla_server_base.server.middleware import error_reply
 
 EVENT_STREAM = "text/event-stream"
 _NAMES = {StartEvent: "start", StepEvent: "step", EndEvent: "end"}

@@ -20,22 +20,22 @@ from vla_server_base import __version__
 from vla_server_base.cache_folder import writable_cache
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
-from vla_server_base.edge import Edge, refusal_response, told_of
-from vla_server_base.ending import Ending
 from vla_server_base.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fair_threads import FairThreads, num_threads
-from vla_server_base.host import Host, OneSentence
-from vla_server_base.origins import Origins
 from vla_server_base.protocols.known_keys import own_keys
-from vla_server_base.routes import router
 from vla_server_base.scenes.pool import ScenePool
-from vla_server_base.service import Service, Slots, start_pool
+from vla_server_base.server.ending import Ending
+from vla_server_base.server.host import Host, OneSentence
+from vla_server_base.server.middleware import Edge, refusal_response, told_of
+from vla_server_base.server.origins import Origins
+from vla_server_base.server.routes import router
+from vla_server_base.server.service import Service, Slots, start_pool
+from vla_server_base.server.shutdown import Shutdown
+from vla_server_base.server.traffic import Traffic
+from vla_server_base.server.transports import act, kserve, websocket
 from vla_server_base.sessions import Sessions
-from vla_server_base.shutdown import Shutdown
 from vla_server_base.stores import AssetStore, SceneStore
-from vla_server_base.traffic import Traffic
-from vla_server_base.transports import act, kserve, websocket
 from vla_server_base.wire.body import request_error_from_validation
 from vla_server_base.wire.execute import ExecuteRequest
 from vla_server_base.wire.predict import PredictRequest
@@ -135,11 +135,11 @@ def _own_ports(config: ServerConfig) -> list[Callable[[Service], AbstractAsyncCo
     """Return what opens the ports that some transports have of their own; their libraries are extras."""
     found = []
     if config.zmq_port:
-        from vla_server_base.transports.gr00t_zmq import serving_gr00t
+        from vla_server_base.server.transports.gr00t_zmq import serving_gr00t
 
         found.append(functools.partial(serving_gr00t, host=config.host, port=config.zmq_port))
     if config.lerobot_port:
-        from vla_server_base.transports.lerobot_grpc import serving_lerobot
+        from vla_server_base.server.transports.lerobot_grpc import serving_lerobot
 
         found.append(functools.partial(serving_lerobot, port=config.lerobot_port))
     return found

@@ -14,7 +14,7 @@ from vla_server_base.replies.kserve import (
     ServerReady,
     model_metadata,
 )
-from vla_server_base.service import CurrentService, Service
+from vla_server_base.server.service import CurrentService, Service
 
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
 

@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from vla_server_base.config import ConfigError
-from vla_server_base.edge import reason_of, told_of
 from vla_server_base.extras import how_to_install
 from vla_server_base.protocols import gr00t
-from vla_server_base.request_id import begin_request, current_request_id
-from vla_server_base.service import Service
+from vla_server_base.request_context import begin_request, current_request_id
+from vla_server_base.server.middleware import reason_of, told_of
+from vla_server_base.server.service import Service
 from vla_server_base.timing import Stopwatch
 from vla_server_base.turn import begin_episode, take_turn
 
