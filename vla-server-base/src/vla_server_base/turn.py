@@ -7,8 +7,8 @@ from typing import Any
 
 from vla_server_base.contract import Observation, Task
 from vla_server_base.errors import RequestError
-from vla_server_base.replies.session import SessionReply
 from vla_server_base.request_context import current_session
+from vla_server_base.schemas.session_reply import SessionReply
 from vla_server_base.session import Answer, Scope, Session, Turn
 from vla_server_base.sessions import Sessions
 

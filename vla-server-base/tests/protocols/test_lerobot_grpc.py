@@ -32,7 +32,7 @@ from vla_server_base.errors import (
     VLAError,
 )
 from vla_server_base.protocols import lerobot
-from vla_server_base.replies.session import SessionReply
+from vla_server_base.schemas.session_reply import SessionReply
 from vla_server_base.server.transports import lerobot_grpc
 from vla_server_base.server.transports.lerobot_grpc import serving_lerobot
 from vla_server_base.session import Answer

@@ -38,7 +38,7 @@ from vla_server_base.contract import Action
 from vla_server_base.errors import ModelUnavailable, ProtocolError, Superseded
 from vla_server_base.protocols import openpi
 from vla_server_base.protocols.message_pack import pack, unpack, unpack_with_form
-from vla_server_base.replies.session import SessionReply
+from vla_server_base.schemas.session_reply import SessionReply
 from vla_server_base.server.sockets import SocketProtocol
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.session import Answer

@@ -14,16 +14,16 @@ import httpx
 import pytest
 
 from vla_server_base import config, errors
-from vla_server_base.replies.episode import EndEvent, ExecuteReply, StepEvent, StepReply
-from vla_server_base.replies.predict import PredictReply, Timing
-from vla_server_base.replies.status import InfoReply
 from vla_server_base.scenes.robots import ROBOT_NAMES
+from vla_server_base.schemas.arm import ArmFields, BoundsBody, ControlBody, RobotBody
+from vla_server_base.schemas.execute import ExecuteRequest, InContact, JointRange, Lifted, Measured, Near
+from vla_server_base.schemas.execute_reply import EndEvent, ExecuteReply, StepEvent, StepReply
+from vla_server_base.schemas.predict import PredictRequest
+from vla_server_base.schemas.predict_reply import PredictReply, Timing
+from vla_server_base.schemas.scene import StateBody
+from vla_server_base.schemas.status import InfoReply
 from vla_server_base.server.routes import router
 from vla_server_base.server.transports import act, kserve
-from vla_server_base.wire.arm import ArmFields, BoundsBody, ControlBody, RobotBody
-from vla_server_base.wire.execute import ExecuteRequest, InContact, JointRange, Lifted, Measured, Near
-from vla_server_base.wire.predict import PredictRequest
-from vla_server_base.wire.scene import StateBody
 
 DOCS = Path(__file__).parents[3] / "docs"
 HTTP = (DOCS / "http.md").read_text()

@@ -12,8 +12,8 @@ import pytest
 from echo_server import echo_app, of_one_colour, wait_until, wait_until_healthy
 from PIL import Image
 
-from vla_server_base.replies.episode import ExecuteReply
 from vla_server_base.scenes.library import bundled_scene
+from vla_server_base.schemas.execute_reply import ExecuteReply
 from vla_server_base.server.openapi_examples import EXECUTE_EXAMPLES
 from vla_server_base.server.uvicorn_server import serving
 

@@ -7,7 +7,7 @@ import subprocess
 
 import websockets.sync.client
 
-from vla_server_base.replies.status import HealthReply
+from vla_server_base.schemas.status import HealthReply
 from vla_server_base.server.front_page import front_page
 
 

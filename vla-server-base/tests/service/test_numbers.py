@@ -14,13 +14,13 @@ from vla_server_base.control_loop import TemporalEnsemble
 from vla_server_base.errors import NotFinite
 from vla_server_base.protocols.lerobot import ObservationFields, SetupFields
 from vla_server_base.protocols.observations import MessageFields
-from vla_server_base.replies.body import Reply
 from vla_server_base.scenes.library import bundled_scene
+from vla_server_base.schemas.base import Body
+from vla_server_base.schemas.execute import ExecuteRequest
+from vla_server_base.schemas.predict import PredictRequest
+from vla_server_base.schemas.reply import Reply
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
-from vla_server_base.wire.body import Body
-from vla_server_base.wire.execute import ExecuteRequest
-from vla_server_base.wire.predict import PredictRequest
 
 LEAST, MOST = (annotated_types.Ge, annotated_types.Gt), (annotated_types.Le, annotated_types.Lt)
 

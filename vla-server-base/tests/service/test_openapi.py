@@ -5,8 +5,8 @@ import re
 import httpx
 import pytest
 
-from vla_server_base.replies.predict import PredictReply
-from vla_server_base.wire.predict import PredictRequest
+from vla_server_base.schemas.predict import PredictRequest
+from vla_server_base.schemas.predict_reply import PredictReply
 
 
 @pytest.fixture

@@ -21,9 +21,9 @@ from vla_server_base.errors import BodyTooLarge, ProtocolError
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.unpickling import unpickle
 from vla_server_base.protocols.unsupported import refuse_not_done
+from vla_server_base.schemas.base import Body, body_from_values
+from vla_server_base.schemas.ranges import ExecutionHorizon, Seconds, Step
 from vla_server_base.turn import TurnReply, TurnRequest
-from vla_server_base.wire.body import Body, body_from_values
-from vla_server_base.wire.ranges import ExecutionHorizon, Seconds, Step
 
 SERVICE = "transport.AsyncInference"
 FPS = 30

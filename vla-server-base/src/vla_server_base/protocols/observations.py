@@ -20,11 +20,11 @@ from vla_server_base.protocols.known_keys import ALSO_NUMBERS, GROUPS, KNOWN_KEY
 from vla_server_base.protocols.named_values import NamedValue, named_values, the_one
 from vla_server_base.protocols.pictures import read_picture
 from vla_server_base.protocols.unsupported import refuse_not_done
+from vla_server_base.schemas.base import body_from_values
+from vla_server_base.schemas.ranges import Seed
+from vla_server_base.schemas.session import TurnFields, settings_from_fields, turn_from_fields
 from vla_server_base.server.request_checks import check_proprio
 from vla_server_base.turn import EpisodeRequest, TurnRequest
-from vla_server_base.wire.body import body_from_values
-from vla_server_base.wire.ranges import Seed
-from vla_server_base.wire.session import TurnFields, settings_from_fields, turn_from_fields
 
 _MASKS = ("image_mask", "image_masks")
 

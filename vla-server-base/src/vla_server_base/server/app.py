@@ -25,6 +25,9 @@ from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound,
 from vla_server_base.fair_threads import FairThreads, num_threads
 from vla_server_base.protocols.known_keys import own_keys
 from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.schemas.base import request_error_from_validation
+from vla_server_base.schemas.execute import ExecuteRequest
+from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.server.ending import Ending
 from vla_server_base.server.host import Host, OneSentence
 from vla_server_base.server.middleware import Edge, refusal_response, told_of
@@ -36,9 +39,6 @@ from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.transports import act, kserve, websocket
 from vla_server_base.sessions import Sessions
 from vla_server_base.stores import AssetStore, SceneStore
-from vla_server_base.wire.body import request_error_from_validation
-from vla_server_base.wire.execute import ExecuteRequest
-from vla_server_base.wire.predict import PredictRequest
 
 logger = logging.getLogger(__name__)
 

@@ -8,8 +8,8 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
 from vla_server_base.errors import VLAError
-from vla_server_base.replies.body import Reply
-from vla_server_base.replies.episode import EndEvent, StartEvent, StepEvent
+from vla_server_base.schemas.execute_reply import EndEvent, StartEvent, StepEvent
+from vla_server_base.schemas.reply import Reply
 from vla_server_base.server.disconnection import unless_disconnected
 from vla_server_base.server.middleware import error_reply
 

@@ -12,7 +12,9 @@ from vla_server_base.episodes import EpisodeEnd, EpisodeStart, EpisodeStep, play
 from vla_server_base.errors import RequestError
 from vla_server_base.policies import EnginePolicy
 from vla_server_base.recording import animated_webp, state_log
-from vla_server_base.replies.episode import (
+from vla_server_base.scenes.messages import Pictures, Scene, SimulationState
+from vla_server_base.schemas.execute import ExecuteRequest, settings_from_body
+from vla_server_base.schemas.execute_reply import (
     EndEvent,
     ExecuteReply,
     StartEvent,
@@ -22,10 +24,8 @@ from vla_server_base.replies.episode import (
     start_event,
     step_event,
 )
-from vla_server_base.scenes.messages import Pictures, Scene, SimulationState
+from vla_server_base.schemas.task import assignment_from_body, task_from_assignment
 from vla_server_base.server.service import Service
-from vla_server_base.wire.execute import ExecuteRequest, settings_from_body
-from vla_server_base.wire.task import assignment_from_body, task_from_assignment
 
 ExecuteEvent = StartEvent | StepEvent | EndEvent
 

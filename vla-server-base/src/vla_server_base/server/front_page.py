@@ -5,7 +5,7 @@ import shlex
 from string import Template
 
 from vla_server_base import __version__
-from vla_server_base.replies.status import HealthReply
+from vla_server_base.schemas.status import HealthReply
 
 _SCENE = "panda/tabletop"
 _LINKS = {

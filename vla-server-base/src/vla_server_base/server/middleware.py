@@ -14,8 +14,8 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vla_server_base.errors import Overloaded, Unavailable, UpgradeRequired, VLAError
-from vla_server_base.replies.body import ErrorBody, ErrorReply
 from vla_server_base.request_context import begin_request, current_client, current_request_id
+from vla_server_base.schemas.reply import ErrorBody, ErrorReply
 from vla_server_base.server.origins import Origins
 from vla_server_base.server.shutdown import Shutdown
 from vla_server_base.server.traffic import Bodies

@@ -14,20 +14,20 @@ from vla_server_base.contract import Action, Image, Observation, PolicySpec, Tas
 from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ActionRejected
 from vla_server_base.images import encode_png
-from vla_server_base.replies.motion import motion_reply
-from vla_server_base.replies.predict import PredictReply, Timing
-from vla_server_base.replies.session import SessionReply
 from vla_server_base.scenes.messages import Cost, RenderRequest, RolloutReply, RolloutRequest, Scene
+from vla_server_base.schemas.arm import bounds_from_body, control_from_body, robot_from_body
+from vla_server_base.schemas.images import decode_pictures, pictures_by_camera
+from vla_server_base.schemas.motion import motion_reply
+from vla_server_base.schemas.predict import JOINT_POSITION, PredictRequest, turn_from_body
+from vla_server_base.schemas.predict_reply import PredictReply, Timing
+from vla_server_base.schemas.scene import state_from_body, view_from_body
+from vla_server_base.schemas.session_reply import SessionReply
+from vla_server_base.schemas.task import Assignment, assignment_from_body, task_from_assignment
 from vla_server_base.server.request_checks import check_predict
 from vla_server_base.server.service import Service
 from vla_server_base.session import within_deadline
 from vla_server_base.timing import ms_since
 from vla_server_base.turn import take_turn
-from vla_server_base.wire.arm import bounds_from_body, control_from_body, robot_from_body
-from vla_server_base.wire.pictures import decode_pictures, pictures_by_camera
-from vla_server_base.wire.predict import JOINT_POSITION, PredictRequest, turn_from_body
-from vla_server_base.wire.scene import state_from_body, view_from_body
-from vla_server_base.wire.task import Assignment, assignment_from_body, task_from_assignment
 
 T = TypeVar("T")
 

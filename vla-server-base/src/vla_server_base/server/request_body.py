@@ -7,10 +7,10 @@ from fastapi import Request
 
 from vla_server_base.errors import BodyTooLarge, UnsupportedMedia
 from vla_server_base.scenes.messages import Scene
+from vla_server_base.schemas.base import body_from_upload
+from vla_server_base.schemas.scene import SceneFields, scene_from_body
 from vla_server_base.server.multipart import Upload, upload_from_multipart
 from vla_server_base.server.service import Service
-from vla_server_base.wire.body import body_from_upload
-from vla_server_base.wire.scene import SceneFields, scene_from_body
 
 _JSON, _MULTIPART = "application/json", "multipart/form-data"
 _SHORT_JSON_BYTES = 2**12

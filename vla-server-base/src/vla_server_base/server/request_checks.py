@@ -6,7 +6,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.policies import ARM_ACTION, check_drives_arm
-from vla_server_base.wire.predict import JOINT_POSITION, PredictRequest
+from vla_server_base.schemas.predict import JOINT_POSITION, PredictRequest
 
 MAX_PROPRIO = 1e9
 """More than any encoder counts, and little enough that float32 holds what a policy makes of it."""

@@ -11,12 +11,15 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from vla_server_base.errors import NotFound
-from vla_server_base.replies.body import ErrorReply
-from vla_server_base.replies.episode import ExecuteReply
-from vla_server_base.replies.predict import PredictReply
-from vla_server_base.replies.session import SessionsReply, SessionStatusReply
-from vla_server_base.replies.status import AssetReply, HealthReply, InfoReply, Limits, LiveReply, ScenesReply
 from vla_server_base.scenes.library import bundled_scene, bundled_scenes
+from vla_server_base.schemas.execute import ExecuteRequest
+from vla_server_base.schemas.execute_reply import ExecuteReply
+from vla_server_base.schemas.predict import PredictRequest
+from vla_server_base.schemas.predict_reply import PredictReply
+from vla_server_base.schemas.reply import ErrorReply
+from vla_server_base.schemas.scene import SceneFields
+from vla_server_base.schemas.session_reply import SessionsReply, SessionStatusReply
+from vla_server_base.schemas.status import AssetReply, HealthReply, InfoReply, Limits, LiveReply, ScenesReply
 from vla_server_base.server.disconnection import unless_disconnected
 from vla_server_base.server.event_stream import EVENT_STREAM, stream_response
 from vla_server_base.server.execute import execute_events, gather_reply
@@ -27,9 +30,6 @@ from vla_server_base.server.predict import answer_predict
 from vla_server_base.server.request_body import read_body, read_request
 from vla_server_base.server.request_checks import action_formats
 from vla_server_base.server.service import CurrentService
-from vla_server_base.wire.execute import ExecuteRequest
-from vla_server_base.wire.predict import PredictRequest
-from vla_server_base.wire.scene import SceneFields
 
 _HEALTH_RETRY_AFTER_S = 5
 _VERSIONED = ("vla-server-base", "fastapi", "numpy", "mujoco")

@@ -14,9 +14,9 @@ from vla_server_base.contract import PolicySpec
 from vla_server_base.engine import Engine
 from vla_server_base.errors import Overloaded, RendererUnavailable
 from vla_server_base.protocols.observations import ObservationReader
-from vla_server_base.replies.status import HealthReply
 from vla_server_base.scenes.messages import Confinement, RenderReply, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.schemas.status import HealthReply
 from vla_server_base.server.shutdown import Shutdown
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.sessions import Sessions

@@ -20,11 +20,11 @@ from vla_server_base.episodes import EpisodeEnd, EpisodeSettings, EpisodeStart, 
 from vla_server_base.policies import HttpPolicy
 from vla_server_base.recording import animated_webp
 from vla_server_base.scenes.messages import Pictures
+from vla_server_base.schemas.execute import success_to_body
 from vla_server_base.tabletop.splits import Split
 from vla_server_base.tabletop.tables import NUM_FINGERS, NUM_FREE, OBJECTS
 from vla_server_base.tabletop.tasks import LIFTED_M, TASKS
 from vla_server_base.tabletop.trials import Trial, draw_trial
-from vla_server_base.wire.execute import success_to_body
 
 MOVED_M = 0.02
 """An object that never was farther from where it had lain was not moved."""

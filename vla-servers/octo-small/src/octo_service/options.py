@@ -13,8 +13,8 @@ from octo_service.training.fit import Fit
 from octo_service.training.recipe import Recipe
 from octo_service.training.timetable import Timetable
 from vla_server_base.config import ServerConfig
+from vla_server_base.schemas.ranges import EnsembleWeight, Seed
 from vla_server_base.tabletop.splits import FIRST_SEED, Split
-from vla_server_base.wire.ranges import EnsembleWeight, Seed
 
 SCENE_SETTINGS = (
     "renderer",

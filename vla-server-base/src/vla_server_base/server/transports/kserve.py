@@ -5,8 +5,7 @@ from fastapi.responses import PlainTextResponse
 
 from vla_server_base import __version__
 from vla_server_base.errors import NotFound
-from vla_server_base.replies.body import ErrorReply
-from vla_server_base.replies.kserve import (
+from vla_server_base.schemas.kserve import (
     ModelMetadata,
     ModelReady,
     ServerLive,
@@ -14,6 +13,7 @@ from vla_server_base.replies.kserve import (
     ServerReady,
     model_metadata,
 )
+from vla_server_base.schemas.reply import ErrorReply
 from vla_server_base.server.service import CurrentService, Service
 
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})

@@ -6,13 +6,13 @@ import pydantic
 from pydantic import Field
 
 from vla_server_base.contract import Observation, Task
+from vla_server_base.schemas.arm import ArmFields
+from vla_server_base.schemas.images import PictureFields
+from vla_server_base.schemas.ranges import Numbers, Seed, Step
+from vla_server_base.schemas.scene import NOTHING_BESIDE
+from vla_server_base.schemas.session import SessionFields, turn_from_fields
+from vla_server_base.schemas.task import TaskFields
 from vla_server_base.turn import TurnRequest
-from vla_server_base.wire.arm import ArmFields
-from vla_server_base.wire.pictures import PictureFields
-from vla_server_base.wire.ranges import Numbers, Seed, Step
-from vla_server_base.wire.scene import NOTHING_BESIDE
-from vla_server_base.wire.session import SessionFields, turn_from_fields
-from vla_server_base.wire.task import TaskFields
 
 JOINT_POSITION = "joint_position"
 """The action format that the server forms itself, by inverse kinematics on the scene's own arm."""

@@ -9,7 +9,7 @@ from pydantic import Field
 from vla_server_base.contract import Image, PolicySpec
 from vla_server_base.errors import ImageError
 from vla_server_base.images import decode_image
-from vla_server_base.wire.body import Body
+from vla_server_base.schemas.base import Body
 
 MAX_CAMERAS = 64
 

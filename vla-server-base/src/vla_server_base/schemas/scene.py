@@ -12,12 +12,12 @@ from vla_server_base.images import decode_base64
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
 from vla_server_base.scenes.messages import NUM_GEOM_GROUPS, Scene, SceneState, View
+from vla_server_base.schemas.base import Body
+from vla_server_base.schemas.images import ByCamera
+from vla_server_base.schemas.ranges import Numbers
+from vla_server_base.schemas.task import TaskFields
 from vla_server_base.server.multipart import Upload
 from vla_server_base.stores import AssetStore, SceneStore
-from vla_server_base.wire.body import Body
-from vla_server_base.wire.pictures import ByCamera
-from vla_server_base.wire.ranges import Numbers
-from vla_server_base.wire.task import TaskFields
 
 NOTHING_BESIDE = Upload(request=b"")
 

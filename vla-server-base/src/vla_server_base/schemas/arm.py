@@ -8,9 +8,9 @@ from pydantic import Field
 
 from vla_server_base.scenes.messages import Bounds, ControlSettings
 from vla_server_base.scenes.robots import Gripper, Robot
-from vla_server_base.wire.body import Body
-from vla_server_base.wire.ranges import Names, Newtons, Numbers
-from vla_server_base.wire.scene import SceneFields
+from vla_server_base.schemas.base import Body
+from vla_server_base.schemas.ranges import Names, Newtons, Numbers
+from vla_server_base.schemas.scene import SceneFields
 
 Point = tuple[float, float, float]
 

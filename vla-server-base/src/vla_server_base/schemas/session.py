@@ -5,10 +5,10 @@ from typing import Any
 import pydantic
 
 from vla_server_base.contract import Observation, Task
+from vla_server_base.schemas.base import Body
+from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Milliseconds, Seconds, Step
 from vla_server_base.session import Execution
 from vla_server_base.turn import TurnRequest
-from vla_server_base.wire.body import Body
-from vla_server_base.wire.ranges import EnsembleWeight, ExecutionHorizon, Milliseconds, Seconds, Step
 
 
 class TurnFields(Body):

@@ -5,9 +5,9 @@ from typing import Literal, TypeVar
 
 from vla_server_base.episodes import EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
 from vla_server_base.images import encode_jpeg
-from vla_server_base.replies.body import Reply
-from vla_server_base.replies.motion import MotionReply, motion_fields, motion_reply
 from vla_server_base.scenes.messages import Pictures, SimulationState
+from vla_server_base.schemas.motion import MotionReply, motion_fields, motion_reply
+from vla_server_base.schemas.reply import Reply
 
 
 class StateReply(Reply):

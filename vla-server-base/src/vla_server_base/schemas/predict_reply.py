@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from vla_server_base.replies.body import Reply
-from vla_server_base.replies.motion import MotionReply
-from vla_server_base.replies.session import SessionReply
+from vla_server_base.schemas.motion import MotionReply
+from vla_server_base.schemas.reply import Reply
+from vla_server_base.schemas.session_reply import SessionReply
 
 
 class Timing(Reply):

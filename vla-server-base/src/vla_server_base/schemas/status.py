@@ -3,8 +3,8 @@
 from typing import Literal
 
 from vla_server_base.contract import PolicySpec
-from vla_server_base.replies.body import Reply
 from vla_server_base.scenes.messages import Confinement
+from vla_server_base.schemas.reply import Reply
 
 
 class HealthReply(Reply):

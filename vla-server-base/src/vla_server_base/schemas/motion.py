@@ -2,8 +2,8 @@
 
 from typing import Any, Literal
 
-from vla_server_base.replies.body import Reply
 from vla_server_base.scenes.messages import RolloutStep
+from vla_server_base.schemas.reply import Reply
 
 
 class ContactReply(Reply):

@@ -10,9 +10,9 @@ from pydantic import Field
 from vla_server_base.contract import PolicySpec
 from vla_server_base.episodes import EpisodeSettings, Predicate
 from vla_server_base.scenes.messages import Measure, MeasureKind
-from vla_server_base.wire.arm import ArmFields, bounds_from_body, control_from_body, robot_from_body
-from vla_server_base.wire.body import Body
-from vla_server_base.wire.ranges import (
+from vla_server_base.schemas.arm import ArmFields, bounds_from_body, control_from_body, robot_from_body
+from vla_server_base.schemas.base import Body
+from vla_server_base.schemas.ranges import (
     EnsembleWeight,
     ExecutionHorizon,
     JointPosition,
@@ -21,7 +21,7 @@ from vla_server_base.wire.ranges import (
     Newtons,
     Seed,
 )
-from vla_server_base.wire.scene import state_from_body, view_from_body
+from vla_server_base.schemas.scene import state_from_body, view_from_body
 
 
 class Lifted(Body):

@@ -9,8 +9,8 @@ from vla_server_base.contract import Image, PolicySpec, Task
 from vla_server_base.dataset_names import known_dataset
 from vla_server_base.errors import ImageError, InstructionError
 from vla_server_base.instructions import instruction_or_default
-from vla_server_base.wire.body import Body
-from vla_server_base.wire.pictures import ByCamera, EncodedPicture, decode_pictures, pictures_by_camera
+from vla_server_base.schemas.base import Body
+from vla_server_base.schemas.images import ByCamera, EncodedPicture, decode_pictures, pictures_by_camera
 
 
 class TaskFields(Body):
