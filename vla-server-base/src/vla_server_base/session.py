@@ -10,7 +10,7 @@ import numpy as np
 
 from vla_server_base.contract import Action, Observation, PolicySpec, Task
 from vla_server_base.control_loop import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
-from vla_server_base.engine import Anticipation, Engine
+from vla_server_base.engine.engine import Anticipation, Engine
 from vla_server_base.errors import ImageError, Late, RequestError, Superseded, UnknownName
 
 Execution = Literal["receding", "chunk", "ensemble"]

@@ -11,7 +11,7 @@ from typing import Any
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Task
-from vla_server_base.engine import Engine
+from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import InvalidToken, NotFound, Overloaded, RequestError
 from vla_server_base.request_context import current_client
 from vla_server_base.schemas.session_reply import SessionStatusReply

@@ -7,8 +7,8 @@ import pytest
 from test_engine import TASK, WINDOW, gripper, num_ready, until, with_the_device_busy
 
 from vla_server_base.errors import Overloaded
-from vla_server_base.fair_queue import FairQueue, Flow, greediest_beside
-from vla_server_base.fair_threads import FairThreads
+from vla_server_base.fairness.queue import FairQueue, Flow, greediest_beside
+from vla_server_base.fairness.threads import FairThreads
 from vla_server_base.request_context import current_client, current_session
 from vla_server_base.testing.echo import noise
 

@@ -9,7 +9,7 @@ from echo_server import echo_app, of_one_colour, wait_until, wait_until_healthy
 
 import vla_server_base
 from vla_server_base.config import ServerConfig
-from vla_server_base.engine import Engine
+from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
 from vla_server_base.protocols.known_keys import KNOWN_KEYS
 from vla_server_base.scenes.pool import ScenePool
@@ -97,7 +97,7 @@ def test_a_broken_model_says_why():
 
 
 def test_a_model_out_of_reach_is_tried_again(monkeypatch):
-    monkeypatch.setattr("vla_server_base.engine._FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr("vla_server_base.engine.engine._FIRST_RETRY_S", 0.01)
     adapter = OutOfReach(num_failures=3)
     with serving(echo_app(adapter)) as url:
         wait_until_healthy(url)

@@ -192,7 +192,10 @@ def test_a_model_that_cannot_be_loaded_ends_the_process(folder, command):
     (folder / "echo_service.py").write_text(BROKEN)
     result = ended(folder, *command)
     assert result.returncode == 3
-    assert "ERROR vla_server_base.engine model broken is not available: the checkpoint is of another" in result.stderr
+    assert (
+        "ERROR vla_server_base.engine.engine model broken is not available: the checkpoint is of another"
+        in result.stderr
+    )
     assert "Traceback" not in result.stderr
 
 

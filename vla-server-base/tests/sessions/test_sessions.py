@@ -11,7 +11,7 @@ import pytest
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, Task
-from vla_server_base.engine import Engine
+from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import (
     ImageError,
     InvalidToken,

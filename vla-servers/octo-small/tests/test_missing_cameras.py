@@ -23,7 +23,7 @@ from octo_service.vocabulary import word_vocabulary
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, PolicyInput, Task, Window
 from vla_server_base.control_loop import ObservationWindow
-from vla_server_base.engine import Engine
+from vla_server_base.engine.engine import Engine
 from vla_server_base.sessions import Sessions
 from vla_server_base.turn import TurnRequest, take_turn
 

@@ -20,9 +20,9 @@ from vla_server_base import __version__
 from vla_server_base.cache_folder import writable_cache
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
-from vla_server_base.engine import Engine
+from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
-from vla_server_base.fair_threads import FairThreads, num_threads
+from vla_server_base.fairness.threads import FairThreads, num_threads
 from vla_server_base.protocols.known_keys import own_keys
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.base import request_error_from_validation

@@ -11,7 +11,7 @@ from fastapi import Depends, Request
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
-from vla_server_base.engine import Engine
+from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import Overloaded, RendererUnavailable
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.scenes.messages import Confinement, RenderReply, RenderRequest, RolloutReply, RolloutRequest, Scene

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
-from vla_server_base.fair_queue import FairQueue, current_flow
+from vla_server_base.fairness.queue import FairQueue, current_flow
 
 P = ParamSpec("P")
 T = TypeVar("T")

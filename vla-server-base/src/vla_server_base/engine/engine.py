@@ -25,6 +25,7 @@ from vla_server_base.contract import (
     VLAModelAdapter,
     Window,
 )
+from vla_server_base.engine.task_cache import TaskCache
 from vla_server_base.errors import (
     ImageError,
     ModelOutOfReach,
@@ -34,11 +35,10 @@ from vla_server_base.errors import (
     Unavailable,
     VLAError,
 )
-from vla_server_base.fair_queue import FairQueue, Flow, current_flow, greediest_beside
-from vla_server_base.fair_threads import FairThreads
+from vla_server_base.fairness.queue import FairQueue, Flow, current_flow, greediest_beside
+from vla_server_base.fairness.threads import FairThreads
 from vla_server_base.protocols.known_keys import check_own_keys
 from vla_server_base.request_context import current_request_id
-from vla_server_base.task_cache import TaskCache
 
 logger = logging.getLogger(__name__)
 
