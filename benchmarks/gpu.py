@@ -155,7 +155,7 @@ def beside_alone(adapter: Any, case: Any, size: int) -> dict[str, Any]:
     import numpy as np
 
     from vla_server_base.contract import Observation, PolicyInput
-    from vla_server_base.control_loop import ObservationWindow
+    from vla_server_base.sessions.action_chunking import ObservationWindow
 
     task = adapter.preprocess_instruction(inference.TASK)
     random = np.random.default_rng(size)

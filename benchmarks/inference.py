@@ -32,7 +32,7 @@ from octo_service.adapter import OctoSmallAdapter
 from octo_service.config import OctoConfig
 from octo_service.model.prediction import draw_noise
 from vla_server_base.contract import Observation, PolicyInput, Task
-from vla_server_base.control_loop import ObservationWindow
+from vla_server_base.sessions.action_chunking import ObservationWindow
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "vla-servers/octo-small/tests/goldens/octo/config_octo_small_1.5_reconstructed.json"

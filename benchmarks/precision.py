@@ -17,7 +17,7 @@ from octo_service.config import OctoConfig
 from octo_service.precision import Precision
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, PolicyInput, Task
-from vla_server_base.control_loop import ObservationWindow
+from vla_server_base.sessions.action_chunking import ObservationWindow
 
 LOWER: tuple[Precision, ...] = ("default", "bf16")
 TASK = Task(instruction="pick up the red cube")

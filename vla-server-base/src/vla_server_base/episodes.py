@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.contract import Observation, Task, Window
-from vla_server_base.control_loop import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 from vla_server_base.errors import EpisodeTooLong
 from vla_server_base.scenes.messages import (
     Bounds,
@@ -33,6 +32,7 @@ from vla_server_base.scenes.messages import (
     View,
 )
 from vla_server_base.scenes.robots import Robot
+from vla_server_base.sessions.action_chunking import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 from vla_server_base.timing import ms_since
 
 GuardMode = Literal["off", "warn", "clamp", "reject"]

@@ -13,11 +13,11 @@ from jaxtyping import Float
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Image, Task, VLAModelAdapter, Window
-from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.engine.engine import Engine
 from vla_server_base.episodes import Policy
 from vla_server_base.errors import RequestError, Unavailable
 from vla_server_base.images import encode_png
+from vla_server_base.sessions.action_chunking import ObservationWindow
 
 ARM_ACTION = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 """The action that controllers execute: the end effector's motion [m, rad] and the gripper, 1 open and 0 closed."""

@@ -6,7 +6,6 @@ import pytest
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, Task
-from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.episodes import EpisodeSettings, EpisodeStep, play
 from vla_server_base.errors import RequestError, Unavailable
 from vla_server_base.policies import HttpPolicy, LastObservations, check_drives_arm, load_policy
@@ -14,6 +13,7 @@ from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import Scene, View
 from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving
+from vla_server_base.sessions.action_chunking import ObservationWindow
 from vla_server_base.testing import EchoAdapter
 
 pytestmark = pytest.mark.anyio

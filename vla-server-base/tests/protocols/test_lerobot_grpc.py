@@ -35,9 +35,9 @@ from vla_server_base.protocols import lerobot
 from vla_server_base.schemas.session_reply import SessionReply
 from vla_server_base.server.transports import lerobot_grpc
 from vla_server_base.server.transports.lerobot_grpc import serving_lerobot
-from vla_server_base.session import Answer
+from vla_server_base.sessions.session import Answer
+from vla_server_base.sessions.step import TurnReply
 from vla_server_base.testing import EchoAdapter
-from vla_server_base.turn import TurnReply
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
 SEEN = {"a.pos": 0.1, "b.pos": np.float32(0.2), "c.pos": 0.3, "primary": RED, "task": "go"}

@@ -41,11 +41,11 @@ from vla_server_base.protocols.message_pack import pack, unpack, unpack_with_for
 from vla_server_base.schemas.session_reply import SessionReply
 from vla_server_base.server.sockets import SocketProtocol
 from vla_server_base.server.uvicorn_server import serving
-from vla_server_base.session import Answer
+from vla_server_base.sessions.session import Answer
+from vla_server_base.sessions.step import EpisodeRequest, TurnReply
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
 from vla_server_base.timing import Stopwatch
-from vla_server_base.turn import EpisodeRequest, TurnReply
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
 
@@ -168,7 +168,7 @@ def test_the_same_pictures_in_each_form_get_the_same_answer(url, pictures):
 
 
 def test_a_default_instruction_and_a_dataset_by_another_name_are_said_in_the_answer_and_once_in_the_log(caplog):
-    caplog.set_level(logging.INFO, "vla_server_base.turn")
+    caplog.set_level(logging.INFO, "vla_server_base.sessions.step")
 
     class OfOneDataset(EchoAdapter):
         @property

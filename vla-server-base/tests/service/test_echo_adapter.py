@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from vla_server_base.contract import Observation, PolicyInput, Task
-from vla_server_base.control_loop import ObservationWindow
+from vla_server_base.sessions.action_chunking import ObservationWindow
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.contract import AdapterContract
 from vla_server_base.testing.echo import instruction_number, noise

@@ -10,10 +10,10 @@ import pytest
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, Task
-from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.engine import engine as engine_module
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import ModelUnavailable, Overloaded, Unavailable, VLAError
+from vla_server_base.sessions.action_chunking import ObservationWindow
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
 

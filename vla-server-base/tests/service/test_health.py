@@ -17,7 +17,7 @@ from vla_server_base.server.service import Service, Slots
 from vla_server_base.server.shutdown import Shutdown
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.uvicorn_server import serving
-from vla_server_base.sessions import Sessions
+from vla_server_base.sessions.registry import Sessions
 from vla_server_base.stores import AssetStore, SceneStore
 from vla_server_base.testing import EchoAdapter
 

@@ -10,7 +10,6 @@ import pydantic
 import pytest
 from echo_server import answers, echo_app, of_one_colour, wait_until_loaded
 
-from vla_server_base.control_loop import TemporalEnsemble
 from vla_server_base.errors import NotFinite
 from vla_server_base.protocols.lerobot import ObservationFields, SetupFields
 from vla_server_base.protocols.observations import MessageFields
@@ -20,6 +19,7 @@ from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.schemas.reply import Reply
 from vla_server_base.server.uvicorn_server import serving
+from vla_server_base.sessions.action_chunking import TemporalEnsemble
 from vla_server_base.testing import EchoAdapter
 
 LEAST, MOST = (annotated_types.Ge, annotated_types.Gt), (annotated_types.Le, annotated_types.Lt)

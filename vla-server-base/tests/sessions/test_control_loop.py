@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from vla_server_base.contract import Observation
-from vla_server_base.control_loop import ObservationWindow, RecedingHorizon, TemporalEnsemble
+from vla_server_base.sessions.action_chunking import ObservationWindow, RecedingHorizon, TemporalEnsemble
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "goldens" / "golden_wrappers.json").read_text())
 CHUNKS = [np.array(chunk) for chunk in GOLDEN["chunks"]]

@@ -23,8 +23,8 @@ from vla_server_base.errors import (
     UnknownName,
 )
 from vla_server_base.request_context import current_client
-from vla_server_base.session import Session, Turn
-from vla_server_base.sessions import Sessions
+from vla_server_base.sessions.registry import Sessions
+from vla_server_base.sessions.session import Session, Turn
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
 
@@ -300,7 +300,7 @@ async def test_a_token_that_was_changed_or_is_too_old_or_anothers_is_refused(eng
 
 
 async def test_the_least_recently_used_idle_session_makes_room_for_another(engine, tmp_path, caplog):
-    caplog.set_level(logging.INFO, "vla_server_base.sessions")
+    caplog.set_level(logging.INFO, "vla_server_base.sessions.registry")
     now = 0.0
     config = ServerConfig(cache_dir=tmp_path, max_sessions=2, session_idle_s=100)
     sessions = Sessions(engine, config, "echo", clock=lambda: now)

@@ -15,8 +15,8 @@ from octo_service.config import OctoConfig
 from octo_service.model.prediction import draw_noise
 from octo_service.parity.inputs import image
 from vla_server_base.contract import Observation, Task, Window
-from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ModelUnavailable, RequestError, UnknownName
+from vla_server_base.sessions.action_chunking import ObservationWindow
 from vla_server_base.testing.contract import AdapterContract, a_window, an_input
 
 

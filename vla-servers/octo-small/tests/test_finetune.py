@@ -31,9 +31,9 @@ from octo_service.training.timetable import Timetable
 from octo_service.vocabulary import word_vocabulary
 from octo_service.weight_file import map_weights
 from vla_server_base.contract import Observation, PolicyInput, Task
-from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.datasets import ArrayStoreWriter
 from vla_server_base.errors import DatasetError
+from vla_server_base.sessions.action_chunking import ObservationWindow
 
 WORDS = word_vocabulary(["open the drawer", "move the pot"])
 STEPS = 6

@@ -22,10 +22,10 @@ from octo_service.together import Together
 from octo_service.vocabulary import word_vocabulary
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, PolicyInput, Task, Window
-from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.engine.engine import Engine
-from vla_server_base.sessions import Sessions
-from vla_server_base.turn import TurnRequest, take_turn
+from vla_server_base.sessions.action_chunking import ObservationWindow
+from vla_server_base.sessions.registry import Sessions
+from vla_server_base.sessions.step import TurnRequest, take_turn
 
 CAMERAS = ("primary", "wrist")
 NUM_ROBOTS = 5

@@ -23,7 +23,7 @@ from vla_server_base.protocols.unpickling import unpickle
 from vla_server_base.protocols.unsupported import refuse_not_done
 from vla_server_base.schemas.base import Body, body_from_values
 from vla_server_base.schemas.ranges import ExecutionHorizon, Seconds, Step
-from vla_server_base.turn import TurnReply, TurnRequest
+from vla_server_base.sessions.step import TurnReply, TurnRequest
 
 SERVICE = "transport.AsyncInference"
 FPS = 30

@@ -24,7 +24,7 @@ from vla_server_base.schemas.base import body_from_values
 from vla_server_base.schemas.ranges import Seed
 from vla_server_base.schemas.session import TurnFields, settings_from_fields, turn_from_fields
 from vla_server_base.server.request_checks import check_proprio
-from vla_server_base.turn import EpisodeRequest, TurnRequest
+from vla_server_base.sessions.step import EpisodeRequest, TurnRequest
 
 _MASKS = ("image_mask", "image_masks")
 

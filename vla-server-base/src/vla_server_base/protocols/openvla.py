@@ -15,7 +15,7 @@ from vla_server_base.protocols.json_numpy import dumps, loads
 from vla_server_base.protocols.named_values import is_one_of
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.schemas.session_reply import SessionReply
-from vla_server_base.turn import EpisodeRequest, TurnReply, TurnRequest
+from vla_server_base.sessions.step import EpisodeRequest, TurnReply, TurnRequest
 
 Form = Literal["action", "chunk"]
 

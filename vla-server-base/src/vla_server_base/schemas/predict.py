@@ -12,7 +12,7 @@ from vla_server_base.schemas.ranges import Numbers, Seed, Step
 from vla_server_base.schemas.scene import NOTHING_BESIDE
 from vla_server_base.schemas.session import SessionFields, turn_from_fields
 from vla_server_base.schemas.task import TaskFields
-from vla_server_base.turn import TurnRequest
+from vla_server_base.sessions.step import TurnRequest
 
 JOINT_POSITION = "joint_position"
 """The action format that the server forms itself, by inverse kinematics on the scene's own arm."""

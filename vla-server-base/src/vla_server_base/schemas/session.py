@@ -7,8 +7,8 @@ import pydantic
 from vla_server_base.contract import Observation, Task
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Milliseconds, Seconds, Step
-from vla_server_base.session import Execution
-from vla_server_base.turn import TurnRequest
+from vla_server_base.sessions.session import Execution
+from vla_server_base.sessions.step import TurnRequest
 
 
 class TurnFields(Body):

@@ -37,7 +37,7 @@ from vla_server_base.server.service import Service, Slots, start_pool
 from vla_server_base.server.shutdown import Shutdown
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.transports import act, kserve, websocket
-from vla_server_base.sessions import Sessions
+from vla_server_base.sessions.registry import Sessions
 from vla_server_base.stores import AssetStore, SceneStore
 
 logger = logging.getLogger(__name__)

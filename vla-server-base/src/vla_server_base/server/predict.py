@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.contract import Action, Image, Observation, PolicySpec, Task
-from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ActionRejected
 from vla_server_base.images import encode_png
 from vla_server_base.scenes.messages import Cost, RenderRequest, RolloutReply, RolloutRequest, Scene
@@ -25,9 +24,10 @@ from vla_server_base.schemas.session_reply import SessionReply
 from vla_server_base.schemas.task import Assignment, assignment_from_body, task_from_assignment
 from vla_server_base.server.request_checks import check_predict
 from vla_server_base.server.service import Service
-from vla_server_base.session import within_deadline
+from vla_server_base.sessions.action_chunking import ObservationWindow
+from vla_server_base.sessions.session import within_deadline
+from vla_server_base.sessions.step import take_turn
 from vla_server_base.timing import ms_since
-from vla_server_base.turn import take_turn
 
 T = TypeVar("T")
 

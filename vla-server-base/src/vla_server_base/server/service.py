@@ -19,7 +19,7 @@ from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.status import HealthReply
 from vla_server_base.server.shutdown import Shutdown
 from vla_server_base.server.traffic import Traffic
-from vla_server_base.sessions import Sessions
+from vla_server_base.sessions.registry import Sessions
 from vla_server_base.stores import AssetStore, SceneStore
 
 logger = logging.getLogger(__name__)

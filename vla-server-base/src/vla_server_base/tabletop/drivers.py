@@ -7,10 +7,10 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vla_server_base.contract import Observation, Task
-from vla_server_base.control_loop import ObservationWindow, RecedingHorizon
 from vla_server_base.episodes import Policy
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.messages import Pictures
+from vla_server_base.sessions.action_chunking import ObservationWindow, RecedingHorizon
 from vla_server_base.tabletop.experts import OPEN, STRIDE_M, TURN_RAD, shortened
 from vla_server_base.tabletop.trials import Trial
 

@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 from vla_server_base.contract import Image, NormalizedChunks, Observation, PolicyInput, Task, VLAModelAdapter, Window
-from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import UnknownName
+from vla_server_base.sessions.action_chunking import ObservationWindow
 
 
 class AdapterContract:

@@ -45,8 +45,8 @@ from vla_server_base.contract import (
     VLAModelAdapter,
     Window,
 )
-from vla_server_base.control_loop import ObservationWindow
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable, RequestError, UnknownName
+from vla_server_base.sessions.action_chunking import ObservationWindow
 
 logger = logging.getLogger(__name__)
 

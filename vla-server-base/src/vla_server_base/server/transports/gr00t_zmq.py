@@ -12,8 +12,8 @@ from vla_server_base.protocols import gr00t
 from vla_server_base.request_context import begin_request, current_request_id
 from vla_server_base.server.middleware import reason_of, told_of
 from vla_server_base.server.service import Service
+from vla_server_base.sessions.step import begin_episode, take_turn
 from vla_server_base.timing import Stopwatch
-from vla_server_base.turn import begin_episode, take_turn
 
 try:
     import zmq

@@ -22,8 +22,8 @@ from vla_server_base.server.middleware import reason_of, told_of
 from vla_server_base.server.service import Service
 from vla_server_base.server.shutdown import Shutdown
 from vla_server_base.server.traffic import Body
+from vla_server_base.sessions.step import take_turn
 from vla_server_base.timing import ms_since
-from vla_server_base.turn import take_turn
 
 try:
     import grpc

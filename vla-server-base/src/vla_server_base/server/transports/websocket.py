@@ -26,8 +26,8 @@ from vla_server_base.protocols import openpi, vla_eval
 from vla_server_base.request_context import begin_request, current_request_id
 from vla_server_base.server.middleware import deny_socket, logged_path, reason_of, told_of
 from vla_server_base.server.service import Service
+from vla_server_base.sessions.step import EpisodeRequest, TurnRequest, begin_episode, take_turn
 from vla_server_base.timing import Stopwatch, ms_since
-from vla_server_base.turn import EpisodeRequest, TurnRequest, begin_episode, take_turn
 
 logger = logging.getLogger(__name__)
 

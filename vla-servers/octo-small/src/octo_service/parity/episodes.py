@@ -17,7 +17,7 @@ from octo_service.parity.inputs import build_inputs
 from octo_service.parity.measures import Comparison, largest, spread
 from octo_service.remembered import CONTENT, Remembered, digest
 from vla_server_base.contract import Observation, Window
-from vla_server_base.control_loop import ObservationWindow, RecedingHorizon, TemporalEnsemble
+from vla_server_base.sessions.action_chunking import ObservationWindow, RecedingHorizon, TemporalEnsemble
 
 
 def compare_closed_loop(goldens: Path) -> Iterator[Comparison]:

@@ -9,9 +9,9 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 
 from vla_server_base.contract import Action, Observation, PolicySpec, Task
-from vla_server_base.control_loop import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 from vla_server_base.engine.engine import Anticipation, Engine
 from vla_server_base.errors import ImageError, Late, RequestError, Superseded, UnknownName
+from vla_server_base.sessions.action_chunking import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 
 Execution = Literal["receding", "chunk", "ensemble"]
 Scope = Literal["session", "episode", "request"]

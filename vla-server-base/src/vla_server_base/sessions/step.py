@@ -9,8 +9,8 @@ from vla_server_base.contract import Observation, Task
 from vla_server_base.errors import RequestError
 from vla_server_base.request_context import current_session
 from vla_server_base.schemas.session_reply import SessionReply
-from vla_server_base.session import Answer, Scope, Session, Turn
-from vla_server_base.sessions import Sessions
+from vla_server_base.sessions.registry import Sessions
+from vla_server_base.sessions.session import Answer, Scope, Session, Turn
 
 logger = logging.getLogger(__name__)
 

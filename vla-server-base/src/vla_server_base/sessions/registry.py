@@ -15,8 +15,8 @@ from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import InvalidToken, NotFound, Overloaded, RequestError
 from vla_server_base.request_context import current_client
 from vla_server_base.schemas.session_reply import SessionStatusReply
-from vla_server_base.session import Session, SessionSettings, checked_settings, new_progress, same_task
-from vla_server_base.session_token import HINT, TokenSeal
+from vla_server_base.sessions.session import Session, SessionSettings, checked_settings, new_progress, same_task
+from vla_server_base.sessions.token import HINT, TokenSeal
 
 logger = logging.getLogger(__name__)
 

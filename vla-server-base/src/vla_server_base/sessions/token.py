@@ -24,7 +24,7 @@ import numpy as np
 
 from vla_server_base.contract import Observation, PolicySpec, Task
 from vla_server_base.errors import InvalidToken
-from vla_server_base.session import Progress, SessionSettings, new_progress
+from vla_server_base.sessions.session import Progress, SessionSettings, new_progress
 
 logger = logging.getLogger(__name__)
 
