@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vla_server_base.contract import Task
-from vla_server_base.episodes import EpisodeEnd, EpisodeSettings, EpisodeStart, EpisodeStep, Predicate, play
+from vla_server_base.episodes.loop import EpisodeEnd, EpisodeSettings, EpisodeStart, EpisodeStep, Predicate, play
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import Bounds, Measure, Scene, View
 

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.episodes import EpisodeSettings
+from vla_server_base.episodes.loop import EpisodeSettings
+from vla_server_base.episodes.policies import HttpPolicy, load_policy
 from vla_server_base.errors import Unavailable
-from vla_server_base.policies import HttpPolicy, load_policy
 from vla_server_base.scenes.messages import Pictures, RolloutRequest, SceneState, View
 from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving

@@ -15,8 +15,8 @@ import numpy as np
 
 from vla_server_base import __version__
 from vla_server_base.contract import PolicySpec
+from vla_server_base.episodes.policies import ARM_ACTION
 from vla_server_base.errors import ProtocolError, VLAError
-from vla_server_base.policies import ARM_ACTION
 from vla_server_base.protocols.arrays import array_from_bytes
 from vla_server_base.protocols.known_keys import bare_key
 from vla_server_base.protocols.message_pack import ArrayForm, pack, unpack_with_form

@@ -8,7 +8,7 @@ import pydantic
 from pydantic import Field
 
 from vla_server_base.contract import PolicySpec
-from vla_server_base.episodes import EpisodeSettings, Predicate
+from vla_server_base.episodes.loop import EpisodeSettings, Predicate
 from vla_server_base.scenes.messages import Measure, MeasureKind
 from vla_server_base.schemas.arm import ArmFields, bounds_from_body, control_from_body, robot_from_body
 from vla_server_base.schemas.base import Body

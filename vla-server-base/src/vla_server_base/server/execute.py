@@ -8,10 +8,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vla_server_base.contract import Image
-from vla_server_base.episodes import EpisodeEnd, EpisodeStart, EpisodeStep, play
+from vla_server_base.episodes.loop import EpisodeEnd, EpisodeStart, EpisodeStep, play
+from vla_server_base.episodes.policies import EnginePolicy
+from vla_server_base.episodes.recording import animated_webp, state_log
 from vla_server_base.errors import RequestError
-from vla_server_base.policies import EnginePolicy
-from vla_server_base.recording import animated_webp, state_log
 from vla_server_base.scenes.messages import Pictures, Scene, SimulationState
 from vla_server_base.schemas.execute import ExecuteRequest, settings_from_body
 from vla_server_base.schemas.execute_reply import (

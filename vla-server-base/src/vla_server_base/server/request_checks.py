@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
+from vla_server_base.episodes.policies import ARM_ACTION, check_drives_arm
 from vla_server_base.errors import RequestError, UnknownName
-from vla_server_base.policies import ARM_ACTION, check_drives_arm
 from vla_server_base.schemas.predict import JOINT_POSITION, PredictRequest
 
 MAX_PROPRIO = 1e9

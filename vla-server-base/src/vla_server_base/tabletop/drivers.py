@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vla_server_base.contract import Observation, Task
-from vla_server_base.episodes import Policy
+from vla_server_base.episodes.loop import Policy
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.messages import Pictures
 from vla_server_base.sessions.action_chunking import ObservationWindow, RecedingHorizon

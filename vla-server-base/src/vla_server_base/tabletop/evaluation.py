@@ -16,9 +16,9 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.contract import Image
-from vla_server_base.episodes import EpisodeEnd, EpisodeSettings, EpisodeStart, EpisodeStep, Policy, World, play
-from vla_server_base.policies import HttpPolicy
-from vla_server_base.recording import animated_webp
+from vla_server_base.episodes.loop import EpisodeEnd, EpisodeSettings, EpisodeStart, EpisodeStep, Policy, World, play
+from vla_server_base.episodes.policies import HttpPolicy
+from vla_server_base.episodes.recording import animated_webp
 from vla_server_base.scenes.messages import Pictures
 from vla_server_base.schemas.execute import success_to_body
 from vla_server_base.tabletop.splits import Split

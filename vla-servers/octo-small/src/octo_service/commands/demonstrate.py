@@ -17,9 +17,9 @@ from octo_service.options import Demonstrate
 from octo_service.progress import phase, progress
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.datasets import EpisodeWriter, form_of, open_dataset, open_writer
-from vla_server_base.episodes import Policy
+from vla_server_base.episodes.loop import Policy
+from vla_server_base.episodes.policies import HttpPolicy, load_policy
 from vla_server_base.errors import RequestError
-from vla_server_base.policies import HttpPolicy, load_policy
 from vla_server_base.scenes.messages import ControlSettings
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.tabletop.demonstrations import Demonstrations, DemonstrationSettings

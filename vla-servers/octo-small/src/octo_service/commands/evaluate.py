@@ -19,9 +19,9 @@ from octo_service.adapter import OctoSmallAdapter
 from octo_service.errors import Interrupted
 from octo_service.options import Evaluate
 from octo_service.progress import phase, progress
-from vla_server_base.episodes import EpisodeSettings, Policy
+from vla_server_base.episodes.loop import EpisodeSettings, Policy
+from vla_server_base.episodes.policies import HttpPolicy, LastObservations, load_policy
 from vla_server_base.errors import RequestError
-from vla_server_base.policies import HttpPolicy, LastObservations, load_policy
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.tabletop.evaluation import (
     Episodes,

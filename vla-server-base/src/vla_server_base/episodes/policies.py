@@ -14,7 +14,7 @@ from jaxtyping import Float
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Image, Task, VLAModelAdapter, Window
 from vla_server_base.engine.engine import Engine
-from vla_server_base.episodes import Policy
+from vla_server_base.episodes.loop import Policy
 from vla_server_base.errors import RequestError, Unavailable
 from vla_server_base.images import encode_png
 from vla_server_base.sessions.action_chunking import ObservationWindow
