@@ -12,13 +12,13 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
 from vla_server_base.protocols.known_keys import KNOWN_KEYS
+from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.server.service import Service, Slots
 from vla_server_base.server.shutdown import Shutdown
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.sessions.registry import Sessions
-from vla_server_base.stores import AssetStore, SceneStore
 from vla_server_base.testing import EchoAdapter
 
 REQUEST = {"instruction": "go", "image": of_one_colour(255, 0, 0), "seed": 0}

@@ -4,10 +4,10 @@ import hashlib
 
 import pytest
 
-from vla_server_base import stores
 from vla_server_base.errors import AssetMismatch, MissingAsset, UnknownSceneId
+from vla_server_base.scenes import content_stores as stores
+from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.messages import Scene
-from vla_server_base.stores import AssetStore, SceneStore
 
 
 def put(store: AssetStore, content: bytes) -> str:

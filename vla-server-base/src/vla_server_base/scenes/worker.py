@@ -20,8 +20,8 @@ import mujoco
 from vla_server_base.errors import RendererUnavailable, SceneCrashed, SceneRefused, SceneTooLarge, VLAError
 from vla_server_base.scenes import confinement, limits
 from vla_server_base.scenes.drawing import Drawing, Renderer
-from vla_server_base.scenes.frames import AnswerWriter, read_at_worker
 from vla_server_base.scenes.geom_groups import groups_to_draw
+from vla_server_base.scenes.ipc import AnswerWriter, read_at_worker
 from vla_server_base.scenes.landlock import restrict_files
 from vla_server_base.scenes.messages import (
     Answer,

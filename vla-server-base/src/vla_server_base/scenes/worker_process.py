@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, Literal
 
 from vla_server_base.errors import RendererUnavailable, VLAError
-from vla_server_base.scenes.frames import read_answer, to_worker
+from vla_server_base.scenes.ipc import read_answer, to_worker
 from vla_server_base.scenes.messages import Answer, Confinement, Job, WorkerSettings
 
 logger = logging.getLogger(__name__)

@@ -11,13 +11,13 @@ from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.images import decode_base64
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
+from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.messages import NUM_GEOM_GROUPS, Scene, SceneState, View
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.images import ByCamera
 from vla_server_base.schemas.ranges import Numbers
 from vla_server_base.schemas.task import TaskFields
 from vla_server_base.server.multipart import Upload
-from vla_server_base.stores import AssetStore, SceneStore
 
 NOTHING_BESIDE = Upload(request=b"")
 

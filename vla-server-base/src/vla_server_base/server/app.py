@@ -24,6 +24,7 @@ from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fairness.threads import FairThreads, num_threads
 from vla_server_base.protocols.known_keys import own_keys
+from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.base import request_error_from_validation
 from vla_server_base.schemas.execute import ExecuteRequest
@@ -38,7 +39,6 @@ from vla_server_base.server.shutdown import Shutdown
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.transports import act, kserve, websocket
 from vla_server_base.sessions.registry import Sessions
-from vla_server_base.stores import AssetStore, SceneStore
 
 logger = logging.getLogger(__name__)
 
