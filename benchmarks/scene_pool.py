@@ -27,7 +27,6 @@ import numpy as np
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import RendererUnavailable
 from vla_server_base.request_context import current_client
-from vla_server_base.scenes.drawing import Renderer
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import (
     ControlSettings,
@@ -39,9 +38,10 @@ from vla_server_base.scenes.messages import (
     View,
 )
 from vla_server_base.scenes.pool import ScenePool
-from vla_server_base.scenes.renderers import open_renderer
-from vla_server_base.scenes.scene import apply_state, compile_scene, pick_cameras
-from vla_server_base.scenes.screening import screen
+from vla_server_base.scenes.worker.rendering.drawing import Renderer
+from vla_server_base.scenes.worker.rendering.renderers import open_renderer
+from vla_server_base.scenes.worker.scene import apply_state, compile_scene, pick_cameras
+from vla_server_base.scenes.worker.screening import screen
 
 MAX_OVERHEAD_MS = 1.0
 SIZE = 224

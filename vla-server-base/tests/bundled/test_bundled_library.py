@@ -8,7 +8,7 @@ from arm import ROBOTS
 from vla_server_base.errors import UnknownName
 from vla_server_base.scenes.library import bundled_scene, bundled_scenes
 from vla_server_base.scenes.messages import Scene
-from vla_server_base.scenes.screening import screen
+from vla_server_base.scenes.worker.screening import screen
 
 READ_FILES_OR_RUN_CODE = {
     "include",

@@ -13,7 +13,7 @@ from vla_server_base.scenes.messages import (
     RolloutRequest,
     SceneState,
 )
-from vla_server_base.scenes.rollout import Simulation
+from vla_server_base.scenes.worker.simulation.rollout import Simulation
 
 DOWN = np.array([0, 0, -0.05, 0, 0, 0, 0.0])
 FORWARD = np.array([0.03, 0.01, 0, 0, 0, 0.1, 1.0])

@@ -3,10 +3,10 @@
 import mujoco
 import numpy as np
 
-from vla_server_base.scenes.arm import find_arm
-from vla_server_base.scenes.controllers import Controller
 from vla_server_base.scenes.messages import ControlSettings, ControlState
-from vla_server_base.scenes.rotations import (
+from vla_server_base.scenes.worker.arms.arm import find_arm
+from vla_server_base.scenes.worker.arms.controllers import Controller
+from vla_server_base.scenes.worker.arms.rotations import (
     product,
     quaternion_from_vector,
     rotate,

@@ -7,10 +7,10 @@ import pytest
 from simulated_arm import SimulatedArm, action, compiled, distance, moved
 
 from vla_server_base.errors import SceneError
-from vla_server_base.scenes.arm import find_arm
-from vla_server_base.scenes.controllers import Controller
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import ControlSettings
+from vla_server_base.scenes.worker.arms.arm import find_arm
+from vla_server_base.scenes.worker.arms.controllers import Controller
 
 PANDA = bundled_scene("panda", "tabletop")
 # Each in the place of a joint's own position servo. The second rests where 50 ctrl + 20 = 2500 position.

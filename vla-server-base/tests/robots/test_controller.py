@@ -6,7 +6,7 @@ from simulated_arm import SimulatedArm, action, distance, is_at, moved
 
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import ControlState
-from vla_server_base.scenes.rotations import product, quaternion_from_rpy, quaternion_from_vector, rotate
+from vla_server_base.scenes.worker.arms.rotations import product, quaternion_from_rpy, quaternion_from_vector, rotate
 
 PANDA = bundled_scene("panda", "tabletop")
 TILTED = np.array([0.3, -0.4, 0.2, -2.3, 0.3, 2.1, 0.5])

@@ -9,11 +9,11 @@ from arm_scenes import UR5E, XARM7, Chain, attached, chain, menagerie_panda, men
 from simulated_arm import compiled
 
 from vla_server_base.errors import SceneError, UnknownName
-from vla_server_base.scenes.arm import find_arm
-from vla_server_base.scenes.controllers import Controller
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import ControlSettings
 from vla_server_base.scenes.robots import BUNDLED_PANDA, Gripper, Robot
+from vla_server_base.scenes.worker.arms.arm import find_arm
+from vla_server_base.scenes.worker.arms.controllers import Controller
 
 NAMED = {
     "panda": ("panda", "ee", bundled_scene("panda", "tabletop")),

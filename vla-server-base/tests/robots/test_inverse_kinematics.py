@@ -5,7 +5,7 @@ import pytest
 from simulated_arm import SimulatedArm, action, distance, is_at, moved
 
 from vla_server_base.scenes.library import bundled_scene
-from vla_server_base.scenes.rotations import rotate, rotation_between
+from vla_server_base.scenes.worker.arms.rotations import rotate, rotation_between
 
 SINGULAR = {
     "panda": {

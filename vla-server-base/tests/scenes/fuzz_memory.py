@@ -14,8 +14,8 @@ from mutated_scenes import mutated_scene
 
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.bundle import scene_from_bundle
-from vla_server_base.scenes.scene import compile_scene, scene_error
-from vla_server_base.scenes.screening import screen
+from vla_server_base.scenes.worker.scene import compile_scene, scene_error
+from vla_server_base.scenes.worker.screening import screen
 
 NUM_STEPS = 5
 

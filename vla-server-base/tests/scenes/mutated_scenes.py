@@ -17,7 +17,7 @@ from scene_files import FILES
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import Scene
-from vla_server_base.scenes.schema import ATTRIBUTES
+from vla_server_base.scenes.worker.schema import ATTRIBUTES
 
 ARM = """<mujoco model="arm"><compiler angle="radian" autolimits="true"/>
     <option timestep="0.002" integrator="implicitfast" iterations="20" gravity="0 0 -9.8"/>

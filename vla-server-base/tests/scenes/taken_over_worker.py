@@ -18,9 +18,9 @@ import tempfile
 import threading
 import time
 
-from vla_server_base.scenes import confinement
 from vla_server_base.scenes.messages import RenderQuality, WorkerSettings
-from vla_server_base.scenes.worker import _start
+from vla_server_base.scenes.worker import confinement
+from vla_server_base.scenes.worker.main import _start
 
 FILES, NETWORK, PROGRAMS = "files", "network", "programs"
 libc = ctypes.CDLL(None, use_errno=True)

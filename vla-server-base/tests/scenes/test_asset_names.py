@@ -10,7 +10,7 @@ from PIL import Image
 
 from vla_server_base.errors import MissingAsset, SceneError
 from vla_server_base.scenes.messages import Scene
-from vla_server_base.scenes.screening import screen
+from vla_server_base.scenes.worker.screening import screen
 
 TETRAHEDRON = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 1 4 3\n"
 PYRAMID = b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 4 3\nf 1 2 5\nf 2 3 5\nf 3 4 5\nf 4 1 5\n"

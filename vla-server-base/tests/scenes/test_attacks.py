@@ -95,7 +95,7 @@ DEFENCELESS = """
 import os, socket, tempfile
 os.environ["MUJOCO_GL"] = "disable"
 import mujoco
-from vla_server_base.scenes import confinement
+from vla_server_base.scenes.worker import confinement
 elsewhere = os.path.join(tempfile.gettempdir(), "vla-test-file")
 confinement.leave_no_files()
 confinement.limit_memory(1024)
@@ -136,7 +136,7 @@ def test_a_confined_process_reads_and_writes_nothing_even_unscreened(tmp_path):
 
 LIMITED = """
 import resource
-from vla_server_base.scenes import confinement
+from vla_server_base.scenes.worker import confinement
 resource.setrlimit(resource.RLIMIT_AS, (3 << 30, 4 << 30))
 confinement.limit_memory(100_000)
 print(*resource.getrlimit(resource.RLIMIT_AS))

@@ -14,8 +14,8 @@ from test_asset_names import PICTURE, TETRAHEDRON
 from vla_server_base.errors import SceneError, SceneRefused
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
-from vla_server_base.scenes.scene import compile_scene
-from vla_server_base.scenes.screening import screen
+from vla_server_base.scenes.worker.scene import compile_scene
+from vla_server_base.scenes.worker.screening import screen
 
 XML = """<mujoco model="two files"><compiler meshdir="meshes" texturedir="textures"/>
     <asset><mesh file="a.obj"/><texture name="t" type="2d" file="b.png"/><material name="m" texture="t"/></asset>

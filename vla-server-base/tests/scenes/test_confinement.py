@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from plain_scene import assert_serves, running
 
-from vla_server_base.scenes.landlock import LANDLOCK_CREATE_RULESET_VERSION, SYS_LANDLOCK_CREATE_RULESET
-from vla_server_base.scenes.system_calls import ARCHITECTURES
+from vla_server_base.scenes.worker.landlock import LANDLOCK_CREATE_RULESET_VERSION, SYS_LANDLOCK_CREATE_RULESET
+from vla_server_base.scenes.worker.system_calls import ARCHITECTURES
 from vla_server_base.scenes.worker_process import _environment
 
 pytestmark = pytest.mark.skipif(
@@ -82,8 +82,8 @@ def landlock_version() -> int:
 
 WITH_A_DEVICE = """
 import os, socket
-from vla_server_base.scenes.landlock import restrict_files
-from vla_server_base.scenes.system_calls import forbid_system_calls
+from vla_server_base.scenes.worker.landlock import restrict_files
+from vla_server_base.scenes.worker.system_calls import forbid_system_calls
 assert restrict_files(graphics_devices=True)
 assert forbid_system_calls(device=True) is None
 os.close(os.open(os.__file__, os.O_RDONLY))
@@ -112,7 +112,7 @@ def test_a_driver_with_a_device_may_go_on_opening_libraries_and_devices_alone():
 # mmap of a page that may be executed, with `mov eax, 20; int 0x80; ret`: i386's getpid.
 ANOTHER_ARCHITECTURE = """
 import ctypes, mmap
-from vla_server_base.scenes.system_calls import forbid_system_calls
+from vla_server_base.scenes.worker.system_calls import forbid_system_calls
 page = mmap.mmap(-1, 4096, prot=mmap.PROT_READ | mmap.PROT_WRITE | mmap.PROT_EXEC)
 page.write(bytes.fromhex("b814000000cd80c3"))
 call = ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))

@@ -7,8 +7,8 @@ from test_asset_names import PYRAMID, TETRAHEDRON
 from vla_server_base.errors import MissingAsset, SceneError, SceneRefused
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import Scene
-from vla_server_base.scenes.scene import compile_scene
-from vla_server_base.scenes.screening import screen
+from vla_server_base.scenes.worker.scene import compile_scene
+from vla_server_base.scenes.worker.screening import screen
 
 MAIN = """<mujoco>{}<include file="sub/part.xml"/>
 <worldbody><geom type="mesh" mesh="m"/></worldbody></mujoco>"""

@@ -11,10 +11,10 @@ from mujoco_schema import attributes_by_element, schema
 
 from vla_server_base.errors import MissingAsset, SceneError, SceneRefused
 from vla_server_base.scenes import limits
-from vla_server_base.scenes.asset_names import FILE_ATTRIBUTES
 from vla_server_base.scenes.messages import Scene
-from vla_server_base.scenes.schema import ATTRIBUTES
-from vla_server_base.scenes.screening import DROPPED_ATTRIBUTES, REFUSED_ELEMENTS, screen
+from vla_server_base.scenes.worker.asset_names import FILE_ATTRIBUTES
+from vla_server_base.scenes.worker.schema import ATTRIBUTES
+from vla_server_base.scenes.worker.screening import DROPPED_ATTRIBUTES, REFUSED_ELEMENTS, screen
 
 
 def in_world(text: str) -> Scene:

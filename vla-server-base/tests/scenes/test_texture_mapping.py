@@ -4,8 +4,13 @@ import mujoco
 import numpy as np
 import pytest
 
-from vla_server_base.scenes.raycast.mesh_faces import FaceFinder, FaceSpots, corner_weights, texture_coordinates
-from vla_server_base.scenes.raycast.texture_mapping import (
+from vla_server_base.scenes.worker.rendering.raycast.mesh_faces import (
+    FaceFinder,
+    FaceSpots,
+    corner_weights,
+    texture_coordinates,
+)
+from vla_server_base.scenes.worker.rendering.raycast.texture_mapping import (
     BOX,
     CAPSULE,
     CYLINDER,

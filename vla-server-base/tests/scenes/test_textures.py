@@ -5,7 +5,7 @@ import pytest
 from plain_scene import render
 from textured_scenes import SIDE, TEXTURED, as_opengl_draws
 
-from vla_server_base.scenes.raycast.textures import Texture
+from vla_server_base.scenes.worker.rendering.raycast.textures import Texture
 
 pytestmark = pytest.mark.anyio
 

@@ -145,7 +145,7 @@ class WorkerProcess:
             words = tempfile.TemporaryFile()  # noqa: SIM115
             try:
                 process = subprocess.Popen(
-                    [sys.executable, "-m", "vla_server_base.scenes.worker"],
+                    [sys.executable, "-m", "vla_server_base.scenes.worker.main"],
                     stdin=theirs.fileno(),
                     stdout=theirs.fileno(),
                     stderr=words,

@@ -6,12 +6,12 @@ import mujoco
 import numpy as np
 from jaxtyping import Float
 
-from vla_server_base.scenes.arm import Arm
-from vla_server_base.scenes.gripper_control import GripperControl
-from vla_server_base.scenes.inverse_kinematics import Solution, solve, weighted
-from vla_server_base.scenes.joint_actuators import JointActuators
 from vla_server_base.scenes.messages import ControlSettings, ControlState, Violation
-from vla_server_base.scenes.rotations import (
+from vla_server_base.scenes.worker.arms.arm import Arm
+from vla_server_base.scenes.worker.arms.gripper_control import GripperControl
+from vla_server_base.scenes.worker.arms.inverse_kinematics import Solution, solve, weighted
+from vla_server_base.scenes.worker.arms.joint_actuators import JointActuators
+from vla_server_base.scenes.worker.arms.rotations import (
     Quaternion,
     Vector,
     product,

@@ -13,9 +13,9 @@ import mujoco
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Float64, Int
 
-from vla_server_base.scenes.raycast.facets import Corner, Facets, find_runs, to_world
-from vla_server_base.scenes.raycast.spots import geom_positions, geom_turns
-from vla_server_base.scenes.raycast.texture_mapping import BOX, PLANE
+from vla_server_base.scenes.worker.rendering.raycast.facets import Corner, Facets, find_runs, to_world
+from vla_server_base.scenes.worker.rendering.raycast.spots import geom_positions, geom_turns
+from vla_server_base.scenes.worker.rendering.raycast.texture_mapping import BOX, PLANE
 
 MAX_PLANE_GRID = 200
 """Quads along each side of an endless plane: `mjMAXPLANEGRID`."""

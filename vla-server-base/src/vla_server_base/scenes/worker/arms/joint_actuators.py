@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.errors import SceneError
-from vla_server_base.scenes.arm import Arm
-from vla_server_base.scenes.scene_names import ACTUATOR, listed, names
+from vla_server_base.scenes.worker.arms.arm import Arm
+from vla_server_base.scenes.worker.scene_names import ACTUATOR, listed, names
 
 JOINT_TRANSMISSIONS = (mujoco.mjtTrn.mjTRN_JOINT, mujoco.mjtTrn.mjTRN_JOINTINPARENT)
 # Without dynamics, or with a filter that passes the control on unchanged in the end.

@@ -14,12 +14,12 @@ from xml.sax.saxutils import quoteattr
 
 from vla_server_base.errors import SceneError, SceneRefused
 from vla_server_base.scenes import limits
-from vla_server_base.scenes.asset_names import FILE_ATTRIBUTES, AssetNames, named_after_file
 from vla_server_base.scenes.messages import Scene
-from vla_server_base.scenes.scene_assets import SceneAssets
-from vla_server_base.scenes.schema import ATTRIBUTES
 from vla_server_base.scenes.sent_files import base_name, folder_of, normal
-from vla_server_base.scenes.source_lines import SourceLines, line_of
+from vla_server_base.scenes.worker.asset_names import FILE_ATTRIBUTES, AssetNames, named_after_file
+from vla_server_base.scenes.worker.scene_assets import SceneAssets
+from vla_server_base.scenes.worker.schema import ATTRIBUTES
+from vla_server_base.scenes.worker.source_lines import SourceLines, line_of
 
 REFUSED_ELEMENTS = {
     "extension": "plugins run native code; leave them out",

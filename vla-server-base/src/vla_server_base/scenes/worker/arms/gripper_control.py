@@ -6,10 +6,10 @@ import mujoco
 import numpy as np
 
 from vla_server_base.errors import SceneError, UnknownName
-from vla_server_base.scenes.arm import Arm
 from vla_server_base.scenes.messages import ControlSettings, ControlState
 from vla_server_base.scenes.robots import NO_GRIPPER
-from vla_server_base.scenes.scene_names import ACTUATOR, has, index, names, some
+from vla_server_base.scenes.worker.arms.arm import Arm
+from vla_server_base.scenes.worker.scene_names import ACTUATOR, has, index, names, some
 
 STICKY_STEPS = 15
 """How many steps a sticky gripper's opening or closing lasts, as for the Google robot in SimplerEnv."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from vla_server_base.scenes.rotations import Quaternion, Vector, rotation_between
+from vla_server_base.scenes.worker.arms.rotations import Quaternion, Vector, rotation_between
 
 METRES_PER_RADIAN = 0.25
 """How much a rotation weighs beside a translation: about the length of a forearm."""

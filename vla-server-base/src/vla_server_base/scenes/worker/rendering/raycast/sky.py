@@ -8,10 +8,10 @@ import mujoco
 import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
-from vla_server_base.scenes.raycast.spots import Spots
-from vla_server_base.scenes.raycast.texture_mapping import PLANE
-from vla_server_base.scenes.raycast.textures import Texture, read_texture
-from vla_server_base.scenes.raycast.texturing import sample_cube
+from vla_server_base.scenes.worker.rendering.raycast.spots import Spots
+from vla_server_base.scenes.worker.rendering.raycast.texture_mapping import PLANE
+from vla_server_base.scenes.worker.rendering.raycast.textures import Texture, read_texture
+from vla_server_base.scenes.worker.rendering.raycast.texturing import sample_cube
 
 RADIUS = 0.7
 """Of the cylinder that bears the sky, and half its height, as a part of how far the camera sees."""

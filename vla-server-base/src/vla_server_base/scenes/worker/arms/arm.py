@@ -12,10 +12,10 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.errors import SceneError, UnknownName
-from vla_server_base.scenes.arm_structure import find_chains, find_grasp_site, find_gripper, subtree
 from vla_server_base.scenes.robots import KNOWN_ROBOTS, NO_GRIPPER, ROBOT_NAMES, KnownRobot, Robot
-from vla_server_base.scenes.rotations import Quaternion, Vector, quaternion_from_matrix
-from vla_server_base.scenes.scene_names import ACTUATOR, BODY, JOINT, SITE, has, index, listed, names, some
+from vla_server_base.scenes.worker.arms.arm_structure import find_chains, find_grasp_site, find_gripper, subtree
+from vla_server_base.scenes.worker.arms.rotations import Quaternion, Vector, quaternion_from_matrix
+from vla_server_base.scenes.worker.scene_names import ACTUATOR, BODY, JOINT, SITE, has, index, listed, names, some
 
 MOVES = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
 KEYFRAME_TOLERANCE = 1e-3

@@ -12,8 +12,8 @@ import numpy as np
 from vla_server_base.errors import SceneError, SceneRefused, SceneState, SceneTooLarge, UnknownName
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import SceneState as State
-from vla_server_base.scenes.screening import ScreenedScene
-from vla_server_base.scenes.source_lines import SourceLines
+from vla_server_base.scenes.worker.screening import ScreenedScene
+from vla_server_base.scenes.worker.source_lines import SourceLines
 
 CAMERA_HINT = 'add one to the <worldbody>, such as <camera name="primary" pos="1 0 0.8" xyaxes="0 1 0 -0.6 0 1"/>'
 # The keyframe that a scene starts from where a request names none: an arm at all zeros is seldom a pose of it.

@@ -10,9 +10,6 @@ from jaxtyping import Float
 
 from vla_server_base.errors import SceneRefused
 from vla_server_base.scenes import limits
-from vla_server_base.scenes.arm import Arm, find_arm
-from vla_server_base.scenes.controllers import Controller
-from vla_server_base.scenes.instruments import Instruments
 from vla_server_base.scenes.messages import (
     ControlSettings,
     ControlState,
@@ -25,8 +22,11 @@ from vla_server_base.scenes.messages import (
     SceneState,
     Snapshot,
 )
-from vla_server_base.scenes.physics import Physics
 from vla_server_base.scenes.robots import Robot
+from vla_server_base.scenes.worker.arms.arm import Arm, find_arm
+from vla_server_base.scenes.worker.arms.controllers import Controller
+from vla_server_base.scenes.worker.simulation.monitor import Instruments
+from vla_server_base.scenes.worker.simulation.physics import Physics
 
 CUTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 """The parts of a motion that `clamp` tries, the whole first."""

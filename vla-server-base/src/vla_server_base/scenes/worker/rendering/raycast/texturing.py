@@ -9,9 +9,9 @@ import mujoco
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
-from vla_server_base.scenes.raycast.mesh_faces import FaceSpots, corner_weights, texture_coordinates
-from vla_server_base.scenes.raycast.spots import Spots, Vectors
-from vla_server_base.scenes.raycast.texture_mapping import (
+from vla_server_base.scenes.worker.rendering.raycast.mesh_faces import FaceSpots, corner_weights, texture_coordinates
+from vla_server_base.scenes.worker.rendering.raycast.spots import Spots, Vectors
+from vla_server_base.scenes.worker.rendering.raycast.texture_mapping import (
     CAPSULE,
     CYLINDER,
     ELLIPSOID,
@@ -27,7 +27,7 @@ from vla_server_base.scenes.raycast.texture_mapping import (
     surface_faces,
     unit_points,
 )
-from vla_server_base.scenes.raycast.textures import CUBE_FACES, Texture, read_texture
+from vla_server_base.scenes.worker.rendering.raycast.textures import CUBE_FACES, Texture, read_texture
 
 Places = tuple[Vectors, Vectors, Vectors]
 Coordinates = Float32[np.ndarray, "uv points"]

@@ -9,8 +9,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.errors import UnknownName
-from vla_server_base.scenes.arm import Arm
 from vla_server_base.scenes.messages import Bounds, Contact, Measure, Violation
+from vla_server_base.scenes.worker.arms.arm import Arm
 
 LOOK_EVERY = 5
 """Physics steps between two looks at contacts and the workspace: 10 ms at the usual 2 ms."""

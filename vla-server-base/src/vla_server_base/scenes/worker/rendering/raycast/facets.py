@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float32, Int
 
-from vla_server_base.scenes.raycast.spots import Vectors
+from vla_server_base.scenes.worker.rendering.raycast.spots import Vectors
 
 Weights = Float32[np.ndarray, " points"]
 

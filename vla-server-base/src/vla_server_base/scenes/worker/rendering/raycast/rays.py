@@ -8,8 +8,8 @@ import mujoco
 import numpy as np
 from jaxtyping import Float32, Float64, Int
 
-from vla_server_base.scenes.raycast.shading import dot
-from vla_server_base.scenes.raycast.spots import Spots
+from vla_server_base.scenes.worker.rendering.raycast.shading import dot
+from vla_server_base.scenes.worker.rendering.raycast.spots import Spots
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ import numpy as np
 
 from vla_server_base.errors import SceneError
 from vla_server_base.scenes.robots import Gripper, Robot
-from vla_server_base.scenes.scene_names import ACTUATOR, BODY, JOINT, SITE, index, names
+from vla_server_base.scenes.worker.scene_names import ACTUATOR, BODY, JOINT, SITE, index, names
 
 MIN_HINGES = 5
 """Fewer actuated hinges in a row are a leg, a finger or a door."""

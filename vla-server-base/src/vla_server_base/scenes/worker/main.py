@@ -1,4 +1,4 @@
-"""The process that compiles and draws strangers' scenes: `python -m vla_server_base.scenes.worker`.
+"""The process that compiles and draws strangers' scenes: `python -m vla_server_base.scenes.worker.main`.
 
 Reads settings and jobs from standard input, answers on standard output, ends when its input does.
 """
@@ -18,11 +18,8 @@ os.environ["MUJOCO_GL"] = "disable"
 import mujoco
 
 from vla_server_base.errors import RendererUnavailable, SceneCrashed, SceneRefused, SceneTooLarge, VLAError
-from vla_server_base.scenes import confinement, limits
-from vla_server_base.scenes.drawing import Drawing, Renderer
-from vla_server_base.scenes.geom_groups import groups_to_draw
+from vla_server_base.scenes import limits
 from vla_server_base.scenes.ipc import AnswerWriter, read_at_worker
-from vla_server_base.scenes.landlock import restrict_files
 from vla_server_base.scenes.messages import (
     Answer,
     Cost,
@@ -36,9 +33,12 @@ from vla_server_base.scenes.messages import (
     View,
     WorkerSettings,
 )
-from vla_server_base.scenes.renderers import import_renderer, open_renderer
-from vla_server_base.scenes.rollout import Simulation
-from vla_server_base.scenes.scene import (
+from vla_server_base.scenes.worker import confinement
+from vla_server_base.scenes.worker.landlock import restrict_files
+from vla_server_base.scenes.worker.rendering.drawing import Drawing, Renderer
+from vla_server_base.scenes.worker.rendering.geom_groups import groups_to_draw
+from vla_server_base.scenes.worker.rendering.renderers import import_renderer, open_renderer
+from vla_server_base.scenes.worker.scene import (
     apply_state,
     camera_name,
     compile_scene,
@@ -46,7 +46,8 @@ from vla_server_base.scenes.scene import (
     pick_cameras,
     scene_error,
 )
-from vla_server_base.scenes.screening import screen
+from vla_server_base.scenes.worker.screening import screen
+from vla_server_base.scenes.worker.simulation.rollout import Simulation
 
 MAX_HELD_SCENES = 8
 MAX_HELD_BYTES = 512_000_000

@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from vla_server_base.errors import SceneUnstable
 from vla_server_base.scenes.messages import SceneState, SimulationState, Snapshot
-from vla_server_base.scenes.scene import apply_state
+from vla_server_base.scenes.worker.scene import apply_state
 
 FULL_STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 UNSTABLE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)

@@ -2,8 +2,8 @@
 
 import importlib
 
-from vla_server_base.scenes.drawing import Renderer
 from vla_server_base.scenes.messages import RendererName, RenderQuality
+from vla_server_base.scenes.worker.rendering.drawing import Renderer
 
 
 def import_renderer(name: RendererName) -> None:
@@ -13,7 +13,7 @@ def import_renderer(name: RendererName) -> None:
     """
     importlib.import_module("numpy.ma")  # by numpy.unique
     if name != "raycast":
-        from vla_server_base.scenes.opengl import import_platform
+        from vla_server_base.scenes.worker.rendering.opengl import import_platform
 
         import_platform(name)
 
@@ -21,9 +21,9 @@ def import_renderer(name: RendererName) -> None:
 def open_renderer(name: RendererName, quality: RenderQuality) -> Renderer:
     """Open the renderer of that name; raises whatever the system's libraries make of it."""
     if name == "raycast":
-        from vla_server_base.scenes.raycasting import RayCasting
+        from vla_server_base.scenes.worker.rendering.raycasting import RayCasting
 
         return RayCasting()
-    from vla_server_base.scenes.opengl import OpenGL
+    from vla_server_base.scenes.worker.rendering.opengl import OpenGL
 
     return OpenGL(name, quality)

@@ -9,8 +9,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from vla_server_base.scenes import system_calls
 from vla_server_base.scenes.messages import Confinement
+from vla_server_base.scenes.worker import system_calls
 
 PR_SET_PDEATHSIG = 1
 DEVICE_FOLDERS = ("/dev/dri/", "/dev/nv", "/dev/kfd", "/dev/mali", "/dev/dxg")

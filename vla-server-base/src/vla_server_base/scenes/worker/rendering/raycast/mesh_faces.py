@@ -9,8 +9,8 @@ import mujoco
 import numpy as np
 from jaxtyping import Float32, Int
 
-from vla_server_base.scenes.raycast.facets import Corner, Facets, find_runs, to_world
-from vla_server_base.scenes.raycast.spots import geom_positions, geom_turns
+from vla_server_base.scenes.worker.rendering.raycast.facets import Corner, Facets, find_runs, to_world
+from vla_server_base.scenes.worker.rendering.raycast.spots import geom_positions, geom_turns
 
 MAX_PAIRS = 2**19
 """Of a point and a box that may hold its face: what is beyond, in a mesh whose faces all overlap, is not looked at."""
