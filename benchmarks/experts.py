@@ -18,8 +18,8 @@ import numpy as np
 from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.tabletop.demonstrations import Demonstrations, DemonstrationSettings
+from vla_server_base.tabletop.summary import wilson_interval
 from vla_server_base.tabletop.tables import TABLES
-from vla_server_base.tabletop.tally import wilson_interval
 from vla_server_base.tabletop.tasks import TASKS
 from vla_server_base.tabletop.trials import Trial, draw_trial
 

@@ -8,9 +8,9 @@ import pytest
 
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.messages import RolloutRequest, View
+from vla_server_base.tabletop.dagger import Disturbances, Lead
 from vla_server_base.tabletop.demonstrations import Demonstrations, DemonstrationSettings, demonstrate
-from vla_server_base.tabletop.drivers import Disturbances, Lead
-from vla_server_base.tabletop.phrasings import phrasings
+from vla_server_base.tabletop.paraphrases import phrasings
 from vla_server_base.tabletop.tables import OBJECTS
 from vla_server_base.tabletop.tasks import TASKS
 from vla_server_base.tabletop.trials import draw_trial

@@ -16,9 +16,9 @@ from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.tabletop.evaluation import LocalEpisodes, RemoteEpisodes, evaluate, listening_trials
 from vla_server_base.tabletop.experts import expert_action
-from vla_server_base.tabletop.phrasings import phrasings
+from vla_server_base.tabletop.paraphrases import phrasings
+from vla_server_base.tabletop.summary import listening_table
 from vla_server_base.tabletop.tables import OBJECTS, TABLES, read_state
-from vla_server_base.tabletop.tally import listening_table
 from vla_server_base.tabletop.tasks import TASKS
 from vla_server_base.tabletop.trials import draw_trial
 from vla_server_base.testing import EchoAdapter

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from vla_server_base.errors import RequestError
 from vla_server_base.tabletop.evaluation import TrialResult
 from vla_server_base.tabletop.results import Results
-from vla_server_base.tabletop.tally import listening_table, success_table, tally, wilson_interval
+from vla_server_base.tabletop.summary import listening_table, success_table, tally, wilson_interval
 
 SETTINGS = {"policy": "abc", "window": 2, "ensemble_weight": None}
 

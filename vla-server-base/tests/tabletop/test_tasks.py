@@ -8,7 +8,7 @@ import pytest
 
 from vla_server_base.errors import UnknownName
 from vla_server_base.schemas.execute import ExecuteRequest, settings_from_body, success_to_body
-from vla_server_base.tabletop.phrasings import HELD_OUT, TRAINED, phrasings
+from vla_server_base.tabletop.paraphrases import HELD_OUT, TRAINED, phrasings
 from vla_server_base.tabletop.tables import TABLES
 from vla_server_base.tabletop.tasks import TASKS, task_named
 from vla_server_base.testing import EchoAdapter

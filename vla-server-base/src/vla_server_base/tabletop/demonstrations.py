@@ -17,7 +17,7 @@ from vla_server_base.contract import Image, Observation
 from vla_server_base.datasets import RecordedEpisode
 from vla_server_base.episodes.loop import World
 from vla_server_base.scenes.messages import Pictures, RolloutRequest, SimulationState, View
-from vla_server_base.tabletop.drivers import Disturbances, Driver, Lead
+from vla_server_base.tabletop.dagger import Disturbances, Driver, Lead
 from vla_server_base.tabletop.experts import expert_action
 from vla_server_base.tabletop.tables import OBJECTS, TableState, read_state
 from vla_server_base.tabletop.tasks import TabletopTask

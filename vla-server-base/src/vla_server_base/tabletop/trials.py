@@ -12,7 +12,7 @@ from vla_server_base.contract import Task
 from vla_server_base.episodes.loop import EpisodeSettings
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import Scene, SceneState
-from vla_server_base.tabletop.phrasings import phrasings
+from vla_server_base.tabletop.paraphrases import phrasings
 from vla_server_base.tabletop.placements import lay_anew, place_objects
 from vla_server_base.tabletop.splits import Split
 from vla_server_base.tabletop.tables import Table, TableState, table_of

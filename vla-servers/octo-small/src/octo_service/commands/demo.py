@@ -12,7 +12,7 @@ from octo_service.commands.predict import local_server, model_and_meaning, scene
 from octo_service.http_client import Server
 from octo_service.options import Demo
 from vla_server_base.schemas.execute import success_to_body
-from vla_server_base.tabletop.phrasings import task_said
+from vla_server_base.tabletop.paraphrases import task_said
 from vla_server_base.tabletop.tables import table_of
 
 _LOOK_S = 0.2

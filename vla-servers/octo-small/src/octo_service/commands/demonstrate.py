@@ -22,8 +22,8 @@ from vla_server_base.episodes.policies import HttpPolicy, load_policy
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.messages import ControlSettings
 from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.tabletop.dagger import Lead
 from vla_server_base.tabletop.demonstrations import Demonstrations, DemonstrationSettings
-from vla_server_base.tabletop.drivers import Lead
 from vla_server_base.tabletop.splits import FIRST_SEED
 from vla_server_base.tabletop.tasks import tasks_beginning
 from vla_server_base.tabletop.trials import Trial, draw_trial

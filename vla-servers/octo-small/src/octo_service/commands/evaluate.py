@@ -32,7 +32,7 @@ from vla_server_base.tabletop.evaluation import (
     listening_trials,
 )
 from vla_server_base.tabletop.results import Part, Results
-from vla_server_base.tabletop.tally import listening_table, success_table
+from vla_server_base.tabletop.summary import listening_table, success_table
 from vla_server_base.tabletop.tasks import tasks_beginning
 from vla_server_base.tabletop.trials import Trial, draw_trial
 from vla_server_base.tabletop.variants import with_patience
