@@ -20,8 +20,8 @@ from typing import IO, Any
 import numpy as np
 
 from vla_server_base.datasets.episode import RecordedEpisode, said_of
+from vla_server_base.datasets.json_lines import read_rows
 from vla_server_base.errors import DatasetError
-from vla_server_base.json_lines import read_rows
 
 HEADER, INDEX = "store.json", "episodes.jsonl"
 VERSION = 1

@@ -7,8 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal
 
+from vla_server_base.datasets.json_lines import read_rows
 from vla_server_base.errors import RequestError
-from vla_server_base.json_lines import read_rows
 from vla_server_base.tabletop.evaluation import TrialResult
 
 Part = Literal["suite", "listening"]

@@ -21,7 +21,7 @@ from octo_service.training.plots import plot_run
 from octo_service.training.state_file import load_state, save_state
 from octo_service.training.trainer import TrainState, trained
 from octo_service.weight_file import map_weights
-from vla_server_base.json_lines import read_rows
+from vla_server_base.datasets.json_lines import read_rows
 
 RUN, STATE, METRICS, PLOT, EPISODES = "run.json", "state.safetensors", "metrics.jsonl", "losses.svg", "episodes"
 # Settled when a run begins, and no setting: another number changes what is learned by rounding alone.
