@@ -9,7 +9,7 @@ from echo_server import echo_app, wait_until_healthy
 from free_port import free_port
 
 from vla_server_base.server.uvicorn_server import serving
-from vla_server_base.testing.robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, VlaEvalRobot
+from vla_server_base.testing.protocol_robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, VlaEvalRobot
 
 NUM_STEPS = 200
 

@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 from vla_server_base.errors import ProtocolError
 from vla_server_base.protocols.message_pack import pack, unpack
 from vla_server_base.server.uvicorn_server import serving
-from vla_server_base.testing.robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, Robot, VlaEvalRobot
+from vla_server_base.testing.protocol_robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, Robot, VlaEvalRobot
 
 SEEN, WRIST = np.full((8, 8, 3), 102, np.uint8), np.full((8, 8, 3), 51, np.uint8)
 IMAGE, IMAGE_WRIST = of_one_colour(102, 102, 102), of_one_colour(51, 51, 51)

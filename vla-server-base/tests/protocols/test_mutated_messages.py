@@ -20,7 +20,7 @@ from vla_server_base.errors import VLAError
 from vla_server_base.protocols import gr00t, json_numpy, openpi, openvla, vla_eval
 from vla_server_base.protocols.message_pack import pack
 from vla_server_base.server.uvicorn_server import serving
-from vla_server_base.testing.robots import OpenpiRobot
+from vla_server_base.testing.protocol_robots import OpenpiRobot
 
 PICTURE = np.random.default_rng(0).integers(0, 255, (8, 8, 3), np.uint8)
 NUM_MUTANTS, NUM_SENT = 2000, 150

@@ -24,7 +24,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving
-from vla_server_base.testing.robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, VlaEvalRobot
+from vla_server_base.testing.protocol_robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, VlaEvalRobot
 
 MODEL = "random://octo-tiny"
 
