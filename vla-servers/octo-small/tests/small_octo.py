@@ -5,14 +5,14 @@ from typing import Any
 
 import numpy as np
 
-from octo_service.checkpoint import Checkpoint
+from octo_service.checkpoints.checkpoint import Checkpoint
+from octo_service.checkpoints.stored_params import hash_of
 from octo_service.model.architectures import ARCHITECTURES
 from octo_service.model.octo import Octo, build_octo
 from octo_service.model.parameters import random_leaves
 from octo_service.model.random_weights import random_checkpoint
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.t5 import T5Sizes
-from octo_service.stored_params import hash_of
 
 HORIZON, ACTION_DIM, TEXT_DIM = 2, 3, 16
 DIFFUSION = {"name": "DiffusionActionHead", "kwargs": {"hidden_dim": 128, "num_blocks": 1, "n_diffusion_samples": 16}}

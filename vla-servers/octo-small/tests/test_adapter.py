@@ -10,7 +10,7 @@ import pytest
 from small_octo import checkpoint_with_two_cameras_and_proprio
 
 from octo_service.adapter import OctoSmallAdapter, noise_key
-from octo_service.checkpoint import Checkpoint, save_checkpoint
+from octo_service.checkpoints.checkpoint import Checkpoint, save_checkpoint
 from octo_service.config import OctoConfig
 from octo_service.model.prediction import draw_noise
 from octo_service.parity.inputs import image
@@ -136,7 +136,7 @@ def two_datasets(tmp_path_factory: pytest.TempPathFactory) -> OctoSmallAdapter:
     save_checkpoint(folder / "model", checkpoint_of_two_widths(proprio))
     adapter = OctoSmallAdapter(OctoConfig(dataset="whole"))
     with pytest.MonkeyPatch.context() as patched:  # bytes stand for T5's vocabulary, which is not ours to ship
-        patched.setattr("octo_service.hub.fetch_tokenizer", lambda name: None)
+        patched.setattr("octo_service.checkpoints.hub.fetch_tokenizer", lambda name: None)
         adapter.load_model(str(folder / "model"), "cpu", folder / "cache")
     return adapter
 

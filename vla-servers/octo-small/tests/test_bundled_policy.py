@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from octo_service import cli
+from octo_service.checkpoints.hub import BUNDLED, resolve
 from octo_service.errors import HubError
-from octo_service.hub import BUNDLED, resolve
 from octo_service.model import OctoModel
 
 MODEL = "bundled://tabletop"

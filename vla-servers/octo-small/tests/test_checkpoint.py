@@ -20,11 +20,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from octo_service.checkpoint import check_finite, check_params, load_checkpoint, save_checkpoint
+from octo_service.checkpoints.checkpoint import check_finite, check_params, load_checkpoint, save_checkpoint
+from octo_service.checkpoints.flax_msgpack import read_tree, write_tree
+from octo_service.checkpoints.stored_params import load_params
+from octo_service.checkpoints.weight_file import write_weights
 from octo_service.errors import CheckpointError
-from octo_service.flax_msgpack import read_tree, write_tree
-from octo_service.stored_params import load_params
-from octo_service.weight_file import write_weights
 
 GOLDENS = Path(__file__).parent / "goldens"
 TINY, TINY_OCDBT = GOLDENS / "octo" / "tiny_ckpt", GOLDENS / "octo" / "tiny_ckpt_ocdbt"
@@ -96,7 +96,7 @@ class TestForms:
     def test_ocdbt_without_tensorstore_says_how_to_install_it(self):
         script = (
             "import sys; sys.modules['tensorstore'] = None\n"
-            "from pathlib import Path; from octo_service.checkpoint import load_checkpoint\n"
+            "from pathlib import Path; from octo_service.checkpoints.checkpoint import load_checkpoint\n"
             "load_checkpoint(Path(sys.argv[1]))"
         )
         command = [sys.executable, "-c", script, str(TINY_OCDBT)]
@@ -220,8 +220,8 @@ class TestConvertedCopy:
 
     def test_starts_at_the_same_time_do_not_disturb_one_another(self, tmp_path: Path):
         script = (
-            "import sys; from pathlib import Path; from octo_service.checkpoint import load_checkpoint\n"
-            "from octo_service.stored_params import hash_of\n"
+            "import sys; from pathlib import Path; from octo_service.checkpoints.checkpoint import load_checkpoint\n"
+            "from octo_service.checkpoints.stored_params import hash_of\n"
             "print(hash_of(load_checkpoint(Path(sys.argv[1]), cache_dir=Path(sys.argv[2])).params))"
         )
         command = [sys.executable, "-c", script, str(TINY), str(tmp_path)]

@@ -18,7 +18,7 @@ import pytest
 from PIL import Image
 from vocabulary import train_vocabulary
 
-from octo_service.checkpoint import load_checkpoint
+from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
 from octo_service.http_client import Server

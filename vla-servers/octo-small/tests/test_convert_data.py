@@ -11,7 +11,7 @@ import h5py
 import numpy as np
 import pytest
 
-from octo_service.checkpoint import load_checkpoint
+from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.commands import convert_data
 from octo_service.errors import TrainingError
 from octo_service.options import ConvertData

@@ -17,7 +17,8 @@ from small_dataset import episode, small_store
 from small_octo import REGRESSION, small_checkpoint
 
 from octo_service.adapter import OctoSmallAdapter
-from octo_service.checkpoint import load_checkpoint, save_checkpoint
+from octo_service.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from octo_service.checkpoints.weight_file import map_weights
 from octo_service.errors import TrainingError
 from octo_service.model import t5
 from octo_service.options import Finetune
@@ -29,7 +30,6 @@ from octo_service.training.run import Run
 from octo_service.training.run_folder import RunFolder
 from octo_service.training.timetable import Timetable
 from octo_service.vocabulary import word_vocabulary
-from octo_service.weight_file import map_weights
 from vla_server_base.contract import Observation, PolicyInput, Task
 from vla_server_base.datasets import ArrayStoreWriter
 from vla_server_base.errors import DatasetError

@@ -10,9 +10,9 @@ import huggingface_hub.constants
 import pytest
 from small_hub import SmallHub
 
-from octo_service.checkpoint import load_checkpoint
+from octo_service.checkpoints.checkpoint import load_checkpoint
+from octo_service.checkpoints.hub import fetch_tokenizer, resolve
 from octo_service.errors import HubError, HubUnreachable
-from octo_service.hub import fetch_tokenizer, resolve
 
 TINY = Path(__file__).parent / "goldens" / "octo" / "tiny_ckpt"
 MODEL = "hf://lab/octo"
@@ -123,7 +123,7 @@ def in_a_process_of_its_own(cache: Path, **environment: str) -> str:
     """Resolve as a server does: the client reads its settings when it is imported."""
     script = (
         "import sys; from pathlib import Path; from octo_service.errors import HubError\n"
-        "from octo_service.hub import resolve\n"
+        "from octo_service.checkpoints.hub import resolve\n"
         f"try: print(resolve('{MODEL}', Path(sys.argv[1])).revision)\n"
         "except HubError as error: print(error)"
     )

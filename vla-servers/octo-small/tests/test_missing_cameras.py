@@ -15,7 +15,7 @@ import pytest
 from small_octo import checkpoint_with_two_cameras_and_proprio
 
 from octo_service.adapter import PAST_MB, OctoSmallAdapter
-from octo_service.checkpoint import save_checkpoint
+from octo_service.checkpoints.checkpoint import save_checkpoint
 from octo_service.images import resize_lanczos
 from octo_service.remembered import Remembered
 from octo_service.together import Together

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from vocabulary import train_vocabulary
 
-from octo_service.checkpoint import load_checkpoint
+from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.errors import CheckpointError, ConfigError, InputError
 from octo_service.model import OctoModel
 from octo_service.parity.goldens import recorded_tokenizer, tiny_model

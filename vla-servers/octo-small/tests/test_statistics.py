@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octo_service.checkpoint import load_checkpoint
+from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.errors import CheckpointError, InputError
 from octo_service.model import OctoModel
 from octo_service.statistics import (

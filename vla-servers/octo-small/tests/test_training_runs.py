@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from small_octo import REGRESSION, batch_of, small_checkpoint, small_octo
 
-from octo_service.checkpoint import load_checkpoint
+from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.errors import CheckpointError
 from octo_service.model import OctoModel
 from octo_service.text import TextTokenizer, TokenizerOptions

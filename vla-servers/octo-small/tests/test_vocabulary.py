@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octo_service.checkpoint import load_checkpoint, save_checkpoint
+from octo_service.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from octo_service.errors import TokenizerError
 from octo_service.model import OctoModel
 from octo_service.model.random_weights import random_checkpoint

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from octo_service.checkpoint import load_checkpoint
+from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.model import OctoModel, t5
 from octo_service.model.octo import Octo
 from octo_service.model.parameters import stack_layers

@@ -15,9 +15,9 @@ from cachetools import LRUCache, cachedmethod
 from jaxtyping import Array, Float, UInt8
 
 from octo_service import device
+from octo_service.checkpoints.hub import resolve
 from octo_service.config import OctoConfig
 from octo_service.errors import CheckpointError, ConfigError, HubUnreachable, OctoError
-from octo_service.hub import resolve
 from octo_service.images import resize_and_crop, resize_lanczos
 from octo_service.model import OctoModel, random_weights, t5
 from octo_service.model.prediction import Noise, draw_noise

@@ -16,9 +16,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from octo_service import checkpoint as checkpoints
-from octo_service import hub, text
-from octo_service.checkpoint import Checkpoint
+from octo_service import text
+from octo_service.checkpoints import checkpoint as checkpoints
+from octo_service.checkpoints import hub
+from octo_service.checkpoints.checkpoint import Checkpoint
+from octo_service.checkpoints.weight_file import leave_to_disk
 from octo_service.errors import InputError, TokenizerError
 from octo_service.model import prediction, random_weights, t5
 from octo_service.model.heads import ActionHead
@@ -33,7 +35,6 @@ from octo_service.precision import Precision
 from octo_service.statistics import action_statistics, check_form, check_statistics, un_normalize
 from octo_service.text import TextTokenizer
 from octo_service.tracing import is_traced
-from octo_service.weight_file import leave_to_disk
 
 logger = logging.getLogger(__name__)
 

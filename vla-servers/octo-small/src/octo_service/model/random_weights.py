@@ -5,7 +5,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import numpy as np
 
-from octo_service.checkpoint import Checkpoint
+from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.errors import ConfigError
 from octo_service.model.architectures import ARCHITECTURES, Architecture
 from octo_service.model.octo import build_octo

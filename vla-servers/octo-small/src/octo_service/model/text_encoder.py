@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from octo_service.checkpoints.weight_file import leave_to_disk
 from octo_service.errors import InputError
 from octo_service.model import t5
 from octo_service.model.parameters import Leaves, stack_layers, stored
 from octo_service.model.prediction import compiled, embed_text, on_device
-from octo_service.weight_file import leave_to_disk
 
 BlockLeaves = dict[str, Array]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from octo_service.checkpoint import Checkpoint, load_checkpoint
+from octo_service.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from octo_service.model import OctoModel
 from octo_service.model.architectures import ARCHITECTURES
 from octo_service.parity.stand_in import stand_in_parameters

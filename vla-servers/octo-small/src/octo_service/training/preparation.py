@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from octo_service.checkpoint import Checkpoint
+from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.errors import TrainingError
 from octo_service.model import OctoModel, t5
 from octo_service.model.octo import Octo, build_octo

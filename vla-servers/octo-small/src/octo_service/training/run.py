@@ -9,7 +9,7 @@ from typing import Any
 from jaxtyping import Array, Float
 from tqdm import tqdm
 
-from octo_service.checkpoint import Checkpoint
+from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.errors import TrainingError
 from octo_service.progress import progress
 from octo_service.training.batches import Batches, augmented, made_ahead

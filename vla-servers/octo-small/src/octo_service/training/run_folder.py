@@ -15,12 +15,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from octo_service.checkpoint import CONFIG, EXAMPLE_BATCH, STATISTICS, VOCABULARY, Checkpoint, save_checkpoint
+from octo_service.checkpoints.checkpoint import (
+    CONFIG,
+    EXAMPLE_BATCH,
+    STATISTICS,
+    VOCABULARY,
+    Checkpoint,
+    save_checkpoint,
+)
+from octo_service.checkpoints.weight_file import map_weights
 from octo_service.errors import TrainingError
 from octo_service.training.plots import plot_run
 from octo_service.training.state_file import load_state, save_state
 from octo_service.training.trainer import TrainState, trained
-from octo_service.weight_file import map_weights
 from vla_server_base.datasets.json_lines import read_rows
 
 RUN, STATE, METRICS, PLOT, EPISODES = "run.json", "state.safetensors", "metrics.jsonl", "losses.svg", "episodes"

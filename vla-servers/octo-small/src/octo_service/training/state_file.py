@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from octo_service.checkpoints.weight_file import map_weights, write_weights
 from octo_service.errors import CheckpointError
 from octo_service.training.optimizer import Moments
 from octo_service.training.trainer import TrainState
-from octo_service.weight_file import map_weights, write_weights
 
 
 def save_state(path: Path, state: TrainState) -> None:

@@ -13,11 +13,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, UInt32
 
-from octo_service.checkpoint import Checkpoint
+from octo_service.checkpoints.checkpoint import Checkpoint
+from octo_service.checkpoints.stored_params import hash_of
 from octo_service.model.noise import next_key
 from octo_service.model.octo import Octo
 from octo_service.model.parameters import Part
-from octo_service.stored_params import hash_of
 from octo_service.training.losses import Batch, DiffusionDraws, Metrics, draw, loss_fn
 from octo_service.training.optimizer import Moments, Optimizer, global_norm
 from octo_service.training.parts import summed

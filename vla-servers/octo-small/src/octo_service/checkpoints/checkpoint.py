@@ -22,10 +22,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from octo_service.checkpoints.flax_msgpack import read_tree, write_tree
+from octo_service.checkpoints.stored_params import SAFETENSORS, load_params, read_file
+from octo_service.checkpoints.weight_file import write_weights
 from octo_service.errors import CheckpointError
-from octo_service.flax_msgpack import read_tree, write_tree
-from octo_service.stored_params import SAFETENSORS, load_params, read_file
-from octo_service.weight_file import write_weights
 
 CONFIG, STATISTICS, EXAMPLE_BATCH = "config.json", "dataset_statistics.json", "example_batch.msgpack"
 VOCABULARY = "tokenizer.json"

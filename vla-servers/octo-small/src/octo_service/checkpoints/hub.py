@@ -5,8 +5,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from octo_service.checkpoints.hub_snapshot import SCHEME, Repository, fetch_snapshot
 from octo_service.errors import HubError
-from octo_service.hub_snapshot import SCHEME, Repository, fetch_snapshot
 
 MODEL_FILES = ("config.json", "dataset_statistics.json", "example_batch.msgpack")
 TOKENIZER_FILE = "tokenizer.json"

@@ -11,10 +11,10 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from octo_service.checkpoints.flax_msgpack import read_tree
+from octo_service.checkpoints.ocdbt import read_stored_arrays
+from octo_service.checkpoints.weight_file import DTYPE_CODES, map_weights, raw_bytes, write_weights
 from octo_service.errors import CheckpointError
-from octo_service.flax_msgpack import read_tree
-from octo_service.ocdbt import read_stored_arrays
-from octo_service.weight_file import DTYPE_CODES, map_weights, raw_bytes, write_weights
 
 logger = logging.getLogger(__name__)
 
