@@ -12,8 +12,8 @@ import pytest
 
 from octo_service import cli
 from octo_service.http_client import Server
-from octo_service.images import resize_lanczos
 from octo_service.options import Demonstrate
+from octo_service.preprocessing.images import resize_lanczos
 from vla_server_base.config import ServerConfig
 from vla_server_base.datasets import RecordedEpisode, open_dataset
 from vla_server_base.errors import DatasetError, RequestError, UnknownName

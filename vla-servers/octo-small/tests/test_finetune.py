@@ -22,6 +22,7 @@ from octo_service.checkpoints.weight_file import map_weights
 from octo_service.errors import TrainingError
 from octo_service.model import t5
 from octo_service.options import Finetune
+from octo_service.preprocessing.vocabulary import word_vocabulary
 from octo_service.training.batches import augmented
 from octo_service.training.fit import Fit
 from octo_service.training.preparation import prepare
@@ -29,7 +30,6 @@ from octo_service.training.recipe import Recipe
 from octo_service.training.run import Run
 from octo_service.training.run_folder import RunFolder
 from octo_service.training.timetable import Timetable
-from octo_service.vocabulary import word_vocabulary
 from vla_server_base.contract import Observation, PolicyInput, Task
 from vla_server_base.datasets import ArrayStoreWriter
 from vla_server_base.errors import DatasetError

@@ -7,10 +7,10 @@ import pytest
 from small_dataset import INSTRUCTIONS, episode
 from trajectory_samples import Goals, Trajectory, chunk, sample
 
+from octo_service.preprocessing.vocabulary import UNKNOWN
 from octo_service.training.augmentation import PRIMARY
 from octo_service.training.batches import Batches, Drawn, Sampling, augmented, made_ahead
 from octo_service.training.recordings import Recordings, dataset_statistics
-from octo_service.vocabulary import UNKNOWN
 
 EPISODES = [episode(number, length) for number, length in enumerate((5, 7, 6, 8))]
 TEXTS = sorted({"", *INSTRUCTIONS})

@@ -7,7 +7,7 @@ import pytest
 from small_dataset import episode, small_store
 
 from octo_service.errors import TrainingError
-from octo_service.statistics import action_statistics, normalize, un_normalize
+from octo_service.preprocessing.statistics import action_statistics, normalize, un_normalize
 from octo_service.training.recordings import (
     Camera,
     Recordings,

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octo_service import images
-from octo_service.images import resize_and_crop, resize_lanczos
 from octo_service.parity.inputs import image
+from octo_service.preprocessing import images
+from octo_service.preprocessing.images import resize_and_crop, resize_lanczos
 
 RESIZED = np.load(Path(__file__).parent / "goldens" / "octo" / "golden_resize.npz")
 SIZES = [(480, 640), (256, 256), (224, 224), (128, 168), (720, 1280)]

@@ -8,7 +8,7 @@ import pytest
 from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.errors import CheckpointError, InputError
 from octo_service.model import OctoModel
-from octo_service.statistics import (
+from octo_service.preprocessing.statistics import (
     Statistics,
     action_statistics,
     check_statistics,

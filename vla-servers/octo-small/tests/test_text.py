@@ -16,7 +16,7 @@ import tokenizers
 from vocabulary import SENTENCES, train_vocabulary
 
 from octo_service.errors import ConfigError, InputError, TokenizerError
-from octo_service.text import (
+from octo_service.preprocessing.text import (
     ByteTokenizer,
     TextTokenizer,
     TokenizerOptions,

@@ -11,7 +11,7 @@ from small_octo import REGRESSION, batch_of, small_checkpoint, small_octo
 from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.errors import CheckpointError
 from octo_service.model import OctoModel
-from octo_service.text import TextTokenizer, TokenizerOptions
+from octo_service.preprocessing.text import TextTokenizer, TokenizerOptions
 from octo_service.training.learning_rates import Cosine
 from octo_service.training.optimizer import FROZEN_KEYS, Optimizer
 from octo_service.training.state_file import load_state, save_state

@@ -10,8 +10,8 @@ from octo_service.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from octo_service.errors import TokenizerError
 from octo_service.model import OctoModel
 from octo_service.model.random_weights import random_checkpoint
-from octo_service.text import EOS, PAD, TokenizerOptions, json_tokenizer
-from octo_service.vocabulary import UNKNOWN, word_vocabulary
+from octo_service.preprocessing.text import EOS, PAD, TokenizerOptions, json_tokenizer
+from octo_service.preprocessing.vocabulary import UNKNOWN, word_vocabulary
 
 INSTRUCTIONS = ("pick up the red cube", "Push the cube!")
 

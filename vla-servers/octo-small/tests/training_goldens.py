@@ -19,7 +19,7 @@ from octo_service.model.parameters import stack_layers
 from octo_service.model.prediction import embed_text
 from octo_service.model.tokens import TokenGroup
 from octo_service.parity.inputs import build_inputs, tree
-from octo_service.text import TextTokenizer, TokenizerOptions
+from octo_service.preprocessing.text import TextTokenizer, TokenizerOptions
 from octo_service.training.losses import draw, loss_fn
 
 GOLDENS = Path(__file__).parent / "goldens"

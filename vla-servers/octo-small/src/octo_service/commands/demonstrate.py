@@ -12,8 +12,8 @@ from pathlib import Path
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.config import OctoConfig
 from octo_service.errors import Interrupted
-from octo_service.images import resize_lanczos
 from octo_service.options import Demonstrate
+from octo_service.preprocessing.images import resize_lanczos
 from octo_service.progress import phase, progress
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.datasets import EpisodeWriter, form_of, open_dataset, open_writer

@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from octo_service import text
 from octo_service.checkpoints import checkpoint as checkpoints
 from octo_service.checkpoints import hub
 from octo_service.checkpoints.checkpoint import Checkpoint
@@ -32,8 +31,9 @@ from octo_service.model.stepwise import StepwiseOcto
 from octo_service.model.text_encoder import TextEncoder
 from octo_service.model.tokens import Arrays, TokenGroup
 from octo_service.precision import Precision
-from octo_service.statistics import action_statistics, check_form, check_statistics, un_normalize
-from octo_service.text import TextTokenizer
+from octo_service.preprocessing import text
+from octo_service.preprocessing.statistics import action_statistics, check_form, check_statistics, un_normalize
+from octo_service.preprocessing.text import TextTokenizer
 from octo_service.tracing import is_traced
 
 logger = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from octo_service.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from octo_service.model import OctoModel
 from octo_service.model.architectures import ARCHITECTURES
 from octo_service.parity.stand_in import stand_in_parameters
-from octo_service.text import TextTokenizer, TokenizerOptions
+from octo_service.preprocessing.text import TextTokenizer, TokenizerOptions
 
 
 @dataclass(frozen=True, kw_only=True)

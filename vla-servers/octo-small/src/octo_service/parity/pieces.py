@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from octo_service.images import resize_and_crop, resize_lanczos
 from octo_service.model.image_stem import IMAGE_ENCODERS
 from octo_service.model.parameters import Leaves, declared_shapes, stored
 from octo_service.parity.inputs import frames, goal, image
 from octo_service.parity.measures import Comparison, largest, num_different
 from octo_service.parity.stand_in import stand_in_parameters
-from octo_service.text import TextTokenizer
+from octo_service.preprocessing.images import resize_and_crop, resize_lanczos
+from octo_service.preprocessing.text import TextTokenizer
 
 # Relative to the largest number; ResNet-26 is the deepest stack.
 ENCODER_TOLERANCE = 2e-5

@@ -18,9 +18,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Int64, UInt8
 
+from octo_service.preprocessing.vocabulary import UNKNOWN
 from octo_service.training.augmentation import Augmentation, Jitter, augment
 from octo_service.training.recordings import Recordings
-from octo_service.vocabulary import UNKNOWN
 
 # Of every text of the recordings: token ids and their mask, or embeddings; None where the policy takes no text.
 Language = Mapping[str, np.ndarray] | np.ndarray | None

@@ -17,9 +17,10 @@ from octo_service.model.octo import Octo, build_octo
 from octo_service.model.random_weights import architecture_named
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.tokens import ImageTokenizer
+from octo_service.preprocessing.statistics import statistics_of
+from octo_service.preprocessing.text import TextTokenizer, json_tokenizer, tokenizer_options
+from octo_service.preprocessing.vocabulary import word_vocabulary
 from octo_service.progress import progress
-from octo_service.statistics import statistics_of
-from octo_service.text import TextTokenizer, json_tokenizer, tokenizer_options
 from octo_service.training.architecture import Camera, Merged, Robot, chosen_cameras, describe, merge, policy_for
 from octo_service.training.augmentation import PRIMARY, WRIST
 from octo_service.training.batches import Batches, Sampling
@@ -31,7 +32,6 @@ from octo_service.training.optimizer import FROZEN_KEYS, Optimizer, create_optim
 from octo_service.training.recipe import Recipe
 from octo_service.training.recordings import Recordings, all_episodes, dataset_statistics, held_out, prepared
 from octo_service.training.trainer import Trainer
-from octo_service.vocabulary import word_vocabulary
 from vla_server_base.datasets import EpisodeDataset, Keys, RecordedEpisode
 from vla_server_base.datasets.open import open_dataset
 

@@ -13,8 +13,8 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from octo_service.errors import TrainingError
-from octo_service.images import resize_lanczos
-from octo_service.statistics import action_statistics, normalize, proprio_statistics
+from octo_service.preprocessing.images import resize_lanczos
+from octo_service.preprocessing.statistics import action_statistics, normalize, proprio_statistics
 from vla_server_base.datasets import ArrayStore, ArrayStoreWriter, EpisodeDataset, RecordedEpisode
 from vla_server_base.datasets.episode import said_of
 

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterable
 
-from octo_service.text import EOS, PAD
+from octo_service.preprocessing.text import EOS, PAD
 
 UNKNOWN = 2
 
