@@ -16,10 +16,10 @@ from small_octo import checkpoint_with_two_cameras_and_proprio
 
 from octo_service.adapter import PAST_MB, OctoSmallAdapter
 from octo_service.checkpoints.checkpoint import save_checkpoint
+from octo_service.inference.batched import Together
+from octo_service.inference.cache import Remembered
 from octo_service.preprocessing.images import resize_lanczos
 from octo_service.preprocessing.vocabulary import word_vocabulary
-from octo_service.remembered import Remembered
-from octo_service.together import Together
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, PolicyInput, Task, Window
 from vla_server_base.engine.engine import Engine

@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
+from octo_service.inference.cache import CONTENT, Remembered, digest
 from octo_service.model import OctoModel
-from octo_service.remembered import CONTENT, Remembered, digest
 
 NUM_STEPS = 5
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from octo_service.adapter import OctoSmallAdapter
-from octo_service.together import BUCKETS, Together
+from octo_service.inference.batched import BUCKETS, Together
 from vla_server_base.contract import PolicyInput, Task
 from vla_server_base.testing.contract import an_input
 

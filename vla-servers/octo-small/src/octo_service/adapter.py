@@ -18,6 +18,8 @@ from octo_service import device
 from octo_service.checkpoints.hub import resolve
 from octo_service.config import OctoConfig
 from octo_service.errors import CheckpointError, ConfigError, HubUnreachable, OctoError
+from octo_service.inference.batched import BUCKETS, Together, minds_masks
+from octo_service.inference.cache import CONTENT, NUM_FRAMES, Remembered, digest
 from octo_service.model import OctoModel, random_weights, t5
 from octo_service.model.prediction import Noise, draw_noise
 from octo_service.preprocessing.images import resize_and_crop, resize_lanczos
@@ -29,8 +31,6 @@ from octo_service.preprocessing.statistics import (
     statistics_of,
     un_normalize,
 )
-from octo_service.remembered import CONTENT, NUM_FRAMES, Remembered, digest
-from octo_service.together import BUCKETS, Together, minds_masks
 from vla_server_base.contract import (
     Action,
     ActionSpec,
