@@ -15,9 +15,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from octo_service.model import incremental, prediction
+from octo_service.model import kv_cache as incremental
+from octo_service.model import prediction
 from octo_service.model.image_stem import SmallStem, StemWeights
-from octo_service.model.incremental import Block, BlockLayout, Context, Layer, layout_of
+from octo_service.model.kv_cache import Block, BlockLayout, Context, Layer, layout_of
 from octo_service.model.octo import Octo
 from octo_service.model.parameters import Leaves, stack_layers, stored
 from octo_service.model.tokens import Arrays, ImageTokenizer, TokenGroup
