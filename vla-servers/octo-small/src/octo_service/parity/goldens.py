@@ -15,7 +15,7 @@ import numpy as np
 from octo_service.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from octo_service.model import OctoModel
 from octo_service.model.architectures import ARCHITECTURES
-from octo_service.parity.stand_in import stand_in_parameters
+from octo_service.parity.synthetic_weights import stand_in_parameters
 from octo_service.preprocessing.text import TextTokenizer, TokenizerOptions
 
 

@@ -5,10 +5,10 @@ from pathlib import Path
 
 from octo_service.errors import InputError
 from octo_service.parity.comparison import compare
+from octo_service.parity.components import compare_encoders, compare_resize, compare_tokens
 from octo_service.parity.episodes import compare_closed_loop
 from octo_service.parity.goldens import golden_sets
 from octo_service.parity.measures import Comparison
-from octo_service.parity.pieces import compare_encoders, compare_resize, compare_tokens
 from octo_service.preprocessing.text import TokenizerOptions, load_tokenizer
 
 

@@ -13,7 +13,7 @@ from octo_service.model.image_stem import IMAGE_ENCODERS
 from octo_service.model.parameters import Leaves, declared_shapes, stored
 from octo_service.parity.inputs import frames, goal, image
 from octo_service.parity.measures import Comparison, largest, num_different
-from octo_service.parity.stand_in import stand_in_parameters
+from octo_service.parity.synthetic_weights import stand_in_parameters
 from octo_service.preprocessing.images import resize_and_crop, resize_lanczos
 from octo_service.preprocessing.text import TextTokenizer
 
