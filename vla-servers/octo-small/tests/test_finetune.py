@@ -25,11 +25,11 @@ from octo_service.options import Finetune
 from octo_service.preprocessing.vocabulary import word_vocabulary
 from octo_service.training.batches import augmented
 from octo_service.training.fit import Fit
+from octo_service.training.intervals import Timetable
 from octo_service.training.preparation import prepare
 from octo_service.training.recipe import Recipe
 from octo_service.training.run import Run
 from octo_service.training.run_folder import RunFolder
-from octo_service.training.timetable import Timetable
 from vla_server_base.contract import Observation, PolicyInput, Task
 from vla_server_base.datasets import ArrayStoreWriter
 from vla_server_base.errors import DatasetError

@@ -10,8 +10,8 @@ from pydantic import Field
 from octo_service.config import OctoConfig
 from octo_service.flags import flags_of
 from octo_service.training.fit import Fit
+from octo_service.training.intervals import Timetable
 from octo_service.training.recipe import Recipe
-from octo_service.training.timetable import Timetable
 from vla_server_base.config import ServerConfig
 from vla_server_base.schemas.ranges import EnsembleWeight, Seed
 from vla_server_base.tabletop.splits import FIRST_SEED, Split

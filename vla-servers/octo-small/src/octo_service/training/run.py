@@ -13,9 +13,9 @@ from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.errors import TrainingError
 from octo_service.progress import progress
 from octo_service.training.batches import Batches, augmented, made_ahead
+from octo_service.training.intervals import Timetable
 from octo_service.training.losses import Metrics
 from octo_service.training.run_folder import RunFolder
-from octo_service.training.timetable import Timetable
 from octo_service.training.trainer import Trainer, TrainState
 from octo_service.training.validation import Validation
 
