@@ -12,9 +12,9 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize(
     ("file", "line"),
     [
-        ("vla-server-base/src/vla_server_base/engine.py", "import jax"),
-        ("vla-server-base/src/vla_server_base/engine.py", "import octo_service.preprocessing.text"),
-        ("vla-server-base/src/vla_server_base/engine.py", "import mujoco"),
+        ("vla-server-base/src/vla_server_base/engine/engine.py", "import jax"),
+        ("vla-server-base/src/vla_server_base/engine/engine.py", "import octo_service.adapter"),
+        ("vla-server-base/src/vla_server_base/engine/engine.py", "import mujoco"),
         ("vla-server-base/src/vla_server_base/scenes/pool.py", "import mujoco"),
         ("vla-servers/octo-small/src/octo_service/model/octo.py", "import fastapi"),
         ("vla-servers/octo-small/src/octo_service/model/octo.py", "from vla_server_base import contract"),

@@ -1,0 +1,1 @@
+"""The queue, the batches, and the device thread on which the policy runs."""

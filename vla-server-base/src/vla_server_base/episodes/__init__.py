@@ -1,0 +1,1 @@
+"""The closed loop: observe, predict, control, simulate, judge."""

@@ -1,0 +1,1 @@
+"""Turns between clients, and between the sessions of a client."""

@@ -1,0 +1,1 @@
+"""The HTTP service: routes, middleware, request bodies, and the sockets under them."""

@@ -1,0 +1,1 @@
+"""The scene worker's side: the only folder that imports MuJoCo."""

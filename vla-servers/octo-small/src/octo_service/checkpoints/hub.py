@@ -11,7 +11,7 @@ from octo_service.errors import HubError
 MODEL_FILES = ("config.json", "dataset_statistics.json", "example_batch.msgpack")
 TOKENIZER_FILE = "tokenizer.json"
 # Where policies lie that come with the package.
-BUNDLED_SCHEME, BUNDLED = "bundled://", Path(__file__).parent / "bundled"
+BUNDLED_SCHEME, BUNDLED = "bundled://", Path(__file__).parents[1] / "bundled"
 # What to do instead of asking the hub, for whoever cannot.
 INSTEAD_OF_MODEL = "set OCTO_MODEL to bundled://tabletop, a policy that needs no network, or to a checkpoint folder"
 INSTEAD_OF_TOKENIZER = "set OCTO_TOKENIZER to a spiece.model or tokenizer.json of T5"

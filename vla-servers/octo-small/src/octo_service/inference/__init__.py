@@ -1,0 +1,1 @@
+"""What one prediction keeps for the next, and predictions that share a pass."""

@@ -1,0 +1,1 @@
+"""Text, images and statistics on their way to and from the model; numpy only."""

@@ -1,0 +1,1 @@
+"""Robot arms in a scene: found, described, and controlled."""

@@ -1,0 +1,1 @@
+"""Images of a scene, by OpenGL or by ray casting."""

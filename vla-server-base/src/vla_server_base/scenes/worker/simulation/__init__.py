@@ -1,0 +1,1 @@
+"""A simulation continued step by step, and what is measured of it."""
