@@ -1,9 +1,7 @@
-"""The nouns that the server and every policy share: observation, window, task, chunk, adapter. No I/O."""
+"""The nouns that the server and every policy share: observation, window, task, action chunk, spec. No I/O."""
 
-import abc
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -98,33 +96,45 @@ class CameraSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicySpec:
-    """What a loaded policy is, takes and gives; `/info` shows it, requests are checked against it.
+    """What a loaded policy is, takes and gives; `/info` shows it, and every request is checked against it.
 
-    `weights` says whether an answer means anything: "random" weights only have the right shapes.
-    `action_dim`, `action_names`, `action_units` and `action_formats` are those of the default dataset, `other_actions`
-    those of datasets that differ. `details` is what only this kind of policy knows (parameter counts, hashes, framework
-    versions).
+    Required: `model` (its name), `cameras` (the first one is required in every request), `horizon` (actions in a
+    chunk), `action_names` and `action_units` (one entry per number of an action; `action_dim` follows from them).
+    The rest has defaults:
+
+    - `window`: observations that the policy attends to.
+    - `action_formats`: the formats of a reply's `action`, the first by default: `raw` and `ee_delta` are the chunk's
+      first action, `standard` is that and its last number, the gripper, once more.
+    - `datasets`, `default_dataset`: whose statistics actions can be un-normalized with. `other_actions` describes the
+      actions of datasets that differ from the default one's.
+    - `proprio_dim`: numbers of proprio, None where the policy takes none.
+    - `weights`: "random" and "none" say that an action has the right shape and no meaning.
+    - `platform` and `device`: where it runs, as JAX or PyTorch names them ("cpu", "gpu").
+    - `details`: what only this kind of policy knows (parameter counts, hashes, framework versions).
     """
 
     model: str
-    revision: str | None
-    weights: Literal["pretrained", "random", "none"]
     cameras: tuple[CameraSpec, ...]
-    window: int
     horizon: int
-    action_dim: int
     action_names: tuple[str, ...]
     action_units: tuple[str, ...]
-    action_formats: tuple[str, ...]
-    datasets: tuple[str, ...]
-    default_dataset: str | None
-    platform: str
-    device: str
-    max_instruction_chars: int = 1000
-    takes_goal_images: bool = False
-    proprio_dim: int | None = None
+    action_dim: int = 0  # set from `action_names`, whatever is given
+    window: int = 1
+    action_formats: tuple[str, ...] = ("raw",)
+    datasets: tuple[str, ...] = ()
+    default_dataset: str | None = None
     other_actions: Mapping[str, ActionSpec] = field(default_factory=dict)
+    proprio_dim: int | None = None
+    takes_goal_images: bool = False
+    max_instruction_chars: int = 1000
+    weights: Literal["pretrained", "random", "none"] = "pretrained"
+    revision: str | None = None
+    platform: str = "cpu"
+    device: str = "cpu"
     details: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "action_dim", len(self.action_names))
 
     @property
     def camera_names(self) -> tuple[str, ...]:
@@ -133,87 +143,5 @@ class PolicySpec:
 
     def actions_of(self, dataset: str | None) -> ActionSpec:
         """Return what actions in the units of a dataset are, None being the default."""
-        usual = ActionSpec(names=self.action_names, units=self.action_units, formats=self.action_formats)
-        return self.other_actions.get(dataset or self.default_dataset or "", usual)
-
-
-class VLAModelAdapter(abc.ABC):
-    """One policy behind five steps, called in this order; a server knows nothing else of it.
-
-    `load_model`, `warm_up_inputs`, `rarer_inputs`, `predict` and `anticipate` run on the one device thread; the other
-    steps may run on any thread, several at once, and must not touch the device.
-    """
-
-    @property
-    @abc.abstractmethod
-    def spec(self) -> PolicySpec:
-        """Say what the loaded policy takes and gives. Only called after `load_model`."""
-
-    @abc.abstractmethod
-    def load_model(self, model_id: str, device: str, cache_dir: Path) -> None:
-        """Load the policy named `model_id` (hub id, folder, or what ships with the package).
-
-        `device` is "auto", "cpu" or "gpu"; `cache_dir` is where converted weights and compiled programs stay.
-
-        Raises:
-            ModelOutOfReach: for a reason that may pass; it is called again.
-            ModelUnavailable: with a sentence that says what is missing and what to do.
-        """
-
-    def fit_image(self, camera: str, image: Image) -> UInt8[np.ndarray, "new_height new_width 3"]:
-        """Return a picture as small as the policy's own; `preprocess_observation` makes the same of it as of `image`.
-
-        Pictures are kept so from when they are read. Without this they are kept as they were sent.
-        """
-        del camera
-        return image
-
-    @abc.abstractmethod
-    def preprocess_observation(self, window: Window, dataset: str | None = None) -> PolicyArrays:
-        """Return arrays with leading axes (1, window): images at the policy's sizes, pad masks, proprio.
-
-        Proprio is in the units of `dataset`, None the policy's default.
-
-        Raises:
-            RequestError: it is nothing that the policy can take.
-        """
-
-    @abc.abstractmethod
-    def preprocess_instruction(self, task: Task) -> PolicyArrays:
-        """Return the policy's task with a leading axis (1,): tokens or embeddings, goal images, pad masks."""
-
-    def unknown_words(self, instruction: str) -> tuple[str, ...]:
-        """Return the words of an instruction that the policy's vocabulary does not cover; without this, none."""
-        del instruction
-        return ()
-
-    @abc.abstractmethod
-    def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
-        """Run the policy; one entry per input, each what the input would have got alone."""
-
-    def anticipate(self, policy_input: PolicyInput) -> Iterator[None]:
-        """Prepare, piece by piece, for the request that goes on from this one: its window is this one and a step more.
-
-        Each `next` does one piece of a few milliseconds, while no request waits; it may be that no other follows.
-        What was prepared changes no answer, only how soon it comes. Without this, nothing is prepared.
-        """
-        del policy_input
-        return iter(())
-
-    @abc.abstractmethod
-    def postprocess_action(
-        self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None, action_format: str
-    ) -> Action:
-        """Un-normalize a chunk with the statistics of `dataset` and form the first action.
-
-        Raises:
-            UnknownName: a dataset or a format; with those that are available.
-        """
-
-    @abc.abstractmethod
-    def warm_up_inputs(self) -> Iterable[PolicyInput]:
-        """Give one input for every signature that requests usually have, so that all are compiled at start."""
-
-    def rarer_inputs(self) -> Iterable[PolicyInput]:
-        """Give one for every other signature; these are compiled later, while nobody asks for anything."""
-        return ()
+        default = ActionSpec(names=self.action_names, units=self.action_units, formats=self.action_formats)
+        return self.other_actions.get(dataset or self.default_dataset or "", default)

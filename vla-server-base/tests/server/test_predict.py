@@ -136,9 +136,9 @@ def test_datasets_and_instructions_that_others_have_names_for_are_known_and_told
     class Bridge(EchoAdapter):
         spec = only
 
-        def postprocess_action(self, chunk, dataset, action_format):
+        def un_normalize(self, chunk, dataset):
             assert dataset == "bridge_dataset"
-            return super().postprocess_action(chunk, "echo", action_format)
+            return super().un_normalize(chunk, "echo")
 
     with serving(echo_app(Bridge(), default_instruction="wipe the table")) as url, httpx.Client(base_url=url) as client:
         wait_until_loaded(url)

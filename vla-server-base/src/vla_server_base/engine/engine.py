@@ -14,6 +14,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import (
     Action,
@@ -22,7 +23,6 @@ from vla_server_base.contract import (
     PolicyInput,
     PolicySpec,
     Task,
-    VLAModelAdapter,
     Window,
 )
 from vla_server_base.engine.task_cache import TaskCache
@@ -343,7 +343,7 @@ class Engine:
                 if self._closing:
                     return False
                 _check_warm(self._adapter.predict([policy_input]))
-            self._rarer = iter(self._adapter.rarer_inputs())
+            self._rarer = iter(self._adapter.background_warm_up_inputs())
             self._last_asked = time.monotonic()  # who has waited for this asks first
         except VLAError as error:
             logger.error("model %s is not available: %s", self._model_id, error.as_sentence())
@@ -420,7 +420,7 @@ class Engine:
             return False
         try:
             assert first.policy_input is not None, "it was put into the queue with it"
-            first.pieces = first.pieces or self._adapter.anticipate(first.policy_input)
+            first.pieces = first.pieces or self._adapter.prefetch(first.policy_input)
             next(first.pieces)
         except StopIteration:
             first.cancel()

@@ -11,8 +11,9 @@ import httpx
 import numpy as np
 from jaxtyping import Float
 
+from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import Image, Task, VLAModelAdapter, Window
+from vla_server_base.contract import Image, Task, Window
 from vla_server_base.engine.engine import Engine
 from vla_server_base.episodes.loop import Policy
 from vla_server_base.errors import RequestError, Unavailable

@@ -17,9 +17,9 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
 
 from vla_server_base import __version__
+from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.cache_folder import writable_cache
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fairness.threads import FairThreads, num_threads

@@ -13,7 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from vla_server_base.contract import Image, NormalizedChunks, Observation, PolicyInput, Task, VLAModelAdapter, Window
+from vla_server_base.adapter import VLAModelAdapter
+from vla_server_base.contract import (
+    Image,
+    NormalizedChunks,
+    Observation,
+    PolicyInput,
+    Task,
+    Window,
+)
 from vla_server_base.errors import UnknownName
 from vla_server_base.sessions.action_chunking import ObservationWindow
 
@@ -128,7 +136,7 @@ class AdapterContract:
         assert all(name in str(format_error.value.hint) for name in spec.action_formats)
 
     def test_the_warm_up_covers_every_signature_a_request_can_have(self, adapter: VLAModelAdapter):
-        inputs = itertools.chain(adapter.warm_up_inputs(), adapter.rarer_inputs())
+        inputs = itertools.chain(adapter.warm_up_inputs(), adapter.background_warm_up_inputs())
         warm = {_input_signature(policy_input) for policy_input in inputs}
         names = [camera.name for camera in adapter.spec.cameras]
         for cameras in (names[: count + 1] for count in range(len(names))):

@@ -1,14 +1,14 @@
 """EchoAdapter: a policy that answers with what it saw, so that a test knows what must come back."""
 
 import zlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
+from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.contract import (
-    Action,
     CameraSpec,
     NormalizedChunks,
     Observation,
@@ -16,10 +16,8 @@ from vla_server_base.contract import (
     PolicyInput,
     PolicySpec,
     Task,
-    VLAModelAdapter,
     Window,
 )
-from vla_server_base.errors import UnknownName
 
 WINDOW, HORIZON = 2, 4
 _NAMES = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
@@ -49,21 +47,18 @@ class EchoAdapter(VLAModelAdapter):
     def spec(self) -> PolicySpec:
         return PolicySpec(
             model="echo",
-            revision=None,
-            weights="none",
             cameras=tuple(CameraSpec(name=name, height=224, width=224) for name in self.cameras),
-            window=WINDOW,
             horizon=HORIZON,
-            action_dim=len(_NAMES),
             action_names=_NAMES,
             action_units=_UNITS,
+            window=WINDOW,
             action_formats=("standard", "ee_delta"),
             datasets=tuple(_STATISTICS),
             default_dataset="echo",
-            platform="cpu",
-            device="none",
-            takes_goal_images=True,
             proprio_dim=3,
+            takes_goal_images=True,
+            weights="none",
+            device="none",
             details={"parameters": 0},
         )
 
@@ -88,32 +83,12 @@ class EchoAdapter(VLAModelAdapter):
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
         return [_chunks(policy_input) for policy_input in batch]
 
-    def postprocess_action(
-        self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None, action_format: str
-    ) -> Action:
-        if dataset not in _STATISTICS:
-            raise UnknownName("dataset", str(dataset), _STATISTICS)
-        if action_format not in self.spec.action_formats:
-            raise UnknownName("action_format", action_format, self.spec.action_formats)
+    def un_normalize(
+        self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None
+    ) -> Float[np.ndarray, "horizon action_dim"]:
+        assert dataset is not None, "the spec lists datasets"
         mean, deviation = _STATISTICS[dataset]
-        actions = np.where(_IS_NORMALIZED, mean + deviation * chunk, chunk)
-        again = [-1] if action_format == "standard" else []
-        taken = [*range(len(_NAMES)), *again]
-        return Action(
-            action=actions[0][taken],
-            action_names=tuple(_NAMES[i] for i in taken),
-            action_units=tuple(_UNITS[i] for i in taken),
-            actions=actions,
-        )
-
-    def warm_up_inputs(self) -> Iterable[PolicyInput]:
-        black = Observation(images={self.cameras[0]: np.zeros((224, 224, 3), np.uint8)})
-        window = Window(observations=(black,) * WINDOW, timestep_pad_mask=np.ones(WINDOW, bool))
-        yield PolicyInput(
-            observation=self.preprocess_observation(window),
-            task=self.preprocess_instruction(Task(instruction="warm up")),
-            seed=0,
-        )
+        return np.where(_IS_NORMALIZED, mean + deviation * chunk, chunk)
 
     def _colours(self, observation: Observation) -> Float[np.ndarray, "cameras 3"]:
         seen = [observation.images.get(camera) for camera in self.cameras]

@@ -31,8 +31,8 @@ from octo_service.preprocessing.statistics import (
     statistics_of,
     un_normalize,
 )
+from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.contract import (
-    Action,
     ActionSpec,
     CameraSpec,
     Image,
@@ -42,7 +42,6 @@ from vla_server_base.contract import (
     PolicyInput,
     PolicySpec,
     Task,
-    VLAModelAdapter,
     Window,
 )
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable, RequestError, UnknownName
@@ -239,7 +238,7 @@ class OctoSmallAdapter(VLAModelAdapter):
         statistics = self._actions.get(dataset or self.spec.default_dataset)
         return self.model.head.action_dim if statistics is None else len(statistics.mean)
 
-    def anticipate(self, policy_input: PolicyInput) -> Iterator[None]:
+    def prefetch(self, policy_input: PolicyInput) -> Iterator[None]:
         """Compute, layer by layer, what the window that goes on from this one will attend to."""
         yield from self._remembered.ahead(policy_input.observation, policy_input.task)
         self._noise(policy_input, sample=0)
@@ -254,36 +253,18 @@ class OctoSmallAdapter(VLAModelAdapter):
             self._drawn[key] = draw_noise(self.model.head, noise_key(*key[:3]), window)
         return self._drawn[key]
 
-    def postprocess_action(
-        self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None, action_format: str
-    ) -> Action:
-        """Un-normalize a chunk and form its first action.
-
-        Raises:
-            UnknownName: a dataset or a format; with those that are available.
-        """
-        spec = self.spec
-        if dataset not in spec.datasets and (dataset is not None or spec.datasets):
-            raise UnknownName("dataset", dataset or "", spec.datasets)
-        own = spec.actions_of(dataset)
-        if action_format not in own.formats:
-            raise UnknownName("action_format", action_format, own.formats)
-        actions = np.asarray(un_normalize(chunk, self._actions[dataset]))
-        repeated = [len(own.names) - 1] if action_format == "standard" else []
-        order = [*range(len(own.names)), *repeated]
-        return Action(
-            action=actions[0, order],
-            action_names=tuple(own.names[i] for i in order),
-            action_units=tuple(own.units[i] for i in order),
-            actions=actions,
-        )
+    def un_normalize(
+        self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None
+    ) -> Float[np.ndarray, "horizon action_dim"]:
+        """Un-normalize a chunk with the statistics of `dataset`."""
+        return np.asarray(un_normalize(chunk, self._actions[dataset]))
 
     def warm_up_inputs(self) -> Iterable[PolicyInput]:
         """Give the first camera alone, and all there is, until the window is full."""
         for shown in self._usually_there:
             yield from self._blank_episode([shown] * self.spec.window)
 
-    def rarer_inputs(self) -> Iterable[PolicyInput]:
+    def background_warm_up_inputs(self) -> Iterable[PolicyInput]:
         """Give what robots miss in a single timestep, and what they seldom show throughout; then several samples."""
         cameras, rest = self.spec.camera_names, [self._all_there] * (self.spec.window - 1)
         subsets = [[name for i, name in enumerate(cameras) if bits >> i & 1] for bits in range(1, 2 ** len(cameras))]
@@ -368,7 +349,6 @@ def _spec_of(
         ),
         window=window,
         horizon=head.action_horizon,
-        action_dim=action_dim,
         action_names=actions.names,
         action_units=actions.units,
         action_formats=actions.formats,
