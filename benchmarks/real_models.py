@@ -238,8 +238,8 @@ def table(outcomes: list[Outcome]) -> str:
             "|---|---|---|---|",
             *(f"| {' | '.join(row)} |" for row in rows),
             "",
-            f"{len(outcomes)} models of {len(packages)} packages; {through} of the {len(seen)} that have a camera come"
-            f" through as they lie. As of {datetime.datetime.now(datetime.timezone.utc).date()}.",
+            f"{len(outcomes)} models of {len(packages)} packages; `/predict` answers {through} of the {len(seen)} that"
+            f" have a camera. As of {datetime.datetime.now(datetime.timezone.utc).date()}.",
             "",
         ]
     )
