@@ -1,6 +1,5 @@
 """The closed loop: observe, predict, control, simulate, judge."""
 
-from vla_server_base.episodes.loop import EpisodeEnd, EpisodeSettings, play
-from vla_server_base.episodes.policies import HttpPolicy, load_policy
+import lazy_loader
 
-__all__ = ["EpisodeEnd", "EpisodeSettings", "HttpPolicy", "load_policy", "play"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,5 +1,5 @@
 """A policy whose answers a test can predict; `contract`: the tests of every adapter; `recordings`: files of others."""
 
-from vla_server_base.testing.echo import EchoAdapter
+import lazy_loader
 
-__all__ = ["EchoAdapter"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,5 +1,5 @@
 """Octo in plain JAX: the reference's class and semantics, without flax, orbax, TensorFlow or transformers."""
 
-from octo_service.model.octo_model import OctoModel
+import lazy_loader
 
-__all__ = ["OctoModel"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,3 @@
+from .echo import EchoAdapter
+
+__all__ = ["EchoAdapter"]

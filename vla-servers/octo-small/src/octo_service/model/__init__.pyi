@@ -1,0 +1,3 @@
+from .octo_model import OctoModel
+
+__all__ = ["OctoModel"]
