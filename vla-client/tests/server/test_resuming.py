@@ -12,7 +12,7 @@ from echo_server import echo_app
 from tcp_proxy import proxied, socket_url
 from websockets.sync.client import ClientConnection
 
-from vla_server_base.client import Policy, SessionLost, Unreachable
+from vla_client import Policy, SessionLost, Unreachable
 from vla_server_base.server.uvicorn_server import serving
 
 NUM_STEPS = 6
@@ -173,7 +173,7 @@ def test_a_session_that_was_forgotten_meanwhile_is_told(tmp_path):
 
 
 def test_after_a_long_pause_the_token_goes_first(tmp_path, monkeypatch):
-    monkeypatch.setattr("vla_server_base.client.policy._LONG_PAUSE_S", 0.1)
+    monkeypatch.setattr("vla_client.policy._LONG_PAUSE_S", 0.1)
     app = echo_app(session_idle_s=0.2, cache_dir=tmp_path)
     with serving(app) as base_url, Policy(socket_url(base_url), resume_after_restart=True) as policy:
         policy.infer(seen(0))

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from vla_client.message_pack import MAX_DEPTH, MAX_ITEMS, ArrayForm, pack, unpack, unpack_with_form
 from vla_server_base.errors import ProtocolError
-from vla_server_base.protocols.message_pack import MAX_DEPTH, MAX_ITEMS, ArrayForm, pack, unpack, unpack_with_form
 
 FORMS = get_args(ArrayForm)
 

@@ -12,8 +12,8 @@ from echo_server import echo_app
 from relay import relayed
 from tcp_proxy import proxied, socket_url
 
-from vla_server_base.client import Late, ObservationError, Policy, PolicyError
-from vla_server_base.client.errors import error_from_text
+from vla_client import Late, ObservationError, Policy, PolicyError
+from vla_client.errors import error_from_text
 from vla_server_base.server.uvicorn_server import serving
 
 SOON_MS = 50.0

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-sys.path.append(str(Path(__file__).parents[1] / "server"))
+sys.path.append(str(Path(__file__).parents[3] / "vla-server-base" / "tests" / "server"))
 
 from echo_server import echo_app
 from tcp_proxy import proxied, socket_url

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vla_server_base.client.errors import ObservationError, SessionLost
+from vla_client.errors import ObservationError, SessionLost
 
 _OF_SETTINGS = {"execution", "execution_horizon", "ensemble_weight"}
 _OF_TURNS = {"endpoint", "session_id", "session_token", "return_token", "reset", "seed", "sequence", "deadline_ms"}

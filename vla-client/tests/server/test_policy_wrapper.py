@@ -6,8 +6,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from vla_server_base.client import Late, Policy, PolicyError
-from vla_server_base.client.environment import PolicyWrapper, rollout
+from vla_client import Late, Policy, PolicyError
+from vla_client.environment import PolicyWrapper, rollout
 from vla_server_base.testing.echo import noise
 
 DIM = 7

@@ -4,7 +4,7 @@ import math
 import time
 from dataclasses import dataclass
 
-from vla_server_base.client.errors import Late, ObservationError
+from vla_client.errors import Late, ObservationError
 
 
 @dataclass(frozen=True, kw_only=True)

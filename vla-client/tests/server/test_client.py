@@ -16,10 +16,10 @@ from echo_server import echo_app, of_one_colour
 from tcp_proxy import socket_url
 from websockets.sync.server import serve
 
-from vla_server_base import client
-from vla_server_base.client import ObservationError, Policy, PolicyError, SessionLost, Unreachable
+import vla_client as client
+from vla_client import ObservationError, Policy, PolicyError, SessionLost, Unreachable
+from vla_client.message_pack import pack
 from vla_server_base.errors import ProtocolError
-from vla_server_base.protocols.message_pack import pack
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing.echo import instruction_number, noise
 
@@ -226,14 +226,11 @@ def test_another_protocols_server_is_told(greeting):
 
 def test_the_client_imports_nothing_of_the_server():
     # Not what Python had loaded by itself: Debian's has a module `sitecustomize`.
-    code = (
-        "import json, sys; before = {*sys.modules}\n"
-        "import vla_server_base.client; print(json.dumps([*{*sys.modules} - before]))"
-    )
+    code = "import json, sys; before = {*sys.modules}\nimport vla_client; print(json.dumps([*{*sys.modules} - before]))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = {name.split(".")[0] for name in json.loads(done.stdout)}
     # msgspec takes typing_extensions where it is there.
-    expected = {"vla_server_base", "numpy", "msgspec", "websockets", "typing_extensions"}
+    expected = {"vla_client", "vla_server_base", "numpy", "msgspec", "websockets", "typing_extensions"}
     assert not {name for name in loaded - expected - set(sys.stdlib_module_names) if not name.startswith("_")}
 
 
@@ -244,7 +241,7 @@ def test_every_public_name_is_described():
 
 def test_the_readmes_line_runs(url):
     page = (Path(__file__).parents[3] / "README.md").read_text()
-    (name,) = re.findall(r"`(from vla_server_base.client import Policy)`", page)
+    (name,) = re.findall(r"`(from vla_client import Policy)`", page)
     (call,) = re.findall(r"`(Policy\(\"ws://127.0.0.1:8002\"\).*?)`", page)
     found = {"image": RED}
     exec(f"{name}\naction = {call.replace('ws://127.0.0.1:8002', url)}", found)

@@ -7,7 +7,7 @@ import time
 import msgspec
 from websockets.exceptions import InvalidStatus, InvalidURI
 
-from vla_server_base.client.errors import Unreachable
+from vla_client.errors import Unreachable
 
 logger = logging.getLogger(__name__)
 

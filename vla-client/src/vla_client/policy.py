@@ -9,13 +9,13 @@ from typing import Any, Literal
 import numpy as np
 from websockets.exceptions import WebSocketException
 
-from vla_server_base.client.connection import Connection, end_session
-from vla_server_base.client.deadline import Deadline, checked_limit_ms, time_seen
-from vla_server_base.client.errand import Errand
-from vla_server_base.client.errors import ObservationError, PolicyError
-from vla_server_base.client.metadata import Metadata
-from vla_server_base.client.retries import Retries
-from vla_server_base.client.session import check_fields, new_session
+from vla_client.background import Errand
+from vla_client.connection import Connection, end_session
+from vla_client.deadline import Deadline, checked_limit_ms, time_seen
+from vla_client.errors import ObservationError, PolicyError
+from vla_client.metadata import Metadata
+from vla_client.retries import Retries
+from vla_client.session import check_fields, new_session
 
 _LONG_PAUSE_S = 60.0
 """After which the server may have forgotten the session, so that its token is presented."""

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import msgspec
 import numpy as np
 
+from vla_client.arrays import array_from_bytes, array_from_npy, checked_dtype, npy_from_array
 from vla_server_base.errors import ProtocolError
-from vla_server_base.protocols.arrays import array_from_bytes, array_from_npy, checked_dtype, npy_from_array
 
 ArrayForm = Literal["bytes_keys", "text_keys", "msgpack_numpy", "npy"]
 

@@ -8,7 +8,7 @@ from typing import Any, SupportsFloat
 import gymnasium
 import numpy as np
 
-from vla_server_base.client.policy import Policy, first_action
+from vla_client.policy import Policy, first_action
 
 
 class PolicyWrapper(gymnasium.Wrapper):

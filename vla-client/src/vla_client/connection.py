@@ -12,12 +12,12 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from vla_server_base.client.deadline import Deadline
-from vla_server_base.client.errand import Errand
-from vla_server_base.client.errors import Late, ObservationError, error_from_text
-from vla_server_base.client.metadata import metadata_from_greeting
+from vla_client.background import Errand
+from vla_client.deadline import Deadline
+from vla_client.errors import Late, ObservationError, error_from_text
+from vla_client.message_pack import pack, unpack
+from vla_client.metadata import metadata_from_greeting
 from vla_server_base.errors import ProtocolError
-from vla_server_base.protocols.message_pack import pack, unpack
 
 _CLOSE_TIMEOUT_S = 1.0
 _TOO_BIG = 1009
