@@ -40,7 +40,7 @@ def run(arm, policy, instruction, num_steps, clock=time):
             images, seen_at = arm.see()
             try:
                 action = policy.act(images, instruction, obs_time=seen_at)
-            except (PolicyError, Unreachable) as error:  # Late is a PolicyError
+            except (PolicyError, Unreachable) as error:  # DeadlineExceeded is a PolicyError
                 action = np.full(7, np.nan)
                 print(error)
             if np.isfinite(action).all():

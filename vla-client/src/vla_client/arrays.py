@@ -1,4 +1,4 @@
-"""Arrays from strangers: numbers only, of a size that fits what was sent, never to be written to."""
+"""Arrays from untrusted bytes: numbers only, of exactly the size of the bytes, read-only."""
 
 import io
 import math
@@ -7,73 +7,86 @@ from typing import Any
 
 import numpy as np
 
-from vla_server_base.errors import ProtocolError
+from vla_client.errors import ProtocolError
 
 KINDS = "biuf"
-"""Booleans, integers and floating-point numbers; neither objects nor structures."""
+"""Booleans, integers and floating-point numbers; no objects, no structures."""
 MAX_DIMS = 8
+
+_SUPPORTED = "send an array of booleans, integers or floats of at most 8 bytes each"
 
 
 def array_from_bytes(data: object, dtype: object, shape: object) -> np.ndarray:
-    """Return the array that a client's bytes, dtype and shape stand for, as a view of the bytes.
+    """Return the array that a client's bytes, dtype and shape describe, as a view of the bytes.
 
     Raises:
-        ProtocolError: they do not fit one another, or are of a kind that is not taken.
+        ProtocolError: they do not match, or are of an unsupported kind.
     """
-    kind = checked_dtype(dtype)
+    element = checked_dtype(dtype)
     sizes = _checked_shape(shape)
     if not isinstance(data, bytes):
-        raise ProtocolError("an array's data are not bytes")
-    if math.prod(sizes) * kind.itemsize != len(data):
-        raise ProtocolError(f"an array of {kind} and shape {list(sizes)} does not have {len(data)} bytes")
-    return np.frombuffer(data, kind).reshape(sizes)
+        raise ProtocolError(
+            f"an array's data: expected bytes, got {type(data).__name__}", hint="send what array.tobytes() returns"
+        )
+    num_bytes = math.prod(sizes) * element.itemsize
+    if num_bytes != len(data):
+        raise ProtocolError(
+            f"an array of {element} and shape {list(sizes)}: expected {num_bytes} bytes, got {len(data)}",
+            hint="send array.tobytes() with the dtype and the shape of the same array",
+        )
+    return np.frombuffer(data, element).reshape(sizes)
 
 
 def array_from_npy(content: object) -> np.ndarray:
-    """Return the array in a .npy file, as a view of the bytes; numpy itself would allocate whatever its head says.
+    """Return the array in a .npy file, as a view of the bytes; numpy.load would allocate whatever its header claims.
 
     Raises:
-        ProtocolError: it is none, or of a kind that is not taken.
+        ProtocolError: the file is damaged, or the array is of an unsupported kind.
     """
     if not isinstance(content, bytes):
-        raise ProtocolError("an array's .npy file is not bytes")
+        raise ProtocolError(
+            f"an array's .npy file: expected bytes, got {type(content).__name__}", hint="send what numpy.save writes"
+        )
     file = io.BytesIO(content)
     try:
         version = np.lib.format.read_magic(file)
-        read_head = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}[version]
-        shape, is_fortran, dtype = read_head(file)
-    except Exception as error:  # a stranger's bytes make the reader of the head raise nearly anything
-        raise ProtocolError("an array's bytes are no .npy file") from error
-    order = shape[::-1] if is_fortran else shape
-    array = array_from_bytes(content[file.tell() :], dtype.str, order)
+        readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+        shape, is_fortran, dtype = readers[version](file)
+    except Exception as error:  # the reader raises nearly anything on damaged bytes
+        raise ProtocolError(
+            "an array's .npy file has no valid header", hint="send what numpy.save writes, in version 1.0 or 2.0"
+        ) from error
+    array = array_from_bytes(content[file.tell() :], dtype.str, shape[::-1] if is_fortran else shape)
     return array.T if is_fortran else array
 
 
 def npy_from_array(array: np.ndarray) -> bytes:
-    """Return the .npy file of an array."""
+    """Return an array as a .npy file."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()
 
 
 def checked_dtype(dtype: object) -> np.dtype:
-    """Return a dtype of numbers by its name.
+    """Return the dtype of a name.
 
     Raises:
-        ProtocolError: it is none, or none that is taken.
+        ProtocolError: the name is unknown, or the dtype is not one of supported numbers.
     """
     try:
-        # Short, since a structure's description may be of any size.
-        kind = np.dtype(dtype) if isinstance(dtype, str) and len(dtype) <= 16 else None
+        # The length is limited because the description of a structure may be of any size.
+        element = np.dtype(dtype) if isinstance(dtype, str) and len(dtype) <= 16 else None
     except (TypeError, ValueError):
-        kind = None
-    if kind is None or kind.kind not in KINDS or kind.itemsize > 8:
-        raise ProtocolError(f"dtype {str(dtype)[:40]!r} is not taken", hint="bool, integers and floats are")
-    return kind
+        element = None
+    if element is None or element.kind not in KINDS or element.itemsize > 8:
+        raise ProtocolError(f"dtype {str(dtype)[:40]!r} is not supported", hint=_SUPPORTED)
+    return element
 
 
 def _checked_shape(shape: Any) -> Sequence[int]:
-    is_list = isinstance(shape, list | tuple) and len(shape) <= MAX_DIMS
+    is_list = isinstance(shape, (list, tuple)) and len(shape) <= MAX_DIMS
     if not is_list or not all(type(size) is int and 0 <= size < 2**31 for size in shape):
-        raise ProtocolError(f"shape {str(shape)[:40]} is none", hint=f"at most {MAX_DIMS} sizes, none of them negative")
+        raise ProtocolError(
+            f"shape {str(shape)[:40]} is not valid", hint=f"send a list of at most {MAX_DIMS} sizes of 0 or more"
+        )
     return shape

@@ -1,9 +1,9 @@
-"""A policy in a gymnasium environment; asks for the extra `gymnasium`."""
+"""A policy in a gymnasium environment; needs the extra `gymnasium`."""
 
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, SupportsFloat
+from typing import Any, Optional, SupportsFloat
 
 import gymnasium
 import numpy as np
@@ -12,18 +12,18 @@ from vla_client.policy import Policy, first_action
 
 
 class PolicyWrapper(gymnasium.Wrapper):
-    """An environment in which a policy acts whenever it is stepped without an action.
+    """An environment in which the policy acts whenever `step` gets no action.
 
-    `observe` makes what the policy is sent of what the environment observes: pictures by camera name, or the first
-    camera's alone; `proprio`; and an `instruction` where that is not the same in all episodes. `info["policy"]` is the
-    policy's whole answer. A policy's `deadline_ms` counts from when the environment was last reset or stepped: after
-    Late, step with an action that holds still, which brings a new picture.
+    `observe` turns an observation of the environment into one of the policy: images by camera name, or only the first
+    camera's image; `proprio`; and an `instruction` if it differs between episodes. `info["policy"]` is the policy's
+    whole answer. A policy's `deadline_ms` counts from the last reset or step of the environment: after
+    DeadlineExceeded, step with an action that holds still, which returns a new image.
 
     Raises:
-        ValueError: the environment does not take the policy's actions.
+        ValueError: the environment's actions do not have the shape of the policy's.
 
     >>> env = PolicyWrapper(gymnasium.make("..."), policy, "pick up the red cube",
-    ...                     observe=lambda seen: {"primary": seen["pixels"]["top"], "proprio": seen["agent_pos"]})
+    ...                     observe=lambda obs: {"primary": obs["pixels"]["top"], "proprio": obs["agent_pos"]})
     >>> observation, info = env.reset(seed=0)
     >>> observation, reward, terminated, truncated, info = env.step()
     """
@@ -32,51 +32,53 @@ class PolicyWrapper(gymnasium.Wrapper):
         self,
         env: gymnasium.Env,
         policy: Policy,
-        instruction: str | None = None,
+        instruction: Optional[str] = None,
         observe: Callable[[Any], Any] = lambda observation: observation,
     ):
         super().__init__(env)
-        taken, given = env.action_space.shape, (policy.metadata.action_dim,)
-        if taken != given:
+        expected_shape, action_shape = env.action_space.shape, (policy.metadata.action_dim,)
+        if expected_shape != action_shape:
             raise ValueError(
-                f"the environment takes actions of shape {taken}, the policy's have {given}: "
+                f"the environment expects actions of shape {expected_shape}, the policy's have {action_shape}: "
                 f"{', '.join(policy.metadata.action_names)}; wrap it in gymnasium.wrappers.TransformAction"
             )
         self.policy = policy
         self._observe = observe
-        self._said = {} if instruction is None else {"instruction": instruction}
+        self._instruction_field = {} if instruction is None else {"instruction": instruction}
         self._observation: Any = None
         self._observed_at = 0.0
 
-    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
-        """Begin an episode of both the environment and the policy, with the same seed if there is one."""
+    def reset(
+        self, *, seed: Optional[int] = None, options: Optional[dict[str, Any]] = None
+    ) -> tuple[Any, dict[str, Any]]:
+        """Start an episode of the environment and of the policy, both with the seed if there is one."""
         self.policy.reset(seed)
         self._observation, info = self.env.reset(seed=seed, options=options)
         self._observed_at = time.monotonic()
         return self._observation, info
 
-    def step(self, action: np.ndarray | None = None) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
-        """Take a step, with the policy's action if there is no other.
+    def step(self, action: Optional[np.ndarray] = None) -> tuple[Any, SupportsFloat, bool, bool, dict[str, Any]]:
+        """Step the environment, with the policy's action if `action` is None.
 
         Raises:
-            Late, PolicyError, SessionLost, Unreachable, ObservationError: see `Policy.infer`; the environment is as it
-                was.
+            DeadlineExceeded, PolicyError, SessionLost, Unreachable, ObservationError: see `Policy.infer`; the
+                environment has not been stepped.
         """
         answer = None
         if action is None:
-            seen = self._observe(self._observation)
-            if not isinstance(seen, Mapping):
-                seen = {self.policy.metadata.camera_names[0]: seen}
-            answer = self.policy.infer({"obs_time": self._observed_at, **self._said, **seen})
+            observation = self._observe(self._observation)
+            if not isinstance(observation, Mapping):
+                observation = {self.policy.metadata.camera_names[0]: observation}
+            answer = self.policy.infer({"obs_time": self._observed_at, **self._instruction_field, **observation})
             action = first_action(answer).astype(self.env.action_space.dtype)
         self._observation, reward, terminated, truncated, info = self.env.step(action)
         self._observed_at = time.monotonic()
         return self._observation, reward, terminated, truncated, info if answer is None else {**info, "policy": answer}
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class EpisodeResult:
-    """How an episode went; `info` is its last step's."""
+    """The outcome of an episode; `info` is that of the last step."""
 
     num_steps: int
     total_reward: float
@@ -85,11 +87,11 @@ class EpisodeResult:
     info: Mapping[str, Any]
 
 
-def rollout(env: PolicyWrapper, max_steps: int, seed: int | None = None) -> EpisodeResult:
-    """Run one episode of at least one step, at most until `max_steps`.
+def rollout(env: PolicyWrapper, max_steps: int, seed: Optional[int] = None) -> EpisodeResult:
+    """Run one episode of at least one step and at most `max_steps`.
 
     Raises:
-        Late, PolicyError, SessionLost, Unreachable, ObservationError: see `Policy.infer`.
+        DeadlineExceeded, PolicyError, SessionLost, Unreachable, ObservationError: see `Policy.infer`.
     """
     env.reset(seed=seed)
     total_reward, num_steps = 0.0, 0

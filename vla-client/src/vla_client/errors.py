@@ -1,65 +1,100 @@
-"""What a robot's end of a policy server can meet, in the tree of `vla_server_base.errors`.
+"""The errors of the client and of everything that the server shares with it; one tree.
 
-VLAError
-├── PolicyError        what the server says instead of an answer; `code` tells `superseded` from `overloaded`
-│   └── Late           no answer before the deadline, whoever noticed
-├── SessionLost        the server has forgotten this episode
-├── Unreachable        no answer for as long as it was tried; a ConnectionError too
-└── ObservationError   what cannot be sent; a ValueError too
+VLAError                     500  internal
+├── RequestError             422  invalid_request
+│   └── ProtocolError        422  protocol     (a message does not follow its protocol)
+├── PolicyError                   the code that the server sent, such as superseded or overloaded
+│   └── DeadlineExceeded          deadline_exceeded  (no answer before the deadline)
+├── SessionLost                   session_lost       (the server has forgotten the episode)
+├── Unreachable                   unreachable        (no answer from the server; also a ConnectionError)
+└── ObservationError              observation        (an observation that cannot be sent; also a ValueError)
+
+`vla_server_base.errors` adds the server's errors. Status and code are those of docs/http.md.
 """
 
 import re
+from typing import Optional
 
-from vla_server_base.errors import VLAError
-
-# As `protocols.openpi.write_error` writes it.
-_TOLD = re.compile(
+# The format that `write_error` of `vla_server_base.protocols.openpi` writes.
+_ERROR_TEXT = re.compile(
     r"(?P<code>[a-z][a-z0-9_]*): (?P<message>.*?)(?: \(request_id (?P<request_id>[^)]*)\))?", flags=re.DOTALL
 )
 
 
-class PolicyError(VLAError):
-    """What the server said instead of an answer; the connection and the session go on.
+class VLAError(Exception):
+    """An error that a client may see: a code for programs, a sentence for people, and a hint that says what to do."""
 
-    `message` has the server's hint in it; `request_id`, None where it named none, finds it in the server's log.
+    status = 500
+    code = "internal"
+
+    def __init__(self, message: str, *, hint: Optional[str] = None):
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def as_sentence(self) -> str:
+        """Return the message and the hint."""
+        return f"{self.message}; {self.hint}" if self.hint else self.message
+
+    def as_text(self, request_id: str) -> str:
+        """Return code, message, hint and request id in one line, for clients that take text."""
+        return f"{self.code}: {self.as_sentence()} (request_id {request_id})"
+
+
+class RequestError(VLAError):
+    """The request cannot be answered as it is."""
+
+    status = 422
+    code = "invalid_request"
+
+
+class ProtocolError(RequestError):
+    """A message that does not follow its protocol."""
+
+    code = "protocol"
+
+
+class PolicyError(VLAError):
+    """The server sent an error instead of an answer; the connection and the session remain usable.
+
+    `message` includes the server's hint. `request_id` identifies the request in the server's log; it is None if the
+    server sent none.
     """
 
-    def __init__(self, text: str, *, hint: str | None = None):
+    def __init__(self, text: str, *, hint: str = "docs/http.md lists the error codes"):
         super().__init__(text, hint=hint)
-        told = _TOLD.fullmatch(text)
-        self.code: str = told["code"] if told else "unknown"
-        self.message: str = told["message"] if told else text
-        self.request_id: str | None = told["request_id"] if told else None
+        match = _ERROR_TEXT.fullmatch(text)
+        self.code: str = match["code"] if match else "unknown"
+        self.message: str = match["message"] if match else text
+        self.request_id: Optional[str] = match["request_id"] if match else None
 
 
-class Late(PolicyError):
-    """No answer came before the deadline, as the server says or was found here; one that comes later is dropped."""
+class DeadlineExceeded(PolicyError):
+    """No answer came before the deadline, by the server's clock or by the client's. A later answer is dropped."""
 
     def __init__(self, text: str):
-        super().__init__(
-            text, hint="hold still, and act on a new picture; docs/performance.md has which rate to ask for"
-        )
+        super().__init__(text, hint="hold still and act on a new image; docs/performance.md says which rate to ask for")
 
 
 def error_from_text(text: str) -> PolicyError:
-    """Return what a server's text says as an error."""
+    """Return the error that a server's text describes."""
     error = PolicyError(text)
-    return Late(text) if error.code == "late" else error
+    return DeadlineExceeded(text) if error.code == "deadline_exceeded" else error
 
 
 class SessionLost(VLAError):
-    """The server has forgotten the session: what it had seen of this episode, and its chunk, are gone."""
+    """The server has forgotten the session: the window of this episode and its action chunk are gone."""
 
     code = "session_lost"
 
 
 class Unreachable(VLAError, ConnectionError):
-    """There was no answer for as long as it was tried; the message says what was."""
+    """No answer came for as long as the client tried; the message says what it tried."""
 
     code = "unreachable"
 
 
 class ObservationError(VLAError, ValueError):
-    """What cannot be sent as an observation."""
+    """An observation that cannot be sent."""
 
     code = "observation"

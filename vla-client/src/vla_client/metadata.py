@@ -1,33 +1,33 @@
-"""What a server says of its policy when a connection opens."""
+"""The metadata of a policy, which the server sends when a connection opens."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Optional
 
 import msgspec
 
-from vla_server_base.errors import ProtocolError
+from vla_client.errors import ProtocolError
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Camera:
-    """One camera of a policy, and the size [pixels] that it works at; pictures of any size are taken."""
+    """One camera of a policy and the size [pixels] that it works at; the server resizes images of any size."""
 
     name: str
     height: int
     width: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Metadata:
-    """What a policy takes and gives.
+    """The inputs and outputs of a policy.
 
-    `weights` is "random" where answers mean nothing. `observation_keys` are the keys that the server knows each picture
-    and the instruction by, `action_names` and `action_units` those of the `action_dim` numbers of an action.
+    `weights` is "random" if its actions mean nothing. `observation_keys` lists the accepted keys of each image and of
+    the instruction; `action_names` and `action_units` describe the `action_dim` numbers of an action.
     """
 
     model: str
-    revision: str | None
+    revision: Optional[str]
     weights: str
     cameras: tuple[Camera, ...]
     observation_keys: dict[str, tuple[str, ...]]
@@ -37,21 +37,24 @@ class Metadata:
     action_names: tuple[str, ...]
     action_units: tuple[str, ...]
     datasets: tuple[str, ...]
-    default_dataset: str | None
+    default_dataset: Optional[str]
 
     @property
     def camera_names(self) -> tuple[str, ...]:
-        """The names of `cameras`, in their order."""
+        """The names of `cameras`, in the same order."""
         return tuple(camera.name for camera in self.cameras)
 
 
 def metadata_from_greeting(greeting: Mapping[str, Any]) -> Metadata:
-    """Return what a server's first frame says; what is not known here is left alone.
+    """Return the metadata in a server's greeting; unknown fields are ignored.
 
     Raises:
-        ProtocolError: it lacks what one of these servers says.
+        ProtocolError: a field is missing or has the wrong type.
     """
     try:
         return msgspec.convert(greeting, Metadata)
     except msgspec.ValidationError as error:
-        raise ProtocolError(f"the server's greeting is no vla-server's ({error})") from error
+        raise ProtocolError(
+            f"the server's greeting does not describe a policy: {error}",
+            hint="check that the address is that of a vla-server and that its version matches the client's",
+        ) from error

@@ -1,23 +1,23 @@
-"""What a client knows of its session: enough to ask for a turn's answer again without it being taken twice."""
+"""The client's side of a session: enough to repeat a step without the server counting it twice."""
 
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Optional
 
 from vla_client.errors import ObservationError, SessionLost
 
-_OF_SETTINGS = {"execution", "execution_horizon", "ensemble_weight"}
-_OF_TURNS = {"endpoint", "session_id", "session_token", "return_token", "reset", "seed", "sequence", "deadline_ms"}
+_SETTINGS_FIELDS = {"execution", "execution_horizon", "ensemble_weight"}
+_STEP_FIELDS = {"endpoint", "session_id", "session_token", "return_token", "reset", "seed", "sequence", "deadline_ms"}
 
 
-@dataclass(kw_only=True)
+@dataclass
 class ClientSession:
     """The client's side of a session.
 
-    A turn is known by its sequence, which never starts again: whatever of it is still on its way on a broken connection
-    is the same turn, or an older one, to the server. A turn that begins an episode is not, since it would begin it once
-    more; so it is never sent to the same session twice.
+    The sequence number identifies a step and never restarts: a message that is still on its way on a broken connection
+    is the same step, or an older one, to the server. The first step of an episode is the exception, because it would
+    start the episode again; it is never sent to the same session twice.
     """
 
     name: str
@@ -25,53 +25,55 @@ class ClientSession:
     settings: Mapping[str, Any]
     keeps_token: bool = False
     sequence: int = -1
-    """The last turn's."""
+    """The number of the last step."""
     begins: bool = True
-    """Whether an episode begins with the next answer."""
-    token: str | None = None
+    """Whether the next step starts an episode."""
+    token: Optional[str] = None
     _num_renamed: int = field(default=0, init=False)
 
     @property
     def id(self) -> str:
-        """What the server knows it by."""
+        """The session id at the server."""
         return f"{self.name}+{self._num_renamed}" if self._num_renamed else self.name
 
-    def begin(self, seed: int | None) -> None:
-        """Let the next turn begin an episode, with the same seed if there is no other."""
+    def begin(self, seed: Optional[int]) -> None:
+        """Let the next step start an episode; None keeps the seed."""
         self.begins, self.token = True, None
         self.seed = self.seed if seed is None else seed
 
-    def turn(self, *, as_token: bool) -> dict[str, Any]:
-        """Return what the present turn says of its session, which it names by its token if asked to and there is one.
+    def step_fields(self, *, as_token: bool) -> dict[str, Any]:
+        """Return the session's fields in the message of the current step; `as_token` names the session by its token.
 
-        The seed goes with the first turn alone: a session that the server had to make up since has another.
+        Only the first step has the seed, so that a session which the server had to create again has another one.
         """
         name = {"session_token": self.token} if as_token and self.token is not None else {"session_id": self.id}
         start = {"reset": True, "seed": self.seed} if self.begins else {}
         return {**self.settings, **name, **start, "sequence": self.sequence, "return_token": self.keeps_token}
 
     def left_unanswered(self) -> None:
-        """Note that it is not known whether the server has seen, or will yet see, the present turn."""
+        """Record that the server may or may not have received the current step."""
         self._num_renamed += self.begins
 
-    def answered(self, place: dict[str, Any]) -> None:
-        """Take note of `session` of an answer, and take the token out of it.
+    def answered(self, fields: dict[str, Any]) -> None:
+        """Record the `session` field of an answer and remove the token from it.
 
         Raises:
-            SessionLost: it is another one.
+            SessionLost: the seed is not this session's, so the server has created another session.
         """
-        token = place.pop("token", None)
-        if place["seed"] != self.seed:
+        token = fields.pop("token", None)
+        if fields["seed"] != self.seed:
             raise SessionLost(
-                f"the server has forgotten session '{self.id}', and what it had seen of this episode: it was started "
-                f"again, or nothing was asked for too long; turn {self.sequence} was answered as an episode's first",
-                hint="reset() begins a new episode; resume_after_restart=True keeps what goes on with an old one",
+                f"the server has forgotten session '{self.id}': it was restarted, or the session was idle too long; "
+                f"step {self.sequence} was answered as the first of a new episode",
+                hint="call reset() to start a new episode; resume_after_restart=True lets an episode continue",
             )
         self.begins, self.token = False, token
 
 
-def new_session(name: str | None, seed: int | None, settings: Mapping[str, Any], *, keeps_token: bool) -> ClientSession:
-    """Return a session that has not begun, with an id and a seed drawn here where there are none."""
+def new_session(
+    name: Optional[str], seed: Optional[int], settings: Mapping[str, Any], *, keeps_token: bool
+) -> ClientSession:
+    """Return a session without steps; an id or a seed that is None is drawn."""
     return ClientSession(
         name=secrets.token_hex(16) if name is None else name,
         seed=secrets.randbelow(2**32) if seed is None else seed,
@@ -81,13 +83,13 @@ def new_session(name: str | None, seed: int | None, settings: Mapping[str, Any],
 
 
 def check_fields(observation: Mapping[str, Any]) -> None:
-    """Refuse an observation that speaks of its session.
+    """Check that an observation has no field of its session.
 
     Raises:
-        ObservationError: naming what it says.
+        ObservationError: it has some, which the message names.
     """
-    if named := sorted((_OF_SETTINGS | _OF_TURNS).intersection(observation)):
+    if names := sorted((_SETTINGS_FIELDS | _STEP_FIELDS).intersection(observation)):
         raise ObservationError(
-            f"the observation has {', '.join(named)}, which the client says by itself",
-            hint="see Policy, Policy.reset and the arguments of Policy.infer",
+            f"the observation has the fields {', '.join(names)}, which the client sets itself",
+            hint="use the arguments of Policy, Policy.reset and Policy.infer",
         )
