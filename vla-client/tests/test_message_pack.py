@@ -1,6 +1,7 @@
 """MessagePack with arrays: what clients send is read, what strangers send is refused, and neither costs much."""
 
 import tracemalloc
+from contextlib import suppress
 from typing import get_args
 
 import msgpack
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
 from vla_client.errors import ProtocolError
 from vla_client.message_pack import MAX_DEPTH, MAX_ITEMS, ArrayForm, pack, unpack, unpack_with_form
@@ -72,6 +74,38 @@ def test_numbers_of_numpys_are_numbers():
         "n": 3,
         "yes": True,
     }
+
+
+@given(
+    arrays(
+        st.sampled_from(["uint8", "<f4", ">f8", "<i8", ">u2", "bool", "float16"]),
+        array_shapes(min_dims=0, max_dims=5, min_side=0, max_side=4),
+    ),
+    st.sampled_from(FORMS),
+)
+def test_any_array_comes_back_in_any_form(array, form):
+    content, written_form = unpack_with_form(pack({"observation": {"images": [array]}}, form))
+    read = content["observation"]["images"][0]
+    assert (read.dtype, read.shape, read.tobytes()) == (array.dtype, array.shape, array.tobytes())
+    assert written_form == form
+
+
+@given(st.binary(max_size=60), st.sampled_from(FORMS))
+def test_a_message_of_an_array_with_a_changed_tail_is_read_or_refused(tail, form):
+    message = pack({"a": np.arange(8, dtype=np.float32)}, form)
+    with suppress(ProtocolError):
+        unpack(message[: len(message) - len(tail)] + tail)
+
+
+@pytest.mark.parametrize("value", [object(), 1j, {1, 2}.__iter__()], ids=lambda value: type(value).__name__)
+def test_what_no_message_can_contain_is_named_by_its_type(value):
+    with pytest.raises(NotImplementedError, match=type(value).__name__):
+        pack({"a": value})
+
+
+def test_a_text_frame_is_refused():
+    with pytest.raises(ProtocolError, match="expected a binary frame, got a text frame"):
+        unpack("{}")
 
 
 PLAIN = st.recursive(
