@@ -34,12 +34,15 @@ def refusal(status: int, body: bytes = b"") -> InvalidStatus:
 
 
 def give_up(retries: Retries, error: Exception) -> Unreachable:
-    """Retry after the same error until no attempt is left, and return what is raised then."""
+    """Fail with the same error until no attempt is left, and return what is raised then."""
+    with pytest.raises(Unreachable) as raised:
+        fail_again_and_again(retries, error)
+    return raised.value
+
+
+def fail_again_and_again(retries: Retries, error: Exception) -> None:
     while True:
-        try:
-            retries.pause_after(error)
-        except Unreachable as unreachable:
-            return unreachable
+        retries.pause_after(error)
 
 
 def test_the_first_retry_comes_at_once(pauses):
