@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
+CLIENT := vla-client
 BASE := vla-server-base
 OCTO := vla-servers/octo-small
 
@@ -23,6 +24,7 @@ keep_python = $(if $(and $(wildcard $(1)/.venv/bin/python),$(filter file,$(origi
 sync = cd $(1) && $(UV) sync --quiet --inexact $(call keep_python,$(1))
 # The clients' protocols that are extras are small. EXTRAS= adds others: make serve EXTRAS=cuda12.
 WITH_EXTRAS := $(patsubst %,--extra %,zmq lerobot $(EXTRAS))
+IN_CLIENT := cd $(CLIENT) && $(UV) run --no-sync
 IN_BASE := cd $(BASE) && $(UV) run --no-sync
 IN_OCTO := cd $(OCTO) && $(UV) run --no-sync
 
@@ -48,15 +50,20 @@ serve: install ## serve Octo-Small 1.5 on port 8002
 	$(IN_OCTO) octo-service serve
 
 .PHONY: test
-test: check test-base test-clients test-octo test-oldest test-pythons ## run every check and every test
+test: check test-vla-client test-base test-clients test-octo test-oldest test-pythons ## run every check and every test
 
 .PHONY: check
 check: setup ## lint, formatting, types, and what must hold for the whole repository
 	$(IN_OCTO) ruff check ../..
 	$(IN_OCTO) ruff format --check ../..
+	$(call check_types,$(CLIENT))
 	$(call check_types,$(BASE))
 	$(call check_types,$(OCTO))
 	$(IN_OCTO) pytest -q -c pyproject.toml ../../tests
+
+.PHONY: test-vla-client
+test-vla-client: setup ## the tests of vla-client, in its own environment, against a live server
+	$(IN_CLIENT) pytest -q $(ON_TWO_CORES)
 
 .PHONY: test-base
 test-base: setup
@@ -122,6 +129,7 @@ install: $(UV_FILE) ## install what a server needs, and EXTRAS (done by demo and
 
 .PHONY: setup
 setup: $(UV_FILE) ## install that and what developers need (done by the other targets)
+	$(call sync,$(CLIENT))
 	$(call sync,$(BASE))
 	$(call sync,$(OCTO)) $(WITH_EXTRAS)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from server import add_figures, machine, running
 
-from vla_server_base.client import Policy
+from vla_client import Policy
 
 PERIOD_S = 0.2
 WARM_UP_STEPS = 5

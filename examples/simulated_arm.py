@@ -9,7 +9,7 @@ import mujoco
 import numpy as np
 from widowx_control_loop import DEADLINE_MS, RATE_HZ, URL, run
 
-from vla_server_base.client import Policy
+from vla_client import Policy
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import ControlSettings, RenderQuality
 from vla_server_base.scenes.worker.arms.arm import find_arm

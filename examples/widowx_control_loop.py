@@ -9,7 +9,7 @@ import time
 
 import numpy as np
 
-from vla_server_base.client import Policy, PolicyError, Unreachable
+from vla_client import Policy, PolicyError, Unreachable
 
 URL, RATE_HZ, DEADLINE_MS = "ws://127.0.0.1:8002", 5, 150  # docs/performance.md: which rate your server keeps
 LOWEST, HIGHEST = np.array([0.15, -0.20, 0.015]), np.array([0.40, 0.20, 0.25])  # where the tip may be sent
@@ -40,7 +40,7 @@ def run(arm, policy, instruction, num_steps, clock=time):
             images, seen_at = arm.see()
             try:
                 action = policy.act(images, instruction, obs_time=seen_at)
-            except (PolicyError, Unreachable) as error:  # Late is a PolicyError
+            except (PolicyError, Unreachable) as error:  # DeadlineExceeded is a PolicyError
                 action = np.full(7, np.nan)
                 print(error)
             if np.isfinite(action).all():

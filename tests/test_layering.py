@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[1]
 @pytest.mark.parametrize(
     ("file", "line"),
     [
+        ("vla-client/src/vla_client/policy.py", "from vla_server_base.errors import VLAError"),
+        ("vla-client/src/vla_client/policy.py", "import octo_service.adapter"),
         ("vla-server-base/src/vla_server_base/engine/engine.py", "import jax"),
         ("vla-server-base/src/vla_server_base/engine/engine.py", "import octo_service.adapter"),
         ("vla-server-base/src/vla_server_base/engine/engine.py", "import mujoco"),

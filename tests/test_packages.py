@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = [ROOT / "vla-server-base", ROOT / "vla-servers" / "octo-small"]
-DISTRIBUTIONS = ["vla-server-base", "octo-service"]
+PACKAGES = [ROOT / "vla-client", ROOT / "vla-server-base", ROOT / "vla-servers" / "octo-small"]
+DISTRIBUTIONS = ["vla-client", "vla-server-base", "octo-service"]
+OLDEST_PYTHON = {"vla-client": "3.9"}
 # uv says to what it runs where it is itself; make puts it into .uv/.
 UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
 MAX_BYTES = 5_000_000
@@ -21,7 +22,7 @@ MAX_BYTES = 5_000_000
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheels and source distributions of both packages; each wheel is built from the source distribution."""
+    """The wheels and source distributions of all packages; each wheel is built from the source distribution."""
     folder = tmp_path_factory.mktemp("dist")
     for package in PACKAGES:
         command = [UV, "build", "--quiet", "--out-dir", str(folder), str(package)]
@@ -39,7 +40,8 @@ def test_a_wheel_has_every_file_of_the_source_its_readme_and_its_licence(built: 
     assert sources <= content.keys()
     (metadata,) = (content[name].decode() for name in content if name.endswith(".dist-info/METADATA"))
     assert metadata.endswith((package / "README.md").read_text())
-    assert "\nRequires-Python: <3.15,>=3.10\n" in metadata
+    oldest_python = OLDEST_PYTHON.get(package.name, "3.10")
+    assert f"\nRequires-Python: <3.15,>={oldest_python}\n" in metadata
     (licence,) = (content[name] for name in content if name.endswith(".dist-info/licenses/LICENSE"))
     assert licence == (ROOT / "LICENSE").read_bytes()
 
@@ -58,6 +60,8 @@ def test_extras_that_messages_and_documents_name_are_there():
     pages = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("vla-*/**/src/**/*.py")]
     name = re.compile(r"(?:--extra |EXTRAS=|how_to_install\([\"'])([a-z]\w+)")
     named = {extra for page in pages for extra in name.findall(page.read_text())}
-    base, octo = (set(importlib.metadata.metadata(name).get_all("Provides-Extra") or []) for name in DISTRIBUTIONS)
+    client, base, octo = (
+        set(importlib.metadata.metadata(name).get_all("Provides-Extra") or []) for name in DISTRIBUTIONS
+    )
     assert {"zmq", "train"} < named <= octo
-    assert base <= octo
+    assert client <= base <= octo

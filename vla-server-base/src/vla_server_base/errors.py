@@ -1,4 +1,6 @@
-"""One tree of errors: what a caller can get wrong, and what can go wrong with us.
+"""The server's errors: what a caller can get wrong, and what can fail on the server.
+
+The tree starts in `vla_client.errors`, whose VLAError, RequestError and ProtocolError are imported here.
 
 VLAError                    500  internal
 ├── NotFinite               500  not_finite       (an answer would hold NaN or infinity)
@@ -41,38 +43,15 @@ VLAError                    500  internal
 
 from collections.abc import Iterable
 
-
-class VLAError(Exception):
-    """An error a client may see: a code for programs, a sentence for people, and what to do instead."""
-
-    status = 500
-    code = "internal"
-
-    def __init__(self, message: str, *, hint: str | None = None):
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-
-    def as_sentence(self) -> str:
-        """Return what went wrong and what to do instead."""
-        return f"{self.message}; {self.hint}" if self.hint else self.message
-
-    def as_text(self, request_id: str) -> str:
-        """Return all of it in one line, for clients that take text."""
-        return f"{self.code}: {self.as_sentence()} (request_id {request_id})"
+from vla_client.errors import ProtocolError as ProtocolError
+from vla_client.errors import RequestError as RequestError
+from vla_client.errors import VLAError as VLAError
 
 
 class NotFinite(VLAError):
     """The answer would hold a number that is none: NaN or infinity."""
 
     code = "not_finite"
-
-
-class RequestError(VLAError):
-    """The request cannot be answered as it stands."""
-
-    status = 422
-    code = "invalid_request"
 
 
 # Names that stand in an address, not in a body: there is nothing at that address.
@@ -176,12 +155,6 @@ class InvalidToken(RequestError):
     """A session token that was not signed here, or is too old."""
 
     code = "invalid_token"
-
-
-class ProtocolError(RequestError):
-    """A frame of a client's protocol that cannot be read."""
-
-    code = "protocol"
 
 
 class BodyTooLarge(RequestError):

@@ -10,8 +10,8 @@ from echo_server import echo_app, of_one_colour, wait_until_healthy
 from free_port import free_port
 from websockets.sync.client import connect
 
+from vla_client.message_pack import pack, unpack
 from vla_server_base.errors import ProtocolError
-from vla_server_base.protocols.message_pack import pack, unpack
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing.protocol_robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, Robot, VlaEvalRobot
 

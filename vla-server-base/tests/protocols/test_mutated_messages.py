@@ -16,9 +16,9 @@ from free_port import free_port
 from websockets.exceptions import ConnectionClosedError
 from websockets.sync.client import connect
 
+from vla_client.message_pack import pack
 from vla_server_base.errors import VLAError
 from vla_server_base.protocols import gr00t, json_numpy, openpi, openvla, vla_eval
-from vla_server_base.protocols.message_pack import pack
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing.protocol_robots import OpenpiRobot
 

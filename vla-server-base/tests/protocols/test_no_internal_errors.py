@@ -15,7 +15,7 @@ from echo_server import echo_app, of_one_colour, wait_until_healthy
 from free_port import free_port
 from websockets.sync.client import connect
 
-from vla_server_base.protocols.message_pack import pack
+from vla_client.message_pack import pack
 from vla_server_base.server.openapi_examples import EXECUTE_EXAMPLES
 from vla_server_base.server.uvicorn_server import serving
 

@@ -34,10 +34,10 @@ from echo_server import echo_app, wait_until, wait_until_healthy
 from websockets.http11 import Response
 from websockets.sync.client import ClientConnection, connect
 
+from vla_client.message_pack import pack, unpack, unpack_with_form
 from vla_server_base.contract import Action
 from vla_server_base.errors import ModelUnavailable, ProtocolError, Superseded
 from vla_server_base.protocols import openpi
-from vla_server_base.protocols.message_pack import pack, unpack, unpack_with_form
 from vla_server_base.schemas.session_reply import SessionReply
 from vla_server_base.server.sockets import SocketProtocol
 from vla_server_base.server.uvicorn_server import serving

@@ -8,9 +8,9 @@ import pytest
 from lerobot_pickles import pickled_record, pickled_setup
 from test_lerobot_grpc import END, chunk, joined, with_data
 
+from vla_client.message_pack import pack
 from vla_server_base.errors import RequestError
 from vla_server_base.protocols import gr00t, lerobot, openpi, openvla, vla_eval
-from vla_server_base.protocols.message_pack import pack
 from vla_server_base.protocols.unsupported import NOT_DONE
 
 RED = np.full((4, 6, 3), (255, 0, 0), np.uint8)

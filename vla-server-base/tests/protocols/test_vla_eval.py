@@ -13,9 +13,9 @@ from echo_server import echo_app, wait_until_healthy
 from PIL import Image
 from websockets.sync.client import ClientConnection, connect
 
+from vla_client.message_pack import pack, unpack
 from vla_server_base.errors import ImageError, ProtocolError, Superseded
 from vla_server_base.protocols import vla_eval
-from vla_server_base.protocols.message_pack import pack, unpack
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise

@@ -10,7 +10,7 @@ import pytest
 from echo_server import echo_app, of_one_colour, wait_until_healthy
 from PIL import Image
 
-from vla_server_base.client import Policy
+from vla_client import Policy
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter

@@ -7,8 +7,8 @@ import pytest
 from echo_server import echo_app, of_one_colour, wait_until_loaded
 from websockets.sync.client import connect
 
+from vla_client.message_pack import pack
 from vla_server_base.protocols.json_numpy import dumps
-from vla_server_base.protocols.message_pack import pack
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter

@@ -13,7 +13,7 @@ import widowx_control_loop as loop
 from simulated_arm import SimulatedArm
 
 from octo_service.adapter import OctoSmallAdapter
-from vla_server_base.client import Policy
+from vla_client import Policy
 from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.messages import RenderQuality
 from vla_server_base.scenes.worker.rendering.renderers import open_renderer

@@ -20,10 +20,10 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from vla_client.message_pack import ArrayForm, pack, unpack_with_form
 from vla_server_base.contract import PolicySpec
 from vla_server_base.episodes.policies import ARM_ACTION
 from vla_server_base.errors import ProtocolError, VLAError
-from vla_server_base.protocols.message_pack import ArrayForm, pack, unpack_with_form
 from vla_server_base.protocols.named_values import is_one_of
 from vla_server_base.protocols.observations import MessageFields, ObservationReader
 from vla_server_base.sessions.step import EpisodeRequest, TurnReply, TurnRequest

@@ -12,8 +12,8 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from vla_client.arrays import array_from_bytes
 from vla_server_base.errors import ProtocolError
-from vla_server_base.protocols.arrays import array_from_bytes
 from vla_server_base.server.json_items import check_num_items
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from vla_client.arrays import KINDS
 from vla_server_base.contract import Image, Observation, PolicySpec, Task
 from vla_server_base.dataset_names import known_dataset
 from vla_server_base.errors import InstructionError, ProtocolError, RequestError
 from vla_server_base.instructions import instruction_or_default
-from vla_server_base.protocols.arrays import KINDS
 from vla_server_base.protocols.known_keys import ALSO_NUMBERS, GROUPS, KNOWN_KEYS, bare_key
 from vla_server_base.protocols.named_values import NamedValue, named_values, the_one
 from vla_server_base.protocols.pictures import read_picture

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from vla_client.message_pack import ArrayForm, pack, unpack_with_form
 from vla_server_base.errors import ProtocolError, VLAError
-from vla_server_base.protocols.message_pack import ArrayForm, pack, unpack_with_form
 from vla_server_base.protocols.named_values import is_one_of
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.sessions.step import EpisodeRequest, TurnReply, TurnRequest

@@ -15,8 +15,8 @@ from typing import Any, TypeGuard
 
 import numpy as np
 
+from vla_client.arrays import KINDS, array_from_bytes
 from vla_server_base.errors import ProtocolError
-from vla_server_base.protocols.arrays import KINDS, array_from_bytes
 
 MAX_OPCODES = 20_000
 """Of one message: each makes at most one object, or refers once more to one that is there."""

@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 from websockets.sync.client import ClientConnection, connect
 
+from vla_client.message_pack import pack, unpack
 from vla_server_base.contract import Image
 from vla_server_base.protocols import json_numpy
-from vla_server_base.protocols.message_pack import pack, unpack
 
 TIMEOUT_S = 60.0
 

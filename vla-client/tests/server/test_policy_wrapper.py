@@ -6,8 +6,8 @@ import gymnasium
 import numpy as np
 import pytest
 
-from vla_server_base.client import Late, Policy, PolicyError
-from vla_server_base.client.environment import PolicyWrapper, rollout
+from vla_client import DeadlineExceeded, Policy, PolicyError
+from vla_client.environment import PolicyWrapper, rollout
 from vla_server_base.testing.echo import noise
 
 DIM = 7
@@ -90,7 +90,7 @@ def test_a_deadline_counts_from_when_the_environment_was_observed(url):
         env = PolicyWrapper(Dimming(), policy, "go")
         env.reset()
         time.sleep(0.4)
-        with pytest.raises(Late, match="it was not asked about"):
+        with pytest.raises(DeadlineExceeded, match="the observation was not sent"):
             env.step()
         assert env.unwrapped.num_steps == 0
 
@@ -106,5 +106,5 @@ def test_what_the_server_refuses_leaves_the_environment_as_it_was(policy):
 def test_an_environment_that_takes_other_actions_is_refused(policy):
     env = gymnasium.wrappers.FlattenObservation(Dimming())
     env.action_space = gymnasium.spaces.Box(-1, 1, (4,))
-    with pytest.raises(ValueError, match=r"of shape \(4,\), the policy's have \(7,\): dx, dy"):
+    with pytest.raises(ValueError, match=r"expects actions of shape \(4,\), the policy's have \(7,\): dx, dy"):
         PolicyWrapper(env, policy, "go")

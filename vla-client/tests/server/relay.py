@@ -9,7 +9,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 from websockets.sync.server import ServerConnection, serve
 
-from vla_server_base.protocols.message_pack import unpack
+from vla_client.message_pack import unpack
 
 
 class Relay:

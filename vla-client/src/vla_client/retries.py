@@ -1,13 +1,14 @@
-"""How a server that does not answer is tried again: after pauses that double, and not for ever."""
+"""Retries when a server does not answer: with pauses that double, for a limited time."""
 
 import logging
 import random
 import time
+from typing import Optional
 
 import msgspec
 from websockets.exceptions import InvalidStatus, InvalidURI
 
-from vla_server_base.client.errors import Unreachable
+from vla_client.errors import Unreachable
 
 logger = logging.getLogger(__name__)
 
@@ -15,64 +16,67 @@ _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
 class Retries:
-    """The attempts at one answer; none begins later than `limit_s` after the first has failed."""
+    """The attempts to get one answer; none starts later than `limit_s` after the first failure."""
 
     def __init__(self, url: str, limit_s: float):
         self._url, self._limit_s = url, limit_s
         self._num_failed = 0
-        self._until: float | None = None
+        self._until: Optional[float] = None
 
     @property
     def left_s(self) -> float:
-        """For how long there may be further attempts."""
+        """The time that is left for further attempts."""
         return self._limit_s if self._until is None else max(0.0, self._until - time.monotonic())
 
     def pause_after(self, error: Exception) -> None:
-        """Wait until the next attempt is due, after one that failed with `error`.
+        """Wait until the next attempt is due after one that failed with `error`.
 
         Raises:
-            Unreachable: there is none, for want of time or of hope.
+            Unreachable: no time is left, or another attempt would fail in the same way.
         """
         self._until = time.monotonic() + self.left_s
         self._num_failed += 1
         pause_s = self._pause_s()
-        if _is_hopeless(error):
-            raise Unreachable(f"{self._url} is no policy server's address: {_said(error)}") from error
+        if _is_permanent(error):
+            raise Unreachable(
+                f"{self._url} is not the address of a policy server: {_described(error)}",
+                hint="give the address as in ws://127.0.0.1:8002",
+            ) from error
         if pause_s >= self.left_s:
             raise Unreachable(
                 f"no answer from {self._url} in {self._num_failed} attempts, "
-                f"repeated for {self._limit_s:g} s; the last one ended with {_said(error)}",
-                hint="the next turn tries again; reconnect_s says for how long",
+                f"repeated for {self._limit_s:g} s; the last one failed with {_described(error)}",
+                hint="check that the server runs; the next step tries again, for up to reconnect_s",
             ) from error
         if self._num_failed == 1:
-            logger.warning("%s did not answer (%s), trying again for %g s", self._url, _said(error), self._limit_s)
+            logger.warning("%s did not answer (%s), trying again for %g s", self._url, _described(error), self._limit_s)
         time.sleep(pause_s)
 
     def _pause_s(self) -> float:
-        """Return nothing for the first, since most broken connections can be replaced at once."""
+        """Return how long to wait: not at all the first time, since most broken connections can be replaced at once."""
         if self._num_failed == 1:
             return 0.0
         pause_s = min(_LONGEST_PAUSE_S, _SHORTEST_PAUSE_S * 2 ** min(self._num_failed - 2, 16))
-        # Robots that lost the same server do not come back in step.
+        # Robots that lost the same server should not all reconnect at the same moment.
         return pause_s * random.uniform(0.5, 1.0)
 
 
-def _is_hopeless(error: Exception) -> bool:
+def _is_permanent(error: Exception) -> bool:
     if isinstance(error, InvalidStatus):
         return 400 <= error.response.status_code < 500
     return isinstance(error, InvalidURI)
 
 
-def _said(error: Exception) -> str:
+def _described(error: Exception) -> str:
     if isinstance(error, InvalidStatus):
         return f"HTTP {error.response.status_code}, {_reason(bytes(error.response.body or b''))}"
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 
 def _reason(body: bytes) -> str:
-    """Return why a handshake was refused, in the server's words, or in those of what stands before it."""
+    """Return the reason for a refused handshake, from the server or from a proxy in front of it."""
     try:
         error = msgspec.json.decode(body)["error"]
         return f"{error['code']}: {error['message']}"
     except (msgspec.DecodeError, LookupError, TypeError):
-        return body[:200].decode(errors="replace") or "without a word"
+        return body[:200].decode(errors="replace") or "without a reason"

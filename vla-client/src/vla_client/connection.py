@@ -1,4 +1,4 @@
-"""One WebSocket connection to a policy server, from its greeting on."""
+"""One WebSocket connection to a policy server."""
 
 import socket
 import time
@@ -7,44 +7,43 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from typing import Any
+from typing import Any, Optional, Union
 
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
-from vla_server_base.client.deadline import Deadline
-from vla_server_base.client.errand import Errand
-from vla_server_base.client.errors import Late, ObservationError, error_from_text
-from vla_server_base.client.metadata import metadata_from_greeting
-from vla_server_base.errors import ProtocolError
-from vla_server_base.protocols.message_pack import pack, unpack
+from vla_client import background
+from vla_client.deadline import Deadline
+from vla_client.errors import DeadlineExceeded, ObservationError, ProtocolError, error_from_text
+from vla_client.message_pack import pack, unpack
+from vla_client.metadata import metadata_from_greeting
 
 _CLOSE_TIMEOUT_S = 1.0
 _TOO_BIG = 1009
 
 _LATE_ANSWER_S = 1.0
-"""How long the next turn waits for an answer that is late, at most half of its own time.
+"""How long the next step waits for a late answer to the step before, at most half of its own time.
 
-The server says that it is late when it is, so that after this the connection is held to be dead.
+The server reports a passed deadline at once, so a connection that is silent for longer than this is dead.
 """
 
 
 class Connection:
-    """A connection on which one observation after the other is answered.
+    """A connection that sends one observation at a time and receives its answer.
 
     Raises:
-        OSError, WebSocketException: there is none, no greeting in time, or the server takes no more.
-        ProtocolError: what answers is no policy server.
+        OSError, WebSocketException: the connection failed, the server refused it, or no greeting came in time.
+        ProtocolError: the other end is not a policy server.
     """
 
     def __init__(self, url: str, *, connect_timeout_s: float, greeting_timeout_s: float):
         self.is_open = True
-        self.last_answer: float | None = None
-        """When it came, of `time.monotonic`."""
-        self._is_owed = False
-        """Whether an answer is still to come, to a message that it came too late for."""
+        self.last_answer_at: Optional[float] = None
+        """A time of `time.monotonic`."""
+        self._is_answer_due = False
+        """Whether the answer to the last message has not come yet."""
         self._closing = ExitStack()
-        # The server takes frames as they are, and deflating pictures takes longer than sending them.
+        # The server accepts uncompressed frames, and compressing images takes longer than sending them.
         opened = connect(
             url, compression=None, max_size=None, open_timeout=connect_timeout_s, close_timeout=_CLOSE_TIMEOUT_S
         )
@@ -56,12 +55,12 @@ class Connection:
             raise
 
     def ask(self, message: Mapping[str, Any], deadline: Deadline, timeout_s: float) -> dict[str, Any]:
-        """Return the answer to a message. After anything but an answer, PolicyError or Late the connection is closed.
+        """Return the answer to a message. Every error except PolicyError and DeadlineExceeded closes the connection.
 
         Raises:
-            Late: the deadline passed; the connection is closed too if the message had not gone out by then.
-            PolicyError: the server says why there is none.
-            ObservationError: the message holds what cannot be sent, or is too large.
+            DeadlineExceeded: the deadline passed. If the message was not sent completely, the connection is closed.
+            PolicyError: the server sent an error.
+            ObservationError: the message cannot be encoded, or is larger than the server allows.
             OSError, WebSocketException: the connection broke, or no answer came in `timeout_s`.
         """
         frame = _packed(message)
@@ -74,61 +73,61 @@ class Connection:
             self.drop()
             if closed.rcvd is not None and closed.rcvd.code == _TOO_BIG:
                 raise ObservationError(
-                    f"an observation of {len(frame)} bytes is more than the server takes",
-                    hint="send smaller pictures; the server's VLA_MAX_BODY_MB raises the limit",
+                    f"the observation has {len(frame)} bytes, more than the server's limit",
+                    hint="send smaller images, or raise VLA_MAX_BODY_MB of the server",
                 ) from closed
             raise
-        except Late:
+        except DeadlineExceeded:
             raise
         except BaseException:
-            # What comes late on this connection would be taken for the answer to another message.
+            # A late answer on this connection would be mistaken for the answer to another message.
             self.drop()
             raise
-        self.last_answer = time.monotonic()
+        self.last_answer_at = time.monotonic()
         if isinstance(content, str):
             raise error_from_text(content)
         return content
 
     def close(self) -> None:
-        """Say goodbye, without waiting long for the server's."""
+        """Close with a closing handshake of limited time."""
         self.is_open = False
         self._closing.close()
 
     def drop(self) -> None:
-        """Close it without a word, which takes no time, also where nothing passes on it any more."""
+        """Close at once without a closing handshake, which a broken connection would not finish."""
         with suppress(OSError):
-            # Not `self._socket.socket.shutdown`, which of a TLS socket is not to be called while others use it.
+            # Not `self._socket.socket.shutdown`: a TLS socket does not allow it while another thread uses the socket.
             socket.socket.shutdown(self._socket.socket, socket.SHUT_RDWR)
         self.close()
 
     def _drop_late_answer(self, timeout_s: float) -> None:
-        """Take the answer that is owed off the connection. Where it does not come, nothing else will."""
-        if self._is_owed:
+        """Receive and drop the answer to the last message if it has not come yet."""
+        if self._is_answer_due:
             self._socket.recv(timeout_s)
-            self._is_owed = False
+            self._is_answer_due = False
 
     def _send(self, frame: bytes, deadline: Deadline, timeout_s: float) -> None:
-        # Sending has no timeout of its own: without a network it ends when the system gives the connection up.
-        sending = Errand(lambda: self._socket.send(frame))
-        if not sending.is_done_in(min(deadline.left_s, timeout_s)):
+        # `send` has no timeout: without a network it returns when the operating system gives up the connection.
+        sending = background.start(lambda: self._socket.send(frame))
+        if not background.is_done_within(sending, min(deadline.left_s, timeout_s)):
             self.drop()
-            deadline.check("it is still being sent")
+            deadline.check("the observation is still being sent")
             raise TimeoutError("timed out while sending")
         sending.result()
-        self._is_owed = True
+        self._is_answer_due = True
 
-    def _received(self, deadline: Deadline, timeout_s: float) -> bytes | str:
+    def _received(self, deadline: Deadline, timeout_s: float) -> Union[bytes, str]:
         try:
             answer = self._socket.recv(min(deadline.left_s, timeout_s))
         except TimeoutError:
             deadline.check("the server has not answered yet")
             raise
-        self._is_owed = False
+        self._is_answer_due = False
         return answer
 
 
 def end_session(url: str, session_id: str) -> None:
-    """End a session, if that can be done at once; else it is forgotten in time."""
+    """Try once to end a session; the server forgets idle sessions anyway."""
     parts = urllib.parse.urlsplit(url)
     path = f"{parts.path.rstrip('/')}/sessions/{urllib.parse.quote(session_id, safe='')}"
     address = parts._replace(scheme=parts.scheme.replace("ws", "http"), path=path).geturl()
@@ -145,14 +144,17 @@ def _packed(message: Mapping[str, Any]) -> bytes:
         return pack(message)
     except (NotImplementedError, TypeError, ValueError, OverflowError) as error:
         raise ObservationError(
-            f"the observation holds what cannot be sent ({error})", hint="numpy arrays, numbers and text can"
+            f"the observation cannot be sent: {error}", hint="send numpy arrays, numbers, text, lists and maps"
         ) from error
 
 
-def _greeting(frame: bytes | str) -> dict[str, Any]:
+def _greeting(frame: Union[bytes, str]) -> dict[str, Any]:
     if isinstance(frame, str):
         raise ConnectionRefusedError(frame)
     content = unpack(frame)
     if not isinstance(content, dict):
-        raise ProtocolError("the server's greeting is no map of named values")
+        raise ProtocolError(
+            f"the server's greeting: expected a map, got {type(content).__name__}",
+            hint="check that the address is that of a vla-server",
+        )
     return content

@@ -1,0 +1,60 @@
+"""The metadata of a policy, which the server sends when a connection opens."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Optional
+
+import msgspec
+
+from vla_client.errors import ProtocolError
+
+
+@dataclass(frozen=True)
+class Camera:
+    """One camera of a policy and the size [pixels] that it works at; the server resizes images of any size."""
+
+    name: str
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class Metadata:
+    """The inputs and outputs of a policy.
+
+    `weights` is "random" if its actions mean nothing. `observation_keys` lists the accepted keys of each image and of
+    the instruction; `action_names` and `action_units` describe the `action_dim` numbers of an action.
+    """
+
+    model: str
+    revision: Optional[str]
+    weights: str
+    cameras: tuple[Camera, ...]
+    observation_keys: dict[str, tuple[str, ...]]
+    window: int
+    action_horizon: int
+    action_dim: int
+    action_names: tuple[str, ...]
+    action_units: tuple[str, ...]
+    datasets: tuple[str, ...]
+    default_dataset: Optional[str]
+
+    @property
+    def camera_names(self) -> tuple[str, ...]:
+        """The names of `cameras`, in the same order."""
+        return tuple(camera.name for camera in self.cameras)
+
+
+def metadata_from_greeting(greeting: Mapping[str, Any]) -> Metadata:
+    """Return the metadata in a server's greeting; unknown fields are ignored.
+
+    Raises:
+        ProtocolError: a field is missing or has the wrong type.
+    """
+    try:
+        return msgspec.convert(greeting, Metadata)
+    except msgspec.ValidationError as error:
+        raise ProtocolError(
+            f"the server's greeting does not describe a policy: {error}",
+            hint="check that the address is that of a vla-server and that its version matches the client's",
+        ) from error

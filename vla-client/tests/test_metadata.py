@@ -1,0 +1,52 @@
+"""What a server's greeting says of its policy."""
+
+import pytest
+
+from vla_client import Camera, ProtocolError
+from vla_client.metadata import metadata_from_greeting
+
+GREETING = {
+    "model": "echo",
+    "revision": None,
+    "weights": "random",
+    "cameras": [{"name": "primary", "height": 256, "width": 320}, {"name": "wrist", "height": 128, "width": 128}],
+    "observation_keys": {"primary": ["primary", "observation/image"], "instruction": ["prompt"]},
+    "window": 2,
+    "action_horizon": 4,
+    "action_dim": 1,
+    "action_names": ["x"],
+    "action_units": ["m"],
+    "datasets": ["bridge"],
+    "default_dataset": "bridge",
+}
+
+
+def test_a_greeting_becomes_metadata():
+    metadata = metadata_from_greeting(GREETING)
+    assert metadata.cameras[0] == Camera(name="primary", height=256, width=320)
+    assert metadata.camera_names == ("primary", "wrist")
+    assert metadata.observation_keys["primary"] == ("primary", "observation/image")
+    assert metadata.revision is None
+
+
+def test_metadata_do_not_change():
+    with pytest.raises(AttributeError):
+        metadata_from_greeting(GREETING).window = 3
+
+
+def test_fields_of_a_newer_server_are_ignored():
+    assert metadata_from_greeting({**GREETING, "colour": "blue"}) == metadata_from_greeting(GREETING)
+
+
+@pytest.mark.parametrize("field", sorted(GREETING))
+def test_a_greeting_without_a_field_is_refused_by_its_name(field):
+    incomplete = {name: value for name, value in GREETING.items() if name != field}
+    with pytest.raises(ProtocolError, match=f"`{field}`") as raised:
+        metadata_from_greeting(incomplete)
+    assert "check that the address" in raised.value.hint
+
+
+@pytest.mark.parametrize("field", sorted(GREETING))
+def test_a_field_of_another_type_is_refused_by_its_name(field):
+    with pytest.raises(ProtocolError, match=rf"\$\.{field}"):
+        metadata_from_greeting({**GREETING, field: 1.5})

@@ -1,7 +1,0 @@
-"""A robot's end of a policy server, with numpy, msgspec and websockets alone; `environment` has it in gymnasium."""
-
-from vla_server_base.client.errors import Late, ObservationError, PolicyError, SessionLost, Unreachable
-from vla_server_base.client.metadata import Camera, Metadata
-from vla_server_base.client.policy import Policy
-
-__all__ = ["Camera", "Late", "Metadata", "ObservationError", "Policy", "PolicyError", "SessionLost", "Unreachable"]
