@@ -116,6 +116,10 @@ fix: setup ## format, and mend what the linter can
 	$(IN_OCTO) ruff check --fix ../..
 	$(IN_OCTO) ruff format ../..
 
+.PHONY: hooks
+hooks: setup ## run `make fix` before each commit
+	$(IN_OCTO) pre-commit install
+
 .PHONY: install
 install: $(UV_FILE) ## install what a server needs, and EXTRAS (done by demo and serve)
 	$(call sync,$(OCTO)) --no-dev $(WITH_EXTRAS)
