@@ -35,6 +35,10 @@ check_types = cd $(1) && if $(UV) run --no-sync python -c "import sys; sys.exit(
 # A file's tests run in one process, so that they share what it sets up.
 ON_TWO_CORES := -n 2 --dist loadfile
 
+# It warns that MkDocs 2, which pyproject.toml excludes, will have no plugins.
+MKDOCS := $(IN_OCTO) env NO_MKDOCS_2_WARNING=1 mkdocs
+SITE := --config-file ../../mkdocs.yml
+
 FIGURES := --json ../../bench/figures.json
 
 .PHONY: help
@@ -59,6 +63,7 @@ check: setup ## lint, formatting, types, and what must hold for the whole reposi
 	$(call check_types,$(CLIENT))
 	$(call check_types,$(BASE))
 	$(call check_types,$(OCTO))
+	$(MKDOCS) build --quiet --strict $(SITE)
 	$(IN_OCTO) pytest -q -c pyproject.toml ../../tests
 
 .PHONY: test-vla-client
@@ -109,6 +114,10 @@ bench: setup ## how fast this machine answers: tables, bench/figures.json, a dra
 real-models: setup ## scenes of robosuite, Metaworld and others (1 GB), as they lie, against a live server; writes docs/scenes.md
 	$(IN_OCTO) env UV=$(UV) python ../../benchmarks/real_models.py --write
 
+.PHONY: docs
+docs: setup ## show the documentation as a site, on http://127.0.0.1:8000, and again whenever a page is saved
+	$(MKDOCS) serve --strict $(SITE)
+
 .PHONY: fuzz
 fuzz: setup ## draw and step mutated scenes in the scene workers for ten minutes
 	$(IN_BASE) python tests/scenes/fuzz.py --seconds 600
@@ -122,6 +131,10 @@ fuzz-memory: setup ## compile and step mutated scenes under valgrind, which has 
 fix: setup ## format, and mend what the linter can
 	$(IN_OCTO) ruff check --fix ../..
 	$(IN_OCTO) ruff format ../..
+
+.PHONY: hooks
+hooks: setup ## run `make fix` before each commit
+	$(IN_OCTO) pre-commit install
 
 .PHONY: install
 install: $(UV_FILE) ## install what a server needs, and EXTRAS (done by demo and serve)

@@ -83,7 +83,7 @@ async def last(num_episodes: int, num_steps: int, max_jobs: int) -> bool:
     memory_mb, workers, started = [], set(), time.perf_counter()
     async with load_policy(EchoAdapter(), "echo") as policy, ScenePool(config) as pool:
         for seed in range(num_episodes):
-            settings = EpisodeSettings(seed=seed, max_steps=num_steps)
+            settings, num_played = EpisodeSettings(seed=seed, max_steps=num_steps), None
             async for event in play(policy, pool, scene, task, settings):
                 workers |= pool.pids
                 num_played = event.num_steps if isinstance(event, EpisodeEnd) else None

@@ -161,11 +161,12 @@ def beside_alone(adapter: Any, case: Any, size: int) -> dict[str, Any]:
     random = np.random.default_rng(size)
     batch = []
     for seed in range(size):
-        history = ObservationWindow(case.window)
+        history, windows = ObservationWindow(case.window), []
         for _ in range(case.window):
             images = {name: random.integers(0, 256, (224, 224, 3), np.uint8) for name in case.cameras}
-            window = history.append(Observation(images=images))
-        batch.append(PolicyInput(observation=adapter.preprocess_observation(window), task=task, seed=seed, step=0))
+            windows.append(history.append(Observation(images=images)))
+        seen = adapter.preprocess_observation(windows[-1])
+        batch.append(PolicyInput(observation=seen, task=task, seed=seed, step=0))
     together = np.stack(adapter.predict(batch))
     alone = np.stack([adapter.predict([policy_input])[0] for policy_input in batch])
     same = [bool(np.array_equal(one, other)) for one, other in zip(together, alone, strict=True)]

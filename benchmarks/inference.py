@@ -184,7 +184,7 @@ def measure_together(adapter: OctoSmallAdapter, case: Case, robots: int) -> list
     random = np.random.default_rng((case.window, len(case.cameras), robots))
     found = []
     for _ in range(WARM_UP + TOGETHER_CALLS):
-        histories = [ObservationWindow(case.window) for _ in range(robots)]
+        histories, took = [ObservationWindow(case.window) for _ in range(robots)], float("nan")
         for step in range(case.window):
             batch = []
             for seed, history in enumerate(histories):

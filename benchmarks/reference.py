@@ -4,6 +4,8 @@ Reads one case a line from standard input, as JSON, and answers with the millise
 random, as they are in `inference.py`: no number is asked for, only how long it takes.
 """
 
+# pyright: reportMissingImports=false
+# (transformers and octo are in the reference's environment)
 import functools
 import json
 import sys

@@ -107,7 +107,7 @@ async def _by_turns(pool: ScenePool, scene: Scene, renderer: Renderer) -> tuple[
         between = time.perf_counter()
         reply = await pool.render(scene, request)
         here[index], there[index] = 1e3 * (between - started), 1e3 * (time.perf_counter() - between)
-    assert np.array_equal(drawn, reply.pictures.images["primary"]), "both draw the same"
+        assert np.array_equal(drawn, reply.pictures.images["primary"]), "both draw the same"
     drawing.free()
     return here[WARM_UP:].reshape(BLOCKS, ROUNDS), there[WARM_UP:].reshape(BLOCKS, ROUNDS)
 

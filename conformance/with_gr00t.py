@@ -133,7 +133,7 @@ def main() -> None:
         assert robots[0].ask("ping")["status"] == "ok"
         episodes = [run_episode(robots, asked.steps) for _ in range(2)]
         if asked.wire != "n1.5":
-            np.testing.assert_array_equal(*episodes)
+            np.testing.assert_array_equal(episodes[0], episodes[1])
         assert not np.array_equal(*np.moveaxis(episodes[0], 1, 0)), "two robots act as one"
         assert robots[0].ask("get_modality_config")["video"]["delta_indices"] == [0]
         try:

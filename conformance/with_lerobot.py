@@ -102,7 +102,7 @@ class WatchedClient(RobotClient):
 
 def main() -> None:
     """Run an episode, then send what is to be refused."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--port", type=int, required=True)
     parser.add_argument("--steps", type=int, default=60)
     parser.add_argument("--proprio", type=int, default=3, help="numbers of its own state that the policy takes")
@@ -174,7 +174,7 @@ def check_refusals(client: WatchedClient) -> None:
         error = refusal(client, sent)
         assert error is not None, f"what was to be refused was taken ({said})"
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
-        assert said in error.details(), error
+        assert said in (error.details() or ""), error
     assert not os.path.exists("made-by-the-server"), "the server ran what a client sent"
 
 

@@ -4,6 +4,7 @@ Its clock is the simulation's, which stands still while the policy thinks and wh
 """
 
 import time
+from typing import Any, cast
 
 import mujoco
 import numpy as np
@@ -97,6 +98,6 @@ def _roll_pitch_yaw(turn):
 if __name__ == "__main__":
     arm = SimulatedArm(open_renderer("raycast", RenderQuality()))
     with Policy(URL, deadline_ms=DEADLINE_MS, seed=0) as policy:
-        run(arm, policy, "pick up the red cube", num_steps=30, clock=arm)
+        run(arm, policy, "pick up the red cube", num_steps=30, clock=cast(Any, arm))
     height = arm.data.body("red_cube").xpos[2]
     print(f"the gripper's tip is at {arm.stands()[:3, 3].round(3)} m, the red cube at a height of {height:.3f} m")

@@ -73,7 +73,14 @@ def test_versions_agree():
     versions = {importlib.metadata.version(name) for name in ("vla-client", "vla-server-base", "octo-service")}
     released = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert len(versions) == 1
-    assert "## [Unreleased]" in (ROOT / "CHANGELOG.md").read_text() or released[0] in versions
+    assert set(released[:1]) <= versions
+
+
+def test_the_changelog_has_short_lines():
+    lines = (ROOT / "CHANGELOG.md").read_text().splitlines()
+    assert "## [Unreleased]" in lines
+    assert [line for line in lines if len(line) > 120] == []
+    assert [line for line in lines if line and not line.startswith(("#", "- ", "In the form"))] == []
 
 
 def test_no_address_of_a_package_index_and_no_path_of_a_machine_is_committed():

@@ -94,4 +94,4 @@ class Arm:
 
 def rotation_between(current: np.ndarray, target: np.ndarray) -> np.ndarray:
     """Return the rotation vector that takes the one orientation to the other, for small angles."""
-    return 0.5 * sum(np.cross(current[:, axis], target[:, axis]) for axis in range(3))
+    return 0.5 * np.sum([np.cross(current[:, axis], target[:, axis]) for axis in range(3)], axis=0)

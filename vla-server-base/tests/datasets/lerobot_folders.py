@@ -30,6 +30,7 @@ def write_version_2(folder: Path, episodes: list[RecordedEpisode], **info: Any) 
         "video_path": "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4",
     }
     (folder / "meta").mkdir(parents=True)
+    stored = {}
     for number, episode in enumerate(episodes):
         one = write(folder.with_name(f"{folder.name}-{number}"), [episode])
         stored = json.loads((one / "meta/info.json").read_text())

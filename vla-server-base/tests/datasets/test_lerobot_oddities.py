@@ -93,7 +93,7 @@ def test_a_deleted_episode_of_version_3_is_left_out(tmp_path, episodes):
     (path.parent / "._file-000.parquet").write_bytes(b"what a file manager left")
     change_info(tmp_path, lambda info: info.update(total_episodes=2))
     dataset = open_dataset(tmp_path)
-    for found, wanted in zip(dataset, (episodes[0], episodes[2]), strict=True):
+    for found, wanted in zip([*dataset], (episodes[0], episodes[2]), strict=True):
         assert_same(found, wanted, VIDEO_TOLERANCE)
     assert dataset.name(1) == "2"
 

@@ -21,7 +21,7 @@ def test_a_dataset_is_read(tmp_path, caplog):
     assert (len(dataset), dataset.fps, dataset.name(2)) == (3, 5, "2")
     assert "observation/depth_image is depth" in caplog.text
     # The episodes of the first file, then those of the second.
-    for number, episode in zip((0, 2, 1), dataset, strict=True):
+    for number, episode in zip((0, 2, 1), [*dataset], strict=True):
         length = 5 + number
         np.testing.assert_array_equal(episode.actions, numbers(number, length, 7).astype(np.float32))
         np.testing.assert_array_equal(episode.proprio, numbers(number + 1, length, 8).astype(np.float32))

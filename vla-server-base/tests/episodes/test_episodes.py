@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+from numpy.typing import ArrayLike
 
 from vla_server_base.contract import Task
 from vla_server_base.episodes.loop import EpisodeEnd, EpisodeSettings, EpisodeStart, EpisodeStep, Predicate, play
@@ -22,7 +23,7 @@ class Scripted:
 
     window, cameras = 2, ("primary",)
 
-    def __init__(self, chunk=DOWN_THEN_UP):
+    def __init__(self, chunk: ArrayLike = DOWN_THEN_UP):
         self.chunk, self.windows, self.steps = np.asarray(chunk, float), [], []
 
     async def predict(self, window, task, seed, step):
@@ -36,8 +37,9 @@ async def played(pool, policy=None, scene=SCENE, **settings):
     events = [event async for event in play(policy or Scripted(), pool, scene, TASK, settings)]
     assert isinstance(events[0], EpisodeStart)
     assert isinstance(events[-1], EpisodeEnd)
-    assert all(isinstance(event, EpisodeStep) for event in events[1:-1])
-    return events[0], events[1:-1], events[-1]
+    steps = [event for event in events if isinstance(event, EpisodeStep)]
+    assert len(steps) == len(events) - 2
+    return events[0], steps, events[-1]
 
 
 async def test_an_episode_names_the_scenes_parts_and_ends_after_its_steps(pool):
@@ -118,8 +120,9 @@ async def test_a_guard_that_rejects_lets_nothing_out(pool):
 
 async def test_a_preview_is_what_then_comes_true(pool):
     _, steps, _ = await played(pool, execution_horizon=4, max_steps=4, preview=True)
-    assert len(steps[0].preview) == 4
-    for predicted, step in zip(steps[0].preview, steps, strict=True):
+    preview = steps[0].preview or ()
+    assert len(preview) == 4
+    for predicted, step in zip(preview, steps, strict=True):
         np.testing.assert_array_equal(predicted.state.qpos, step.result.state.qpos)
 
 

@@ -30,6 +30,7 @@ async def test_workers_are_replaced_as_configured_in_the_midst_of_episodes():
     served = set()
     async with load_policy(EchoAdapter(), "echo") as policy, ScenePool(config) as pool:
         for _ in range(4):
+            is_over = False
             async for event in play(policy, pool, tabletop("widowx"), Task(instruction="x"), settings):
                 served |= pool.pids
                 is_over = isinstance(event, EpisodeEnd)

@@ -39,7 +39,7 @@ def episode(make, seed: int) -> np.ndarray:
         robot.begin(seed)
         pictures = np.random.default_rng(seed).integers(0, 255, (NUM_STEPS, 8, 8, 3), np.uint8)
         said = ["lift it" if step < NUM_STEPS / 2 else f"put it on {seed}" for step in range(NUM_STEPS)]
-        return np.float32([robot.act(*seen) for seen in zip(pictures, said, strict=True)])
+        return np.array([robot.act(*seen) for seen in zip(pictures, said, strict=True)], np.float32)
 
 
 def test_eight_robots_of_four_protocols_at_once_get_what_each_gets_alone(server):

@@ -5,6 +5,7 @@ import json
 import logging
 import socket as sockets
 import threading
+from typing import Any
 
 import msgpack
 import msgpack_numpy
@@ -51,7 +52,7 @@ def unpacked(message: bytes):
     return msgpack.unpackb(message, object_hook=decode)
 
 
-def observed(video=RED, said=(("go",),), **options) -> bytes:
+def observed(video: Any = RED, said: Any = (("go",),), **options) -> bytes:
     observation = {"video": {"primary": video}, "language": {"task": said}}
     return packed({"endpoint": "get_action", "data": {"observation": observation, "options": options or None}})
 
@@ -92,7 +93,7 @@ def test_the_last_timestep_counts(reader):
 
 
 def test_states_are_proprio_end_to_end_and_options_are_the_session_s(reader):
-    state = {"arm": np.float32([[[1, 2]]]), "gripper": np.float32([[[3]]])}
+    state = {"arm": np.array([[[1, 2]]], np.float32), "gripper": np.array([[[3]]], np.float32)}
     observation = {"video": {"primary": RED}, "state": state, "language": {"task": [["go"]]}}
     message = packed({"data": {"observation": observation, "options": {"seed": 4, "session_id": "arm"}}})
     turn = gr00t.read_observation(gr00t.read(message), reader)
@@ -274,7 +275,7 @@ def test_clients_at_once_get_what_each_gets_alone(port):
             robot.ask(packed({"endpoint": "reset", "data": {"options": {"seed": seed}}}))
             return [robot.ask(observed())[0]["gripper"].tolist() for _ in range(20)]
 
-    alone, together = [episode(seed) for seed in range(4)], [None] * 4
+    alone, together = [episode(seed) for seed in range(4)], [[]] * 4
 
     def run(seed: int) -> None:
         together[seed] = episode(seed)

@@ -3,6 +3,7 @@
 import base64
 import contextlib
 import json
+from typing import Any
 
 import json_numpy as reference
 import numpy as np
@@ -13,7 +14,13 @@ from hypothesis import strategies as st
 from vla_server_base.errors import RequestError
 from vla_server_base.protocols.json_numpy import dumps, loads
 
-ARRAYS = [np.arange(6, dtype=np.uint8).reshape(2, 3), np.float32([1.5]), np.zeros((0, 2)), np.array(True), np.int64(7)]
+ARRAYS = [
+    np.arange(6, dtype=np.uint8).reshape(2, 3),
+    np.array([1.5], np.float32),
+    np.zeros((0, 2)),
+    np.array(True),
+    np.int64(7),
+]
 
 
 @pytest.mark.parametrize("array", ARRAYS, ids=str)
@@ -35,7 +42,7 @@ def test_arrays_cannot_be_written_to():
         loads(reference.dumps(ARRAYS[0]))[0, 0] = 1
 
 
-def marked(data=b"abcd", dtype="<f4", shape=(1,)) -> str:
+def marked(data=b"abcd", dtype: Any = "<f4", shape=(1,)) -> str:
     return json.dumps({"__numpy__": base64.b64encode(data).decode(), "dtype": dtype, "shape": shape})
 
 

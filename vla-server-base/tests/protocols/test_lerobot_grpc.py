@@ -113,6 +113,7 @@ def test_an_observation_is_a_turn_at_its_timestep(reader):
     request = turn.request
     assert (request.sequence, request.obs_time, request.task.instruction) == (7, 10.0, "go")
     np.testing.assert_array_equal(request.observation.images["primary"], RED)
+    assert request.observation.proprio is not None
     np.testing.assert_allclose(request.observation.proprio, [0.1, 0.2, 0.3])
 
 
@@ -139,7 +140,8 @@ def test_a_picture_in_another_form_is_the_same(reader, picture):
 
 
 def test_two_cameras_that_are_renamed_alike_are_refused(reader):
-    renamed = dict.fromkeys(("observation.images.lamp", "observation.images.desk"), "observation.images.primary")
+    cameras: tuple[str, ...] = ("observation.images.lamp", "observation.images.desk")
+    renamed: dict[str, str] = dict.fromkeys(cameras, "observation.images.primary")
     with pytest.raises(ProtocolError, match=r"desk and another camera both are observation.images.primary"):
         turn_of(reader, {"lamp": RED, "desk": RED, "task": "go"}, lerobot.Setup(renamed=renamed))
 

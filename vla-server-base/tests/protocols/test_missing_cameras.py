@@ -44,7 +44,7 @@ def robot(request: pytest.FixtureRequest, server):
         yield robot
 
 
-def of(action: np.ndarray) -> list[float]:
+def of(action: np.ndarray) -> list:
     """What an action says was seen by either camera; 0 for one that missed the frame."""
     return [pytest.approx(action[0]), pytest.approx(action[3])]
 

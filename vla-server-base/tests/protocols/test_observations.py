@@ -107,7 +107,7 @@ def test_two_pictures_of_one_camera_are_refused_with_a_way_on_that_works(reader)
     message = {"observation.images.top": RED, "observation.images.front": BLUE, "task": "go"}
     with pytest.raises(ProtocolError, match="both are pictures of the camera 'primary', and not the same") as raised:
         reader.turn(message)
-    (setting,) = re.findall(r'VLA_OBSERVATION_KEYS="(.*)"', raised.value.hint)
+    (setting,) = re.findall(r'VLA_OBSERVATION_KEYS="(.*)"', raised.value.hint or "")
     own = replace(reader, own_keys=own_keys(ServerConfig(observation_keys=setting)))
     np.testing.assert_array_equal(own.turn(message).observation.images["primary"], RED)
     reader.turn({"observation.images.top": RED, "observation.images.front": RED.copy(), "task": "go"})

@@ -21,6 +21,7 @@ from socket import (
     create_connection,
 )
 from socket import socket as Socket
+from typing import Any
 
 import httpx
 import msgpack
@@ -62,9 +63,13 @@ def test_the_greeting_says_what_is_served_and_what_roboarena_asks(reader):
 
 
 def test_an_observation_is_a_turn(reader):
-    turn = openpi.read(frame(seed=3), reader).turn
+    asked = openpi.read(frame(seed=3), reader)
+    assert isinstance(asked, openpi.Infer)
+    turn = asked.turn
     assert (turn.task.instruction, turn.seed) == ("go", 3)
-    assert openpi.read(frame(endpoint="infer"), reader).turn.task == turn.task
+    again = openpi.read(frame(endpoint="infer"), reader)
+    assert isinstance(again, openpi.Infer)
+    assert again.turn.task == turn.task
 
 
 def test_a_reset_is_one(reader):
@@ -85,6 +90,7 @@ def test_actions_are_the_only_array_of_an_answer(reader):
     session = SessionReply(id="arm", step=2, sequence=5, obs_time=None, asked_policy=True)
     reply = TurnReply(answer=answer, session=session)
     asked = openpi.read(frame(), reader)
+    assert isinstance(asked, openpi.Infer)
     found = unpack(openpi.write(reply, asked, Stopwatch()))
     np.testing.assert_array_equal(found["actions"], action.actions)
     assert found["session"] == session.model_dump(exclude_unset=True) | {"seed": 7}
@@ -105,7 +111,7 @@ class Client:
         self.socket = socket
         self.metadata = unpack(socket.recv())
 
-    def ask(self, message: bytes | str):
+    def ask(self, message: bytes | str) -> Any:
         self.socket.send(message)
         answer = self.socket.recv()
         return answer if isinstance(answer, str) else unpack(answer)
@@ -222,7 +228,7 @@ def test_connections_at_once_get_what_each_gets_alone(url):
             return [client.ask(frame(seed=robot, **{"observation/image": picture}))["actions"] for _ in range(20)]
 
     alone = [episode(robot) for robot in range(4)]
-    together = [None] * 4
+    together: list[Any] = [None] * 4
 
     def run(robot: int) -> None:
         together[robot] = episode(robot)
@@ -366,7 +372,7 @@ def test_while_the_policy_cannot_be_loaded_a_handshake_is_answered_with_503_and_
     with serving(echo_app(adapter)) as url:
         with connect(address(url)) as waiting:
             adapter.may_load.set()
-            assert "model_unavailable: the weights are damaged" in waiting.recv(timeout=30)
+            assert "model_unavailable: the weights are damaged" in str(waiting.recv(timeout=30))
             assert closed_with(waiting) == 1013
         refusal = refused_handshake(address(url) + path)
         assert (refusal.status_code, json.loads(refusal.body)["error"]["message"]) == (503, "the weights are damaged")

@@ -3,6 +3,7 @@
 import io
 import threading
 from dataclasses import replace
+from typing import Any
 
 import msgpack
 import msgpack_numpy
@@ -27,7 +28,7 @@ def frame(kind: str, seq: int = 1, **payload) -> bytes:
     return pack({"type": kind, "payload": payload, "seq": seq, "timestamp": 0.0})
 
 
-def observed(seq: int = 1, image=RED, **payload) -> bytes:
+def observed(seq: int = 1, image: Any = RED, **payload) -> bytes:
     return frame("observation", seq, images={"agentview": image}, task_description="go", **payload)
 
 

@@ -1,5 +1,7 @@
 """An arm in simulation with its controller, and scenes of arms that are made here from primitives."""
 
+from typing import Any
+
 import mujoco
 import numpy as np
 
@@ -21,7 +23,7 @@ def compiled(xml: str) -> mujoco.MjModel:
 class SimulatedArm:
     """The only arm of a scene, at the keyframe `home` or at its robot's home, and what drives it."""
 
-    def __init__(self, xml: str, **settings: object):
+    def __init__(self, xml: str, **settings: Any):
         self.model = compiled(xml)
         self.data = mujoco.MjData(self.model)
         self.arm = find_arm(self.model, None)
@@ -38,8 +40,9 @@ class SimulatedArm:
             self.data.joint(name).qpos[0] = position
         mujoco.mj_forward(self.model, self.data)
 
-    def state_at(self, joints: np.ndarray) -> ControlState:
+    def state_at(self, joints: np.ndarray | None) -> ControlState:
         """Return the memory of a controller that has told the arm to go where it stands."""
+        assert joints is not None
         self.stand_at(joints)
         return ControlState(joint_targets=np.array(joints, float), openness=1.0)
 

@@ -80,7 +80,7 @@ def test_an_arm_starts_where_its_controls_say():
     sim = SimulatedArm(PANDA)
     sim.stand_at(sim.arm.home + 0.02)
     started = sim.controller.start(sim.data)
-    np.testing.assert_allclose(started.joint_targets, sim.arm.home)
+    np.testing.assert_allclose(started.joint_targets, np.asarray(sim.arm.home))
     assert started.openness == 1
 
 

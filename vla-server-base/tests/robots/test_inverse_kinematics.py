@@ -51,7 +51,7 @@ def test_a_pose_that_a_bounded_step_can_reach_is_reached(free_arm, span):
 def test_a_walk_of_many_steps_reaches_a_far_pose(robot):
     sim, rng = SimulatedArm(bundled_scene(robot, "tabletop")), np.random.default_rng(11)
     for _ in range(5):
-        joints = np.clip(sim.arm.home + rng.uniform(-0.6, 0.6, len(sim.arm.home)), *sim.arm.limits.T)
+        joints = np.clip(sim.arm.home + rng.uniform(-0.6, 0.6, np.shape(sim.arm.home)), *sim.arm.limits.T)
         goal, state = sim.arm.forward(sim.data, joints), sim.state_at(sim.arm.home)
         for _ in range(40):
             state, _ = command_to(sim, state, goal)

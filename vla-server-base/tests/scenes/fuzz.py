@@ -14,6 +14,7 @@ import traceback
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from mutated_scenes import ROBOTS, mutated_scene
@@ -25,6 +26,7 @@ from vla_server_base.scenes.messages import (
     Bounds,
     ControlSettings,
     Measure,
+    MeasureKind,
     RenderRequest,
     RolloutReply,
     RolloutRequest,
@@ -37,7 +39,7 @@ from vla_server_base.scenes.pool import ScenePool
 NUM_AT_ONCE = 2
 SMALL = View(height=64, width=64)
 EXTREMES = (0.0, 1.0, -1.0, 0.1, 1e-300, 1e-6, 3.2, 1e3, 1e10, -1e10, 1e300, -1e300)
-KINDS = {"height": 1, "distance": 2, "contact": 2, "joint": 1}
+KINDS: dict[MeasureKind, int] = {"height": 1, "distance": 2, "contact": 2, "joint": 1}
 
 
 async def fuzz(pool: ScenePool, seed: int, numbers: Iterable[int]) -> Counter:
@@ -174,7 +176,7 @@ class _Input:
         )
 
     def _state(self, before: RolloutReply) -> SceneState:
-        given = {
+        given: dict[str, Any] = {
             name: np.array([self._number(1.0) for _ in getattr(before.state, name)])
             for name in ("qpos", "qvel", "ctrl")
             if self._random.random() < 0.5

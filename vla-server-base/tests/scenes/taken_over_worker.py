@@ -17,8 +17,10 @@ import sys
 import tempfile
 import threading
 import time
+from typing import cast
 
-from vla_server_base.scenes.messages import RenderQuality, WorkerSettings
+from vla_server_base.errors import VLAError
+from vla_server_base.scenes.messages import RendererName, RenderQuality, WorkerSettings
 from vla_server_base.scenes.worker import confinement
 from vla_server_base.scenes.worker.main import _start
 
@@ -80,7 +82,7 @@ def main(renderer: str, secret: str) -> None:
     confinement.leave_no_files()
     answer, _ = _start(
         WorkerSettings(
-            renderer=renderer,
+            renderer=cast(RendererName, renderer),
             quality=RenderQuality(shadows=False, reflections=False, multisampling=0),
             timeout_s=60,
             memory_mb=4096,
@@ -91,6 +93,7 @@ def main(renderer: str, secret: str) -> None:
     )
     how = answer.confinement
     if how is None:
+        assert isinstance(answer.outcome, VLAError)
         return print(json.dumps({"unavailable": answer.outcome.message}))
     attempts = {(kind, name): attempt for (kind, name), attempt in tried.items() if getattr(how, kind)}
     threading.Thread(target=time.sleep, args=(600,), daemon=True).start()
@@ -189,7 +192,7 @@ def outcome(attempt) -> str:
     try:
         attempt()
     except OSError as error:
-        return "denied" if error.errno in DENIED else errno.errorcode[error.errno]
+        return "denied" if error.errno in DENIED else errno.errorcode[error.errno or 0]
     return "done"
 
 

@@ -85,7 +85,7 @@ async def test_a_scene_that_two_workers_died_of_costs_no_third(lone_pool):
     for _ in range(20):
         with pytest.raises(SceneCrashed, match="SIGSEGV") as caught:
             await render(lone_pool, xml)
-    assert "has cost 2 workers and is not tried again for" in caught.value.hint
+        assert "has cost 2 workers and is not tried again for" in caught.value.hint
     assert pids <= lone_pool.pids
     await assert_serves(lone_pool)
     current_client.set("another")

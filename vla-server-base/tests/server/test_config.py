@@ -2,6 +2,7 @@
 
 import dataclasses
 import logging
+from typing import Any
 
 import pytest
 
@@ -44,7 +45,7 @@ def test_what_would_let_nothing_through_is_refused(name: str):
 
 
 @pytest.mark.parametrize(("name", "value"), [("port", 99999), ("scene_timeout_s", float("nan"))])
-def test_the_same_holds_for_settings_made_in_python(name: str, value: object):
+def test_the_same_holds_for_settings_made_in_python(name: str, value: Any):
     with pytest.raises(ConfigError, match=f"^{name}="):
         ServerConfig(**{name: value})
     with pytest.raises(ConfigError, match=f"^{name}="):

@@ -8,10 +8,11 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import get_args
+from typing import Any, cast, get_args
 
 import httpx
 import pytest
+from starlette.routing import Route, WebSocketRoute
 
 from vla_server_base import config, errors
 from vla_server_base.scenes.robots import ROBOT_NAMES
@@ -42,10 +43,11 @@ EPISODE_FIELDS = [
     *(name for kind in (RobotBody, ControlBody, BoundsBody) for name in kind.model_fields),
     *sorted(ExecuteRequest.model_fields.keys() - ArmFields.model_fields),
 ]
+PATHS = [route.path for route in router.routes if isinstance(route, Route | WebSocketRoute)]
 EPISODE_KEYS = {name for kind in (ExecuteReply, StepReply, StepEvent) for name in kind.model_fields}
 
 
-@pytest.mark.parametrize("path", [route.path.replace(":path", "") for route in router.routes])
+@pytest.mark.parametrize("path", [path.replace(":path", "") for path in PATHS])
 def test_every_route_is_described(path):
     assert re.search(rf"^## `(GET|POST|PUT|DELETE) {re.escape(path)}`$", HTTP, re.MULTILINE)
 
@@ -111,7 +113,7 @@ def test_every_error_is_described_with_an_example(code):
 def settings() -> list[tuple[str, str]]:
     """Every setting's name and docstring, as they stand in the source."""
     (definition,) = ast.parse(inspect.getsource(config.ServerConfig)).body
-    body = [each for each in definition.body[1:] if not isinstance(each, ast.FunctionDef)]
+    body = [each for each in cast(Any, definition).body[1:] if not isinstance(each, ast.FunctionDef)]
     return [(field.target.id, text.value.value) for field, text in zip(body[::2], body[1::2], strict=True)]
 
 

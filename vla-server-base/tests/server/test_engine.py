@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+from collections.abc import Iterable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import Observation, Task
+from vla_server_base.contract import Observation, PolicyInput, Task
 from vla_server_base.engine import engine as engine_module
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import ModelUnavailable, Overloaded, Unavailable, VLAError
@@ -31,7 +32,7 @@ class GatedEcho(EchoAdapter):
         self.entered = threading.Event()
         self.batches: list[list[int]] = []
 
-    def warm_up_inputs(self):
+    def warm_up_inputs(self) -> Iterable[PolicyInput]:
         return []
 
     def predict(self, batch):

@@ -219,7 +219,7 @@ def test_a_client_is_answered_once_its_body_is_sent_even_where_nobody_wants_it(u
 
 
 def test_a_client_that_asks_first_is_spared_sending_a_body_in_vain(url):
-    with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port), timeout=5) as connection:
+    with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80), timeout=5) as connection:
         connection.sendall(head(url, f"Content-Length: {2**30}", "Expect: 100-continue"))
         answer = b"".join(iter(lambda: connection.recv(2**16), b""))
     assert answer.startswith(b"HTTP/1.1 413")
@@ -227,7 +227,7 @@ def test_a_client_that_asks_first_is_spared_sending_a_body_in_vain(url):
 
 
 def test_a_body_that_never_ends_is_answered_and_hung_up_on(url):
-    with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port), timeout=30) as connection:
+    with socket.create_connection((httpx.URL(url).host, httpx.URL(url).port or 80), timeout=30) as connection:
         connection.sendall(head(url, "Transfer-Encoding: chunked") + b"100001\r\n" + bytes(2**20 + 1) + b"\r\n")
         assert connection.recv(2**16).startswith(b"HTTP/1.1 413")
         while connection.recv(2**16):

@@ -117,7 +117,7 @@ def test_an_episode_that_has_used_up_its_workers_time_ends_and_says_which_settin
 def test_an_episode_can_be_watched_and_replayed(client):
     reply = execute(client, record=["webp", "state_log"])
     animation = Image.open(io.BytesIO(base64.b64decode(reply["recordings"]["webp"])))
-    assert (animation.format, animation.n_frames) == ("WEBP", 4)
+    assert (animation.format, getattr(animation, "n_frames", 1)) == ("WEBP", 4)
     animation.seek(3)
     animation.load()
     assert animation.info["timestamp"] == 600, "the last picture's, in milliseconds"

@@ -86,8 +86,8 @@ def test_the_largest_weights_average_to_numbers():
         for number in range(4):
             ensemble.put(np.full((4, 7), number, np.float64))
             action = ensemble.take()
-        assert np.isfinite(action).all()
-        assert 0 <= action[0] <= 3
+            assert np.isfinite(action).all()
+            assert 0 <= action[0] <= 3
 
 
 @pytest.mark.parametrize("timestep", ["0", "-0.002", "1e-9", "10", "nan", "0.5"])

@@ -6,6 +6,7 @@ from echo_server import echo_app, of_one_colour, wait_until, wait_until_healthy
 from starlette.datastructures import Headers
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
+from websockets.typing import Origin
 
 from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.errors import Forbidden
@@ -104,7 +105,7 @@ def test_a_page_of_another_origin_is_refused_at_every_address(client, method, pa
 @pytest.mark.parametrize("path", ["/", "/vla-eval", "/nowhere"])
 def test_a_socket_of_another_origin_is_refused(url, path):
     with pytest.raises(InvalidStatus) as refused:
-        connect(url.replace("http", "ws") + path, origin="https://evil.example")
+        connect(url.replace("http", "ws") + path, origin=Origin("https://evil.example"))
     assert refused.value.response.status_code == 403
     assert b"VLA_ALLOWED_ORIGINS" in refused.value.response.body
 

@@ -10,6 +10,7 @@ import pytest
 from echo_server import echo_app, encoded, of_one_colour, wait_until_loaded
 from PIL import Image
 
+from vla_server_base.contract import PolicySpec
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import instruction_number, noise
@@ -134,7 +135,9 @@ def test_datasets_and_instructions_that_others_have_names_for_are_known_and_told
     only = replace(EchoAdapter().spec, datasets=("bridge_dataset",), default_dataset="bridge_dataset")
 
     class Bridge(EchoAdapter):
-        spec = only
+        @property
+        def spec(self) -> PolicySpec:
+            return only
 
         def un_normalize(self, chunk, dataset):
             assert dataset == "bridge_dataset"

@@ -85,7 +85,7 @@ def test_a_frame_that_is_refused_is_one_line(url, lines):
     with connect(url.replace("http", "ws", 1)) as socket:
         socket.recv()
         socket.send("hello\n")
-        request_id = socket.recv().rpartition("request_id ")[2].rstrip(")")
+        request_id = str(socket.recv()).rpartition("request_id ")[2].rstrip(")")
         (line,) = lines(f"request_id={request_id} ")
         assert line.startswith("socket path=/ client=127.0.0.1 session=socket:")
         assert ' code=protocol reason="' in line

@@ -166,10 +166,10 @@ async def test_the_same_observation_once_more_gets_the_same_answer(sessions, ada
 @pytest.mark.parametrize("order", ["sequence", "obs_time"])
 async def test_an_older_observation_is_told_so_and_changes_nothing(sessions, order):
     session, other = sessions.open("arm", seed=1), sessions.open("other", seed=1)
-    await acted(session, turn(51, **{order: 5}))
+    await acted(session, turn(51, LIFT, **{order: 5}))
     with pytest.raises(Superseded, match="older than 5"):
-        await session.act(turn(255, **{order: 4}))
-    after = await acted(session, turn(102, **{order: 6}))
+        await session.act(turn(255, LIFT, **{order: 4}))
+    after = await acted(session, turn(102, LIFT, **{order: 6}))
     expected = await acted(other, turn(51), turn(102))
     np.testing.assert_array_equal(after[0], expected[1])
 
@@ -457,7 +457,7 @@ async def test_a_session_that_went_on_elsewhere_with_other_settings_goes_on_with
     await acted(there, turn(51, PUSH, settings={"dataset": "echo_doubled", "execution": "ensemble"}))
     assert await one.resume(await other.token(there)) is session
     answers = [await each.act(turn(102, PUSH)) for each in (session, there)]
-    np.testing.assert_array_equal(*[answer.action.actions for answer in answers])
+    np.testing.assert_array_equal(answers[0].action.actions, answers[1].action.actions)
     assert answers[0].dataset == "echo_doubled"
 
 
@@ -495,7 +495,7 @@ async def test_the_pictures_of_all_sessions_stay_within_their_memory(engine, ada
         session = sessions.open(f"arm-{number}")
         await session.act(Turn(observation=large, task=LIFT))
         sessions.keep_within_memory(session)
-    assert session.num_bytes == 480_000
+    assert sessions.open("arm-3").num_bytes == 480_000
     assert [status.id for status in sessions.statuses()] == ["arm-3", "arm-2"]
 
 

@@ -147,7 +147,7 @@ async def test_a_demonstration_is_recorded_with_the_experts_labels(pool):
     trial = draw_trial(PICK, 3)
     demonstration = await demonstrate(pool, trial, led(max_steps=3))
     episode = demonstration.recorded()
-    np.testing.assert_array_equal(episode.actions, np.float32([step.label for step in demonstration.steps]))
+    np.testing.assert_array_equal(episode.actions, np.array([step.label for step in demonstration.steps], np.float32))
     assert episode.images["wrist"].shape == (8, 16, 16, 3)
     assert episode.proprio.shape == (8, 8)
     assert episode.expert_drove.tolist() == [step.expert_drove for step in demonstration.steps]
@@ -163,7 +163,10 @@ async def test_a_glance_is_what_an_expert_would_do_with_the_objects_laid_anew(po
         assert glance.trial.task in TASKS.values()
         assert glance.trial.instruction in phrasings(glance.trial.task)
         (step,), taken_at = glance.steps, first.steps[number // 2]
-        np.testing.assert_allclose(step.observation.proprio, taken_at.observation.proprio, atol=1e-6)
+        now, then = step.observation.proprio, taken_at.observation.proprio
+        assert now is not None
+        assert then is not None
+        np.testing.assert_allclose(now, then, atol=1e-6)
         assert (step.environment_state != taken_at.environment_state).any()
         np.testing.assert_array_equal(step.observation.images["wrist"], same.steps[0].observation.images["wrist"])
         np.testing.assert_array_equal(step.label, same.steps[0].label)

@@ -110,7 +110,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self._answer()
 
-    def log_message(self, *_) -> None:
+    def log_message(self, format: str, *_: object) -> None:  # noqa: A002
         pass
 
     def _answer(self) -> None:

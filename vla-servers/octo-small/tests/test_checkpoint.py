@@ -110,7 +110,7 @@ class TestSteps:
         """Make three steps; an unfinished one, as orbax leaves it, is none."""
         for step in ("9", "20000", "400000.orbax-checkpoint-tmp-1"):
             shutil.copytree(folder / "300000", folder / step)
-        save = {"heads_action/scale": np.float32([9])}
+        save = {"heads_action/scale": np.array([9], np.float32)}
         with (folder / "9/default/checkpoint").open("wb") as file:
             write_tree(file, save)
         return folder
@@ -199,7 +199,7 @@ class TestConvertedCopy:
     def test_a_changed_checkpoint_is_converted_again(self, tmp_path: Path):
         for value in (1, 2):
             shutil.rmtree(tmp_path / "saved", ignore_errors=True)
-            save_tiny(tmp_path / "saved", {"a": np.float32([value])})
+            save_tiny(tmp_path / "saved", {"a": np.array([value], np.float32)})
             assert load_checkpoint(tmp_path / "saved", cache_dir=tmp_path).params["a"] == value
 
     @pytest.mark.parametrize("damage", ["empty", "header cut", "cut", "no header", "other metadata"])
@@ -278,7 +278,7 @@ class TestSaving:
 
     def test_another_step_is_added_and_what_describes_the_model_is_kept(self, folder: Path):
         other = dataclasses.replace(load_checkpoint(TINY), config={}, dataset_statistics={}, example_batch={})
-        save_checkpoint(folder, dataclasses.replace(other, step=400000, params={"a/b": np.float32([1])}))
+        save_checkpoint(folder, dataclasses.replace(other, step=400000, params={"a/b": np.array([1], np.float32)}))
         loaded = load_checkpoint(folder)
         assert (loaded.step, list(loaded.params)) == (400000, ["a/b"])
         assert loaded.statistics_hash == load_checkpoint(TINY).statistics_hash

@@ -1,11 +1,13 @@
 """The example's control loop: on a simulated arm at a real server, and where server, policy or network misbehave."""
 
+import inspect
 import runpy
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 
-EXAMPLES = Path(loop.__file__).parent
+EXAMPLES = Path(inspect.getfile(loop)).parent
 AMPLE_MS = 300_000.0
 PANDAS_BOX = np.array([[0.2, -0.4, 0.01], [0.8, 0.4, 0.5]])
 
@@ -70,7 +72,7 @@ def echoing(adapter: EchoAdapter) -> Iterator[str]:
         yield url.replace("http", "ws")
 
 
-def distances(arm: SimulatedArm) -> dict[str, float]:
+def distances(arm: SimulatedArm | Recorded) -> dict[str, float]:
     """How far the gripper's tip is from each object."""
     objects = ("red_cube", "blue_cube", "green_sphere")
     return {name: float(np.linalg.norm(arm.stands()[:3, 3] - arm.data.body(name).xpos)) for name in objects}
@@ -95,10 +97,10 @@ def test_the_loop_is_no_longer_than_it_says():
 def test_a_widowx_goes_to_what_it_is_told_to_within_its_limits(tabletop, renderer, what):
     arm = Recorded(SimulatedArm(renderer))
     with Policy(tabletop, deadline_ms=AMPLE_MS, seed=0) as policy:
-        loop.run(arm, policy, f"pick up the {what.replace('_', ' ')}", num_steps=25, clock=arm)
+        loop.run(arm, policy, f"pick up the {what.replace('_', ' ')}", num_steps=25, clock=cast(Any, arm))
     assert len(arm.went) == 25
     found = distances(arm)
-    assert min(found, key=found.get) == what
+    assert min(found, key=lambda name: found[name]) == what
     assert found[what] < 0.05
     assert_within_limits(arm, np.array([loop.LOWEST, loop.HIGHEST]))
 
@@ -108,7 +110,7 @@ def test_a_panda_picks_up_what_it_is_told_to(tabletop, renderer, monkeypatch):
     monkeypatch.setattr(loop, "HIGHEST", PANDAS_BOX[1])
     arm = Recorded(SimulatedArm(renderer, "panda"))
     with Policy(tabletop, deadline_ms=AMPLE_MS, seed=0) as policy:
-        loop.run(arm, policy, "pick up the blue cube", num_steps=35, clock=arm)
+        loop.run(arm, policy, "pick up the blue cube", num_steps=35, clock=cast(Any, arm))
     assert arm.data.body("blue_cube").xpos[2] > 0.1
     assert [is_open for *_, is_open in arm.went[:5]] == [True] * 5
     assert not arm.went[-1][3]
@@ -136,9 +138,9 @@ class Wild(EchoAdapter):
 
 def test_whatever_a_policy_says_the_limits_are_kept(renderer):
     arm = Recorded(SimulatedArm(renderer))
-    arm.see = Painted().see
+    vars(arm)["see"] = Painted().see
     with echoing(Wild()) as url, Policy(url, deadline_ms=AMPLE_MS, seed=0) as policy:
-        loop.run(arm, policy, "go wild", num_steps=120, clock=arm)
+        loop.run(arm, policy, "go wild", num_steps=120, clock=cast(Any, arm))
     assert len(arm.went) > 60
     assert arm.num_held == 1 + 120 - len(arm.went) > 10
     assert_within_limits(arm, np.array([loop.LOWEST, loop.HIGHEST]))
@@ -211,18 +213,18 @@ def test_a_server_that_does_not_answer_has_the_arm_hold_still():
     with echoing(adapter) as url:
         with Policy(url, deadline_ms=50.0) as policy:
             adapter.answers.clear()
-            loop.run(arm, policy, "go", num_steps=4, clock=arm)
+            loop.run(arm, policy, "go", num_steps=4, clock=cast(Any, arm))
             adapter.answers.set()
         assert (len(arm.went), arm.num_held) == (0, 5)
         with Policy(url, deadline_ms=AMPLE_MS) as policy:
-            loop.run(arm, policy, "go", num_steps=2, clock=arm)
+            loop.run(arm, policy, "go", num_steps=2, clock=cast(Any, arm))
     assert [seen for seen, *_ in arm.went] == [5, 6]
 
 
 def test_no_answer_to_an_older_picture_moves_the_arm():
     arm, adapter = Painted(), Dawdling()
     with echoing(adapter) as url, Policy(url, deadline_ms=70.0) as policy:
-        loop.run(arm, policy, "go", num_steps=60, clock=arm)
+        loop.run(arm, policy, "go", num_steps=60, clock=cast(Any, arm))
     assert len(arm.went) + arm.num_held == 61
     assert [round(forward) for _, forward, _ in arm.went] == [seen % 10 for seen, *_ in arm.went]
 
@@ -230,7 +232,7 @@ def test_no_answer_to_an_older_picture_moves_the_arm():
 def test_steps_come_five_times_a_second_and_are_not_caught_up_on():
     arm = Painted(see_s={3: 0.7})
     with echoing(EchoAdapter()) as url, Policy(url, deadline_ms=AMPLE_MS) as policy:
-        loop.run(arm, policy, "go", num_steps=6, clock=arm)
+        loop.run(arm, policy, "go", num_steps=6, clock=cast(Any, arm))
     np.testing.assert_allclose([at for *_, at in arm.went], [0.0, 0.2, 0.4, 1.3, 1.5, 1.7])
 
 
@@ -247,5 +249,5 @@ def test_ctrl_c_leaves_the_arm_where_it_was_last_sent():
         Policy(url, deadline_ms=AMPLE_MS) as policy,
         pytest.raises(KeyboardInterrupt),
     ):
-        loop.run(arm, policy, "go", num_steps=6, clock=arm)
+        loop.run(arm, policy, "go", num_steps=6, clock=cast(Any, arm))
     assert (len(arm.went), arm.num_held) == (2, 1)

@@ -40,7 +40,7 @@ def test_a_file_becomes_a_dataset_of_lerobots(tmp_path: Path, lift: Path, capsys
 
 def test_an_episode_that_cannot_be_trained_on_is_left_out_by_its_name(tmp_path: Path, lift: Path):
     with h5py.File(lift, "a") as file:
-        file["data/demo_9/actions"][2, 0] = np.inf
+        h5py.Dataset(file["data/demo_9/actions"].id)[2, 0] = np.inf
     with pytest.raises(DatasetError, match=r"episode demo_9 of .* timestep 2 is inf") as error:
         convert_data.run(ConvertData(source=lift, out=tmp_path / "out"))
     assert "--without EPISODE" in str(error.value.hint)

@@ -151,6 +151,7 @@ def test_a_policy_from_scratch_is_served_with_its_own_words(tmp_path: Path, stra
     adapter.load_model(str(straight), "cpu", tmp_path)
     assert [(camera.name, camera.height) for camera in adapter.spec.cameras] == [("primary", 32)]
     assert (adapter.spec.window, adapter.spec.takes_goal_images) == (1, False)
+    assert adapter.model.tokenizer is not None
     assert adapter.model.tokenizer.encode(["Open it!"])["input_ids"][0, :3].tolist()[1:] == [2, 1]
     seen = Observation(images={"primary": np.zeros((48, 48, 3), np.uint8)})
     policy_input = PolicyInput(

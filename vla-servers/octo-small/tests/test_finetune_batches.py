@@ -38,6 +38,7 @@ def _every_timestep(by_image: bool, episodes=EPISODES) -> Drawn:
 def test_a_sample_is_the_one_that_the_references_transforms_make(by_image: bool):
     batches, drawn = _batches(), _every_timestep(by_image)
     recordings = Recordings(EPISODES, STATISTICS, TEXTS)
+    assert recordings.proprio is not None
     found = batches.assemble(drawn)
     for index, (number, now) in enumerate(zip(drawn.episode, drawn.now, strict=True)):
         own, length = EPISODES[number], len(EPISODES[number])

@@ -49,7 +49,7 @@ def test_other_pictures_are_resized_once_and_what_was_begun_is_gone_on_with(tmp_
     ready = prepared(store, cameras, tmp_path / "prepared", watched)
     assert written == [2, 3]
     assert len(ready) == len(store)
-    for one, other in zip(ready, store, strict=True):
+    for one, other in zip([*ready], [*store], strict=True):
         assert one.images["top"].shape == (len(other), 16, 24, 3)
         assert np.all(one.images["top"][..., 1] == np.arange(len(other))[:, None, None])
         np.testing.assert_array_equal(one.actions, other.actions)

@@ -112,7 +112,7 @@ def one_row(
     statistics, told = golden.model.dataset_statistics, spec.get("stats") or {}
     dataset = told.get("dataset") or ("bridge_dataset" if "bridge_dataset" in statistics else None)
     of_dataset = statistics_of(statistics, dataset)
-    steps = [step_of(observation, of_dataset, row, step) for step in np.flatnonzero(mask)]
+    steps = [step_of(observation, of_dataset, row, step) for step in np.flatnonzero(mask).tolist()]
     goals = {name.removeprefix("image_"): png(images[row]) for name, images in (task.get("goals") or {}).items()}
     instruction = task["texts"][row] if "texts" in task else ""
     body = {"instruction": instruction, "goal_images": goals, **steps[-1], "history": steps[:-1]}

@@ -8,6 +8,7 @@ import itertools
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import cast
 
 import jax
 import numpy as np
@@ -154,7 +155,8 @@ def test_robots_that_miss_frames_get_what_each_gets_of_a_fresh_policy_bit_for_bi
 ):
     monkeypatch.setattr(adapter, "load_model", lambda *_: None)  # with what is compiled already
     config = ServerConfig(cache_dir=tmp_path, device="cpu")
-    for actions, asked in asyncio.run(answered(adapter, config, pytestconfig.getoption("windows") // 2)):
+    num_windows = cast(int, pytestconfig.getoption("windows"))
+    for actions, asked in asyncio.run(answered(adapter, config, num_windows // 2)):
         np.testing.assert_array_equal(actions, un_normalized(adapter, alone(adapter, asked)))
 
 
@@ -170,7 +172,9 @@ def some_windows(length: int, count: int) -> Iterator[Asked]:
 
 def as_the_reference_takes_it(window: Window) -> dict:
     """Stack a window; what a timestep lacks is zero there, and masked."""
-    nothing = {name: np.zeros((32, 32, 3), np.uint8) for name in ("image_primary", "image_wrist")}
+    nothing: dict[str, np.ndarray] = {
+        name: np.zeros((32, 32, 3), np.uint8) for name in ("image_primary", "image_wrist")
+    }
     nothing["proprio"] = np.zeros(4, np.float32)
     steps = []
     for seen in window.observations:

@@ -220,6 +220,7 @@ def test_the_text_encoder_reads_its_weights_where_the_file_is_mapped(model: Octo
         pytest.skip("another device has a memory of its own")
     model.save_pretrained(5, tmp_path / "saved")
     mapped = OctoModel(load_checkpoint(tmp_path / "saved", cache_dir=tmp_path / "cache"), model.tokenizer)
+    assert mapped._text_encoder is not None
     kernels = {path: leaf for path, leaf in mapped._text_encoder._leaves.items() if path.endswith("kernel")}
     places = {path: mapped.checkpoint.params[path].ctypes.data for path in kernels}
     assert {path: leaf.unsafe_buffer_pointer() for path, leaf in kernels.items()} == places
@@ -263,7 +264,7 @@ class TestInsideAProgram:
         task = fresh.create_tasks(texts=[TEXT])
         compiled = jax.jit(fresh.sample_actions)
         found = [np.asarray(compiled(a_sight(), task, rng=jax.random.PRNGKey(0))) for _ in range(2)]
-        np.testing.assert_array_equal(*found)
+        np.testing.assert_array_equal(found[0], found[1])
         np.testing.assert_allclose(found[0], sampled(fresh, a_sight()), atol=self.ATOL)
 
     def test_statistics_may_be_an_argument_or_bound(self, model: OctoModel, task: dict, statistics: dict):

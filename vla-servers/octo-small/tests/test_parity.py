@@ -1,7 +1,7 @@
 """The model against recorded outputs of the reference, and proof that a mistake would show."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,12 +45,14 @@ def _built_with(option: str, value: bool) -> Callable[[GoldenSet], GoldenSet]:
 
 
 def _with_a_token_dropped(golden: GoldenSet) -> GoldenSet:
-    encode = golden.model.tokenizer.encode
+    tokenizer = golden.model.tokenizer
+    assert tokenizer is not None
+    encode = tokenizer.encode
 
-    def encode_one_less(texts: list[str]) -> dict[str, np.ndarray]:
+    def encode_one_less(texts: Sequence[str]) -> dict[str, np.ndarray]:
         return {name: np.pad(ids[:, 1:], ((0, 0), (0, 1))) for name, ids in encode(texts).items()}
 
-    golden.model.tokenizer.encode = encode_one_less
+    tokenizer.encode = encode_one_less
     return golden
 
 

@@ -212,4 +212,4 @@ def episode(make, seed: int, num_steps: int = 12) -> np.ndarray:
             (None if step % 4 == 2 else picture, None if step % 4 == seed % 2 else picture[::-1].copy())
             for step, picture in enumerate(pictures)
         ]
-        return np.float32([robot.act(primary, "pick up the red cube", wrist) for primary, wrist in seen])
+        return np.array([robot.act(primary, "pick up the red cube", wrist) for primary, wrist in seen], np.float32)

@@ -150,20 +150,20 @@ def test_another_form_is_refused():
 
 
 def test_normal_statistics_scale_all_but_the_masked():
-    actions = np.float32([[[1, 1, 1], [0, -1, -1]]])
+    actions = np.array([[[1, 1, 1], [0, -1, -1]]], np.float32)
     expected = [[[3, 6, 1], [1, -2, -1]]]
     un_normalized = un_normalize(actions, action_statistics(ONE["only"]["action"]))
     assert (un_normalized.tolist(), un_normalized.dtype) == (expected, np.float32)
 
 
 def test_bounds_map_minus_one_and_one_to_the_percentiles():
-    actions = np.float32([[-1, -1, -1], [1, 1, 1], [0, 0, 0]])
+    actions = np.array([[-1, -1, -1], [1, 1, 1], [0, 0, 0]], np.float32)
     expected = [[-2, 0, -1], [2, 10, 1], [0, 5, 0]]
     assert un_normalize(actions, action_statistics(ONE["only"]["action"]), "bounds").tolist() == expected
 
 
 def test_bounds_without_percentiles_are_refused():
-    without = Statistics(mean=np.float32([0]), std=np.float32([1]), mask=np.array([True]))
+    without = Statistics(mean=np.zeros(1, np.float32), std=np.ones(1, np.float32), mask=np.array([True]))
     with pytest.raises(InputError, match="no percentiles"):
         un_normalize(np.zeros((1, 1), np.float32), without, "bounds")
 

@@ -156,7 +156,9 @@ class TestOptions:
 
     def test_padding_to_the_longest_and_no_cutting(self):
         asked = self.config(tokenizer_kwargs={"max_length": 4, "padding": True, "truncation": False})
-        tokenizer = ByteTokenizer(tokenizer_options(asked))
+        options = tokenizer_options(asked)
+        assert options is not None
+        tokenizer = ByteTokenizer(options)
         assert tokenizer.encode(["a", "ab"])["input_ids"].tolist() == [[100, 1, 0], [100, 101, 1]]
         assert tokenizer.encode(["abcdef"])["attention_mask"].sum() == 7
 

@@ -9,6 +9,7 @@ import pytest
 from training_goldens import GOLDENS, HEAD, NORM, SENSITIVE, TrainingCase, relative, training_case
 
 from octo_service.model.heads.diffusion import cosine_betas
+from octo_service.model.heads.discrete import DiscreteHead
 from octo_service.model.noise import next_key
 from octo_service.model.parameters import Leaves, stored
 
@@ -89,6 +90,7 @@ def _keys_of_steps(case: TrainingCase):
 
 def test_labels_of_the_discrete_head_are_the_references():
     case = training_case("discrete", "b4_w2_firstpad")
+    assert isinstance(case.model.head, DiscreteHead)
     found = case.model.head.labels(jnp.asarray(case.batch["action"]))
     np.testing.assert_array_equal(found, case.recorded["labels"])
 

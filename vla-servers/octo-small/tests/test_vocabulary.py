@@ -45,7 +45,7 @@ def test_a_checkpoint_reads_instructions_with_the_vocabulary_it_brings(tmp_path:
     observation = {name: value[:, :1] for name, value in model.example_batch["observation"].items()}
     told = [np.asarray(model.sample_actions(observation, model.create_tasks(texts=[text]))) for text in INSTRUCTIONS]
     assert told[0].shape == (1, 4, 7)
-    assert not np.array_equal(*told)
+    assert not np.array_equal(told[0], told[1])
 
 
 def test_another_vocabulary_than_the_one_it_brings_is_refused(tmp_path: Path):

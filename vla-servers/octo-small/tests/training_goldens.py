@@ -44,7 +44,7 @@ class RecordedTransformer(Octo):
     def run_transformer(self, parameters, observations, tasks, timestep_pad_mask) -> dict[str, TokenGroup]:
         norm, dim = parameters / NORM.rstrip("/"), self.normed.shape[-1]
         tokens = self.normed * norm.get("scale", dim) + norm.get("bias", dim)
-        return {self.heads["action"].readout_key: TokenGroup(tokens, jnp.ones(tokens.shape[:-1], bool))}
+        return {self.heads["action"].readout_key: TokenGroup(jnp.asarray(tokens), jnp.ones(tokens.shape[:-1], bool))}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -21,6 +21,8 @@ from jaxtyping import Array, Bool, Int64, UInt8
 from octo_service.preprocessing.vocabulary import UNKNOWN
 from octo_service.training.augmentation import Augmentation, Jitter, augment
 from octo_service.training.recordings import Recordings
+
+T = TypeVar("T")
 
 # Of every text of the recordings: token ids and their mask, or embeddings; None where the policy takes no text.
 Language = Mapping[str, np.ndarray] | np.ndarray | None
@@ -167,10 +169,10 @@ def _augment_with_goal(
     return both[:, :-1], jnp.where(jnp.asarray(is_goal)[:, None, None, None], both[:, -1], 0)
 
 
-def made_ahead(make: Callable[[int], Batch], start: int, stop: int, ahead: int = 2) -> Generator[Batch, None, None]:
+def made_ahead(make: Callable[[int], T], start: int, stop: int, ahead: int = 2) -> Generator[T, None, None]:
     """Give `make(start)` to `make(stop - 1)`, the next ones being made in a thread meanwhile."""
     with ThreadPoolExecutor(1) as thread:
-        waiting: deque[Future[Batch]] = deque()
+        waiting: deque[Future[T]] = deque()
         try:
             for number in range(start, stop):
                 while len(waiting) <= ahead and number + len(waiting) < stop:

@@ -1,0 +1,77 @@
+"""The workflows and the hooks run what `make` runs, on every Python that the packages support."""
+
+import itertools
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[1]
+MAKEFILE = (ROOT / "Makefile").read_text()
+TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
+WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
+PROJECTS = [ROOT / "vla-server-base" / "pyproject.toml", ROOT / "vla-servers" / "octo-small" / "pyproject.toml"]
+HAS_WHOLE_SUITE = {"3.10", "3.11", "3.12", "3.13"}
+
+
+def jobs(workflow: Path) -> list[dict[str, Any]]:
+    return list(yaml.safe_load(workflow.read_text())["jobs"].values())
+
+
+def matrix_of(job: dict[str, Any]) -> list[dict[str, str]]:
+    """The job's combinations of values, those of `include` too."""
+    matrix = dict(job["strategy"]["matrix"])
+    include = matrix.pop("include", [])
+    return [*(dict(zip(matrix, values, strict=True)) for values in itertools.product(*matrix.values())), *include]
+
+
+RUNS = [run for workflow in WORKFLOWS for job in jobs(workflow) for run in matrix_of(job)]
+
+
+def test_each_run_is_a_make_target():
+    assert {run["target"] for run in RUNS} <= TARGETS
+
+
+def test_together_the_runs_are_make_test():
+    prerequisites = re.search(r"^test: ([a-z -]+)", MAKEFILE, re.MULTILINE)
+    assert prerequisites is not None
+    assert set(prerequisites[1].split()) == {run["target"] for run in RUNS}
+
+
+@pytest.mark.parametrize("target", ["test-base", "test-octo"])
+def test_the_whole_suite_runs_on_each_python(target: str):
+    assert {run["python"] for run in RUNS if run["target"] == target} == HAS_WHOLE_SUITE
+
+
+@pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.parent.name)
+def test_the_pythons_that_are_declared_are_those_that_are_tested(project: Path):
+    text = project.read_text()
+    declared = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
+    tested = sorted(
+        {version for run in RUNS for version in run["python"].split()}, key=lambda version: version.split(".")[1]
+    )
+    oldest, newest = tested[0], f"3.{int(tested[-1][2:]) + 1}"
+    assert declared == tested
+    assert f'requires-python = ">={oldest},<{newest}"' in text
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda workflow: workflow.name)
+def test_a_workflow_may_only_read_and_pins_its_actions(workflow: Path):
+    assert yaml.safe_load(workflow.read_text())["permissions"] == {"contents": "read"}
+    actions = [step["uses"] for job in jobs(workflow) for step in job["steps"] if "uses" in step]
+    assert actions
+    assert [action for action in actions if not re.fullmatch(r"actions/[\w-]+@[0-9a-f]{40}", action)] == []
+
+
+def test_the_hooks_are_valid_and_run_this_projects_own_tools():
+    config = ROOT / ".pre-commit-config.yaml"
+    subprocess.run([sys.executable, "-m", "pre_commit", "validate-config", config], check=True)
+    repositories = yaml.safe_load(config.read_text())["repos"]
+    assert [repository["repo"] for repository in repositories] == ["local"]
+    entries = [hook["entry"].split() for hook in repositories[0]["hooks"]]
+    assert {entry[1] for entry in entries if entry[0] == "make"} <= TARGETS
+    assert {entry[0] for entry in entries} <= {"make", "git"}
