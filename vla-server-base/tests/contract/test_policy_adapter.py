@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -47,7 +48,7 @@ class SmallAdapter(VLAModelAdapter):
         return [np.repeat(CHUNK[None], each.num_samples, axis=0) for each in batch]
 
 
-def spec_with(**changes: object) -> PolicySpec:
+def spec_with(**changes: Any) -> PolicySpec:
     fields = {name: getattr(SPEC, name) for name in ("model", "cameras", "horizon", "action_names", "action_units")}
     return PolicySpec(**(fields | changes))
 
@@ -94,7 +95,7 @@ def test_standard_repeats_the_gripper():
 def test_the_action_is_un_normalized_with_the_named_dataset():
     class Scaled(SmallAdapter):
         def un_normalize(self, chunk, dataset):
-            return chunk * {"one": 1.0, "ten": 10.0}[dataset]
+            return chunk * (10.0 if dataset == "ten" else 1.0)
 
     adapter = Scaled(spec_with(datasets=("one", "ten"), default_dataset="one"))
     np.testing.assert_allclose(adapter.postprocess_action(CHUNK, "ten", "raw").actions, 10 * CHUNK)

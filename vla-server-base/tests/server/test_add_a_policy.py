@@ -1,6 +1,7 @@
 """The adapter in docs/add-a-policy.md: short, complete, and served as it stands on the page."""
 
 import re
+import time
 from pathlib import Path
 
 import httpx
@@ -67,9 +68,15 @@ def test_it_is_served_and_answers_with_its_own_chunk(weights: str):
 def test_a_missing_checkpoint_is_reported_with_a_hint(tmp_path: Path):
     absent = str(tmp_path / "absent.npy")
     with serving(create_vla_app(new_adapter(), ServerConfig(on_load_failure="stay"), model_id=absent)) as url:
-        for _ in range(100):
-            reply = httpx.get(f"{url}/health")
-            if reply.json()["model_status"] == "broken":
-                break
+        wait_until_broken(url)
+        reply = httpx.get(f"{url}/health")
     assert reply.status_code == 503
     assert "name a file that numpy.save wrote" in reply.text
+
+
+def wait_until_broken(url: str) -> None:
+    for _ in range(100):
+        if httpx.get(f"{url}/health").json()["model_status"] == "broken":
+            return
+        time.sleep(0.05)
+    raise AssertionError("the server still loads")

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from vla_server_base.scenes.messages import RolloutRequest
+from vla_server_base.tabletop.dagger import Disturbances
 from vla_server_base.tabletop.demonstrations import DemonstrationSettings, demonstrate
-from vla_server_base.tabletop.drivers import Disturbances
 from vla_server_base.tabletop.experts import STRIDE_M, TURN_RAD, expert_action
 from vla_server_base.tabletop.tables import OBJECTS, TABLES, read_state
 from vla_server_base.tabletop.tasks import TASKS
