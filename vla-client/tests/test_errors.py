@@ -24,7 +24,7 @@ CLASSES = [error for error in vars(errors).values() if isinstance(error, type) a
 
 def test_the_tree_in_the_docstring_is_that_of_the_classes():
     lines = re.findall(
-        r"^([│├└─ ]*)(\w+) +(?:\d{3}|the code|\w+_\w+|observation|unreachable)", errors.__doc__, re.MULTILINE
+        r"^([│├└─ ]*)(\w+) +(?:\d{3}|the code|\w+_\w+|observation|unreachable)", errors.__doc__ or "", re.MULTILINE
     )
     drawn, path = {}, []
     for indent, name in lines:

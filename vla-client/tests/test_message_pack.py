@@ -19,6 +19,13 @@ from vla_client.message_pack import MAX_DEPTH, MAX_ITEMS, ArrayForm, pack, unpac
 FORMS = get_args(ArrayForm)
 
 
+def theirs(content: dict) -> bytes:
+    """The message that the package msgpack-numpy writes."""
+    message = msgpack.packb(content, default=msgpack_numpy.encode)
+    assert message is not None
+    return message
+
+
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "<f8", ">i4", "bool", "float16"])
 def test_arrays_come_back_read_only(form, dtype):
@@ -39,13 +46,13 @@ def test_the_keys_that_mark_an_array_are_bytes_for_openpi():
 @pytest.mark.parametrize("dtype", ["uint8", "<f4", ">i4", "bool"])
 def test_the_package_msgpack_numpy_and_this_read_each_other(dtype):
     content = {"a": np.arange(6).reshape(2, 3).astype(dtype).T, "n": np.float32(1.5), "yes": np.bool_(True)}
-    for written in (msgpack.packb(content, default=msgpack_numpy.encode), pack(content, "msgpack_numpy")):
+    for written in (theirs(content), pack(content, "msgpack_numpy")):
         found, form = unpack_with_form(written)
         np.testing.assert_array_equal(found["a"], content["a"])
         assert (found["a"].dtype, found["n"], found["yes"], form) == (np.dtype(dtype), 1.5, True, "msgpack_numpy")
-        theirs = msgpack.unpackb(written, object_hook=msgpack_numpy.decode)
-        np.testing.assert_array_equal(theirs["a"], content["a"])
-        assert (theirs["n"], theirs["yes"]) == (1.5, True)
+        read_by_them = msgpack.unpackb(written, object_hook=msgpack_numpy.decode)
+        np.testing.assert_array_equal(read_by_them["a"], content["a"])
+        assert (read_by_them["n"], read_by_them["yes"]) == (1.5, True)
 
 
 @pytest.mark.parametrize(
@@ -55,7 +62,7 @@ def test_the_package_msgpack_numpy_and_this_read_each_other(dtype):
 )
 def test_pickles_structures_text_and_complex_numbers_in_maps_of_msgpack_numpy_are_refused(value):
     with pytest.raises(ProtocolError, match=r"complex|objects|not supported"):
-        unpack(msgpack.packb({"a": value}, default=msgpack_numpy.encode))
+        unpack(theirs({"a": value}))
 
 
 def test_a_map_may_have_a_key_that_looks_like_a_mark():

@@ -73,7 +73,7 @@ class TcpProxy:
     def _connect(self, below: socket.socket) -> None:
         parts = urllib.parse.urlsplit(self.target)
         try:
-            above = socket.create_connection((parts.hostname, parts.port or 80))
+            above = socket.create_connection((parts.hostname or "", parts.port or 80))
         except OSError:
             _close(below)
             return

@@ -87,22 +87,20 @@ def test_the_policy_sees_what_it_is_shown(policy):
 
 def test_a_deadline_counts_from_when_the_environment_was_observed(url):
     with Policy(url, deadline_ms=300) as policy:
-        dimming = Dimming()
-        env = PolicyWrapper(dimming, policy, "go")
+        env = PolicyWrapper(Dimming(), policy, "go")
         env.reset()
         time.sleep(0.4)
         with pytest.raises(DeadlineExceeded, match="the observation was not sent"):
             env.step()
-        assert dimming.num_steps == 0
+        assert env.get_wrapper_attr("num_steps") == 0
 
 
 def test_what_the_server_refuses_leaves_the_environment_as_it_was(policy):
-    dimming = Dimming()
-    env = PolicyWrapper(dimming, policy)
+    env = PolicyWrapper(Dimming(), policy)
     env.reset()
     with pytest.raises(PolicyError, match="there is no instruction"):
         env.step()
-    assert dimming.num_steps == 0
+    assert env.get_wrapper_attr("num_steps") == 0
 
 
 def test_an_environment_that_takes_other_actions_is_refused(policy):
