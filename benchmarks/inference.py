@@ -169,7 +169,7 @@ def run_session(adapter: OctoSmallAdapter, case: Case, calls: int, row: dict[str
             window = history.append(Observation(images=images))
             seen = PolicyInput(observation=adapter.preprocess_observation(window), task=task, seed=0, step=step)
             request = timed(lambda seen=seen: adapter.predict([seen]))
-            idle = timed(lambda seen=seen: list(adapter.anticipate(seen)))
+            idle = timed(lambda seen=seen: list(adapter.prefetch(seen)))
             if is_measured and step == 0:
                 row["first_ms"].append(request[0])
             if is_measured and step == 2:
@@ -194,7 +194,7 @@ def measure_together(adapter: OctoSmallAdapter, case: Case, robots: int) -> list
             took = timed(lambda batch=batch: adapter.predict(batch))[0]
             if step < case.window - 1:
                 for seen in batch:
-                    list(adapter.anticipate(seen))
+                    list(adapter.prefetch(seen))
         found.append(took)
     return found[WARM_UP:]
 

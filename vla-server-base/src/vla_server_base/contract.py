@@ -47,8 +47,24 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicyRequest:
+    """One request to a policy, before its preprocessing: what the robot saw, and what it is to do.
+
+    Noise is a function of (`seed`, `step`) alone. `dataset` is the one whose units the answer is in, None the policy's
+    default.
+    """
+
+    window: Window
+    task: Task
+    seed: int
+    step: int = 0
+    num_samples: int = 1
+    dataset: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PolicyInput:
-    """One request as the policy takes it.
+    """One request as the policy takes it, preprocessed.
 
     `observation` has leading axes (1, window), `task` a leading axis (1,). Noise is a pure function of
     (`seed`, `step`) and of nothing else: not of other requests, not of the batch, not of `num_samples`. `dataset` is
@@ -140,8 +156,8 @@ class PolicySpec:
 class VLAModelAdapter(abc.ABC):
     """One policy behind five steps, called in this order; a server knows nothing else of it.
 
-    `load_model`, `warm_up_inputs`, `rarer_inputs`, `predict` and `anticipate` run on the one device thread; the other
-    steps may run on any thread, several at once, and must not touch the device.
+    `load_model`, `warm_up_inputs`, `background_warm_up_inputs`, `predict` and `prefetch` run on the one device thread;
+    the other steps may run on any thread, several at once, and must not touch the device.
     """
 
     @property
@@ -191,7 +207,7 @@ class VLAModelAdapter(abc.ABC):
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
         """Run the policy; one entry per input, each what the input would have got alone."""
 
-    def anticipate(self, policy_input: PolicyInput) -> Iterator[None]:
+    def prefetch(self, policy_input: PolicyInput) -> Iterator[None]:
         """Prepare, piece by piece, for the request that goes on from this one: its window is this one and a step more.
 
         Each `next` does one piece of a few milliseconds, while no request waits; it may be that no other follows.
@@ -214,6 +230,6 @@ class VLAModelAdapter(abc.ABC):
     def warm_up_inputs(self) -> Iterable[PolicyInput]:
         """Give one input for every signature that requests usually have, so that all are compiled at start."""
 
-    def rarer_inputs(self) -> Iterable[PolicyInput]:
-        """Give one for every other signature; these are compiled later, while nobody asks for anything."""
+    def background_warm_up_inputs(self) -> Iterable[PolicyInput]:
+        """Give one input for every other signature; these are compiled later, while no request waits."""
         return ()

@@ -42,15 +42,15 @@ class GatedEcho(EchoAdapter):
         self.gate = threading.Event()
         self.gate.set()
         self.num_predicted = 0
-        self.anticipated: list[tuple[int, int]] = []
+        self.prefetched: list[tuple[int, int]] = []
 
     def predict(self, batch):
         self.gate.wait(30)
         self.num_predicted += len(batch)
         return super().predict(batch)
 
-    def anticipate(self, policy_input):
-        self.anticipated.append((policy_input.seed, policy_input.step))
+    def prefetch(self, policy_input):
+        self.prefetched.append((policy_input.seed, policy_input.step))
         yield
 
 
@@ -63,8 +63,7 @@ async def adapter(tmp_path):
 async def engine(adapter):
     engine = Engine(adapter, ServerConfig(), "echo")
     engine.start()
-    while engine.status.state == "loading":
-        await asyncio.sleep(0.01)
+    await engine.loaded()
     yield engine
     adapter.gate.set()
     await engine.close()
@@ -133,10 +132,10 @@ async def test_the_device_prepares_for_the_next_turn_that_asks_the_policy(sessio
         await session.act(turn(number))
         expected = [(7, step) for step in steps if step <= number + 1]
         for _ in range(2000):
-            if adapter.anticipated == expected:
+            if adapter.prefetched == expected:
                 break
             await asyncio.sleep(0.001)
-        assert adapter.anticipated == expected
+        assert adapter.prefetched == expected
 
 
 async def test_an_ensemble_averages_what_the_chunks_say_of_the_present_step(sessions):

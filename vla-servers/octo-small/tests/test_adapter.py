@@ -74,7 +74,7 @@ def test_only_a_goal_image_means_the_instruction_is_masked(adapter: OctoSmallAda
 
 
 def test_answering_compiles_nothing_new_after_the_warm_up(adapter: OctoSmallAdapter):
-    for policy_input in itertools.chain(adapter.warm_up_inputs(), adapter.rarer_inputs()):
+    for policy_input in itertools.chain(adapter.warm_up_inputs(), adapter.background_warm_up_inputs()):
         adapter.predict([policy_input])
     parts = [vars(part).values() for part in (adapter.model.stepwise, adapter.model._text_encoder)]
     programs = [part for part in itertools.chain(*parts) if hasattr(part, "_cache_size")]

@@ -22,7 +22,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
-from vla_server_base.fairness.threads import FairThreads, num_threads
+from vla_server_base.fairness import FairThreads, num_threads
 from vla_server_base.protocols.known_keys import own_keys
 from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool

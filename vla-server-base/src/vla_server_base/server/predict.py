@@ -10,7 +10,7 @@ from typing import TypeVar
 import numpy as np
 from jaxtyping import Float
 
-from vla_server_base.contract import Action, Image, Observation, PolicySpec, Task
+from vla_server_base.contract import Action, Image, Observation, PolicyRequest, PolicySpec, Task
 from vla_server_base.errors import ActionRejected
 from vla_server_base.images import encode_png
 from vla_server_base.scenes.messages import Cost, RenderRequest, RolloutReply, RolloutRequest, Scene
@@ -158,7 +158,10 @@ async def _alone(
     formats = spec.actions_of(dataset).formats
     # Joint positions are formed later, of the actions in the policy's own format.
     own = body.action_format if body.action_format in formats else formats[0]
-    asking = service.engine.predict(window, task, seed, body.step, body.num_samples, dataset)
+    request = PolicyRequest(
+        window=window, task=task, seed=seed, step=body.step, num_samples=body.num_samples, dataset=dataset
+    )
+    asking = service.engine.predict(request)
     prediction = await within_deadline(asking, deadline_ms)
     return _Decision(
         actions=tuple(service.engine.form_action(chunk, dataset, own) for chunk in prediction.chunks),

@@ -24,8 +24,6 @@ from vla_server_base.sessions.registry import Sessions
 
 logger = logging.getLogger(__name__)
 
-_POLL_S = 0.1
-
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
@@ -84,11 +82,16 @@ class Service:
             ModelUnavailable: it could not be.
             Unavailable: the server is shutting down.
         """
-        while self.engine.status.state == "loading":
-            await asyncio.sleep(_POLL_S)
-            with self.shutdown.running():
-                pass
-        return self.engine.spec
+        loaded = asyncio.ensure_future(self.engine.loaded())
+        ending = asyncio.ensure_future(self.shutdown.begun.wait())
+        try:
+            await asyncio.wait({loaded, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not loaded.done():
+                self.shutdown.check()
+            return await loaded
+        finally:
+            loaded.cancel()
+            ending.cancel()
 
     @property
     def renderer(self) -> str | None:

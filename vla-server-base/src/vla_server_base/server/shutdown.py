@@ -23,8 +23,7 @@ class Shutdown:
         Raises:
             Unavailable: the server is ending already.
         """
-        if self.begun.is_set():
-            raise Unavailable("the server is shutting down", hint="send again once it, or another, is there")
+        self.check()
         self._num_running += 1
         self._nothing_runs.clear()
         try:
@@ -33,6 +32,15 @@ class Shutdown:
             self._num_running -= 1
             if not self._num_running:
                 self._nothing_runs.set()
+
+    def check(self) -> None:
+        """Refuse what begins now.
+
+        Raises:
+            Unavailable: the server is ending.
+        """
+        if self.begun.is_set():
+            raise Unavailable("the server is shutting down", hint="send again once it, or another, is there")
 
     async def drain(self, grace_s: float) -> None:
         """Let nothing begin any more, and wait until nothing runs, though only so long."""

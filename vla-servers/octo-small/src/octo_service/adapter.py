@@ -239,7 +239,7 @@ class OctoSmallAdapter(VLAModelAdapter):
         statistics = self._actions.get(dataset or self.spec.default_dataset)
         return self.model.head.action_dim if statistics is None else len(statistics.mean)
 
-    def anticipate(self, policy_input: PolicyInput) -> Iterator[None]:
+    def prefetch(self, policy_input: PolicyInput) -> Iterator[None]:
         """Compute, layer by layer, what the window that goes on from this one will attend to."""
         yield from self._remembered.ahead(policy_input.observation, policy_input.task)
         self._noise(policy_input, sample=0)
@@ -283,7 +283,7 @@ class OctoSmallAdapter(VLAModelAdapter):
         for shown in self._usually_there:
             yield from self._blank_episode([shown] * self.spec.window)
 
-    def rarer_inputs(self) -> Iterable[PolicyInput]:
+    def background_warm_up_inputs(self) -> Iterable[PolicyInput]:
         """Give what robots miss in a single timestep, and what they seldom show throughout; then several samples."""
         cameras, rest = self.spec.camera_names, [self._all_there] * (self.spec.window - 1)
         subsets = [[name for i, name in enumerate(cameras) if bits >> i & 1] for bits in range(1, 2 ** len(cameras))]
