@@ -1,21 +1,24 @@
-"""Pictures on the wire: encoded bytes and base64 to RGB arrays, and back. Not for the event loop."""
+"""Images on the wire: encoded bytes and base64 to RGB arrays, and back. Not for the event loop."""
 
 import base64
 import io
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from vla_server_base.contract import Image
+from vla_server_base.contract import Image, PolicySpec
 from vla_server_base.errors import ImageError
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _JPEG_QUALITY = 80
 _PART_CHARS = 2**18
 MAX_SIDE = 16_384
-"""Pixels along one side of a picture: resizing costs by the side, and a file of 2 kB may be millions of pixels wide."""
+"""Pixels along one side of an image: resizing costs by the side, and a file of 2 kB may be millions of pixels wide."""
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
@@ -23,7 +26,7 @@ def decode_base64(text: str) -> bytes:
     """Return the bytes that `text` stands for; line breaks and a `data:` URL's head are allowed.
 
     Raises:
-        ValueError: `text` holds anything else than base64.
+        ValueError: `text` is not base64.
     """
     head = _DATA_URL.match(text)
     payload = text[head.end() :] if head else text
@@ -40,7 +43,7 @@ def _decode_base64(payload: str) -> bytes:
 
 
 def decode_image(text: str, field: str, max_pixels: int) -> Image:
-    """Return the RGB picture that a request's `field` carries, upright as its EXIF says.
+    """Return the RGB image that a request's `field` carries, upright as its EXIF says.
 
     Raises:
         ImageError: not base64, not PNG, JPEG or WebP, damaged, or of more than `max_pixels`.
@@ -48,12 +51,12 @@ def decode_image(text: str, field: str, max_pixels: int) -> Image:
     try:
         encoded = decode_base64(text)
     except ValueError as error:
-        raise ImageError(f"{field} is not base64", hint="send the picture's file as base64") from error
-    return decode_picture(encoded, field, max_pixels)
+        raise ImageError(f"{field} is not base64", hint="send the file of the image as base64") from error
+    return decode_image_file(encoded, field, max_pixels)
 
 
-def decode_picture(encoded: bytes, field: str, max_pixels: int) -> Image:
-    """Return the RGB picture of a file's bytes, upright as its EXIF says.
+def decode_image_file(encoded: bytes, field: str, max_pixels: int) -> Image:
+    """Return the RGB image of a file's bytes, upright as its EXIF says.
 
     Raises:
         ImageError: not PNG, JPEG or WebP, damaged, or of more than `max_pixels`.
@@ -63,23 +66,25 @@ def decode_picture(encoded: bytes, field: str, max_pixels: int) -> Image:
     except ImageError:
         raise
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
-        raise ImageError(f"{field} has too many pixels, at most {max_pixels} are taken here") from error
-    except Exception as error:  # a stranger's bytes make the decoders raise nearly anything
+        raise ImageError(
+            f"{field} has too many pixels, at most {max_pixels} are taken here", hint="send it smaller"
+        ) from error
+    except Exception as error:  # foreign bytes make the decoders raise nearly anything
         raise ImageError(
             f"{field} cannot be decoded ({len(encoded)} bytes)", hint="PNG, JPEG and WebP are read here"
         ) from error
 
 
 def check_size(height: int, width: int, field: str, max_pixels: int) -> None:
-    """Refuse what would take too long, or too much memory, to be made smaller.
+    """Refuse an image that would take too long, or too much memory, to resize.
 
     Raises:
-        ImageError: saying what is taken.
+        ImageError: it names the limit.
     """
     if max(height, width) > MAX_SIDE:
         raise ImageError(
             f"{field} is {width}x{height} pixels, at most {MAX_SIDE} along a side are taken here",
-            hint="send a picture of usual proportions, such as 640x480",
+            hint="send an image of usual proportions, such as 640x480",
         )
     if height * width > max_pixels:
         raise ImageError(
@@ -88,15 +93,59 @@ def check_size(height: int, width: int, field: str, max_pixels: int) -> None:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class EncodedImage:
+    """An image as it was sent, and the name of its field."""
+
+    field: str
+    text: str
+
+
+def images_by_camera(body: Any, spec: PolicySpec, where: str = "", kind: str = "image") -> dict[str, EncodedImage]:
+    """Return the images of a body by camera: of its fields `image`, `image_wrist` and `images`, or `kind`'s.
+
+    `where` is a prefix for the names of the fields.
+
+    Raises:
+        ImageError: the policy has no such camera, or two images are of one camera.
+    """
+    short = {kind: spec.camera_names[0], f"{kind}_wrist": "wrist"}
+    given = [(camera, name, getattr(body, name)) for name, camera in short.items() if getattr(body, name) is not None]
+    given += [(camera, f"{kind}s.{camera}", text) for camera, text in getattr(body, f"{kind}s").items()]
+    images: dict[str, EncodedImage] = {}
+    for camera, name, text in given:
+        if camera not in spec.camera_names:
+            raise ImageError(
+                f"{where}{name[:80]}: this policy has no camera '{camera[:80]}'",
+                hint=f"it has: {', '.join(spec.camera_names)}",
+            )
+        if camera in images:
+            both = f"{images[camera].field} and {where}{name}"
+            raise ImageError(f"{both} are both of the camera '{camera}'", hint="give one")
+        images[camera] = EncodedImage(field=f"{where}{name}", text=text)
+    return images
+
+
+def decode_images(
+    images: Mapping[str, EncodedImage], max_pixels: int, fit: Callable[[str, Image], Image]
+) -> dict[str, Image]:
+    """Return images decoded, and as small as the policy's own; not for the event loop.
+
+    Raises:
+        ImageError: see `decode_image`.
+    """
+    return {camera: fit(camera, decode_image(each.text, each.field, max_pixels)) for camera, each in images.items()}
+
+
 def encode_png(image: Image) -> str:
-    """Return a picture as base64 PNG."""
+    """Return an image as base64 PNG."""
     buffer = io.BytesIO()
     PillowImage.fromarray(image).save(buffer, "PNG", compress_level=1)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def encode_jpeg(image: Image) -> str:
-    """Return a picture as base64 JPEG: a tenth of the PNG, for people to look at."""
+    """Return an image as base64 JPEG: a tenth of the PNG, for people to look at."""
     buffer = io.BytesIO()
     PillowImage.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
@@ -104,11 +153,11 @@ def encode_jpeg(image: Image) -> str:
 
 def _decode(encoded: bytes, field: str, max_pixels: int) -> Image:
     # Opening reads the head only, so that size and depth are known before anything is decoded.
-    with PillowImage.open(io.BytesIO(encoded), formats=_FORMATS) as picture:
-        check_size(picture.height, picture.width, field, max_pixels)
-        if picture.mode[0] in "IF":
+    with PillowImage.open(io.BytesIO(encoded), formats=_FORMATS) as opened:
+        check_size(opened.height, opened.width, field, max_pixels)
+        if opened.mode[0] in "IF":
             raise ImageError(f"{field} has more than 8 bits per channel", hint="send 8-bit RGB")
-        ImageOps.exif_transpose(picture, in_place=True)
+        ImageOps.exif_transpose(opened, in_place=True)
         # A palette's transparency is lost quietly only by way of RGBA.
-        pixels = picture.convert("RGBA") if picture.mode == "P" else picture
+        pixels = opened.convert("RGBA") if opened.mode == "P" else opened
         return np.asarray(pixels if pixels.mode == "RGB" else pixels.convert("RGB"))

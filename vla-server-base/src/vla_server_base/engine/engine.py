@@ -5,7 +5,8 @@ import gc
 import hashlib
 import logging
 import threading
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable
+from typing import TypeVar
 
 import numpy as np
 from cachetools import LRUCache, cached
@@ -24,9 +25,10 @@ from vla_server_base.contract import (
 )
 from vla_server_base.engine.device_thread import NOT_FINITE, DeviceThread, Job, Prediction, Prefetch, RequestQueue
 from vla_server_base.engine.loading import EngineStatus, model_unavailable
-from vla_server_base.errors import ImageError, NotFinite, Overloaded, Unavailable
+from vla_server_base.errors import ImageError, Late, NotFinite, Overloaded, Unavailable
 from vla_server_base.fairness import FairThreads, current_flow
 
+T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _NUM_PREPROCESSORS = 8
@@ -49,7 +51,7 @@ class Engine:
         self._adapter = adapter
         self._queue = RequestQueue(config.max_queue)
         self._device = DeviceThread(adapter, config, model_id, self._queue)
-        self._preprocessors: ThreadPoolExecutor = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess")
+        self._preprocessors = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess")
         remember = cached(LRUCache(_NUM_TASKS), key=_content, lock=threading.Lock())
         self._preprocess_task = remember(adapter.preprocess_instruction)
 
@@ -178,6 +180,19 @@ class Engine:
             num_samples=request.num_samples,
             dataset=request.dataset,
         )
+
+
+async def within_deadline(work: Awaitable[T], deadline_ms: float | None) -> T:
+    """Await `work`, and cancel it at its deadline.
+
+    Raises:
+        Late: the deadline came first.
+    """
+    try:
+        return await asyncio.wait_for(work, None if deadline_ms is None else deadline_ms / 1e3)
+    except asyncio.TimeoutError as error:
+        message = f"no answer within the deadline, {deadline_ms:.0f} ms from when the policy was to be asked"
+        raise Late(message, hint="send the next observation") from error
 
 
 def _content(task: Task) -> tuple:

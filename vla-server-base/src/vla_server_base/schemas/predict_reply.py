@@ -2,8 +2,8 @@
 
 from typing import Literal
 
+from vla_server_base.schemas.base import Reply
 from vla_server_base.schemas.motion import MotionReply
-from vla_server_base.schemas.reply import Reply
 from vla_server_base.schemas.session_reply import SessionReply
 
 

@@ -2,21 +2,20 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
 from vla_server_base.contract import Action, Observation, PolicyRequest, PolicySpec, Task
 from vla_server_base.engine.device_thread import Prefetch
-from vla_server_base.engine.engine import Engine
-from vla_server_base.errors import ImageError, Late, RequestError, Superseded, UnknownName
+from vla_server_base.engine.engine import Engine, within_deadline
+from vla_server_base.errors import ImageError, RequestError, Superseded, UnknownName
 from vla_server_base.sessions.action_chunking import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 
 Execution = Literal["receding", "chunk", "ensemble"]
 Scope = Literal["session", "episode", "request"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -343,19 +342,6 @@ class Session:
             assert self._work is not None, "what is not answered is being worked on"
             self._work.cancel()
             _set_exception(self._answer, Superseded(why))
-
-
-async def within_deadline(work: Awaitable[T], deadline_ms: float | None) -> T:
-    """Await work, and cancel it at its deadline.
-
-    Raises:
-        Late: that came first.
-    """
-    try:
-        return await asyncio.wait_for(work, None if deadline_ms is None else deadline_ms / 1e3)
-    except asyncio.TimeoutError as error:
-        message = f"no answer within the deadline, {deadline_ms:.0f} ms from when the policy was to be asked"
-        raise Late(message, hint="the next request is answered anew") from error
 
 
 def checked_settings(spec: PolicySpec, settings: SessionSettings, given: Mapping[str, Any]) -> SessionSettings:

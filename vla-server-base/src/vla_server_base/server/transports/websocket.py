@@ -24,7 +24,8 @@ from vla_server_base.errors import (
 )
 from vla_server_base.protocols import openpi, vla_eval
 from vla_server_base.request_context import begin_request, current_request_id
-from vla_server_base.server.middleware import deny_socket, logged_path, reason_of, told_of
+from vla_server_base.server.error_replies import client_error, reason_of
+from vla_server_base.server.middleware import deny_socket, logged_path
 from vla_server_base.server.service import Service
 from vla_server_base.sessions.step import EpisodeRequest, TurnRequest, begin_episode, take_turn
 from vla_server_base.timing import Stopwatch, ms_since
@@ -255,7 +256,7 @@ class _Talk:
     def told(self, error: Exception, request_id: str | None = None) -> tuple[VLAError, str]:
         """Return what the client is told of an error, with its request's id, and log why it is refused."""
         request_id = request_id or current_request_id.get()
-        told = told_of(error, request_id)
+        told = client_error(error)
         _log(self._socket, "session=%s request_id=%s%s", self.own_session, request_id, reason_of(told))
         return told, request_id
 
