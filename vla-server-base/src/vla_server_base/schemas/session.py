@@ -65,7 +65,7 @@ Weight = Annotated[
 ]
 
 
-class TurnFields(Body):
+class StepFields(Body):
     """The session of a message."""
 
     session_id: SessionId = None
@@ -98,8 +98,8 @@ def check_session(fields: Any) -> None:
             raise ValueError(f"{name} can only be given together with execution {execution}")
 
 
-def turn_from_fields(
-    fields: TurnFields, observation: Observation, task: Task, *, seed: int | None, **settings: str | None
+def step_from_fields(
+    fields: StepFields, observation: Observation, task: Task, *, seed: int | None, **settings: str | None
 ) -> TurnRequest:
     """Return the request to a session; `settings` are the SessionSettings that other fields hold."""
     return TurnRequest(observation=observation, task=task, seed=seed, **session_values(fields, **settings))
