@@ -1,8 +1,11 @@
 """The request that a task answers: its id, its client and its session, for replies, log records and fair queues."""
 
 import logging
+import urllib.parse
 import uuid
 from contextvars import ContextVar
+
+_MAX_LOGGED_PATH_CHARS = 200
 
 current_request_id: ContextVar[str] = ContextVar("current_request_id", default="-")
 """The id of the request that this task answers; "-" outside a request."""
@@ -37,3 +40,8 @@ class RequestIdFilter(logging.Filter):
         """Add the id; every record passes."""
         record.request_id = current_request_id.get()
         return True
+
+
+def logged_path(path: str) -> str:
+    """Return a path as it stands in a log line, whatever a client has sent."""
+    return urllib.parse.quote(path)[:_MAX_LOGGED_PATH_CHARS]

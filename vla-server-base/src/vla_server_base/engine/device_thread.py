@@ -287,7 +287,8 @@ class DeviceThread:
             return
         (job,) = batch
         if not isinstance(error, VLAError):
-            job.context.run(logger.error, "the policy failed on this request", exc_info=error)
+            request_id = job.context.get(current_request_id, "-")
+            job.context.run(logger.error, "request_id=%s the policy failed on it", request_id, exc_info=error)
             error = VLAError("the policy failed on this request", hint="the server's log has the request_id")
         job.answer.set_exception(error)
 

@@ -31,11 +31,11 @@ from vla_server_base.server import execute, predict, routes
 from vla_server_base.server.ending import Ending
 from vla_server_base.server.error_replies import client_error, refusal_response
 from vla_server_base.server.host import Host, lifespan_in_one_sentence
+from vla_server_base.server.in_flight import Shutdown
 from vla_server_base.server.middleware import RequestMiddleware
 from vla_server_base.server.openapi import openapi_schema
 from vla_server_base.server.origins import Origins
 from vla_server_base.server.service import Service, Slots, start_pool
-from vla_server_base.server.shutdown import Shutdown
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.transports import act, kserve, websocket
 from vla_server_base.sessions.registry import Sessions

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 
 from starlette.requests import Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from vla_server_base.errors import Unavailable, UpgradeRequired, VLAError
-from vla_server_base.request_context import current_request_id
+from vla_server_base.request_context import current_client, current_request_id, logged_path
 from vla_server_base.schemas.base import ErrorBody, ErrorReply
 
 logger = logging.getLogger(__name__)
@@ -58,3 +59,20 @@ def error_reply(error: VLAError) -> ErrorReply:
     """Return the form that all errors have."""
     body = ErrorBody(code=error.code, message=error.message, hint=error.hint)
     return ErrorReply(error=body, request_id=current_request_id.get())
+
+
+async def deny_socket(error: VLAError, scope: Scope, receive: Receive, send: Send) -> None:
+    """Answer the handshake of a WebSocket with an error, as any other request."""
+    request_id = current_request_id.get()
+    logger.info(
+        "socket path=%s client=%s status=%d request_id=%s%s",
+        logged_path(scope["path"]),
+        current_client.get(),
+        error.status,
+        request_id,
+        reason_of(error),
+    )
+    if "websocket.http.response" in scope.get("extensions", {}):
+        await error_response(error, {"X-Request-Id": request_id})(scope, receive, send)
+    else:
+        await send({"type": "websocket.close"})

@@ -5,7 +5,6 @@ import contextlib
 import logging
 import re
 import time
-import urllib.parse
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
@@ -14,18 +13,16 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vla_server_base.errors import Overloaded, Unavailable, VLAError
-from vla_server_base.request_context import begin_request, current_client, current_request_id
-from vla_server_base.server.error_replies import client_error, error_response, reason_of
+from vla_server_base.request_context import begin_request, current_client, logged_path
+from vla_server_base.server.error_replies import client_error, deny_socket, error_response, reason_of
+from vla_server_base.server.in_flight import Bodies, Shutdown
 from vla_server_base.server.origins import Origins
-from vla_server_base.server.shutdown import Shutdown
-from vla_server_base.server.traffic import Bodies
 
 T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _NOT_IN_REQUEST_ID = re.compile(r"[^A-Za-z0-9._:-]")
 _MAX_REQUEST_ID_CHARS = 64
-_MAX_LOGGED_PATH_CHARS = 200
 # What nginx logs when the client went away before its answer.
 _CLIENT_GONE = 499
 _DRAIN_S = 10.0
@@ -175,28 +172,6 @@ class _Body:
     async def _drop(self) -> None:
         while not self.is_whole:
             await self.receive()
-
-
-async def deny_socket(error: VLAError, scope: Scope, receive: Receive, send: Send) -> None:
-    """Answer the handshake of a WebSocket with an error, as any other request."""
-    request_id = current_request_id.get()
-    logger.info(
-        "socket path=%s client=%s status=%d request_id=%s%s",
-        logged_path(scope["path"]),
-        current_client.get(),
-        error.status,
-        request_id,
-        reason_of(error),
-    )
-    if "websocket.http.response" in scope.get("extensions", {}):
-        await error_response(error, {"X-Request-Id": request_id})(scope, receive, send)
-    else:
-        await send({"type": "websocket.close"})
-
-
-def logged_path(path: str) -> str:
-    """Return a path as it stands in a log line, whatever a client has sent."""
-    return urllib.parse.quote(path)[:_MAX_LOGGED_PATH_CHARS]
 
 
 def _request_id(given: str) -> str:

@@ -18,7 +18,7 @@ from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.messages import Confinement, RenderReply, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.status import HealthReply
-from vla_server_base.server.shutdown import Shutdown
+from vla_server_base.server.in_flight import Shutdown
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.sessions.registry import Sessions
 

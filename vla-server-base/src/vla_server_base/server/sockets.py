@@ -23,10 +23,10 @@ from vla_server_base.errors import (
     Unavailable,
     VLAError,
 )
-from vla_server_base.request_context import begin_request
+from vla_server_base.request_context import begin_request, logged_path
 from vla_server_base.server.error_replies import error_response, reason_of
-from vla_server_base.server.middleware import logged_path
-from vla_server_base.server.traffic import Body, Line, Traffic
+from vla_server_base.server.in_flight import Body
+from vla_server_base.server.traffic import Line, Traffic
 
 logger = logging.getLogger(__name__)
 
