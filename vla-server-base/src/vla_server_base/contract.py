@@ -177,9 +177,9 @@ class VLAModelAdapter(abc.ABC):
         """
 
     def fit_image(self, camera: str, image: Image) -> UInt8[np.ndarray, "new_height new_width 3"]:
-        """Return a picture as small as the policy's own; `preprocess_observation` makes the same of it as of `image`.
+        """Return an image as small as the policy's own; `preprocess_observation` makes the same of it as of `image`.
 
-        Pictures are kept so from when they are read. Without this they are kept as they were sent.
+        Images are kept so from when they are read. Without this they are kept as they were sent.
         """
         del camera
         return image

@@ -92,7 +92,11 @@ def test_a_broken_model_says_why():
         "model_status": "broken",
         "reason": reason,
     }
-    assert refusal.json()["error"] == {"code": "model_unavailable", "message": reason, "hint": None}
+    assert refusal.json()["error"] == {
+        "code": "model_unavailable",
+        "message": reason,
+        "hint": "the server's log says more",
+    }
     assert (live.status_code, live.json()) == (503, {"status": "broken", "reason": reason})
 
 

@@ -5,8 +5,6 @@ import gc
 import hashlib
 import logging
 import threading
-from collections.abc import Awaitable
-from typing import TypeVar
 
 import numpy as np
 from cachetools import LRUCache, cached
@@ -25,10 +23,9 @@ from vla_server_base.contract import (
 )
 from vla_server_base.engine.device_thread import NOT_FINITE, DeviceThread, Job, Prediction, Prefetch, RequestQueue
 from vla_server_base.engine.loading import EngineStatus, model_unavailable
-from vla_server_base.errors import ImageError, Late, NotFinite, Overloaded, Unavailable
+from vla_server_base.errors import ImageError, NotFinite, Overloaded, Unavailable
 from vla_server_base.fairness import FairThreads, current_flow
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _NUM_PREPROCESSORS = 8
@@ -149,13 +146,10 @@ class Engine:
         self._queue.close()
         self._queue.refuse_all(_shutting_down)
         self._preprocessors.shutdown(wait=False)
-        thread = self._device.thread
-        if thread.ident is not None:
-            await asyncio.to_thread(thread.join, _JOIN_TIMEOUT_S)
-            if thread.is_alive():
-                logger.warning("the device thread did not end within %.0f s", _JOIN_TIMEOUT_S)
-
-    # On the preprocessing threads.
+        if self._device.thread.ident is not None:
+            await asyncio.to_thread(self._device.thread.join, _JOIN_TIMEOUT_S)
+        if self._device.thread.is_alive():
+            logger.warning("the device thread did not end within %.0f s", _JOIN_TIMEOUT_S)
 
     def _preprocess_job(self, job: Job, request: PolicyRequest) -> None:
         """Preprocess a request and hand it to the device directly: on the event loop it might wait."""
@@ -180,19 +174,6 @@ class Engine:
             num_samples=request.num_samples,
             dataset=request.dataset,
         )
-
-
-async def within_deadline(work: Awaitable[T], deadline_ms: float | None) -> T:
-    """Await `work`, and cancel it at its deadline.
-
-    Raises:
-        Late: the deadline came first.
-    """
-    try:
-        return await asyncio.wait_for(work, None if deadline_ms is None else deadline_ms / 1e3)
-    except asyncio.TimeoutError as error:
-        message = f"no answer within the deadline, {deadline_ms:.0f} ms from when the policy was to be asked"
-        raise Late(message, hint="send the next observation") from error
 
 
 def _content(task: Task) -> tuple:

@@ -33,7 +33,7 @@ class Upload:
     scene: bytes | None = None
     assets: Mapping[str, bytes] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
-    """The request's fields that are parts of their own, as text, `images.left` for one of a map; pictures in base64."""
+    """The request's fields that are parts of their own, as text, `images.left` for one of a map; images in base64."""
 
 
 def body_from_upload(kind: type[AnyBody], upload: Upload) -> AnyBody:

@@ -153,9 +153,9 @@ class PredictRequest(SceneRequest):
         )
 
     def _check(self, spec: PolicySpec, config: ServerConfig, dataset: str | None) -> None:
-        if len(self.history) >= spec.window:
+        if (num_past := len(self.history)) >= spec.window:
             raise RequestError(
-                f"history: {len(self.history)} past observations are given, this policy takes {spec.window - 1}",
+                f"history: {num_past} past observations are given, this policy's window takes {spec.window - 1}",
                 hint="send fewer, or name a session, which keeps them",
             )
         for number, past in enumerate(self.history):

@@ -1,6 +1,6 @@
 """A scene in a request: a task, a MuJoCo scene and its state, the cameras, and the arm that moves in it."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import pydantic
 from pydantic import Field
@@ -12,31 +12,15 @@ from vla_server_base.images import EncodedImage, decode_base64, images_by_camera
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
 from vla_server_base.scenes.content_stores import AssetStore, SceneStore
-from vla_server_base.scenes.messages import NUM_GEOM_GROUPS, Scene, View
+from vla_server_base.scenes.messages import Scene, View
 from vla_server_base.schemas.arm import BoundsField, ControlField, RobotField
 from vla_server_base.schemas.base import Body, Upload
 from vla_server_base.schemas.inputs import SceneInputs
 from vla_server_base.schemas.ranges import ByCamera
-from vla_server_base.schemas.state import StateField
+from vla_server_base.schemas.state import AssetField, RenderField, StateField
 from vla_server_base.schemas.task import instruction_or_default, known_dataset
 
 NO_FILES = Upload(request=b"")
-
-GeomGroup = Annotated[int, Field(ge=0, lt=NUM_GEOM_GROUPS)]
-
-
-class RenderField(Body):
-    """What of the scene is drawn."""
-
-    geom_groups: list[GeomGroup] | None = Field(default=None, min_length=1, max_length=NUM_GEOM_GROUPS)
-    """Groups of geoms; null draws 0 to 2, without 0 in scenes of robosuite's kind, where it holds what collides."""
-
-
-class AssetField(Body):
-    """A file that was put at /assets/{sha256} before."""
-
-    sha256: str
-    """The SHA-256 of its bytes, in hexadecimal."""
 
 
 class SceneRequest(Body):

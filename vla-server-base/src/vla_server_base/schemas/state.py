@@ -1,13 +1,29 @@
-"""The state of a simulation in a request."""
+"""Parts of a scene in a request: the state of its simulation, how it is drawn, and its files."""
 
 from typing import Annotated
 
 import numpy as np
 from pydantic import Field
 
-from vla_server_base.scenes.messages import SceneState
+from vla_server_base.scenes.messages import NUM_GEOM_GROUPS, SceneState
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import Numbers
+
+GeomGroup = Annotated[int, Field(ge=0, lt=NUM_GEOM_GROUPS)]
+
+
+class RenderField(Body):
+    """What of the scene is drawn."""
+
+    geom_groups: list[GeomGroup] | None = Field(default=None, min_length=1, max_length=NUM_GEOM_GROUPS)
+    """Groups of geoms; null draws 0 to 2, without 0 in scenes of robosuite's kind, where it holds what collides."""
+
+
+class AssetField(Body):
+    """A file that was put at /assets/{sha256} before."""
+
+    sha256: str
+    """The SHA-256 of its bytes, in hexadecimal."""
 
 
 class StateField(Body):

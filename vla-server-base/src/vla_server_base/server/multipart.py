@@ -1,4 +1,4 @@
-"""Reads a multipart/form-data body: a request, as JSON or field by field, and beside it pictures, a scene and files."""
+"""Reads a multipart/form-data body: a request, as JSON or field by field, and beside it images, a scene and files."""
 
 import base64
 from dataclasses import dataclass, field
@@ -15,10 +15,10 @@ MAX_PARTS = limits.MAX_ASSETS + 64
 IMAGES = ("image", "image_wrist", "goal_image", "goal_image_wrist")
 """Fields that may be sent as the files that they are."""
 IMAGE_MAPS = ("images", "goal_images")
-"""Fields of pictures by camera, which are sent as `images.left` and so on."""
+"""Fields of images by camera, which are sent as `images.left` and so on."""
 _CHUNK_BYTES = 2**18
 _PARTS = (
-    f"files known here: {', '.join(IMAGES)}, images.CAMERA, goal_images.CAMERA (pictures), scene (.mjz or .zip),"
+    f"files known here: {', '.join(IMAGES)}, images.CAMERA, goal_images.CAMERA (images), scene (.mjz or .zip),"
     " assets (by their file names); other parts: xml (MJCF), request (JSON), or a field of the request"
 )
 
@@ -53,7 +53,7 @@ def upload_from_multipart(raw: bytes | bytearray, content_type: str) -> Upload:
 
 
 def _field(part: "_Part", name: str, file_name: str) -> str:
-    """Return a field's text; a picture that is sent as a file, in base64, as JSON has it."""
+    """Return a field's text; an image that is sent as a file, in base64, as JSON has it."""
     is_picture = dict(part.headers).get(b"content-type", b"").startswith(b"image/")
     may_be_picture = name in IMAGES or name.startswith(tuple(f"{each}." for each in IMAGE_MAPS))
     if may_be_picture and (file_name or is_picture):

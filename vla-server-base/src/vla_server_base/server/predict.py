@@ -8,8 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from fastapi import APIRouter, Request, Response
 
-from vla_server_base.contract import Action, Image, Observation, PolicyRequest
-from vla_server_base.engine.engine import within_deadline
+from vla_server_base.contract import Action, Observation, PolicyRequest
 from vla_server_base.images import encode_png
 from vla_server_base.request_context import current_request_id
 from vla_server_base.scenes.messages import Cost, RenderRequest, Scene
@@ -24,6 +23,7 @@ from vla_server_base.server.preview import add_preview, preview_chunk
 from vla_server_base.server.request_body import read_request
 from vla_server_base.server.service import Service
 from vla_server_base.sessions.action_chunking import ObservationWindow
+from vla_server_base.sessions.deadline import within_deadline
 from vla_server_base.sessions.step import TurnRequest, take_turn
 
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
@@ -46,17 +46,12 @@ async def predict(request: Request) -> Response:
 
 @dataclass(frozen=True, kw_only=True)
 class _Observed:
-    """What the policy's cameras saw, oldest first, the part of the scene that they show, and what it cost."""
+    """What the policy's cameras saw, oldest first, and what it cost to render."""
 
     observations: tuple[Observation, ...]
     cameras: Mapping[str, str] = field(default_factory=dict)
     geom_groups: tuple[int, ...] = ()
     cost: Cost = field(default_factory=Cost)
-
-    @property
-    def images(self) -> Mapping[str, Image]:
-        """The newest images."""
-        return self.observations[-1].images
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -154,7 +149,8 @@ async def _ask_once(
         num_samples=inputs.num_samples,
         dataset=dataset,
     )
-    prediction = await within_deadline(engine.predict(request), left_ms)
+    work = engine.predict(request)
+    prediction = await (work if left_ms is None else within_deadline(work, left_ms))
     action_format = inputs.action_format or spec.actions_of(dataset).formats[0]
     return _Decision(
         actions=tuple(engine.form_action(chunk, dataset, action_format) for chunk in prediction.chunks),
@@ -196,7 +192,7 @@ def _reply(service: Service, inputs: PredictInputs, observed: _Observed, decisio
     if inputs.notes:
         reply.notes = list(inputs.notes)
     if inputs.wants_images:
-        reply.images = {name: encode_png(image) for name, image in observed.images.items()}
+        reply.images = {name: encode_png(image) for name, image in observed.observations[-1].images.items()}
     if unknown := service.engine.unknown_words(inputs.task):
         reply.unknown_words = list(unknown)
     return reply

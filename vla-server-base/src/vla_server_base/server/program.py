@@ -51,7 +51,7 @@ def configure_logging(level: str) -> None:
         return
     handler = logging.StreamHandler()
     handler.addFilter(RequestIdFilter())
-    log_format = "%(asctime)s %(levelname)s %(name)s [%(request_id)s] %(message)s"
+    log_format = "%(asctime)s %(levelname)s %(name)s %(message)s [%(request_id)s]"
     logging.basicConfig(level=level.upper(), format=log_format, handlers=[handler])
     for name in ("uvicorn", "uvicorn.error"):
         uvicorn_logger = logging.getLogger(name)

@@ -30,7 +30,7 @@ class Service:
     """One policy behind one engine, with the processes that draw scenes for it.
 
     `pool_start` is the start of these processes, which goes on beside the model's loading; its result says
-    why nothing can draw scenes here, where that is so. Pictures are answered all the same.
+    why nothing can draw scenes here, where that is so. Images are answered all the same.
     """
 
     model_id: str
@@ -162,10 +162,10 @@ async def start_pool(pool: ScenePool) -> RendererUnavailable | None:
     try:
         await pool.start()
     except RendererUnavailable as error:
-        logger.warning("scenes cannot be drawn, pictures are answered: %s", error.message)
+        logger.warning("scenes cannot be drawn, images are answered: %s", error.message)
         return error
     except Exception:
-        logger.exception("scenes cannot be drawn, pictures are answered")
+        logger.exception("scenes cannot be drawn, images are answered")
         return RendererUnavailable("the scene workers could not be started; the server's log says why")
     return None
 

@@ -10,9 +10,10 @@ import numpy as np
 
 from vla_server_base.contract import Action, Observation, PolicyRequest, PolicySpec, Task
 from vla_server_base.engine.device_thread import Prefetch
-from vla_server_base.engine.engine import Engine, within_deadline
+from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import ImageError, RequestError, Superseded, UnknownName
 from vla_server_base.sessions.action_chunking import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
+from vla_server_base.sessions.deadline import within_deadline
 
 Execution = Literal["receding", "chunk", "ensemble"]
 Scope = Literal["session", "episode", "request"]
