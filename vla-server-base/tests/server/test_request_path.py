@@ -17,7 +17,8 @@ import vla_server_base
 from vla_server_base.server.uvicorn_server import serving
 
 ROOT = Path(vla_server_base.__file__).parent
-POLICY = {"testing/echo.py"}
+NOT_OF_THE_REQUEST = {"testing/echo.py", "server/traffic.py"}
+"""The policy, and the clock that ticks twice a second for all connections."""
 MAX_FILES_OF_AN_IMAGE, MAX_FILES_OF_A_SCENE = 17, 28
 SCENE = """<mujoco><worldbody><light pos="0 0 2"/><geom type="plane" size="1 1 0.1"/>
 <camera name="primary" pos="0.8 0 0.8" xyaxes="0 1 0 -0.7 0 0.7"/></worldbody></mujoco>"""
@@ -36,7 +37,7 @@ class Trace:
             self.files.add(Path(file).relative_to(ROOT).as_posix())
 
     def of(self, request) -> set[str]:
-        """The files of the second of two requests, without the policy's own."""
+        """The files of the second of two requests, without those that are not of it."""
         assert request().is_success
         time.sleep(0.1)  # until the first one's connection rests
         self.files.clear()
@@ -44,7 +45,7 @@ class Trace:
         response = request()
         self.is_counting = False
         assert response.is_success
-        return self.files - POLICY
+        return self.files - NOT_OF_THE_REQUEST
 
 
 @pytest.fixture(scope="module")
