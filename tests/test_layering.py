@@ -7,6 +7,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+BASE = "vla-server-base/src/vla_server_base"
+ROOMS_BELOW_THE_DOOR = ("engine", "sessions", "episodes", "scenes")
+IMPORTS_OF_THE_DOOR = (
+    "import fastapi",
+    "import pydantic",
+    "from pydantic import Field",
+    "from vla_server_base.schemas.base import Body",
+    "from vla_server_base.server.app import create_vla_app",
+)
 
 
 @pytest.mark.parametrize(
@@ -18,15 +27,32 @@ ROOT = Path(__file__).parents[1]
         ("vla-server-base/src/vla_server_base/engine/engine.py", "import octo_service.adapter"),
         ("vla-server-base/src/vla_server_base/engine/engine.py", "import mujoco"),
         ("vla-server-base/src/vla_server_base/scenes/pool.py", "import mujoco"),
+        *((f"{BASE}/{room}/a_module.py", line) for room in ROOMS_BELOW_THE_DOOR for line in IMPORTS_OF_THE_DOOR),
+        *((f"{BASE}/{room}/a_module.py", "import jax") for room in ROOMS_BELOW_THE_DOOR),
         ("vla-servers/octo-small/src/octo_service/model/octo.py", "import fastapi"),
         ("vla-servers/octo-small/src/octo_service/model/octo.py", "from vla_server_base import contract"),
     ],
 )
 def test_an_import_against_the_arrows_is_refused(file: str, line: str):
-    code = f"{line}\n"
+    assert "TID251" in ruff_on(file, line)
+
+
+def ruff_on(file: str, line: str) -> str:
+    """What ruff says of a file with this one line."""
     command = [sys.executable, "-m", "ruff", "check", "--select", "TID251", "--stdin-filename", file, "-"]
-    result = subprocess.run(command, input=code, capture_output=True, text=True, cwd=ROOT, check=False)
-    assert "TID251" in result.stdout, result.stdout + result.stderr
+    result = subprocess.run(command, input=f"{line}\n", capture_output=True, text=True, cwd=ROOT, check=False)
+    return result.stdout + result.stderr
+
+
+def test_the_worker_alone_may_import_mujoco():
+    assert "TID251" not in ruff_on(f"{BASE}/scenes/worker/a_module.py", "import mujoco")
+    assert "TID251" in ruff_on(f"{BASE}/scenes/worker_process.py", "import mujoco")
+
+
+def test_the_core_rooms_run_without_fastapi_and_pydantic_of_their_own():
+    modules = ", ".join(f"vla_server_base.{room}" for room in ("contract", "request_context", "fairness", "images"))
+    code = f"import sys, {modules}\nassert not {{'fastapi', 'pydantic'}} & set(sys.modules), sorted(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_the_base_runs_without_jax_and_without_mujoco_in_the_server_process():

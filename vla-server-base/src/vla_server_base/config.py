@@ -112,7 +112,7 @@ class ServerConfig(Settings):
     """Scenes that a worker compiles before it is replaced."""
 
     scene_worker_max_jobs: Count = 20_000
-    """Pictures and steps of episodes that a worker answers before it is replaced."""
+    """Images and steps of episodes that a worker answers before it is replaced."""
 
     scene_geom_groups: Annotated[str, Field(pattern="^([0-5]( [0-5])*)?$")] = ""
     """Groups of geoms that are drawn, such as "1 2", where a request does not say; empty takes each scene's own."""
@@ -148,7 +148,7 @@ class ServerConfig(Settings):
     """A client that does not read its answer, or event stream, for so long, or less than 16 kB/s, is cut off."""
 
     max_image_pixels: Count = 4096 * 4096
-    """Largest encoded picture, in pixels after decoding."""
+    """Largest encoded image, in pixels after decoding."""
 
     max_samples: Count = 64
     """Largest num_samples of one request."""
@@ -184,13 +184,13 @@ class ServerConfig(Settings):
     """How often a WebSocket's client is pinged, which has to answer within as long; 0 is never."""
 
     session_mb: Megabytes = 1024
-    """Memory for the pictures of all sessions; beyond it, as beyond max_sessions, idle ones are forgotten."""
+    """Memory for the images of all sessions; beyond it, as beyond max_sessions, idle ones are forgotten."""
 
     session_idle_s: Seconds = 600.0
     """A session that is not used for so long is forgotten."""
 
     session_reset_on_new_task: bool = True
-    """Whether a new instruction, or goal picture, begins a new episode in its session."""
+    """Whether a new instruction, or goal image, begins a new episode in its session."""
 
     session_token_s: Seconds = 3600.0
     """For how long a session token resumes its session."""

@@ -45,8 +45,24 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PolicyRequest:
+    """One request to a policy, before its preprocessing: what the robot saw, and what it is to do.
+
+    Noise is a function of (`seed`, `step`) alone. `dataset` is the one whose units the answer is in, None the policy's
+    default.
+    """
+
+    window: Window
+    task: Task
+    seed: int
+    step: int = 0
+    num_samples: int = 1
+    dataset: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class PolicyInput:
-    """One request as the policy takes it.
+    """One request as the policy takes it, preprocessed.
 
     `observation` has leading axes (1, window), `task` a leading axis (1,). Noise is a pure function of
     (`seed`, `step`) and of nothing else: not of other requests, not of the batch, not of `num_samples`. `dataset` is

@@ -1,26 +1,29 @@
-"""Images in requests and replies: encoded bytes and base64 to RGB arrays, and back. Would block the event loop."""
+"""Images on the wire: encoded bytes and base64 to RGB arrays, and back. Not for the event loop."""
 
 import base64
 import io
 import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from PIL import Image as PillowImage
 from PIL import ImageOps
 
-from vla_server_base.contract import Image
+from vla_server_base.contract import Image, PolicySpec
 from vla_server_base.errors import ImageError
 
 _FORMATS = ("PNG", "JPEG", "WEBP")
 _JPEG_QUALITY = 80
 _PART_CHARS = 2**18
 MAX_SIDE = 16_384
-"""Pixels along one side: resizing costs more for longer sides, and a file of 2 kB may be millions of pixels wide."""
+"""Pixels along one side of an image: resizing costs by the side, and a file of 2 kB may be millions of pixels wide."""
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,", re.IGNORECASE)
 
 
 def decode_base64(text: str) -> bytes:
-    """Return the decoded bytes of `text`, which may have line breaks and start as a `data:` URL.
+    """Return the bytes that `text` stands for; line breaks and a `data:` URL's head are allowed.
 
     Raises:
         ValueError: `text` is not base64.
@@ -34,13 +37,13 @@ def decode_base64(text: str) -> bytes:
 
 
 def _decode_base64(payload: str) -> bytes:
-    """Decode in parts: each part holds the GIL, and 45 MB at once would block the event loop for 0.2 s."""
+    """Decode in parts: each holds the interpreter, 45 MB at once would stop the event loop for 0.2 s."""
     parts = (payload[start : start + _PART_CHARS] for start in range(0, len(payload), _PART_CHARS))
     return b"".join(base64.b64decode(part, validate=True) for part in parts)
 
 
 def decode_image(text: str, field: str, max_pixels: int) -> Image:
-    """Return the RGB image in the field `field` of a request, rotated as its EXIF says.
+    """Return the RGB image that a request's `field` carries, upright as its EXIF says.
 
     Raises:
         ImageError: not base64, not PNG, JPEG or WebP, damaged, or of more than `max_pixels`.
@@ -48,12 +51,12 @@ def decode_image(text: str, field: str, max_pixels: int) -> Image:
     try:
         encoded = decode_base64(text)
     except ValueError as error:
-        raise ImageError(f"{field} is not base64", hint="send the image file as base64") from error
-    return decode_picture(encoded, field, max_pixels)
+        raise ImageError(f"{field} is not base64", hint="send the file of the image as base64") from error
+    return decode_image_file(encoded, field, max_pixels)
 
 
-def decode_picture(encoded: bytes, field: str, max_pixels: int) -> Image:
-    """Return the RGB image of a file's bytes, rotated as its EXIF says.
+def decode_image_file(encoded: bytes, field: str, max_pixels: int) -> Image:
+    """Return the RGB image of a file's bytes, upright as its EXIF says.
 
     Raises:
         ImageError: not PNG, JPEG or WebP, damaged, or of more than `max_pixels`.
@@ -64,30 +67,74 @@ def decode_picture(encoded: bytes, field: str, max_pixels: int) -> Image:
         raise
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
         raise ImageError(
-            f"{field} has too many pixels, at most {max_pixels} are allowed", hint="send a smaller image"
+            f"{field} has too many pixels, at most {max_pixels} are taken here", hint="send it smaller"
         ) from error
-    except Exception as error:  # the decoders raise nearly anything on damaged bytes
+    except Exception as error:  # foreign bytes make the decoders raise nearly anything
         raise ImageError(
             f"{field} cannot be decoded ({len(encoded)} bytes)", hint="PNG, JPEG and WebP are read here"
         ) from error
 
 
 def check_size(height: int, width: int, field: str, max_pixels: int) -> None:
-    """Refuse an image whose resizing would take too long or too much memory.
+    """Refuse an image that would take too long, or too much memory, to resize.
 
     Raises:
-        ImageError: the image is larger than the limits.
+        ImageError: it names the limit.
     """
     if max(height, width) > MAX_SIDE:
         raise ImageError(
-            f"{field} has {width}x{height} pixels, at most {MAX_SIDE} along a side are allowed",
+            f"{field} is {width}x{height} pixels, at most {MAX_SIDE} along a side are taken here",
             hint="send an image of usual proportions, such as 640x480",
         )
     if height * width > max_pixels:
         raise ImageError(
-            f"{field} has {width}x{height} pixels, at most {max_pixels} are allowed",
-            hint="send a smaller image, policies use a few hundred pixels along a side; or raise VLA_MAX_IMAGE_PIXELS",
+            f"{field} has {width}x{height} pixels, at most {max_pixels} are taken here",
+            hint="send it smaller, policies see a few hundred pixels along a side; or raise VLA_MAX_IMAGE_PIXELS",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodedImage:
+    """An image as it was sent, and the name of its field."""
+
+    field: str
+    text: str
+
+
+def images_by_camera(body: Any, spec: PolicySpec, where: str = "", kind: str = "image") -> dict[str, EncodedImage]:
+    """Return the images of a body by camera: of its fields `image`, `image_wrist` and `images`, or `kind`'s.
+
+    `where` is a prefix for the names of the fields.
+
+    Raises:
+        ImageError: the policy has no such camera, or two images are of one camera.
+    """
+    short = {kind: spec.camera_names[0], f"{kind}_wrist": "wrist"}
+    given = [(camera, name, getattr(body, name)) for name, camera in short.items() if getattr(body, name) is not None]
+    given += [(camera, f"{kind}s.{camera}", text) for camera, text in getattr(body, f"{kind}s").items()]
+    images: dict[str, EncodedImage] = {}
+    for camera, name, text in given:
+        if camera not in spec.camera_names:
+            raise ImageError(
+                f"{where}{name[:80]}: this policy has no camera '{camera[:80]}'",
+                hint=f"it has: {', '.join(spec.camera_names)}",
+            )
+        if camera in images:
+            both = f"{images[camera].field} and {where}{name}"
+            raise ImageError(f"{both} are both of the camera '{camera}'", hint="give one")
+        images[camera] = EncodedImage(field=f"{where}{name}", text=text)
+    return images
+
+
+def decode_images(
+    images: Mapping[str, EncodedImage], max_pixels: int, fit: Callable[[str, Image], Image]
+) -> dict[str, Image]:
+    """Return images decoded, and as small as the policy's own; not for the event loop.
+
+    Raises:
+        ImageError: see `decode_image`.
+    """
+    return {camera: fit(camera, decode_image(each.text, each.field, max_pixels)) for camera, each in images.items()}
 
 
 def encode_png(image: Image) -> str:
@@ -98,19 +145,19 @@ def encode_png(image: Image) -> str:
 
 
 def encode_jpeg(image: Image) -> str:
-    """Return an image as base64 JPEG, a tenth of the size of a PNG, for people to look at."""
+    """Return an image as base64 JPEG: a tenth of the PNG, for people to look at."""
     buffer = io.BytesIO()
     PillowImage.fromarray(image).save(buffer, "JPEG", quality=_JPEG_QUALITY)
     return base64.b64encode(buffer.getvalue()).decode("ascii")
 
 
 def _decode(encoded: bytes, field: str, max_pixels: int) -> Image:
-    # `open` reads only the header, so that size and depth are checked before decoding.
-    with PillowImage.open(io.BytesIO(encoded), formats=_FORMATS) as image:
-        check_size(image.height, image.width, field, max_pixels)
-        if image.mode[0] in "IF":
+    # Opening reads the head only, so that size and depth are known before anything is decoded.
+    with PillowImage.open(io.BytesIO(encoded), formats=_FORMATS) as opened:
+        check_size(opened.height, opened.width, field, max_pixels)
+        if opened.mode[0] in "IF":
             raise ImageError(f"{field} has more than 8 bits per channel", hint="send 8-bit RGB")
-        ImageOps.exif_transpose(image, in_place=True)
-        # Pillow warns if the transparency of a palette is dropped without converting to RGBA first.
-        pixels = image.convert("RGBA") if image.mode == "P" else image
+        ImageOps.exif_transpose(opened, in_place=True)
+        # A palette's transparency is lost quietly only by way of RGBA.
+        pixels = opened.convert("RGBA") if opened.mode == "P" else opened
         return np.asarray(pixels if pixels.mode == "RGB" else pixels.convert("RGB"))

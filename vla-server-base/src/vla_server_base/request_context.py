@@ -1,29 +1,47 @@
-"""The request that is being answered: its id, which its client and every log line are told, and who asks."""
+"""The request that a task answers: its id, its client and its session, for replies, log records and fair queues."""
 
+import logging
+import urllib.parse
 import uuid
 from contextvars import ContextVar
 
+_MAX_LOGGED_PATH_CHARS = 200
+
 current_request_id: ContextVar[str] = ContextVar("current_request_id", default="-")
-"""Of the request that this task is about; "-" where there is none."""
+"""The id of the request that this task answers; "-" outside a request."""
 
 current_client: ContextVar[str] = ContextVar("current_client", default="-")
-"""The network address that the request of this task came from, without its port; "-" where there is none.
+"""The network address of the client, without its port; "-" outside a request.
 
-It is the connection's own peer, never a header's word: clients that must not starve or overhear each other are told
-apart by it.
+It is the peer of the connection, never the value of a header: clients that must not starve or overhear each other are
+told apart by it.
 """
 
 current_session: ContextVar[str] = ContextVar("current_session", default="-")
-"""The session that the request of this task is a turn of; "-" where it is none, or not known yet."""
+"""The session that the request is a step of; "-" where it has no session, or the session is not known yet."""
 
 
 def begin_request(request_id: str | None = None, client: str | None = None) -> str:
-    """Note for this task that a request begins, and return its id: a new one where it brings none.
+    """Begin a request in this task and return its id, which is a new one where the client sent none.
 
-    Without `client` the task goes on with the client that it had, as a connection does from message to message.
+    Without `client` the task keeps its client, as a connection does from message to message.
     """
     request_id = request_id or uuid.uuid4().hex
     current_request_id.set(request_id)
     if client is not None:
         current_client.set(client)
     return request_id
+
+
+class RequestIdFilter(logging.Filter):
+    """Adds `request_id` to every record of a handler, for formats such as `%(request_id)s`."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Add the id; every record passes."""
+        record.request_id = current_request_id.get()
+        return True
+
+
+def logged_path(path: str) -> str:
+    """Return a path as it stands in a log line, whatever a client has sent."""
+    return urllib.parse.quote(path)[:_MAX_LOGGED_PATH_CHARS]

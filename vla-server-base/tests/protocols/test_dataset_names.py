@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from vla_server_base.dataset_names import SAME, known_dataset
 from vla_server_base.errors import RequestError, UnknownName
+from vla_server_base.schemas.task import SYNONYMS, known_dataset
 from vla_server_base.testing import EchoAdapter
 
 SPEC = EchoAdapter().spec
@@ -21,7 +21,7 @@ def test_a_policy_s_own_name_is_taken_as_it_is():
     assert known_dataset("echo_doubled", SPEC) == ("echo_doubled", None)
 
 
-@pytest.mark.parametrize("names", SAME)
+@pytest.mark.parametrize("names", SYNONYMS)
 def test_another_name_of_the_same_dataset_is_known_and_said(names):
     for asked in names[1:]:
         assert known_dataset(asked, with_datasets("kuka", names[0])) == (

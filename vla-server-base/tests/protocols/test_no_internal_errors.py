@@ -16,7 +16,7 @@ from free_port import free_port
 from websockets.sync.client import connect
 
 from vla_client.message_pack import pack
-from vla_server_base.server.openapi_examples import EXECUTE_EXAMPLES
+from vla_server_base.server.openapi import EXECUTE_EXAMPLES
 from vla_server_base.server.uvicorn_server import serving
 
 PICTURE = np.full((4, 6, 3), 200, np.uint8)

@@ -39,6 +39,7 @@ from vla_client.message_pack import pack, unpack, unpack_with_form
 from vla_server_base.contract import Action
 from vla_server_base.errors import ModelUnavailable, ProtocolError, Superseded
 from vla_server_base.protocols import openpi
+from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.schemas.session_reply import SessionReply
 from vla_server_base.server.sockets import SocketProtocol
 from vla_server_base.server.uvicorn_server import serving
@@ -46,7 +47,6 @@ from vla_server_base.sessions.session import Answer
 from vla_server_base.sessions.step import EpisodeRequest, TurnReply
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
-from vla_server_base.timing import Stopwatch
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
 

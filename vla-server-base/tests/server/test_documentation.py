@@ -16,13 +16,15 @@ from starlette.routing import Route, WebSocketRoute
 
 from vla_server_base import config, errors
 from vla_server_base.scenes.robots import ROBOT_NAMES
-from vla_server_base.schemas.arm import ArmFields, BoundsBody, ControlBody, RobotBody
-from vla_server_base.schemas.execute import ExecuteRequest, InContact, JointRange, Lifted, Measured, Near
+from vla_server_base.schemas.arm import BoundsField, ControlField, RobotField
+from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.execute_reply import EndEvent, ExecuteReply, StepEvent, StepReply
 from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.schemas.predict_reply import PredictReply, Timing
-from vla_server_base.schemas.scene import StateBody
+from vla_server_base.schemas.scene import SceneRequest
+from vla_server_base.schemas.state import StateField
 from vla_server_base.schemas.status import InfoReply
+from vla_server_base.schemas.success import InContact, JointRange, Lifted, Measured, Near
 from vla_server_base.server.routes import router
 from vla_server_base.server.transports import act, kserve
 
@@ -40,8 +42,8 @@ CODES = sorted({kind.code for kind in KINDS}.union(UNKNOWN))
 IN_THE_ARM = [f"unknown_{what}" for what in ("robot_name", "joint", "actuator", "site_or_body", "body")]
 
 EPISODE_FIELDS = [
-    *(name for kind in (RobotBody, ControlBody, BoundsBody) for name in kind.model_fields),
-    *sorted(ExecuteRequest.model_fields.keys() - ArmFields.model_fields),
+    *(name for kind in (RobotField, ControlField, BoundsField) for name in kind.model_fields),
+    *sorted(ExecuteRequest.model_fields.keys() - SceneRequest.model_fields),
 ]
 PATHS = [route.path for route in router.routes if isinstance(route, Route | WebSocketRoute)]
 EPISODE_KEYS = {name for kind in (ExecuteReply, StepReply, StepEvent) for name in kind.model_fields}
@@ -58,7 +60,7 @@ def test_every_route_of_clients_is_described(route):
     assert f"`{method} {route.path}`" in CLIENTS
 
 
-@pytest.mark.parametrize("field", [*PredictRequest.model_fields, *StateBody.model_fields])
+@pytest.mark.parametrize("field", [*PredictRequest.model_fields, *StateField.model_fields])
 def test_every_field_of_a_request_is_described(field):
     assert f"| `{field}` |" in HTTP
 

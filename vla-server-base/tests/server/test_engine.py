@@ -1,6 +1,7 @@
 """The engine alone: loading, the queue, batches, cancellation, shutdown."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Iterable
 from contextlib import asynccontextmanager
@@ -10,8 +11,8 @@ import numpy as np
 import pytest
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import Observation, PolicyInput, Task
-from vla_server_base.engine import engine as engine_module
+from vla_server_base.contract import Observation, PolicyInput, PolicyRequest, Task
+from vla_server_base.engine import device_thread
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import ModelUnavailable, Overloaded, Unavailable, VLAError
 from vla_server_base.sessions.action_chunking import ObservationWindow
@@ -22,6 +23,10 @@ BLACK = Observation(images={"primary": np.zeros((8, 8, 3), np.uint8)})
 WINDOW = ObservationWindow(2).append(BLACK)
 TASK = Task(instruction="go")
 DEADLINE_S = 10.0
+
+
+def asking(seed: int, *, step: int = 0, task: Task = TASK) -> PolicyRequest:
+    return PolicyRequest(window=WINDOW, task=task, seed=seed, step=step)
 
 
 class GatedEcho(EchoAdapter):
@@ -47,7 +52,8 @@ async def running(adapter, **settings):
     engine = Engine(adapter, ServerConfig(**settings), "echo")
     engine.start()
     try:
-        await until(lambda: engine.status.state != "loading")
+        with contextlib.suppress(ModelUnavailable):
+            await engine.loaded()
         yield engine
     finally:
         await engine.close()
@@ -66,7 +72,7 @@ async def with_the_device_busy(**settings):
     """An engine whose device works on a request with seed 0 until the adapter's gate opens."""
     adapter = GatedEcho()
     async with running(adapter, **settings) as engine:
-        first = asyncio.ensure_future(engine.predict(WINDOW, TASK, 0))
+        first = asyncio.ensure_future(engine.predict(asking(0)))
         await until(adapter.entered.is_set)
         try:
             yield engine, adapter, first
@@ -75,7 +81,7 @@ async def with_the_device_busy(**settings):
 
 
 def num_ready(engine) -> int:
-    return sum(job.policy_input is not None for job in engine._waiting)
+    return sum(job.policy_input is not None for job in engine._queue.waiting)
 
 
 def gripper(prediction) -> float:
@@ -85,7 +91,7 @@ def gripper(prediction) -> float:
 def test_what_waits_goes_to_the_device_as_one_batch_and_each_gets_its_own():
     async def scenario():
         async with with_the_device_busy(max_batch=64) as (engine, adapter, first):
-            others = [asyncio.ensure_future(engine.predict(WINDOW, TASK, seed)) for seed in (1, 2, 3)]
+            others = [asyncio.ensure_future(engine.predict(asking(seed))) for seed in (1, 2, 3)]
             await until(lambda: num_ready(engine) == 3)
             adapter.gate.set()
             answers = await asyncio.gather(first, *others)
@@ -99,14 +105,14 @@ def test_what_waits_goes_to_the_device_as_one_batch_and_each_gets_its_own():
 def test_a_full_queue_refuses_and_takes_again_once_there_is_room():
     async def scenario():
         async with with_the_device_busy(max_queue=2) as (engine, adapter, first):
-            waiting = [asyncio.ensure_future(engine.predict(WINDOW, TASK, seed)) for seed in (1, 2)]
+            waiting = [asyncio.ensure_future(engine.predict(asking(seed))) for seed in (1, 2)]
             await until(lambda: num_ready(engine) == 2)
             with pytest.raises(Overloaded, match="2 waiting") as refusal:
-                await engine.predict(WINDOW, TASK, 3)
+                await engine.predict(asking(3))
             assert refusal.value.hint
             adapter.gate.set()
             await asyncio.gather(first, *waiting)
-            assert gripper(await engine.predict(WINDOW, TASK, 3)) == noise(3)
+            assert gripper(await engine.predict(asking(3))) == noise(3)
 
     asyncio.run(scenario())
 
@@ -114,12 +120,12 @@ def test_a_full_queue_refuses_and_takes_again_once_there_is_room():
 def test_a_cancelled_request_never_reaches_the_device_and_leaves_its_place():
     async def scenario():
         async with with_the_device_busy(max_queue=1) as (engine, adapter, first):
-            given_up = asyncio.ensure_future(engine.predict(WINDOW, TASK, 1))
+            given_up = asyncio.ensure_future(engine.predict(asking(1)))
             await until(lambda: num_ready(engine) == 1)
             given_up.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await given_up
-            kept = asyncio.ensure_future(engine.predict(WINDOW, TASK, 2))
+            kept = asyncio.ensure_future(engine.predict(asking(2)))
             await until(lambda: num_ready(engine) == 1)
             adapter.gate.set()
             await asyncio.gather(first, kept)
@@ -135,7 +141,7 @@ def test_a_request_cancelled_on_the_device_harms_nobody():
             with pytest.raises(asyncio.CancelledError):
                 await first
             adapter.gate.set()
-            assert gripper(await engine.predict(WINDOW, TASK, 1)) == noise(1)
+            assert gripper(await engine.predict(asking(1))) == noise(1)
 
     asyncio.run(scenario())
 
@@ -143,18 +149,18 @@ def test_a_request_cancelled_on_the_device_harms_nobody():
 def test_closing_answers_what_waits_and_finishes_what_runs():
     async def scenario():
         async with with_the_device_busy() as (engine, adapter, first):
-            waiting = asyncio.ensure_future(engine.predict(WINDOW, TASK, 1))
+            waiting = asyncio.ensure_future(engine.predict(asking(1)))
             await until(lambda: num_ready(engine) == 1)
             closing = asyncio.ensure_future(engine.close())
             with pytest.raises(Unavailable, match="shutting down"):
                 await waiting
             with pytest.raises(Unavailable, match="shutting down"):
-                await engine.predict(WINDOW, TASK, 2)
+                await engine.predict(asking(2))
             adapter.gate.set()
             assert gripper(await first) == noise(0)
             await closing
         assert adapter.batches == [[0]]
-        assert not engine._device_thread.is_alive()
+        assert not engine._device.thread.is_alive()
 
     asyncio.run(scenario())
 
@@ -169,9 +175,9 @@ def test_a_request_that_the_policy_fails_on_is_told_so_and_the_next_is_answered(
     async def scenario():
         async with running(Fussy()) as engine:
             with pytest.raises(VLAError, match="the policy failed on this request") as failure:
-                await engine.predict(WINDOW, TASK, 13)
+                await engine.predict(asking(13))
             assert (failure.value.code, failure.value.status) == ("internal", 500)
-            assert gripper(await engine.predict(WINDOW, TASK, 1)) == noise(1)
+            assert gripper(await engine.predict(asking(1))) == noise(1)
 
     asyncio.run(scenario())
     assert "secret inner workings" in caplog.text
@@ -188,9 +194,9 @@ def test_a_request_that_fails_does_not_take_its_batch_mates_along():
     async def scenario():
         adapter = Fussy()
         async with running(adapter) as engine:
-            first = asyncio.ensure_future(engine.predict(WINDOW, TASK, 0))
+            first = asyncio.ensure_future(engine.predict(asking(0)))
             await until(adapter.entered.is_set)
-            others = [asyncio.ensure_future(engine.predict(WINDOW, TASK, seed)) for seed in (12, 13, 14)]
+            others = [asyncio.ensure_future(engine.predict(asking(seed))) for seed in (12, 13, 14)]
             await until(lambda: num_ready(engine) == 3)
             adapter.gate.set()
             await first
@@ -212,7 +218,7 @@ def test_an_answer_that_is_not_finite_never_reaches_a_robot():
     async def scenario():
         async with running(Diverging()) as engine:
             with pytest.raises(VLAError, match="not finite"):
-                await engine.predict(WINDOW, TASK, 1)
+                await engine.predict(asking(1))
 
     asyncio.run(scenario())
 
@@ -225,7 +231,7 @@ def test_an_action_that_un_normalizing_makes_infinite_never_reaches_a_robot():
 
     async def scenario():
         async with running(Overflowing()) as engine:
-            prediction = await engine.predict(WINDOW, TASK, 0)
+            prediction = await engine.predict(asking(0))
             with pytest.raises(VLAError, match="not finite"):
                 engine.form_action(prediction.chunks[0], "echo", "standard")
 
@@ -262,7 +268,7 @@ def test_the_same_instruction_is_preprocessed_once_and_another_goal_picture_is_a
         async with running(adapter) as engine:
             adapter.tasks.clear()
             for task in (TASK, Task(instruction="go"), goal(1), goal(1), goal(2)):
-                await engine.predict(WINDOW, task, 0)
+                await engine.predict(asking(0, task=task))
         assert len(adapter.tasks) == 3
 
     asyncio.run(scenario())
@@ -277,7 +283,7 @@ def test_what_is_asked_during_the_warm_up_is_answered_before_the_model_counts_as
         engine = Engine(adapter, ServerConfig(), "echo")
         engine.start()
         await until(adapter.entered.is_set)
-        asked = asyncio.ensure_future(engine.predict(WINDOW, TASK, 0))
+        asked = asyncio.ensure_future(engine.predict(asking(0)))
         await until(lambda: num_ready(engine))
         assert engine.status.state == "loading"
         assert "being warmed up" in engine.status.reason
@@ -304,11 +310,11 @@ def test_who_waits_while_the_warm_up_fails_is_told_why():
         engine = Engine(adapter, ServerConfig(), "echo")
         engine.start()
         await until(adapter.entered.is_set)
-        waiting = [asyncio.ensure_future(engine.predict(WINDOW, TASK, 0)) for _ in range(2)]
+        waiting = [asyncio.ensure_future(engine.predict(asking(0))) for _ in range(2)]
         await asyncio.sleep(0)
         adapter.gate.set()
         await until(lambda: engine.status.state == "broken")
-        for asked in (*waiting, engine.predict(WINDOW, TASK, 0)):
+        for asked in (*waiting, engine.predict(asking(0))):
             with pytest.raises(ModelUnavailable, match="does not fit into memory"):
                 await asked
         await engine.close()
@@ -338,7 +344,7 @@ def test_a_model_that_cannot_be_loaded_says_why_without_internals(failure, reaso
         async with running(Broken()) as engine:
             assert (engine.status.state, engine.status.reason) == ("broken", reason)
             with pytest.raises(ModelUnavailable) as refusal:
-                await engine.predict(WINDOW, TASK, 0)
+                await engine.predict(asking(0))
             assert refusal.value.message == reason
 
     asyncio.run(scenario())
@@ -376,9 +382,9 @@ def test_the_device_prepares_while_it_is_idle_and_a_request_waits_for_one_piece_
     async def scenario():
         adapter = PreparingEcho()
         async with running(adapter) as engine:
-            engine.anticipate(WINDOW, TASK, seed=0, step=1)
+            engine.prefetch(asking(0, step=1))
             await until(lambda: adapter.done == ["piece 0 for 1"])
-            request = asyncio.ensure_future(engine.predict(WINDOW, TASK, 0, step=7))
+            request = asyncio.ensure_future(engine.predict(asking(0, step=7)))
             await until(lambda: num_ready(engine) == 1)
             adapter.gate.set()
             await request
@@ -392,15 +398,15 @@ def test_what_is_not_wanted_any_more_is_left_undone_and_a_failure_harms_nobody()
     async def scenario():
         adapter = PreparingEcho()
         async with running(adapter) as engine:
-            first = engine.anticipate(WINDOW, TASK, seed=0, step=1)
+            first = engine.prefetch(asking(0, step=1))
             await until(lambda: adapter.done == ["piece 0 for 1"])
-            engine.anticipate(WINDOW, TASK, seed=0, step=2).cancel()
-            engine.anticipate(WINDOW, TASK, seed=0, step=13)
-            engine.anticipate(WINDOW, TASK, seed=0, step=3)
+            engine.prefetch(asking(0, step=2)).cancel()
+            engine.prefetch(asking(0, step=13))
+            engine.prefetch(asking(0, step=3))
             first.cancel()
             adapter.gate.set()
             await until(lambda: adapter.done[-1] == "piece 2 for 3")
-            assert gripper(await engine.predict(WINDOW, TASK, 4)) == noise(4)
+            assert gripper(await engine.predict(asking(4))) == noise(4)
         pieces = [f"piece {piece} for 3" for piece in range(3)]
         assert [done for done in adapter.done if "13" not in done] == ["piece 0 for 1", *pieces, "answered 0"]
         assert adapter.done.count("piece 0 for 13") == 1
@@ -413,10 +419,10 @@ def test_what_a_busy_device_never_comes_to_does_not_pile_up():
     async def scenario():
         async with with_the_device_busy() as (engine, adapter, first):
             for step in range(40):
-                anticipation = engine.anticipate(WINDOW, TASK, seed=0, step=step)
-                await until(lambda each=anticipation: each in engine._anticipated)
-                assert len(engine._anticipated) == 1
-                anticipation.cancel()
+                prefetch = engine.prefetch(asking(0, step=step))
+                await until(lambda each=prefetch: each in engine._queue.prefetches)
+                assert len(engine._queue.prefetches) == 1
+                prefetch.cancel()
             adapter.gate.set()
             await first
 
@@ -424,7 +430,7 @@ def test_what_a_busy_device_never_comes_to_does_not_pile_up():
 
 
 class RareEcho(EchoAdapter):
-    """Has two rarer kinds of inputs, of seeds 100 and 101; `seeds` are of what reached the device, in its order."""
+    """Has two inputs for the background, of seeds 100 and 101; `seeds` are of what reached the device, in its order."""
 
     def __init__(self, failing_seed: int | None = None):
         self.seeds: list[int] = []
@@ -442,20 +448,20 @@ class RareEcho(EchoAdapter):
 
 
 def test_what_is_rare_is_compiled_when_nobody_asks_and_not_between_a_robots_requests(monkeypatch):
-    monkeypatch.setattr(engine_module, "QUIET_S", 0.2)
+    monkeypatch.setattr(device_thread, "QUIET_S", 0.2)
 
     async def scenario():
         adapter = RareEcho()
         async with running(adapter) as engine:
-            await engine.predict(WINDOW, TASK, 7)
+            await engine.predict(asking(7))
             await until(lambda: adapter.seeds[-1] == 101)
             assert adapter.seeds == [0, 7, 100, 101]
-            assert gripper(await engine.predict(WINDOW, TASK, 4)) == noise(4)
-        monkeypatch.setattr(engine_module, "QUIET_S", 1.0)
+            assert gripper(await engine.predict(asking(4))) == noise(4)
+        monkeypatch.setattr(device_thread, "QUIET_S", 1.0)
         adapter = RareEcho()
         async with running(adapter) as engine:
             for seed in range(1, 100):
-                await engine.predict(WINDOW, TASK, seed)
+                await engine.predict(asking(seed))
                 await asyncio.sleep(0.02)
             assert adapter.seeds == list(range(100))
 
@@ -463,15 +469,15 @@ def test_what_is_rare_is_compiled_when_nobody_asks_and_not_between_a_robots_requ
 
 
 def test_a_failure_with_what_is_rare_harms_nobody(monkeypatch, caplog):
-    monkeypatch.setattr(engine_module, "QUIET_S", 0.05)
+    monkeypatch.setattr(device_thread, "QUIET_S", 0.05)
 
     async def scenario():
         adapter = RareEcho(failing_seed=100)
         async with running(adapter) as engine:
             await until(lambda: adapter.seeds[-1] == 100)
             adapter.failing_seed = None
-            assert gripper(await engine.predict(WINDOW, TASK, 4)) == noise(4)
+            assert gripper(await engine.predict(asking(4))) == noise(4)
         assert 101 not in adapter.seeds
 
     asyncio.run(scenario())
-    assert "rarer kind" in caplog.text
+    assert "background warm-up" in caplog.text

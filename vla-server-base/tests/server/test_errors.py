@@ -72,10 +72,10 @@ def test_an_unknown_dataset_or_format_is_refused_with_the_known(client):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"image": None}, "exactly one of xml_string, scene_id, pictures (image, images) is taken, none is given"),
+        ({"image": None}, "exactly one of xml_string, scene_id, image (or images) is taken, none is given"),
         (
             {"xml_string": "<mujoco/>"},
-            "exactly one of xml_string, scene_id, pictures (image, images) is taken, xml_string and image are given",
+            "exactly one of xml_string, scene_id, image (or images) is taken, xml_string and image are given",
         ),
         ({"state": {}, "camera": "top"}, "camera, state can only be given together with a scene"),
         (

@@ -14,7 +14,7 @@ from PIL import Image
 
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.schemas.execute_reply import ExecuteReply
-from vla_server_base.server.openapi_examples import EXECUTE_EXAMPLES
+from vla_server_base.server.openapi import EXECUTE_EXAMPLES
 from vla_server_base.server.uvicorn_server import serving
 
 PANDA = bundled_scene("panda", "tabletop")

@@ -4,11 +4,10 @@ import asyncio
 import threading
 
 import pytest
-from test_engine import TASK, WINDOW, gripper, num_ready, until, with_the_device_busy
+from test_engine import asking, gripper, num_ready, until, with_the_device_busy
 
 from vla_server_base.errors import Overloaded
-from vla_server_base.fairness.queue import FairQueue, Flow, greediest_beside
-from vla_server_base.fairness.threads import FairThreads
+from vla_server_base.fairness import FairQueue, FairThreads, Flow, greediest_beside
 from vla_server_base.request_context import current_client, current_session
 from vla_server_base.testing.echo import noise
 
@@ -64,7 +63,7 @@ def test_room_is_made_by_who_has_more_than_the_one_who_asks(asks, waiting, gives
 def test_a_full_queue_of_one_flow_takes_the_request_of_another_and_serves_it_next(other):
     async def asked(engine, flow, seed):
         become(flow)
-        return await engine.predict(WINDOW, TASK, seed)
+        return await engine.predict(asking(seed))
 
     async def scenario():
         async with with_the_device_busy(max_queue=3) as (engine, adapter, first):

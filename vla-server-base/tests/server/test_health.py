@@ -14,8 +14,8 @@ from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
 from vla_server_base.protocols.known_keys import KNOWN_KEYS
 from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.server.in_flight import Shutdown
 from vla_server_base.server.service import Service, Slots
-from vla_server_base.server.shutdown import Shutdown
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.sessions.registry import Sessions
@@ -92,12 +92,16 @@ def test_a_broken_model_says_why():
         "model_status": "broken",
         "reason": reason,
     }
-    assert refusal.json()["error"] == {"code": "model_unavailable", "message": reason, "hint": None}
+    assert refusal.json()["error"] == {
+        "code": "model_unavailable",
+        "message": reason,
+        "hint": "the server's log says more",
+    }
     assert (live.status_code, live.json()) == (503, {"status": "broken", "reason": reason})
 
 
 def test_a_model_out_of_reach_is_tried_again(monkeypatch):
-    monkeypatch.setattr("vla_server_base.engine.engine._FIRST_RETRY_S", 0.01)
+    monkeypatch.setattr("vla_server_base.engine.loading._FIRST_RETRY_S", 0.01)
     adapter = OutOfReach(num_failures=3)
     with serving(echo_app(adapter)) as url:
         wait_until_healthy(url)

@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_server_base.errors import RequestError
+from vla_server_base.schemas.base import Upload
 from vla_server_base.server import multipart
-from vla_server_base.server.multipart import Upload, upload_from_multipart
+from vla_server_base.server.multipart import upload_from_multipart
 
 BOUNDARY = "b0undary"
 HEADER = f"multipart/form-data; boundary={BOUNDARY}"

@@ -14,10 +14,9 @@ from vla_server_base.errors import NotFinite
 from vla_server_base.protocols.lerobot import ObservationFields, SetupFields
 from vla_server_base.protocols.observations import MessageFields
 from vla_server_base.scenes.library import bundled_scene
-from vla_server_base.schemas.base import Body
+from vla_server_base.schemas.base import Body, Reply
 from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.predict import PredictRequest
-from vla_server_base.schemas.reply import Reply
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.sessions.action_chunking import TemporalEnsemble
 from vla_server_base.testing import EchoAdapter

@@ -50,7 +50,7 @@ def test_fields_may_be_parts_beside_a_request_in_json(client):
     ("data", "parts", "code", "says"),
     [
         ({"instruction": "go"}, {"image": b"no picture"}, "image", "image"),
-        ({"instruction": "go"}, {"image_wrist": base64.b64decode(RED)}, "image", "no picture for the camera 'primary'"),
+        ({"instruction": "go"}, {"image_wrist": base64.b64decode(RED)}, "image", "no image of the camera 'primary'"),
         ({"instruction": "go"}, {"picture": b""}, "invalid_request", "unknown part 'picture'"),
         ({"instruction": "go", "sead": "1"}, {"image": b""}, "invalid_request", "unknown field 'sead'"),
         ({"instruction": "go", "seed": "many"}, {"image": b""}, "invalid_request", "seed: Input should be"),

@@ -11,7 +11,7 @@ from test_execute import EPISODE, streamed
 from websockets.sync.client import connect
 
 from vla_server_base.errors import ProtocolError
-from vla_server_base.server.middleware import reason_of
+from vla_server_base.server.error_replies import reason_of
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 

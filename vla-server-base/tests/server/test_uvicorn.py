@@ -136,7 +136,8 @@ def test_however_it_is_started_it_is_the_same_server(folder, command):
     assert closed.reason
     (line,) = [line for line in lines if "/live" in line]
     assert re.match(
-        r"[\d-]+ [\d:,]+ INFO vla_server_base.server.middleware method=GET path=/live status=200 .*look-for-me", line
+        r"[\d-]+ [\d:,]+ INFO vla_server_base.server.middleware method=GET path=/live status=200 .*look-for-me",
+        line,
     )
     assert all(re.match(r"[\d-]{10} [\d:,]{12} [A-Z]+ ", line) for line in lines)
 
@@ -193,7 +194,7 @@ def test_a_model_that_cannot_be_loaded_ends_the_process(folder, command):
     result = ended(folder, *command)
     assert result.returncode == 3
     assert (
-        "ERROR vla_server_base.engine.engine model broken is not available: the checkpoint is of another"
+        "ERROR vla_server_base.engine.loading model broken is not available: the checkpoint is of another"
         in result.stderr
     )
     assert "Traceback" not in result.stderr

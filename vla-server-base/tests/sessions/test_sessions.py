@@ -63,8 +63,7 @@ async def adapter(tmp_path):
 async def engine(adapter):
     engine = Engine(adapter, ServerConfig(), "echo")
     engine.start()
-    while engine.status.state == "loading":
-        await asyncio.sleep(0.01)
+    await engine.loaded()
     yield engine
     adapter.gate.set()
     await engine.close()

@@ -22,7 +22,7 @@ from octo_service.inference.cache import Remembered
 from octo_service.preprocessing.images import resize_lanczos
 from octo_service.preprocessing.vocabulary import word_vocabulary
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import Observation, PolicyInput, Task, Window
+from vla_server_base.contract import Observation, PolicyInput, PolicyRequest, Task, Window
 from vla_server_base.engine.engine import Engine
 from vla_server_base.sessions.action_chunking import ObservationWindow
 from vla_server_base.sessions.registry import Sessions
@@ -108,7 +108,7 @@ async def ask_with_history(engine: Engine, adapter: OctoSmallAdapter, world: Wor
     history, count = ObservationWindow(length), int(world.random.integers(1, length + 1))
     shown = world.random.integers(count)
     *_, window = [history.append(world.observation(*["primary"][: int(step == shown)])) for step in range(count)]
-    prediction = await engine.predict(window, task, seed)
+    prediction = await engine.predict(PolicyRequest(window=window, task=task, seed=seed))
     return un_normalized(adapter, prediction.chunks[0]), (window, task, seed, 0)
 
 
@@ -121,8 +121,7 @@ async def answered(adapter: OctoSmallAdapter, config: ServerConfig, num_windows:
     """Have robots ask a server's engine and sessions, some of them at once, and return what each got."""
     engine = Engine(adapter, config, "loaded already")
     engine.start()
-    while engine.status.state == "loading":
-        await asyncio.sleep(0.05)
+    await engine.loaded()
     sessions, world = Sessions(engine, config, "small"), World(0)
     robots = [Robot(number, world, engine.spec.window) for number in range(NUM_ROBOTS)]
     found = []

@@ -13,7 +13,12 @@ from jaxtyping import Float
 
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import Image, Task, Window
+from vla_server_base.contract import (
+    Image,
+    PolicyRequest,
+    Task,
+    Window,
+)
 from vla_server_base.engine.engine import Engine
 from vla_server_base.episodes.loop import Policy
 from vla_server_base.errors import RequestError, Unavailable
@@ -23,7 +28,6 @@ from vla_server_base.sessions.action_chunking import ObservationWindow
 ARM_ACTION = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
 """The action that controllers execute: the end effector's motion [m, rad] and the gripper, 1 open and 0 closed."""
 
-_POLL_S = 0.05
 _REQUEST_TIMEOUT_S = 120.0
 _EPISODE_TIMEOUT_S = 1800.0
 _HINT = "give the address of one that runs, such as http://127.0.0.1:8002; `octo-service serve` starts one"
@@ -61,7 +65,8 @@ class EnginePolicy:
         return self._spec.camera_names
 
     async def predict(self, window: Window, task: Task, seed: int, step: int) -> Float[np.ndarray, "horizon 7"]:
-        prediction = await self._engine.predict(window, task, seed, step, dataset=self.dataset)
+        request = PolicyRequest(window=window, task=task, seed=seed, step=step, dataset=self.dataset)
+        prediction = await self._engine.predict(request)
         return self._engine.form_action(prediction.chunks[0], self.dataset, self._actions.formats[0]).actions
 
 
@@ -78,8 +83,7 @@ async def load_policy(
     engine = Engine(adapter, dataclasses.replace(config or ServerConfig(), load_retry_s=0), model_id)
     engine.start()
     try:
-        while engine.status.state == "loading":
-            await asyncio.sleep(_POLL_S)
+        await engine.loaded()
         yield EnginePolicy(engine, dataset)
     finally:
         await engine.close()

@@ -26,8 +26,8 @@ from vla_server_base.episodes.policies import ARM_ACTION
 from vla_server_base.errors import ProtocolError, VLAError
 from vla_server_base.protocols.named_values import is_one_of
 from vla_server_base.protocols.observations import MessageFields, ObservationReader
+from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.sessions.step import EpisodeRequest, TurnReply, TurnRequest
-from vla_server_base.timing import Stopwatch
 
 Endpoint = Literal["get_action", "reset", "ping", "get_modality_config"]
 PONG = pack({"status": "ok", "message": "Server is running"})

@@ -14,7 +14,7 @@ import numpy as np
 
 from vla_client.arrays import array_from_bytes
 from vla_server_base.errors import ProtocolError
-from vla_server_base.server.json_items import check_num_items
+from vla_server_base.schemas.json_items import check_num_items
 
 
 def loads(text: str | bytes) -> Any:

@@ -13,23 +13,22 @@ import numpy as np
 
 from vla_client.arrays import KINDS
 from vla_server_base.contract import Image, Observation, PolicySpec, Task
-from vla_server_base.dataset_names import known_dataset
 from vla_server_base.errors import InstructionError, ProtocolError, RequestError
-from vla_server_base.instructions import instruction_or_default
 from vla_server_base.protocols.known_keys import ALSO_NUMBERS, GROUPS, KNOWN_KEYS, bare_key
 from vla_server_base.protocols.named_values import NamedValue, named_values, the_one
 from vla_server_base.protocols.pictures import read_picture
 from vla_server_base.protocols.unsupported import refuse_not_done
 from vla_server_base.schemas.base import body_from_values
+from vla_server_base.schemas.observation import check_proprio
 from vla_server_base.schemas.ranges import Seed
-from vla_server_base.schemas.session import TurnFields, settings_from_fields, turn_from_fields
-from vla_server_base.server.request_checks import check_proprio
+from vla_server_base.schemas.session import StepFields, settings_from_fields, step_from_fields
+from vla_server_base.schemas.task import instruction_or_default, known_dataset
 from vla_server_base.sessions.step import EpisodeRequest, TurnRequest
 
 _MASKS = ("image_mask", "image_masks")
 
 
-class MessageFields(TurnFields):
+class MessageFields(StepFields):
     """What a message says beside what the robot saw and is to do."""
 
     seed: Seed | None = None
@@ -66,7 +65,7 @@ class ObservationReader:
         observation = self._observation(values, pictures)
         task, task_note = self._task(values)
         dataset, dataset_note = self._dataset(fields)
-        turn = turn_from_fields(fields, observation, task, seed=fields.seed, dataset=dataset)
+        turn = step_from_fields(fields, observation, task, seed=fields.seed, dataset=dataset)
         notes = tuple(note for note in (task_note, dataset_note) if note is not None)
         return replace(turn, notes=notes, sources=self._sources(pictures))
 

@@ -13,8 +13,8 @@ from vla_client.message_pack import ArrayForm, pack, unpack_with_form
 from vla_server_base.errors import ProtocolError, VLAError
 from vla_server_base.protocols.named_values import is_one_of
 from vla_server_base.protocols.observations import ObservationReader
+from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.sessions.step import EpisodeRequest, TurnReply, TurnRequest
-from vla_server_base.timing import Stopwatch
 
 RESET_DONE = "reset successful"
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from vla_server_base.contract import Image
 from vla_server_base.errors import ImageError
-from vla_server_base.images import check_size, decode_picture
+from vla_server_base.images import check_size, decode_image_file
 
 FORMS = (
     "a picture is RGB, height x width x 3 or 3 x height x width, of uint8 or of floats in [0, 1],"
@@ -27,7 +27,7 @@ def read_picture(picture: object, key: str, max_pixels: int) -> Image:
         ImageError: it is none; with its form, and what to do with it.
     """
     if isinstance(picture, bytes):
-        return decode_picture(picture, key, max_pixels)
+        return decode_image_file(picture, key, max_pixels)
     if not isinstance(picture, np.ndarray):
         raise ImageError(f"{key} is {type(picture).__name__}, no array", hint=FORMS)
     image = picture

@@ -22,8 +22,8 @@ from vla_server_base.errors import ProtocolError, VLAError
 from vla_server_base.protocols.known_keys import bare_key
 from vla_server_base.protocols.named_values import is_one_of
 from vla_server_base.protocols.observations import ObservationReader
+from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.sessions.step import EpisodeRequest, TurnReply, TurnRequest
-from vla_server_base.timing import Stopwatch
 
 PROTOCOL_VERSION = 1
 Kind = Literal["hello", "episode_start", "observation", "episode_end", "error"]

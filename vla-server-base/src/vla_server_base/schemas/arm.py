@@ -1,4 +1,4 @@
-"""An arm in a request: which it is, how actions move it, what it must stay within."""
+"""An arm in a request: its joints and gripper, how actions move it, and the bounds of its motion."""
 
 from typing import Literal
 
@@ -10,12 +10,11 @@ from vla_server_base.scenes.messages import Bounds, ControlSettings
 from vla_server_base.scenes.robots import Gripper, Robot
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import Names, Newtons, Numbers
-from vla_server_base.schemas.scene import SceneFields
 
 Point = tuple[float, float, float]
 
 
-class GripperBody(Body):
+class GripperField(Body):
     """The actuators that move a gripper's fingers."""
 
     actuators: Names = Field(min_length=1, max_length=16)
@@ -32,7 +31,7 @@ class GripperBody(Body):
         return self
 
 
-class RobotBody(Body):
+class RobotField(Body):
     """An arm by the names that its parts have in the scene."""
 
     joints: Names = Field(min_length=1, max_length=32)
@@ -41,7 +40,7 @@ class RobotBody(Body):
     """The site or body that is controlled."""
     offset: Point = (0.0, 0.0, 0.0)
     """The controlled point in its frame [m]."""
-    gripper: GripperBody | None = None
+    gripper: GripperField | None = None
     """The gripper; null for an arm without one."""
     home: Numbers | None = None
     """A comfortable pose [rad or m], to which the arm tends where it is free to; null for mid range."""
@@ -56,8 +55,23 @@ class RobotBody(Body):
                 raise ValueError(f"{name} holds one value for each of the {len(self.joints)} joints")
         return self
 
+    def to_core(self) -> Robot:
+        """Return the arm as controllers take it."""
+        gripper = self.gripper and Gripper(
+            actuators=tuple(self.gripper.actuators), open=tuple(self.gripper.open), closed=tuple(self.gripper.closed)
+        )
+        return Robot(
+            name="described",
+            joints=tuple(self.joints),
+            end_effector=self.end_effector,
+            offset=self.offset,
+            gripper=gripper,
+            home=None if self.home is None else tuple(self.home),
+            velocity_limits=None if self.velocity_limits is None else tuple(self.velocity_limits),
+        )
 
-class ControlBody(Body):
+
+class ControlField(Body):
     """How an action moves the arm."""
 
     rate_hz: float = Field(default=5.0, ge=1.0, le=100.0)
@@ -73,8 +87,12 @@ class ControlBody(Body):
     gripper_threshold: float = Field(default=0.5, gt=0.0, lt=1.0)
     """What the gripper's number (1 open, 0 closed) is compared with."""
 
+    def to_core(self) -> ControlSettings:
+        """Return the settings as controllers take them."""
+        return ControlSettings(**self.model_dump())
 
-class BoundsBody(Body):
+
+class BoundsField(Body):
     """What a motion must stay within."""
 
     workspace: tuple[Point, Point] | None = None
@@ -84,49 +102,10 @@ class BoundsBody(Body):
     max_contact_force_n: Newtons = 100.0
     """How hard any part of the robot may press on anything [N]."""
 
-
-class ArmFields(SceneFields):
-    """A scene with an arm that is to move."""
-
-    robot: str | RobotBody | None = None
-    """The arm: a known robot's name, or a description; null finds the scene's arm."""
-    control: ControlBody = ControlBody()
-    """How actions move it."""
-    bounds: BoundsBody = BoundsBody()
-    """What `guard` watches over."""
-    guard: Literal["off", "warn", "clamp", "reject"] = "off"
-    """What is done where an action would leave the bounds: nothing, say so, cut its motion, or refuse the chunk."""
-    preview: bool = False
-    """Whether to say what the whole chunk is predicted to do; a guard other than `off` says it anyway."""
-
-
-def robot_from_body(robot: str | RobotBody | None) -> str | Robot | None:
-    """Return which arm is meant."""
-    if not isinstance(robot, RobotBody):
-        return robot
-    gripper = robot.gripper and Gripper(
-        actuators=tuple(robot.gripper.actuators), open=tuple(robot.gripper.open), closed=tuple(robot.gripper.closed)
-    )
-    return Robot(
-        name="described",
-        joints=tuple(robot.joints),
-        end_effector=robot.end_effector,
-        offset=robot.offset,
-        gripper=gripper,
-        home=None if robot.home is None else tuple(robot.home),
-        velocity_limits=None if robot.velocity_limits is None else tuple(robot.velocity_limits),
-    )
-
-
-def control_from_body(control: ControlBody) -> ControlSettings:
-    """Return how actions move the arm."""
-    return ControlSettings(**control.model_dump())
-
-
-def bounds_from_body(bounds: BoundsBody) -> Bounds:
-    """Return what the motion must stay within."""
-    return Bounds(
-        workspace=None if bounds.workspace is None else np.array(bounds.workspace, np.float64),
-        max_joint_speed=bounds.max_joint_speed,
-        max_contact_force_n=bounds.max_contact_force_n,
-    )
+    def to_core(self) -> Bounds:
+        """Return the bounds as a rollout checks them."""
+        return Bounds(
+            workspace=None if self.workspace is None else np.array(self.workspace, np.float64),
+            max_joint_speed=self.max_joint_speed,
+            max_contact_force_n=self.max_contact_force_n,
+        )

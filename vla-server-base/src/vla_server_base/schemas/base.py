@@ -1,18 +1,16 @@
-"""What every request's body is: strict, frozen, and refused by name."""
+"""What all wire types share: bodies of requests, strict and frozen, bodies of replies, and the form of every error."""
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, get_args
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn, TypeVar, get_args
 
 import pydantic
 from pydantic.fields import FieldInfo
 
-from vla_server_base.errors import RequestError
-from vla_server_base.server.json_items import check_num_items
-from vla_server_base.server.multipart import Upload
-
-_MAX_PROBLEMS_NAMED = 5
-_MAX_PROBLEMS_READ = 1000
+from vla_server_base.errors import NotFinite, RequestError
+from vla_server_base.schemas.json_items import SHORT_BYTES, check_num_items
+from vla_server_base.schemas.problems import request_error
 
 
 class Body(pydantic.BaseModel):
@@ -26,8 +24,20 @@ class Body(pydantic.BaseModel):
 AnyBody = TypeVar("AnyBody", bound=Body)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Upload:
+    """A request's JSON and what came beside it; a plain JSON body is an upload with nothing beside it."""
+
+    request: bytes
+    xml: bytes | None = None
+    scene: bytes | None = None
+    assets: Mapping[str, bytes] = field(default_factory=dict)
+    fields: Mapping[str, str] = field(default_factory=dict)
+    """The request's fields that are parts of their own, as text, `images.left` for one of a map; images in base64."""
+
+
 def body_from_upload(kind: type[AnyBody], upload: Upload) -> AnyBody:
-    """Parse a request's JSON, knowing what came beside it; not for the event loop, since it may hold megabytes.
+    """Parse a request's JSON, with the files beside it; not on the event loop where it has megabytes.
 
     Raises:
         RequestError: naming the fields, and what is expected of them.
@@ -35,25 +45,26 @@ def body_from_upload(kind: type[AnyBody], upload: Upload) -> AnyBody:
     try:
         return kind.model_validate_json(_json_of(kind, upload), context=upload)
     except pydantic.ValidationError as error:
-        raise _request_error(error, kind) from error
+        raise request_error(error, kind) from error
 
 
 def _json_of(kind: type[Body], upload: Upload) -> bytes:
-    """Return a request's JSON, with the fields in it that came as parts of their own."""
-    check_num_items(upload.request)
+    """Return a request's JSON with the fields that came as separate parts."""
+    if len(upload.request) > SHORT_BYTES:
+        check_num_items(upload.request)
     if not upload.fields:
         return upload.request
     try:
         request = json.loads(upload.request)
     except (ValueError, RecursionError):
-        return upload.request  # who reads it says what is wrong
+        return upload.request  # the parser says what is wrong
     if not isinstance(request, dict):
         return upload.request
     given: dict[str, Any] = {}
     for part, text in upload.fields.items():
         name, is_of_map, key = part.partition(".")
         if name in request or (is_of_map and name in upload.fields):
-            raise RequestError(f"'{name[:80]}' is given twice: as a part, and in another")
+            raise RequestError(f"'{name[:80]}' is given twice: as a part, and in another", hint="send it once")
         if is_of_map:
             given.setdefault(name, {})[key] = text
         else:
@@ -62,7 +73,7 @@ def _json_of(kind: type[Body], upload: Upload) -> bytes:
 
 
 def _value_of(field: FieldInfo | None, text: str) -> Any:
-    """Return what the text of a part says: JSON, or a text where the field takes one."""
+    """Return the value of a part: JSON, or a text where the field takes one."""
     check_num_items(text.encode())
     try:
         value = json.loads(text)
@@ -74,7 +85,7 @@ def _value_of(field: FieldInfo | None, text: str) -> Any:
 
 
 def body_from_values(kind: type[AnyBody], values: Mapping[str, Any]) -> AnyBody:
-    """Read a body's fields from a message's named values; those that are None count as left out, others as not there.
+    """Read a body's fields from a message's values by name; None counts as left out, and other names are skipped.
 
     Raises:
         RequestError: naming the fields, and what is expected of them.
@@ -83,42 +94,41 @@ def body_from_values(kind: type[AnyBody], values: Mapping[str, Any]) -> AnyBody:
     try:
         return kind.model_validate(given)
     except pydantic.ValidationError as error:
-        raise _request_error(error) from error
+        raise request_error(error) from error
 
 
-def _request_error(error: pydantic.ValidationError, kind: type[Body] | None = None) -> RequestError:
-    # To say what a hundred thousand are takes a second, in which nothing else is done.
-    if error.error_count() > _MAX_PROBLEMS_READ:
-        return RequestError(
-            f"{error.error_count()} fields and items are not as expected", hint="GET /docs describes each request"
-        )
-    return request_error_from_validation(error.errors(include_input=False, include_url=False), kind)
+class Reply(pydantic.BaseModel):
+    """A reply's body; it never has a number that JSON has not."""
+
+    model_config = pydantic.ConfigDict(use_attribute_docstrings=True, ser_json_inf_nan="constants")
+
+    def to_json(self) -> bytes:
+        """Return the JSON of what is set.
+
+        Raises:
+            NotFinite: a number in it is not finite.
+        """
+        written = self.model_dump_json(exclude_unset=True).encode()
+        if b"NaN" in written or b"Infinity" in written:
+            # Names and texts may hold these words too.
+            json.loads(written, parse_constant=_refuse)
+        return written
 
 
-def request_error_from_validation(problems: Sequence[Any], kind: type[Body] | None = None) -> RequestError:
-    """Say in one sentence what pydantic found, without repeating what was sent; `kind` is the body that it read."""
-    named = [_sentence(problem) for problem in problems[:_MAX_PROBLEMS_NAMED]]
-    if len(problems) > len(named):
-        named.append(f"and {len(problems) - len(named)} more")
-    unknown = [problem["loc"] for problem in problems if problem["type"] == "extra_forbidden"]
-    known = _fields_beside(kind, unknown[0]) if kind and unknown else []
-    return RequestError("; ".join(named), hint=f"fields known here: {', '.join(known)}" if known else None)
+def _refuse(constant: str) -> NoReturn:
+    raise NotFinite(f"the answer holds {constant} where a number belongs", hint="nothing of it is sent")
 
 
-def _fields_beside(kind: type[Body], where: Sequence[str | int]) -> list[str]:
-    """List the fields of the body that holds the field at `where`; none where that may be of several kinds."""
-    for name in where[:-1]:
-        field = kind.model_fields.get(str(name))
-        inner = field and field.annotation
-        if not (isinstance(inner, type) and issubclass(inner, Body)):
-            return []
-        kind = inner
-    return list(kind.model_fields)
+class ErrorBody(Reply):
+    """What went wrong: a code for programs, a sentence for people, and what to do instead."""
+
+    code: str
+    message: str
+    hint: str | None
 
 
-def _sentence(problem: Any) -> str:
-    where = ".".join(str(part)[:80] for part in problem["loc"])
-    if problem["type"] == "extra_forbidden":
-        return f"unknown field '{where}'"
-    what = problem["msg"].removeprefix("Value error, ")
-    return f"{where}: {what}" if where else what
+class ErrorReply(Reply):
+    """What every error is answered with."""
+
+    error: ErrorBody
+    request_id: str

@@ -1,104 +1,29 @@
-"""The body of POST /execute: an episode, and what counts as success."""
+"""The body of POST /execute, and what the server makes of it: an episode."""
 
-from collections.abc import Iterable
-from typing import Annotated, Any, Literal
+import secrets
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Literal
 
-import numpy as np
 import pydantic
 from pydantic import Field
 
-from vla_server_base.contract import PolicySpec
-from vla_server_base.episodes.loop import EpisodeSettings, Predicate
-from vla_server_base.scenes.messages import Measure, MeasureKind
-from vla_server_base.schemas.arm import ArmFields, bounds_from_body, control_from_body, robot_from_body
-from vla_server_base.schemas.base import Body
-from vla_server_base.schemas.ranges import (
-    EnsembleWeight,
-    ExecutionHorizon,
-    JointPosition,
-    Measurement,
-    Metres,
-    Newtons,
-    Seed,
-)
-from vla_server_base.schemas.scene import state_from_body, view_from_body
+from vla_server_base.config import ServerConfig
+from vla_server_base.contract import Image, PolicySpec, Task
+from vla_server_base.episodes.loop import EpisodeSettings
+from vla_server_base.episodes.policies import check_drives_arm
+from vla_server_base.errors import RequestError
+from vla_server_base.images import decode_images
+from vla_server_base.schemas.inputs import ExecuteInputs
+from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Seed
+from vla_server_base.schemas.scene import SceneRequest
+from vla_server_base.schemas.success import Success, core_predicate
+
+MAX_KEPT_IMAGES = 300
+"""Of one animation: 45 MB until it is encoded."""
 
 
-class Lifted(Body):
-    """A body is higher than it was at the start."""
-
-    kind: Literal["lifted"]
-    body: str
-    """The body's name."""
-    height_m: Metres = 0.05
-    """How much higher its origin is."""
-
-
-class Near(Body):
-    """Two bodies are near one another."""
-
-    kind: Literal["near"]
-    bodies: tuple[str, str]
-    """The bodies' names."""
-    distance_m: Metres = Field(default=0.05, gt=0.0)
-    """The largest distance between their origins."""
-
-
-class InContact(Body):
-    """Two bodies touch."""
-
-    kind: Literal["in_contact"]
-    bodies: tuple[str, str]
-    """The bodies' names."""
-    force_n: Newtons = 1e-3
-    """How hard they press on one another at least [N]."""
-
-
-class JointRange(Body):
-    """A joint stands within a range."""
-
-    kind: Literal["joint_range"]
-    joint: str
-    """The joint's name."""
-    low: JointPosition
-    """Lowest position [rad or m]."""
-    high: JointPosition
-    """Highest position [rad or m]."""
-
-
-NAMES_PER_MEASURE = {"height": 1, "along": 1, "joint": 1}
-"""All others are between two."""
-
-
-class Measured(Body):
-    """Any measure lies within a range, or has changed by that much since the start."""
-
-    kind: Literal["measured"]
-    measure: MeasureKind
-    """What is measured, as `Measure` has it."""
-    names: tuple[str, ...] = Field(max_length=2, fail_fast=True)
-    """The body, the two bodies or the joint."""
-    direction: tuple[float, float, float] = (0.0, 0.0, 1.0)
-    """For `along`: a unit vector in the world's frame."""
-    low: Measurement | None = None
-    """The least [m, N, rad]."""
-    high: Measurement | None = None
-    """The most [m, N, rad]."""
-    since_start: bool = False
-    """Whether the range is for the change since the start."""
-
-    @pydantic.model_validator(mode="after")
-    def _names_fit(self):
-        count = NAMES_PER_MEASURE.get(self.measure, 2)
-        if len(self.names) != count:
-            raise ValueError(f"'{self.measure}' takes {count} of names, {len(self.names)} are given")
-        return self
-
-
-Success = Annotated[Lifted | Near | InContact | JointRange | Measured, Field(discriminator="kind")]
-
-
-class ExecuteRequest(ArmFields):
+class ExecuteRequest(SceneRequest):
     """A whole episode: a scene with an arm, an instruction, and how the loop is closed."""
 
     max_steps: int = Field(default=75, ge=1, le=1000)
@@ -110,7 +35,7 @@ class ExecuteRequest(ArmFields):
     seed: Seed | None = None
     """The episode is a function of this and of the request; drawn and returned if left out."""
     latency_ms: float = Field(default=0.0, ge=0.0, le=2000.0)
-    """Simulated time that passes while the policy thinks; the arm holds what it was told before."""
+    """Simulated time that passes while the policy thinks; the arm keeps its last target."""
     success: tuple[Success, ...] = Field(default=(), max_length=16, fail_fast=True)
     """The episode ends as soon as all of these hold at once."""
     frames: Literal["none", "jpeg"] = "none"
@@ -124,61 +49,63 @@ class ExecuteRequest(ArmFields):
             raise ValueError("execution_horizon and ensemble_weight exclude one another")
         return self
 
+    @property
+    def has_images(self) -> bool:
+        """Whether there are images to decode, which takes longer than the event loop may wait."""
+        return bool(self.goal_image or self.goal_image_wrist or self.goal_images)
 
-def settings_from_body(body: ExecuteRequest, seed: int, spec: PolicySpec) -> EpisodeSettings:
-    """Return how the episode runs.
+    def to_core(
+        self, spec: PolicySpec, config: ServerConfig, fit_image: Callable[[str, Image], Image]
+    ) -> ExecuteInputs:
+        """Check the request against the policy, and decode it; `fit_image` makes images as small as the policy's own.
 
-    Raises:
-        RequestError, UnknownName: see `view_from_body`.
-    """
-    return EpisodeSettings(
-        max_steps=body.max_steps,
-        execution_horizon=body.execution_horizon,
-        ensemble_weight=body.ensemble_weight,
-        seed=seed,
-        latency_s=body.latency_ms / 1e3,
-        success=tuple(_predicate(success) for success in body.success),
-        guard=body.guard,
-        preview=body.preview,
-        bounds=bounds_from_body(body.bounds),
-        robot=robot_from_body(body.robot),
-        control=control_from_body(body.control),
-        state=state_from_body(body.state),
-        view=view_from_body(body, spec),
-        with_pictures=body.frames != "none" or "webp" in body.record,
-    )
-
-
-def success_to_body(predicates: Iterable[Predicate]) -> list[dict[str, Any]]:
-    """Return predicates as `success` of a request takes them."""
-    bodies = (
-        Measured(
-            kind="measured",
-            measure=predicate.measure.kind,
-            names=predicate.measure.names,
-            direction=predicate.measure.direction,
-            low=predicate.low if np.isfinite(predicate.low) else None,
-            high=predicate.high if np.isfinite(predicate.high) else None,
-            since_start=predicate.since_start,
+        Raises:
+            RequestError, ImageError, InstructionError, UnknownName: the policy cannot do it; with what it takes.
+        """
+        instruction, goals, instruction_note = self.core_instruction(spec, config)
+        dataset, dataset_note = self.core_dataset(spec)
+        if self.execution_horizon > spec.horizon:
+            raise RequestError(
+                f"execution_horizon: {self.execution_horizon} is over this policy's horizon, {spec.horizon}",
+                hint=f"choose 1 to {spec.horizon}",
+            )
+        check_drives_arm(spec.actions_of(dataset).names)
+        seed = secrets.randbelow(2**32) if self.seed is None else self.seed
+        settings = replace(self.core_settings(seed, spec), max_worker_s=config.episode_worker_s)
+        if "webp" in self.record and self.max_steps > MAX_KEPT_IMAGES:
+            raise RequestError(
+                f"record: an animation is of at most {MAX_KEPT_IMAGES} steps, max_steps is {self.max_steps}",
+                hint="fewer max_steps, or a stream with frames: jpeg",
+            )
+        return ExecuteInputs(
+            settings=settings,
+            task=Task(instruction=instruction, goal_images=decode_images(goals, config.max_image_pixels, fit_image)),
+            dataset=dataset,
+            notes=tuple(note for note in (instruction_note, dataset_note) if note is not None),
+            record=self.record,
+            wants_frames=self.frames == "jpeg",
         )
-        for predicate in predicates
-    )
-    return [body.model_dump(mode="json", exclude_defaults=True) for body in bodies]
 
+    def core_settings(self, seed: int, spec: PolicySpec) -> EpisodeSettings:
+        """Return how the episode runs.
 
-def _predicate(success: Success) -> Predicate:
-    if isinstance(success, Lifted):
-        measure = Measure(kind="height", names=(success.body,))
-        return Predicate(measure=measure, low=success.height_m, since_start=True)
-    if isinstance(success, Near):
-        return Predicate(measure=Measure(kind="distance", names=success.bodies), high=success.distance_m)
-    if isinstance(success, InContact):
-        return Predicate(measure=Measure(kind="contact", names=success.bodies), low=success.force_n)
-    if isinstance(success, JointRange):
-        return Predicate(measure=Measure(kind="joint", names=(success.joint,)), low=success.low, high=success.high)
-    return Predicate(
-        measure=Measure(kind=success.measure, names=success.names, direction=success.direction),
-        low=-np.inf if success.low is None else success.low,
-        high=np.inf if success.high is None else success.high,
-        since_start=success.since_start,
-    )
+        Raises:
+            RequestError, UnknownName: see `SceneRequest.core_view`.
+        """
+        scene = self.core_scene(spec)
+        return EpisodeSettings(
+            max_steps=self.max_steps,
+            execution_horizon=self.execution_horizon,
+            ensemble_weight=self.ensemble_weight,
+            seed=seed,
+            latency_s=self.latency_ms / 1e3,
+            success=tuple(core_predicate(success) for success in self.success),
+            guard=scene.guard,
+            preview=scene.wants_preview,
+            bounds=scene.bounds,
+            robot=scene.robot,
+            control=scene.control,
+            state=scene.state,
+            view=scene.view,
+            with_pictures=self.frames != "none" or "webp" in self.record,
+        )

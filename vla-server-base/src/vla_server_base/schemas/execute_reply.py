@@ -1,13 +1,9 @@
 """What /execute answers: an episode as one reply, or event by event."""
 
-from collections.abc import Sequence
-from typing import Literal, TypeVar
+from typing import Literal
 
-from vla_server_base.episodes.loop import EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
-from vla_server_base.images import encode_jpeg
-from vla_server_base.scenes.messages import Pictures, SimulationState
-from vla_server_base.schemas.motion import MotionReply, motion_fields, motion_reply
-from vla_server_base.schemas.reply import Reply
+from vla_server_base.schemas.base import Reply
+from vla_server_base.schemas.motion import MotionReply
 
 
 class StateReply(Reply):
@@ -82,7 +78,7 @@ class StartEvent(Reply):
 
 
 class StepEvent(StepReply):
-    """`event: step`: one action, the state that it led to, and a picture of it."""
+    """`event: step`: one action, the state that it led to, and an image of it."""
 
     action: list[float]
     state: StateReply
@@ -146,92 +142,3 @@ class ExecuteReply(Reply):
     request_id: str
     recordings: dict[str, str]
     """Where asked for: `webp`, an animation as base64; `state_log`, MJCF with a keyframe for each state."""
-
-
-def start_event(
-    start: EpisodeStart,
-    pictures: Pictures | None,
-    seed: int,
-    scene_id: str,
-    request_id: str,
-    dataset: str | None,
-    notes: Sequence[str],
-) -> StartEvent:
-    """Return the first event of a stream."""
-    event = StartEvent(
-        request_id=request_id,
-        scene_id=scene_id,
-        scene_compile_ms=round(start.cost.compile_ms, 3),
-        scene_memory_mb=round(start.cost.num_bytes / 2**20, 3),
-        seed=seed,
-        dataset=dataset,
-        state=state_reply(start.state),
-        robot=RobotReply(
-            name=start.robot.name,
-            joints=list(start.robot.joints),
-            end_effector=start.robot.end_effector,
-            has_gripper=start.robot.gripper is not None,
-        ),
-        joint_names=list(start.names.joints),
-        body_names=list(start.names.bodies),
-        cameras=dict(start.pictures.cameras),
-        geom_groups=list(start.pictures.geom_groups),
-    )
-    if notes:
-        event.notes = list(notes)
-    return _with_images(event, pictures)
-
-
-def step_event(step: EpisodeStep, pictures: Pictures | None) -> StepEvent:
-    """Return one step's event."""
-    event = StepEvent(
-        index=step.index,
-        action=step.action.tolist(),
-        state=state_reply(step.result.state),
-        success=step.success,
-        timing_ms=_timing(step.timing),
-        **motion_fields(step.result),
-    )
-    if step.preview is not None:
-        event.preview = [motion_reply(motion) for motion in step.preview]
-    return _with_images(event, pictures)
-
-
-def end_event(end: EpisodeEnd, recordings: dict[str, str]) -> EndEvent:
-    """Return the last event of a stream."""
-    event = EndEvent(
-        reason=end.reason,
-        num_steps=end.num_steps,
-        success=end.success,
-        duration_ms=round(end.duration_ms, 3),
-        recordings=recordings,
-    )
-    if end.rejected is not None:
-        event.rejected = [motion_reply(motion) for motion in end.rejected]
-    return event
-
-
-def state_reply(state: SimulationState) -> StateReply:
-    """Return a state as the client gets it."""
-    return StateReply(
-        qpos=state.qpos.tolist(), qvel=state.qvel.tolist(), ctrl=state.ctrl.tolist(), time=round(state.time_s, 9)
-    )
-
-
-def _timing(timing: StepTiming) -> StepTimingReply:
-    return StepTimingReply(
-        predict=round(timing.predict_ms, 3),
-        preview=round(timing.preview_ms, 3),
-        physics=round(timing.physics_ms, 3),
-        render=round(timing.render_ms, 3),
-        total=round(timing.total_ms, 3),
-    )
-
-
-EventWithImages = TypeVar("EventWithImages", StartEvent, StepEvent)
-
-
-def _with_images(event: EventWithImages, pictures: Pictures | None) -> EventWithImages:
-    if pictures is not None:
-        event.images = {name: encode_jpeg(image) for name, image in pictures.images.items()}
-    return event

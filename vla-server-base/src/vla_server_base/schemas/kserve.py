@@ -1,7 +1,7 @@
 """What KServe's Open Inference Protocol (version 2) says of a server and its model."""
 
 from vla_server_base.contract import PolicySpec
-from vla_server_base.schemas.reply import Reply
+from vla_server_base.schemas.base import Reply
 
 
 class ServerMetadata(Reply):

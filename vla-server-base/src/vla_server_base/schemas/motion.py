@@ -3,7 +3,7 @@
 from typing import Any, Literal
 
 from vla_server_base.scenes.messages import RolloutStep
-from vla_server_base.schemas.reply import Reply
+from vla_server_base.schemas.base import Reply
 
 
 class ContactReply(Reply):

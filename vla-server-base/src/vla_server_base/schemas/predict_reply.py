@@ -2,8 +2,8 @@
 
 from typing import Literal
 
+from vla_server_base.schemas.base import Reply
 from vla_server_base.schemas.motion import MotionReply
-from vla_server_base.schemas.reply import Reply
 from vla_server_base.schemas.session_reply import SessionReply
 
 
@@ -21,7 +21,7 @@ class Timing(Reply):
     infer: float
     """On the device, with all that ran in the same batch."""
     write: float
-    """Making the reply, with the pictures that it carries."""
+    """Making the reply, with the images that it carries."""
     total: float
     """From the request's head to the reply."""
 
@@ -43,15 +43,15 @@ class PredictReply(Reply):
     weights: Literal["pretrained", "random", "none"]
     """Whether the answer means anything: random weights only have the right shapes."""
     cameras: dict[str, str]
-    """Which of the scene's cameras each of the policy's cameras was; empty where pictures were sent."""
+    """Which of the scene's cameras each of the policy's cameras was; empty where images were sent."""
     timing_ms: Timing
     request_id: str
     geom_groups: list[int] | None = None
-    """The groups of geoms that were drawn; left out where pictures were sent."""
+    """The groups of geoms that were drawn; left out where images were sent."""
     scene_id: str | None = None
-    """Names the scene in later requests, in place of the scene; left out where pictures were sent."""
+    """Names the scene in later requests, in place of the scene; left out where images were sent."""
     scene_memory_mb: float | None = None
-    """What holding the scene takes: the compiled model and one simulation; left out where pictures were sent."""
+    """What holding the scene takes: the compiled model and one simulation; left out where images were sent."""
     notes: list[str] | None = None
     """What was done that the request does not say, or says otherwise: a default instruction, a dataset's other name."""
     samples: list[list[list[float]]] | None = None

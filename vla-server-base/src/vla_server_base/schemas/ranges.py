@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vla_server_base.server.json_items import MAX_ITEMS
+from vla_server_base.schemas.json_items import MAX_ITEMS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Step = Annotated[int, Field(ge=0, lt=2**31)]
@@ -25,3 +25,7 @@ Measurement = Annotated[float, Field(ge=-1e9, le=1e9)]
 """In metres, newtons or radians."""
 Numbers = Annotated[list[float], Field(max_length=MAX_ITEMS, fail_fast=True)]
 Names = Annotated[list[str], Field(fail_fast=True)]
+
+MAX_CAMERAS = 64
+ByCamera = Annotated[dict[str, str], Field(max_length=MAX_CAMERAS)]
+"""A value for each of the policy's cameras, by their names."""

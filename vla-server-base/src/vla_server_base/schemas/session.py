@@ -1,8 +1,9 @@
-"""A session in a request: which it is, how it acts, and where in it this turn belongs."""
+"""A session in a request: its name, how it acts, and where in it the request belongs."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import pydantic
+from pydantic import Field
 
 from vla_server_base.contract import Observation, Task
 from vla_server_base.schemas.base import Body
@@ -10,87 +11,120 @@ from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Mil
 from vla_server_base.sessions.session import Execution
 from vla_server_base.sessions.step import TurnRequest
 
+SessionId = Annotated[
+    str | None,
+    Field(
+        description="Names the robot's session, which begins with its first request: 1 to 128 letters, digits "
+        "or any of . _ : @ / + -"
+    ),
+]
+SessionToken = Annotated[
+    str | None,
+    Field(
+        description="`session.token` of an earlier reply, instead of session_id: resumes its session, also "
+        "after a restart."
+    ),
+]
+ReturnToken = Annotated[
+    bool,
+    Field(description="Whether the reply has `session.token`; it is about as large as the images."),
+]
+Reset = Annotated[
+    bool,
+    Field(description="Whether a new episode begins with this request."),
+]
+Sequence = Annotated[
+    Step | None,
+    Field(
+        description="Which control step the observation is of; older ones are refused, skipped ones left out "
+        "of the chunk."
+    ),
+]
+ObsTime = Annotated[
+    Seconds | None,
+    Field(description="When it was made, in seconds of any clock; orders observations where there is no sequence."),
+]
+DeadlineMs = Annotated[
+    Milliseconds | None,
+    Field(description="From the request's arrival; an answer that takes longer is refused as `late`."),
+]
+ExecutionMode = Annotated[
+    Execution | None,
+    Field(
+        description="The policy is asked at every step (receding, the default), after some actions (chunk), "
+        "or averaged (ensemble)."
+    ),
+]
+Horizon = Annotated[
+    ExecutionHorizon | None,
+    Field(description="Actions of each chunk that are executed before the policy is asked again; goes with chunk."),
+]
+Weight = Annotated[
+    EnsembleWeight | None,
+    Field(description="How much more older chunks count; goes with ensemble. 0 by default: all count the same."),
+]
 
-class TurnFields(Body):
-    """What a turn says of its session."""
 
-    session_id: str | None = None
-    """Names the robot's session, begun with its first turn: 1 to 128 letters, digits or any of . _ : @ / + -"""
-    session_token: str | None = None
-    """`session.token` of an earlier reply, instead of session_id: resumes its session, also after a restart."""
-    return_token: bool = False
-    """Whether the reply has `session.token`; it is about as large as the pictures."""
-    reset: bool = False
-    """Whether a new episode begins with this turn."""
-    sequence: Step | None = None
-    """Which control step the observation is of; older ones are refused, skipped ones left out of the chunk."""
-    obs_time: Seconds | None = None
-    """When it was made, in seconds of any clock; orders observations where there is no sequence."""
-    deadline_ms: Milliseconds | None = None
-    """From the request's arrival; an answer that takes longer is refused as `late`."""
-    execution: Execution | None = None
-    """The policy is asked at every step (receding, the default), after some actions (chunk), or averaged (ensemble)."""
-    execution_horizon: ExecutionHorizon | None = None
-    """Actions of each chunk that are executed before the policy is asked again; goes with chunk."""
-    ensemble_weight: EnsembleWeight | None = None
-    """How much more older chunks count; goes with ensemble. 0 by default: all count the same."""
+class StepFields(Body):
+    """The session of a message."""
+
+    session_id: SessionId = None
+    session_token: SessionToken = None
+    return_token: ReturnToken = False
+    reset: Reset = False
+    sequence: Sequence = None
+    obs_time: ObsTime = None
+    deadline_ms: DeadlineMs = None
+    execution: ExecutionMode = None
+    execution_horizon: Horizon = None
+    ensemble_weight: Weight = None
 
     @pydantic.model_validator(mode="after")
     def _of_one_session(self):
-        if self.session_id is not None and self.session_token is not None:
-            raise ValueError("session_id and session_token both name a session: give one")
-        for name, execution in (("execution_horizon", "chunk"), ("ensemble_weight", "ensemble")):
-            if getattr(self, name) is not None and self.execution != execution:
-                raise ValueError(f"{name} can only be given together with execution {execution}")
+        check_session(self)
         return self
 
 
-class SessionFields(TurnFields):
-    """What makes a request a turn of a session, which it has to name."""
+def check_session(fields: Any) -> None:
+    """Refuse session fields that contradict each other.
 
-    @pydantic.model_validator(mode="after")
-    def _nothing_without_a_session(self):
-        alone = {"deadline_ms", "session_id", "session_token"}
-        given = sorted(
-            name
-            for name in TurnFields.model_fields.keys() - alone
-            if name in self.model_fields_set and getattr(self, name) not in (None, False)
-        )
-        if given and not self.is_turn:
-            raise ValueError(f"{', '.join(given)} can only be given together with session_id or session_token")
-        return self
-
-    @property
-    def is_turn(self) -> bool:
-        """Whether the request is of a session."""
-        return self.session_id is not None or self.session_token is not None
+    Raises:
+        ValueError: two of them do.
+    """
+    if fields.session_id is not None and fields.session_token is not None:
+        raise ValueError("session_id and session_token both name a session: give one")
+    for name, execution in (("execution_horizon", "chunk"), ("ensemble_weight", "ensemble")):
+        if getattr(fields, name) is not None and fields.execution != execution:
+            raise ValueError(f"{name} can only be given together with execution {execution}")
 
 
-def turn_from_fields(
-    fields: TurnFields, observation: Observation, task: Task, *, seed: int | None, **settings: str | None
+def step_from_fields(
+    fields: StepFields, observation: Observation, task: Task, *, seed: int | None, **settings: str | None
 ) -> TurnRequest:
-    """Return the turn that a request is; `settings` are what else it says of SessionSettings."""
-    return TurnRequest(
-        observation=observation,
-        task=task,
-        session_id=fields.session_id,
-        token=fields.session_token,
-        return_token=fields.return_token,
-        reset=fields.reset,
-        seed=seed,
-        sequence=fields.sequence,
-        obs_time=fields.obs_time,
-        deadline_ms=fields.deadline_ms,
-        settings=settings_from_fields(fields, **settings),
-    )
+    """Return the request to a session; `settings` are the SessionSettings that other fields hold."""
+    return TurnRequest(observation=observation, task=task, seed=seed, **session_values(fields, **settings))
 
 
-def settings_from_fields(fields: TurnFields, **settings: str | None) -> dict[str, Any]:
-    """Return what a request says of SessionSettings; `settings` are what its fields have not."""
-    said = {
+def session_values(fields: Any, **settings: str | None) -> dict[str, Any]:
+    """Return the values of a TurnRequest that session fields hold; `settings` as in `settings_from_fields`."""
+    return {
+        "session_id": fields.session_id,
+        "token": fields.session_token,
+        "return_token": fields.return_token,
+        "reset": fields.reset,
+        "sequence": fields.sequence,
+        "obs_time": fields.obs_time,
+        "deadline_ms": fields.deadline_ms,
+        "settings": settings_from_fields(fields, **settings),
+    }
+
+
+def settings_from_fields(fields: Any, **settings: str | None) -> dict[str, Any]:
+    """Return the SessionSettings of a request: of its session fields, and `settings` of its other fields."""
+    given = {
         "execution": fields.execution,
         "execution_horizon": fields.execution_horizon,
         "ensemble_weight": fields.ensemble_weight,
         **settings,
     }
-    return {name: value for name, value in said.items() if value is not None}
+    return {name: value for name, value in given.items() if value is not None}

@@ -2,7 +2,7 @@
 
 from typing import Literal
 
-from vla_server_base.schemas.reply import Reply
+from vla_server_base.schemas.base import Reply
 
 
 class SessionReply(Reply):

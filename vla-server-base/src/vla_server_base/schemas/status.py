@@ -4,7 +4,7 @@ from typing import Literal
 
 from vla_server_base.contract import PolicySpec
 from vla_server_base.scenes.messages import Confinement
-from vla_server_base.schemas.reply import Reply
+from vla_server_base.schemas.base import Reply
 
 
 class HealthReply(Reply):

@@ -1,67 +1,49 @@
-"""What a robot is to do, in a request."""
+"""A task in a request: its instruction, or the server's default, and the dataset whose units the answer is in."""
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Sequence
 
-from pydantic import Field
+from vla_server_base.contract import PolicySpec
+from vla_server_base.errors import InstructionError, UnknownName
 
-from vla_server_base.contract import Image, PolicySpec, Task
-from vla_server_base.dataset_names import known_dataset
-from vla_server_base.errors import ImageError, InstructionError
-from vla_server_base.instructions import instruction_or_default
-from vla_server_base.schemas.base import Body
-from vla_server_base.schemas.images import ByCamera, EncodedPicture, decode_pictures, pictures_by_camera
-
-
-class TaskFields(Body):
-    """An instruction, goal pictures, or both, and the data set whose units the answer is in."""
-
-    instruction: str = ""
-    """What the robot is to do; may be left out where a goal image says it, or where the server has one of its own."""
-    goal_image: str | None = None
-    """What the policy's first camera shall see in the end: PNG, JPEG or WebP as base64, or as a data: URL."""
-    goal_image_wrist: str | None = None
-    """What the camera `wrist` shall see in the end."""
-    goal_images: ByCamera = Field(default_factory=dict)
-    """What cameras shall see in the end, by the policy's names for them."""
-    dataset: str | None = None
-    """Whose statistics un-normalize the action; without it the policy's default."""
+SYNONYMS: Sequence[Sequence[str]] = (
+    # Octo's name, OpenVLA's, and that of the copy in Open X-Embodiment.
+    ("bridge_dataset", "bridge_orig", "bridge_oxe", "bridge"),
+    # OpenVLA drops the steps without motion, and says so in the name.
+    *((f"libero_{suite}", f"libero_{suite}_no_noops") for suite in ("spatial", "object", "goal", "10", "90")),
+)
+"""Names of the same recordings of the same robot; other names of OpenVLA and Octo agree."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Assignment:
-    """A task as it was sent, checked; `dataset` is as the policy calls it, `notes` are for the client."""
-
-    instruction: str | None
-    goals: Mapping[str, EncodedPicture]
-    dataset: str | None
-    notes: tuple[str, ...]
-
-
-def assignment_from_body(body: TaskFields, spec: PolicySpec, default_instruction: str) -> Assignment:
-    """Return what is asked for, if this policy can take it up.
+def known_dataset(asked: str, spec: PolicySpec) -> tuple[str | None, str | None]:
+    """Return the dataset whose statistics a client gets that names one, and a note for the client.
 
     Raises:
-        InstructionError, ImageError, UnknownName: naming what is taken instead.
+        UnknownName: the policy has several datasets, and none by that name.
     """
-    goals = pictures_by_camera(body, spec, kind="goal_image")
-    if goals and not spec.takes_goal_images:
-        raise ImageError("this policy takes no goal images", hint="say it in the instruction instead")
-    # A goal picture says what is to be done.
-    instruction, note = instruction_or_default(body.instruction, "" if goals else default_instruction, spec)
-    if instruction is None and not goals:
-        hint = "say what the robot is to do: an instruction" + (", or a goal_image" if spec.takes_goal_images else "")
-        raise InstructionError("the instruction is empty", hint=hint)
-    dataset, dataset_note = (None, None) if body.dataset is None else known_dataset(body.dataset, spec)
-    notes = tuple(each for each in (note, dataset_note) if each is not None)
-    return Assignment(instruction=instruction, goals=goals, dataset=dataset, notes=notes)
+    if asked in spec.datasets:
+        return asked, None
+    same = {name for names in SYNONYMS if asked in names for name in names}
+    if synonyms := [name for name in spec.datasets if name in same]:
+        return synonyms[0], f"dataset '{asked}' is '{synonyms[0]}' here"
+    if len(spec.datasets) > 1:
+        raise UnknownName("dataset", asked, spec.datasets)
+    if spec.datasets:
+        (only,) = spec.datasets
+        return only, f"dataset '{asked[:80]}' is not known here; actions are in the units of the only one, '{only}'"
+    return None, f"dataset '{asked[:80]}' is not known here; this policy's actions are in its own units"
 
 
-def task_from_assignment(assignment: Assignment, max_pixels: int, fit: Callable[[str, Image], Image]) -> Task:
-    """Return the task, its goal images decoded.
+def instruction_or_default(instruction: str, default: str, spec: PolicySpec) -> tuple[str | None, str | None]:
+    """Return the instruction, None where it is empty, and a note for the client where it is the server's default.
 
     Raises:
-        ImageError: one of them cannot be.
+        InstructionError: it is longer than the policy takes.
     """
-    goals = decode_pictures(assignment.goals, max_pixels, fit)
-    return Task(instruction=assignment.instruction, goal_images=goals)
+    followed = instruction if instruction.strip() else default
+    if not followed.strip():
+        return None, None
+    if len(followed) > spec.max_instruction_chars:
+        given, limit = len(followed), spec.max_instruction_chars
+        raise InstructionError(f"the instruction has {given} characters, at most {limit} are taken", hint="shorten it")
+    is_default = followed is not instruction
+    return followed, None if not is_default else f"no instruction is given; the server's own is followed: '{default}'"

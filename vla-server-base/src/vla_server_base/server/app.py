@@ -7,11 +7,9 @@ import logging
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.openapi.utils import get_openapi
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
@@ -22,20 +20,22 @@ from vla_server_base.cache_folder import writable_cache
 from vla_server_base.config import ServerConfig
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
-from vla_server_base.fairness.threads import FairThreads, num_threads
+from vla_server_base.fairness import FairThreads, num_threads
 from vla_server_base.protocols.known_keys import own_keys
 from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
-from vla_server_base.schemas.base import request_error_from_validation
 from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.predict import PredictRequest
+from vla_server_base.schemas.problems import request_error_from_validation
+from vla_server_base.server import execute, predict, routes
 from vla_server_base.server.ending import Ending
-from vla_server_base.server.host import Host, OneSentence
-from vla_server_base.server.middleware import Edge, refusal_response, told_of
+from vla_server_base.server.error_replies import client_error, refusal_response
+from vla_server_base.server.host import Host, lifespan_in_one_sentence
+from vla_server_base.server.in_flight import Shutdown
+from vla_server_base.server.middleware import RequestMiddleware
+from vla_server_base.server.openapi import openapi_schema
 from vla_server_base.server.origins import Origins
-from vla_server_base.server.routes import router
 from vla_server_base.server.service import Service, Slots, start_pool
-from vla_server_base.server.shutdown import Shutdown
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.transports import act, kserve, websocket
 from vla_server_base.sessions.registry import Sessions
@@ -107,18 +107,16 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False
     )
     app.state.config = config
-    app.include_router(router)
-    for transport in (act, kserve, websocket):
-        app.include_router(transport.router)
+    for each in (predict, execute, routes, act, kserve, websocket):
+        app.include_router(each.router)
     app.router.default = websocket.or_told_where(app.router.default)
     if origins.allowed:
         app.add_middleware(CORSMiddleware, allow_origins=origins.allowed, allow_methods=["*"], allow_headers=["*"])
-    app.add_middleware(Edge, origins=origins, bodies=traffic.bodies)
-    app.add_middleware(OneSentence)
+    app.add_middleware(RequestMiddleware, origins=origins, bodies=traffic.bodies, lifespan=lifespan_in_one_sentence)
     app.add_exception_handler(VLAError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    app.openapi = lambda: _openapi(app)
+    app.openapi = lambda: openapi_schema(app, PredictRequest, ExecuteRequest)
     return app
 
 
@@ -146,7 +144,7 @@ def _own_ports(config: ServerConfig) -> list[Callable[[Service], AbstractAsyncCo
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:
-    return refusal_response(request, told_of(error, request.state.request_id))
+    return refusal_response(request, client_error(error))
 
 
 async def _answer_http_exception(request: Request, error: Exception) -> Response:
@@ -167,14 +165,3 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
 async def _answer_validation_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     return refusal_response(request, request_error_from_validation(error.errors()))
-
-
-def _openapi(app: FastAPI) -> dict[str, Any]:
-    """Describe the API, with the bodies that are read and parsed off the event loop by itself."""
-    if app.openapi_schema is None:
-        schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
-        for kind in (PredictRequest, ExecuteRequest):
-            body = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-            schema["components"]["schemas"] |= {**body.pop("$defs"), kind.__name__: body}
-        app.openapi_schema = schema
-    return app.openapi_schema

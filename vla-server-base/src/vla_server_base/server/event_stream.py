@@ -8,10 +8,10 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 
 from vla_server_base.errors import VLAError
+from vla_server_base.schemas.base import Reply
 from vla_server_base.schemas.execute_reply import EndEvent, StartEvent, StepEvent
-from vla_server_base.schemas.reply import Reply
-from vla_server_base.server.disconnection import unless_disconnected
-from vla_server_base.server.middleware import error_reply
+from vla_server_base.server.error_replies import error_reply
+from vla_server_base.server.middleware import unless_disconnected
 
 EVENT_STREAM = "text/event-stream"
 _NAMES = {StartEvent: "start", StepEvent: "step", EndEvent: "end"}
@@ -39,7 +39,7 @@ async def _encoded(request: Request, first: bytes, events: Events) -> AsyncItera
                 return
             except VLAError as error:
                 request.state.refusal = error
-                yield _event("error", error_reply(error, request.state.request_id))
+                yield _event("error", error_reply(error))
                 return
             yield written
 

@@ -1,11 +1,12 @@
-"""One POST /execute: an episode from the parsed body to events, and the events gathered into one reply."""
+"""POST /execute: from the parsed request to an episode's events, or to one reply that gathers them."""
 
 import asyncio
 import base64
-import secrets
 from collections.abc import AsyncGenerator, AsyncIterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Literal
+
+from fastapi import APIRouter, Request, Response
 
 from vla_server_base.contract import Image
 from vla_server_base.episodes.loop import EpisodeEnd, EpisodeStart, EpisodeStep, play
@@ -13,18 +14,15 @@ from vla_server_base.episodes.policies import EnginePolicy
 from vla_server_base.episodes.recording import animated_webp, state_log
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.messages import Pictures, Scene, SimulationState
-from vla_server_base.schemas.execute import ExecuteRequest, settings_from_body
-from vla_server_base.schemas.execute_reply import (
-    EndEvent,
-    ExecuteReply,
-    StartEvent,
-    StateReply,
-    StepEvent,
-    end_event,
-    start_event,
-    step_event,
-)
-from vla_server_base.schemas.task import assignment_from_body, task_from_assignment
+from vla_server_base.schemas.base import ErrorReply
+from vla_server_base.schemas.episode_events import end_event, start_event, step_event
+from vla_server_base.schemas.execute import ExecuteRequest
+from vla_server_base.schemas.execute_reply import EndEvent, ExecuteReply, StartEvent, StateReply, StepEvent
+from vla_server_base.schemas.inputs import ExecuteInputs
+from vla_server_base.server.event_stream import EVENT_STREAM, stream_response
+from vla_server_base.server.middleware import unless_disconnected
+from vla_server_base.server.openapi import EXECUTE_EXAMPLES, request_body
+from vla_server_base.server.request_body import read_request
 from vla_server_base.server.service import Service
 
 ExecuteEvent = StartEvent | StepEvent | EndEvent
@@ -32,57 +30,63 @@ ExecuteEvent = StartEvent | StepEvent | EndEvent
 MAX_KEPT_NUMBERS = 2_000_000
 """Of the states of one episode that is kept whole, for a reply or a state log: 40 MB as JSON."""
 
-MAX_KEPT_PICTURES = 300
-"""Of one animation: 45 MB until it is encoded."""
+router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
 
 
-async def execute_events(
-    service: Service, body: ExecuteRequest, scene: Scene, request_id: str
-) -> AsyncGenerator[ExecuteEvent, None]:
-    """Run the episode that `body` asks for; its start is the first event, before which most errors come.
+@router.post(
+    "/execute",
+    summary="Run a whole episode: see, predict, control and advance the physics, again and again",
+    responses={
+        200: {
+            "model": ExecuteReply,
+            "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+            "description": "The episode; as a stream of events where the client accepts text/event-stream",
+        }
+    },
+    response_class=Response,
+    openapi_extra=request_body(ExecuteRequest, EXECUTE_EXAMPLES),
+)
+async def execute(request: Request) -> Response:
+    service: Service = request.app.state.service
+    inputs, scene = await read_request(request, service, ExecuteRequest)
+    assert scene is not None, "an episode has a scene: the body requires it"
+    events = execute_events(service, inputs, scene)
+    if EVENT_STREAM in request.headers.get("accept", ""):
+        return await stream_response(request, events)
+    work = gather_reply(service, inputs, events)
+    return Response(await unless_disconnected(request, work), media_type="application/json")
+
+
+async def execute_events(service: Service, inputs: ExecuteInputs, scene: Scene) -> AsyncGenerator[ExecuteEvent, None]:
+    """Run an episode; its start is the first event, before which most errors come.
 
     Raises:
-        RequestError: the policy cannot answer this, or its actions cannot drive an arm.
+        RequestError: the states of the episode are more than are kept.
         SceneError, UnknownName, EpisodeTooLong, Unavailable: see `episodes.play`.
     """
-    spec = service.engine.spec
-    assignment = assignment_from_body(body, spec, service.config.default_instruction)
-    if body.execution_horizon > spec.horizon:
-        raise RequestError(f"execution_horizon: {body.execution_horizon} is over this policy's horizon, {spec.horizon}")
-    policy = EnginePolicy(service.engine, assignment.dataset)
-    seed = secrets.randbelow(2**32) if body.seed is None else body.seed
-    settings = settings_from_body(body, seed, spec)
-    settings = replace(settings, max_worker_s=service.config.episode_worker_s)
-    max_pixels, fit = service.config.max_image_pixels, service.engine.fit_image
-    task = await asyncio.to_thread(task_from_assignment, assignment, max_pixels, fit)
-    recorder = _Recorder(scene=scene, rate_hz=settings.control.rate_hz, kinds=body.record)
-    with_frames = body.frames == "jpeg"
-    if "webp" in body.record and body.max_steps > MAX_KEPT_PICTURES:
-        raise RequestError(
-            f"record: an animation is of at most {MAX_KEPT_PICTURES} steps, max_steps is {body.max_steps}"
-        )
+    policy = EnginePolicy(service.engine, inputs.dataset)
+    recorder = _Recorder(scene=scene, rate_hz=inputs.settings.control.rate_hz, kinds=inputs.record)
     with service.episodes.take():
-        async for event in play(policy, service, scene, task, settings):
+        async for event in play(policy, service, scene, inputs.task, inputs.settings):
             recorder.add(event)
             if isinstance(event, EpisodeStart):
                 service.scenes.remember(scene)
-                if "state_log" in body.record:
-                    _check_kept(body, event.state)
-                images = event.pictures if with_frames else None
-                start = await asyncio.to_thread(
-                    start_event, event, images, seed, scene.key, request_id, policy.dataset, assignment.notes
-                )
-                if unknown := service.engine.unknown_words(task):
+                if "state_log" in inputs.record:
+                    _check_kept(inputs, event.state)
+                images = event.pictures if inputs.wants_frames else None
+                seed, dataset = inputs.settings.seed, policy.dataset
+                start = await asyncio.to_thread(start_event, event, images, seed, scene.key, dataset, inputs.notes)
+                if unknown := service.engine.unknown_words(inputs.task):
                     start.unknown_words = list(unknown)
                 yield start
             elif isinstance(event, EpisodeStep):
-                yield await asyncio.to_thread(step_event, event, event.pictures if with_frames else None)
+                yield await asyncio.to_thread(step_event, event, event.pictures if inputs.wants_frames else None)
             else:
                 yield end_event(event, await asyncio.to_thread(recorder.recordings))
 
 
-def _check_kept(body: ExecuteRequest, state: SimulationState | StateReply) -> None:
-    kept = body.max_steps * (len(state.qpos) + len(state.qvel) + len(state.ctrl))
+def _check_kept(inputs: ExecuteInputs, state: SimulationState | StateReply) -> None:
+    kept = inputs.settings.max_steps * (len(state.qpos) + len(state.qvel) + len(state.ctrl))
     if kept > MAX_KEPT_NUMBERS:
         raise RequestError(
             f"the states of this episode would be {kept} numbers, at most {MAX_KEPT_NUMBERS} are kept",
@@ -90,13 +94,13 @@ def _check_kept(body: ExecuteRequest, state: SimulationState | StateReply) -> No
         )
 
 
-async def gather_reply(service: Service, body: ExecuteRequest, events: AsyncIterator[ExecuteEvent]) -> bytes:
+async def gather_reply(service: Service, inputs: ExecuteInputs, events: AsyncIterator[ExecuteEvent]) -> bytes:
     """Run an episode to its end and return it as one JSON reply."""
     start, end = None, None
     steps: list[StepEvent] = []
     async for event in events:
         if isinstance(event, StartEvent):
-            _check_kept(body, event.state)
+            _check_kept(inputs, event.state)
             start = event
         elif isinstance(event, StepEvent):
             steps.append(event)
@@ -124,7 +128,7 @@ def _reply(service: Service, start: StartEvent, steps: list[StepEvent], end: End
 
 @dataclass(kw_only=True)
 class _Recorder:
-    """Keeps what the recordings that were asked for are made of."""
+    """Keeps the states and images of the recordings that were asked for."""
 
     scene: Scene
     rate_hz: float
@@ -145,9 +149,9 @@ class _Recorder:
             self.frames.append(next(iter(pictures.images.values())))
 
     def recordings(self) -> dict[str, str]:
-        made = {}
+        recordings = {}
         if self.frames:
-            made["webp"] = base64.b64encode(animated_webp(self.frames, self.rate_hz)).decode("ascii")
+            recordings["webp"] = base64.b64encode(animated_webp(self.frames, self.rate_hz)).decode("ascii")
         if self.states:
-            made["state_log"] = state_log(self.scene.xml, self.states)
-        return made
+            recordings["state_log"] = state_log(self.scene.xml, self.states)
+        return recordings

@@ -34,7 +34,7 @@ $links
 </ul>
 <p>A scene and an instruction, answered with an action:</p>
 <pre>$scene_command</pre>
-<p>A picture from your robot's own camera:</p>
+<p>An image from your robot's own camera:</p>
 <pre>$picture_command</pre>
 <p>openpi's clients find their WebSocket at this address. vla-servers $version</p>
 </html>

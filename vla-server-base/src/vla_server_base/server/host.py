@@ -129,35 +129,26 @@ class Host:
             self._server.started = False
 
 
-class OneSentence:
-    """ASGI middleware: an app that cannot start says why in one sentence, where Starlette sends a traceback."""
+async def lifespan_in_one_sentence(app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    """Run an app's lifespan; if it cannot start, it says why in one sentence, where Starlette sends a traceback."""
+    failure: Message | None = None
 
-    def __init__(self, app: ASGIApp):
-        self._app = app
+    async def hold_failure(message: Message) -> None:
+        nonlocal failure
+        if message["type"] == "lifespan.startup.failed":
+            failure = message
+        else:
+            await send(message)
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "lifespan":
-            await self._app(scope, receive, send)
-            return
-
-        failure: Message | None = None
-
-        async def hold_failure(message: Message) -> None:
-            nonlocal failure
-            if message["type"] == "lifespan.startup.failed":
-                failure = message
-            else:
-                await send(message)
-
-        try:
-            await self._app(scope, receive, hold_failure)
-        except BaseException as error:
-            if failure is not None:
-                sentence = {"message": error.as_sentence()} if isinstance(error, VLAError) else {}
-                await send({**failure, **sentence})
-            if isinstance(error, SeveralWorkers):
-                error.end_supervisor()
-            raise
+    try:
+        await app(scope, receive, hold_failure)
+    except BaseException as error:
+        if failure is not None:
+            sentence = {"message": error.as_sentence()} if isinstance(error, VLAError) else {}
+            await send({**failure, **sentence})
+        if isinstance(error, SeveralWorkers):
+            error.end_supervisor()
+        raise
 
 
 def _running_uvicorn() -> uvicorn.Config | None:

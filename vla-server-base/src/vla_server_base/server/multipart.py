@@ -1,7 +1,6 @@
-"""Reads a multipart/form-data body: a request, as JSON or field by field, and beside it pictures, a scene and files."""
+"""Reads a multipart/form-data body: a request, as JSON or field by field, and beside it images, a scene and files."""
 
 import base64
-from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,29 +9,18 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes import limits
+from vla_server_base.schemas.base import Upload
 
 MAX_PARTS = limits.MAX_ASSETS + 64
-PICTURES = ("image", "image_wrist", "goal_image", "goal_image_wrist")
+IMAGES = ("image", "image_wrist", "goal_image", "goal_image_wrist")
 """Fields that may be sent as the files that they are."""
-PICTURE_MAPS = ("images", "goal_images")
-"""Fields of pictures by camera, which are sent as `images.left` and so on."""
+IMAGE_MAPS = ("images", "goal_images")
+"""Fields of images by camera, which are sent as `images.left` and so on."""
 _CHUNK_BYTES = 2**18
 _PARTS = (
-    f"files known here: {', '.join(PICTURES)}, images.CAMERA, goal_images.CAMERA (pictures), scene (.mjz or .zip),"
+    f"files known here: {', '.join(IMAGES)}, images.CAMERA, goal_images.CAMERA (images), scene (.mjz or .zip),"
     " assets (by their file names); other parts: xml (MJCF), request (JSON), or a field of the request"
 )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Upload:
-    """A request's JSON and what came beside it; a plain JSON body is an upload with nothing beside it."""
-
-    request: bytes
-    xml: bytes | None = None
-    scene: bytes | None = None
-    assets: Mapping[str, bytes] = field(default_factory=dict)
-    fields: Mapping[str, str] = field(default_factory=dict)
-    """The request's fields that are parts of their own, as text, `images.left` for one of a map; pictures in base64."""
 
 
 def upload_from_multipart(raw: bytes | bytearray, content_type: str) -> Upload:
@@ -64,20 +52,10 @@ def upload_from_multipart(raw: bytes | bytearray, content_type: str) -> Upload:
     return Upload(**{"request": b"{}", **single}, assets=assets, fields=fields)
 
 
-def multipart_schema(request: str, fields: Collection[str]) -> dict[str, Any]:
-    """Return the OpenAPI schema of a multipart body whose request, of those fields, is the component of that name."""
-    file = {"type": "string", "format": "binary"}
-    parts = {name: file for name in PICTURES if name in fields}
-    parts |= {"instruction": {"type": "string"}, "xml": {"type": "string"}, "scene": file}
-    parts |= {"assets": {"type": "array", "items": file}, "request": {"$ref": f"#/components/schemas/{request}"}}
-    by_camera = {rf"^{name}\..+$": file for name in PICTURE_MAPS if name in fields}
-    return {"type": "object", "properties": parts, "patternProperties": by_camera}
-
-
 def _field(part: "_Part", name: str, file_name: str) -> str:
-    """Return a field's text; a picture that is sent as a file, in base64, as JSON has it."""
+    """Return a field's text; an image that is sent as a file, in base64, as JSON has it."""
     is_picture = dict(part.headers).get(b"content-type", b"").startswith(b"image/")
-    may_be_picture = name in PICTURES or name.startswith(tuple(f"{each}." for each in PICTURE_MAPS))
+    may_be_picture = name in IMAGES or name.startswith(tuple(f"{each}." for each in IMAGE_MAPS))
     if may_be_picture and (file_name or is_picture):
         return base64.b64encode(part.content).decode()
     if not name or file_name:

@@ -1,4 +1,4 @@
-"""A program that serves one app: its log, and one sentence where it cannot start."""
+"""A program that serves one app: its log, and one sentence where the app cannot start."""
 
 import logging
 import os
@@ -11,13 +11,14 @@ from uvicorn.config import STARTUP_FAILURE
 
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.errors import VLAError
+from vla_server_base.request_context import RequestIdFilter
 from vla_server_base.server.host import SeveralWorkers
 
 
 def app_for_uvicorn(make: Callable[[ServerConfig], FastAPI]) -> FastAPI:
     """Return the app of a module that `uvicorn module:app` imports, with the settings of the environment.
 
-    Where it cannot be made, the process ends with a sentence and the exit code that supervisors do not try again.
+    Where it cannot be made, the process ends with a sentence, and with the exit code that supervisors do not retry.
 
     >>> app = app_for_uvicorn(lambda config: create_vla_app(EchoAdapter(), config, model_id="echo"))
     """
@@ -31,7 +32,7 @@ def app_for_uvicorn(make: Callable[[ServerConfig], FastAPI]) -> FastAPI:
 
 
 def serve(app: FastAPI) -> None:
-    """Serve a VLA app where its settings say, until it is stopped: all that this process does.
+    """Serve a VLA app at the address of its settings, until it is stopped: all that this process does.
 
     Raises:
         SeveralWorkers: several processes are asked for.
@@ -45,13 +46,16 @@ def serve(app: FastAPI) -> None:
 
 
 def configure_logging(level: str) -> None:
-    """Log in one form, uvicorn's lines too; where somebody has configured the log already, theirs stays."""
+    """Log in one form, uvicorn's lines too, with each request's id; a log that is configured already stays as it is."""
     if logging.getLogger().hasHandlers():
         return
-    logging.basicConfig(level=level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    handler = logging.StreamHandler()
+    handler.addFilter(RequestIdFilter())
+    log_format = "%(asctime)s %(levelname)s %(name)s %(message)s [%(request_id)s]"
+    logging.basicConfig(level=level.upper(), format=log_format, handlers=[handler])
     for name in ("uvicorn", "uvicorn.error"):
-        own = logging.getLogger(name)
-        own.handlers.clear()
-        own.propagate = True
-        if own.level == logging.INFO:  # uvicorn's default
-            own.setLevel(logging.NOTSET)
+        uvicorn_logger = logging.getLogger(name)
+        uvicorn_logger.handlers.clear()
+        uvicorn_logger.propagate = True
+        if uvicorn_logger.level == logging.INFO:  # uvicorn's default
+            uvicorn_logger.setLevel(logging.NOTSET)

@@ -1,34 +1,21 @@
-"""The routes: each says what it answers, and asks the service for it."""
+"""The routes beside /predict and /execute: sessions, assets, scenes, and what the server says of itself."""
 
 import asyncio
 import dataclasses
 import importlib.metadata
 import platform
-import time
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from vla_server_base.errors import NotFound
 from vla_server_base.scenes.library import bundled_scene, bundled_scenes
-from vla_server_base.schemas.execute import ExecuteRequest
-from vla_server_base.schemas.execute_reply import ExecuteReply
-from vla_server_base.schemas.predict import PredictRequest
-from vla_server_base.schemas.predict_reply import PredictReply
-from vla_server_base.schemas.reply import ErrorReply
-from vla_server_base.schemas.scene import SceneFields
+from vla_server_base.schemas.base import ErrorReply
+from vla_server_base.schemas.predict import action_formats
 from vla_server_base.schemas.session_reply import SessionsReply, SessionStatusReply
 from vla_server_base.schemas.status import AssetReply, HealthReply, InfoReply, Limits, LiveReply, ScenesReply
-from vla_server_base.server.disconnection import unless_disconnected
-from vla_server_base.server.event_stream import EVENT_STREAM, stream_response
-from vla_server_base.server.execute import execute_events, gather_reply
 from vla_server_base.server.front_page import front_page
-from vla_server_base.server.multipart import multipart_schema
-from vla_server_base.server.openapi_examples import EXECUTE_EXAMPLES, PREDICT_EXAMPLES
-from vla_server_base.server.predict import answer_predict
-from vla_server_base.server.request_body import read_body, read_request
-from vla_server_base.server.request_checks import action_formats
+from vla_server_base.server.request_body import read_body
 from vla_server_base.server.service import CurrentService
 
 _HEALTH_RETRY_AFTER_S = 5
@@ -37,55 +24,9 @@ _VERSIONED = ("vla-server-base", "fastapi", "numpy", "mujoco")
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
 
 
-def _request_body(kind: type[SceneFields], examples: dict[str, Any]) -> dict[str, Any]:
-    """Describe a body that is read off the event loop, not by the framework."""
-    json = {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}, "examples": examples}
-    multipart = {"schema": multipart_schema(kind.__name__, kind.model_fields)}
-    return {"requestBody": {"required": True, "content": {"application/json": json, "multipart/form-data": multipart}}}
-
-
 @router.get("/", include_in_schema=False)
 async def root(request: Request, service: CurrentService) -> HTMLResponse:
     return HTMLResponse(front_page(service.health, str(request.base_url)))
-
-
-@router.post(
-    "/predict",
-    summary="Answer a scene, or pictures, and an instruction with an action",
-    responses={200: {"model": PredictReply}},
-    response_class=Response,
-    openapi_extra=_request_body(PredictRequest, PREDICT_EXAMPLES),
-)
-async def predict(request: Request, service: CurrentService) -> Response:
-    started = time.perf_counter()
-    _ = service.engine.spec  # while loading, nobody's megabytes are read
-    body, scene = await read_request(request, service, PredictRequest)
-    work = answer_predict(service, body, scene, started, request.state.request_id)
-    return Response(await unless_disconnected(request, work), media_type="application/json")
-
-
-@router.post(
-    "/execute",
-    summary="Run a whole episode: see, predict, control and advance the physics, again and again",
-    responses={
-        200: {
-            "model": ExecuteReply,
-            "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
-            "description": "The episode; as a stream of events where the client accepts text/event-stream",
-        }
-    },
-    response_class=Response,
-    openapi_extra=_request_body(ExecuteRequest, EXECUTE_EXAMPLES),
-)
-async def execute(request: Request, service: CurrentService) -> Response:
-    _ = service.engine.spec
-    body, scene = await read_request(request, service, ExecuteRequest)
-    assert scene is not None, "an episode has a scene: the body requires it"
-    events = execute_events(service, body, scene, request.state.request_id)
-    if EVENT_STREAM in request.headers.get("accept", ""):
-        return await stream_response(request, events)
-    work = gather_reply(service, body, events)
-    return Response(await unless_disconnected(request, work), media_type="application/json")
 
 
 @router.get("/sessions", summary="The sessions that are held")
@@ -115,7 +56,7 @@ async def put_asset(sha256: str, request: Request, response: Response, service: 
 @router.head("/assets/{sha256}", summary="Whether a file is held", response_class=Response)
 async def has_asset(sha256: str, service: CurrentService) -> Response:
     if sha256 not in service.assets:
-        raise NotFound("no asset of this hash is held here", hint="PUT it")
+        raise NotFound("this server has no asset of this hash", hint="PUT it")
     return Response()
 
 

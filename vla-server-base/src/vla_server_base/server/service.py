@@ -18,13 +18,11 @@ from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.messages import Confinement, RenderReply, RenderRequest, RolloutReply, RolloutRequest, Scene
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.status import HealthReply
-from vla_server_base.server.shutdown import Shutdown
+from vla_server_base.server.in_flight import Shutdown
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.sessions.registry import Sessions
 
 logger = logging.getLogger(__name__)
-
-_POLL_S = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,7 +30,7 @@ class Service:
     """One policy behind one engine, with the processes that draw scenes for it.
 
     `pool_start` is the start of these processes, which goes on beside the model's loading; its result says
-    why nothing can draw scenes here, where that is so. Pictures are answered all the same.
+    why nothing can draw scenes here, where that is so. Images are answered all the same.
     """
 
     model_id: str
@@ -84,11 +82,16 @@ class Service:
             ModelUnavailable: it could not be.
             Unavailable: the server is shutting down.
         """
-        while self.engine.status.state == "loading":
-            await asyncio.sleep(_POLL_S)
-            with self.shutdown.running():
-                pass
-        return self.engine.spec
+        loaded = asyncio.ensure_future(self.engine.loaded())
+        ending = asyncio.ensure_future(self.shutdown.begun.wait())
+        try:
+            await asyncio.wait({loaded, ending}, return_when=asyncio.FIRST_COMPLETED)
+            if not loaded.done():
+                self.shutdown.check()
+            return await loaded
+        finally:
+            loaded.cancel()
+            ending.cancel()
 
     @property
     def renderer(self) -> str | None:
@@ -159,10 +162,10 @@ async def start_pool(pool: ScenePool) -> RendererUnavailable | None:
     try:
         await pool.start()
     except RendererUnavailable as error:
-        logger.warning("scenes cannot be drawn, pictures are answered: %s", error.message)
+        logger.warning("scenes cannot be drawn, images are answered: %s", error.message)
         return error
     except Exception:
-        logger.exception("scenes cannot be drawn, pictures are answered")
+        logger.exception("scenes cannot be drawn, images are answered")
         return RendererUnavailable("the scene workers could not be started; the server's log says why")
     return None
 

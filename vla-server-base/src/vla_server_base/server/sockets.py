@@ -23,9 +23,10 @@ from vla_server_base.errors import (
     Unavailable,
     VLAError,
 )
-from vla_server_base.request_context import begin_request
-from vla_server_base.server.middleware import error_response, logged_path, reason_of
-from vla_server_base.server.traffic import Body, Line, Traffic
+from vla_server_base.request_context import begin_request, logged_path
+from vla_server_base.server.error_replies import error_response, reason_of
+from vla_server_base.server.in_flight import Body
+from vla_server_base.server.traffic import Line, Traffic
 
 logger = logging.getLogger(__name__)
 
@@ -172,7 +173,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         request_id = begin_request(client=self.client[0] if self.client else "-")
         logger.info("head refused client=%s request_id=%s%s", self.client, request_id, reason_of(error))
-        response = error_response(error, request_id, {"X-Request-Id": request_id, "Connection": "close"})
+        response = error_response(error, {"X-Request-Id": request_id, "Connection": "close"})
         phrase = HTTPStatus(error.status).phrase
         head = [f"HTTP/1.1 {error.status} {phrase}".encode(), *(b": ".join(each) for each in response.raw_headers)]
         self.transport.write(b"\r\n".join([*head, b"", bytes(response.body)]))

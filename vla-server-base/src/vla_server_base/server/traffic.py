@@ -1,18 +1,15 @@
-"""What comes and goes on the server's connections: how many, how much at once, and how long each may take."""
+"""The server's connections: how many may be open, and how long each may stay quiet or unread."""
 
 import asyncio
 import resource
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.errors import Overloaded, RequestTimeout, Unavailable, VLAError
-from vla_server_base.request_context import current_client
-
-LEAST_BYTES_PER_S = 2**14
-"""A body that comes more slowly than this, or a reply that is read more slowly, uses up its time limit."""
+from vla_server_base.errors import Overloaded, Unavailable
+from vla_server_base.server.in_flight import LEAST_BYTES_PER_S, Bodies
 
 _TICK_S = 0.5
 # A WebSocket on which nothing was said for so long makes way where there is no place for another.
@@ -128,97 +125,6 @@ class Traffic:
     def _cut(self, line: Line) -> None:
         self.close(line.transport)
         line.transport.abort()
-
-
-class Bodies:
-    """The bodies that are being received, by whatever protocol, within one limit of bytes and each within a time.
-
-    Where there is no room, the largest one of the client who sends the most gives way: small ones always get in.
-    """
-
-    def __init__(self, config: ServerConfig):
-        self._max_bytes = (config.max_bodies_mb or 4 * config.max_body_mb) * 2**20
-        self._timeout_s = config.body_timeout_s
-        self._num_bytes = 0
-        self._open: set[Body] = set()
-
-    def open(self, give_up: Callable[[VLAError], None]) -> "Body":
-        """Begin to receive a body of the present client; `give_up` is called once, where it cannot go on."""
-        body = Body(bodies=self, client=current_client.get(), give_up=give_up)
-        self._open.add(body)
-        return body
-
-    def add(self, body: "Body", num_bytes: int) -> None:
-        """Count what came, and make room for it."""
-        body.num_bytes += num_bytes
-        self._num_bytes += num_bytes
-        while self._num_bytes > self._max_bytes and self._give_largest_up():
-            pass
-
-    def remove(self, body: "Body") -> None:
-        """Count a body no longer."""
-        if body in self._open:
-            self._open.remove(body)
-            self._num_bytes -= body.num_bytes
-
-    def tick(self, seconds: float) -> None:
-        """Let time pass for all that are not whole."""
-        for body in [each for each in self._open if not each.is_whole]:
-            body.age_s += seconds
-            body.silent_s += seconds
-            allowed_s = self._timeout_s + body.num_bytes / LEAST_BYTES_PER_S
-            if body.silent_s > self._timeout_s or body.age_s > allowed_s:
-                self._give_up(
-                    body,
-                    RequestTimeout(
-                        f"the body did not come in time: {body.num_bytes} bytes in {body.age_s:.0f} s",
-                        hint=f"send at least {LEAST_BYTES_PER_S} bytes a second; VLA_BODY_TIMEOUT_S gives more time",
-                    ),
-                )
-
-    def give_all_up(self, error: VLAError) -> None:
-        """Wait for none of them any more."""
-        for body in [each for each in self._open if not each.is_whole]:
-            self._give_up(body, error)
-
-    def _give_largest_up(self) -> bool:
-        of_clients: Counter[str] = Counter()
-        for body in self._open:
-            of_clients[body.client] += body.num_bytes
-        unfinished = [body for body in self._open if not body.is_whole]
-        largest = max(unfinished, key=lambda body: (of_clients[body.client], body.num_bytes), default=None)
-        if largest is not None:
-            said = f"bodies that are being sent to this server come to over {self._max_bytes} bytes"
-            self._give_up(largest, Overloaded(said, hint="send again later; VLA_MAX_BODIES_MB raises the limit"))
-        return largest is not None
-
-    def _give_up(self, body: "Body", error: VLAError) -> None:
-        self.remove(body)
-        body.give_up(error)
-
-
-@dataclass(eq=False, kw_only=True)
-class Body:
-    """One of them, as far as it has come."""
-
-    bodies: Bodies = field(repr=False)
-    client: str
-    give_up: Callable[[VLAError], None]
-    num_bytes: int = 0
-    age_s: float = 0.0
-    silent_s: float = 0.0
-    is_whole: bool = False
-
-    def came(self, num_bytes: int, *, is_whole: bool = False) -> None:
-        """Note what came, and whether that was all; what is whole still takes room until it is closed."""
-        self.is_whole = is_whole
-        if num_bytes:
-            self.silent_s = 0.0
-            self.bodies.add(self, num_bytes)
-
-    def close(self) -> None:
-        """Give its room back: it has been read, or nobody wants it."""
-        self.bodies.remove(self)
 
 
 def _free_descriptors() -> int:

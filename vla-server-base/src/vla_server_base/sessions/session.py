@@ -2,20 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import numpy as np
 
-from vla_server_base.contract import Action, Observation, PolicySpec, Task
-from vla_server_base.engine.engine import Anticipation, Engine
-from vla_server_base.errors import ImageError, Late, RequestError, Superseded, UnknownName
+from vla_server_base.contract import Action, Observation, PolicyRequest, PolicySpec, Task
+from vla_server_base.engine.device_thread import Prefetch
+from vla_server_base.engine.engine import Engine
+from vla_server_base.errors import ImageError, RequestError, Superseded, UnknownName
 from vla_server_base.sessions.action_chunking import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
+from vla_server_base.sessions.deadline import within_deadline
 
 Execution = Literal["receding", "chunk", "ensemble"]
 Scope = Literal["session", "episode", "request"]
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,7 +126,7 @@ class Session:
     """What its pictures took when they were last counted, in this episode."""
     _answer: "asyncio.Future[Answer] | None" = None
     _work: "asyncio.Task[None] | None" = None
-    _anticipation: Anticipation | None = None
+    _prefetch: Prefetch | None = None
 
     def __post_init__(self):
         self.last_used = self.clock()
@@ -310,11 +311,14 @@ class Session:
         window = self.progress.history.window()
         how: dict[str, Any] = {"asked_policy": not plan.num_queued}
         if not plan.num_queued:
-            prediction = await self.engine.predict(window, turn.task, seed, step, dataset=dataset)
+            request = PolicyRequest(window=window, task=turn.task, seed=seed, step=step, dataset=dataset)
+            prediction = await self.engine.predict(request)
             plan.put(prediction.chunks[0])
             how |= {"queue_ms": prediction.queue_ms, "infer_ms": prediction.infer_ms}
         if plan.num_queued <= 1:  # the action of this turn: the next one asks the policy
-            self._anticipation = self.engine.anticipate(window, turn.task, seed, step + 1, dataset)
+            self._prefetch = self.engine.prefetch(
+                PolicyRequest(window=window, task=turn.task, seed=seed, step=step + 1, dataset=dataset)
+            )
         return self._answer_of(plan, turn, step, seed, **how)
 
     def _answer_of(self, plan: ActionPlan, turn: Turn, step: int, seed: int, **how: Any) -> Answer:
@@ -333,25 +337,12 @@ class Session:
         )
 
     def _supersede(self, why: str) -> None:
-        if self._anticipation is not None:
-            self._anticipation.cancel()
+        if self._prefetch is not None:
+            self._prefetch.cancel()
         if self._answer is not None and not self._answer.done():
             assert self._work is not None, "what is not answered is being worked on"
             self._work.cancel()
             _set_exception(self._answer, Superseded(why))
-
-
-async def within_deadline(work: Awaitable[T], deadline_ms: float | None) -> T:
-    """Await work, and cancel it at its deadline.
-
-    Raises:
-        Late: that came first.
-    """
-    try:
-        return await asyncio.wait_for(work, None if deadline_ms is None else deadline_ms / 1e3)
-    except asyncio.TimeoutError as error:
-        message = f"no answer within the deadline, {deadline_ms:.0f} ms from when the policy was to be asked"
-        raise Late(message, hint="the next request is answered anew") from error
 
 
 def checked_settings(spec: PolicySpec, settings: SessionSettings, given: Mapping[str, Any]) -> SessionSettings:

@@ -20,7 +20,7 @@ from vla_server_base.episodes.loop import EpisodeEnd, EpisodeSettings, EpisodeSt
 from vla_server_base.episodes.policies import HttpPolicy
 from vla_server_base.episodes.recording import animated_webp
 from vla_server_base.scenes.messages import Pictures
-from vla_server_base.schemas.execute import success_to_body
+from vla_server_base.schemas.success import success_to_body
 from vla_server_base.tabletop.splits import Split
 from vla_server_base.tabletop.tables import NUM_FINGERS, NUM_FREE, OBJECTS
 from vla_server_base.tabletop.tasks import LIFTED_M, TASKS

@@ -13,13 +13,13 @@ from vla_server_base.errors import UnsupportedMedia
 from vla_server_base.protocols import openvla
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.openvla import ActRequest
-from vla_server_base.schemas.reply import ErrorReply
+from vla_server_base.protocols.stopwatch import Stopwatch
+from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.session_reply import ResetReply
-from vla_server_base.server.disconnection import unless_disconnected
+from vla_server_base.server.middleware import unless_disconnected
 from vla_server_base.server.request_body import read_body
 from vla_server_base.server.service import CurrentService, Service
 from vla_server_base.sessions.step import begin_episode, take_turn
-from vla_server_base.timing import Stopwatch
 
 _JSON = {"application/json": {"schema": {"description": "JSON with arrays, as json-numpy has it"}}}
 _JSON_BODY = {"requestBody": {"required": True, "content": _JSON}}

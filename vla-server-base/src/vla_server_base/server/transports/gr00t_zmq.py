@@ -9,11 +9,11 @@ from contextlib import asynccontextmanager
 from vla_server_base.config import ConfigError
 from vla_server_base.extras import how_to_install
 from vla_server_base.protocols import gr00t
+from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.request_context import begin_request, current_request_id
-from vla_server_base.server.middleware import reason_of, told_of
+from vla_server_base.server.error_replies import client_error, reason_of
 from vla_server_base.server.service import Service
 from vla_server_base.sessions.step import begin_episode, take_turn
-from vla_server_base.timing import Stopwatch
 
 try:
     import zmq
@@ -93,7 +93,7 @@ async def _answered(service: Service, client: bytes, message: bytes, oldest: deq
         with service.shutdown.running():
             return await _answer(service, client, message, oldest)
     except Exception as error:
-        told = told_of(error, request_id)
+        told = client_error(error)
         logger.info("zmq session=%s request_id=%s%s", own_session, request_id, reason_of(told))
         return gr00t.write_error(told, request_id)
 

@@ -5,6 +5,7 @@ from fastapi.responses import PlainTextResponse
 
 from vla_server_base import __version__
 from vla_server_base.errors import NotFound
+from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.kserve import (
     ModelMetadata,
     ModelReady,
@@ -13,7 +14,6 @@ from vla_server_base.schemas.kserve import (
     ServerReady,
     model_metadata,
 )
-from vla_server_base.schemas.reply import ErrorReply
 from vla_server_base.server.service import CurrentService, Service
 
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})

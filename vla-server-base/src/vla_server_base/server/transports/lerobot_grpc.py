@@ -18,12 +18,10 @@ from vla_server_base.config import ConfigError
 from vla_server_base.errors import Late, Overloaded, ProtocolError, VLAError
 from vla_server_base.extras import how_to_install
 from vla_server_base.request_context import begin_request
-from vla_server_base.server.middleware import reason_of, told_of
+from vla_server_base.server.error_replies import client_error, reason_of
+from vla_server_base.server.in_flight import Body, Shutdown
 from vla_server_base.server.service import Service
-from vla_server_base.server.shutdown import Shutdown
-from vla_server_base.server.traffic import Body
 from vla_server_base.sessions.step import take_turn
-from vla_server_base.timing import ms_since
 
 try:
     import grpc
@@ -301,13 +299,13 @@ def _told(name: str, answer: Answer, shutdown: Shutdown) -> Callable[[Any, Conte
             with shutdown.running():
                 found = await answer(request, context.peer())
         except Exception as raised:
-            error = told_of(raised, request_id)
+            error = client_error(raised)
             code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
         logger.info(
             "grpc call=%s status=%s ms=%.1f client=%s request_id=%s%s",
             name,
             code.name,
-            ms_since(started),
+            1e3 * (time.perf_counter() - started),
             context.peer(),
             request_id,
             reason_of(error),

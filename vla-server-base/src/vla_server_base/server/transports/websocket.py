@@ -23,11 +23,11 @@ from vla_server_base.errors import (
     VLAError,
 )
 from vla_server_base.protocols import openpi, vla_eval
-from vla_server_base.request_context import begin_request, current_request_id
-from vla_server_base.server.middleware import deny_socket, logged_path, reason_of, told_of
+from vla_server_base.protocols.stopwatch import Stopwatch
+from vla_server_base.request_context import begin_request, current_request_id, logged_path
+from vla_server_base.server.error_replies import client_error, deny_socket, reason_of
 from vla_server_base.server.service import Service
 from vla_server_base.sessions.step import EpisodeRequest, TurnRequest, begin_episode, take_turn
-from vla_server_base.timing import Stopwatch, ms_since
 
 logger = logging.getLogger(__name__)
 
@@ -255,7 +255,7 @@ class _Talk:
     def told(self, error: Exception, request_id: str | None = None) -> tuple[VLAError, str]:
         """Return what the client is told of an error, with its request's id, and log why it is refused."""
         request_id = request_id or current_request_id.get()
-        told = told_of(error, request_id)
+        told = client_error(error)
         _log(self._socket, "session=%s request_id=%s%s", self.own_session, request_id, reason_of(told))
         return told, request_id
 
@@ -324,7 +324,7 @@ async def _until_its_end(socket: WebSocket, talk: _Talk, talk_on: Callable[[_Tal
         await talk.leave(error)
     finally:
         talk.service.sessions.end_if_there(talk.own_session)
-        _log(socket, "seconds=%.1f session=%s", ms_since(started) / 1e3, talk.own_session)
+        _log(socket, "seconds=%.1f session=%s", time.perf_counter() - started, talk.own_session)
 
 
 def _http_methods(socket: WebSocket) -> list[str]:

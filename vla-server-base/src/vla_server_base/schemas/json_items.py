@@ -5,7 +5,10 @@ import re
 from vla_server_base.errors import RequestError
 
 MAX_ITEMS = 100_000
-"""Of one text: a text's length alone bounds nothing."""
+"""Items in one text: its length alone bounds nothing."""
+
+SHORT_BYTES = 2 * MAX_ITEMS
+"""A text of this length has at most `MAX_ITEMS`: an item takes at least a character and a comma."""
 
 _SLICE_BYTES = 2**18
 """At a time, so that other threads come to their turn."""
@@ -18,11 +21,10 @@ def check_num_items(text: bytes) -> None:
     Raises:
         RequestError: it has more than `MAX_ITEMS`.
     """
-    # An item takes at least a character and a comma.
     if len(text) > 2 * MAX_ITEMS and _has_too_many(text):
         raise RequestError(
             f"the JSON holds more than {MAX_ITEMS} items",
-            hint="send pictures and numbers as arrays where the protocol has them, and files as multipart/form-data",
+            hint="send images and numbers as arrays where the protocol has them, and files as multipart/form-data",
         )
 
 

@@ -1,1 +1,0 @@
-"""Turns between clients, and between the sessions of a client."""

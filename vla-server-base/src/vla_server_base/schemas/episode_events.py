@@ -1,0 +1,106 @@
+"""An episode's events as /execute sends them."""
+
+from collections.abc import Sequence
+from typing import TypeVar
+
+from vla_server_base.episodes.loop import EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
+from vla_server_base.images import encode_jpeg
+from vla_server_base.request_context import current_request_id
+from vla_server_base.scenes.messages import Pictures, SimulationState
+from vla_server_base.schemas.execute_reply import (
+    EndEvent,
+    RobotReply,
+    StartEvent,
+    StateReply,
+    StepEvent,
+    StepTimingReply,
+)
+from vla_server_base.schemas.motion import motion_fields, motion_reply
+
+
+def start_event(
+    start: EpisodeStart,
+    images: Pictures | None,
+    seed: int,
+    scene_id: str,
+    dataset: str | None,
+    notes: Sequence[str],
+) -> StartEvent:
+    """Return the first event of a stream."""
+    event = StartEvent(
+        request_id=current_request_id.get(),
+        scene_id=scene_id,
+        scene_compile_ms=round(start.cost.compile_ms, 3),
+        scene_memory_mb=round(start.cost.num_bytes / 2**20, 3),
+        seed=seed,
+        dataset=dataset,
+        state=state_reply(start.state),
+        robot=RobotReply(
+            name=start.robot.name,
+            joints=list(start.robot.joints),
+            end_effector=start.robot.end_effector,
+            has_gripper=start.robot.gripper is not None,
+        ),
+        joint_names=list(start.names.joints),
+        body_names=list(start.names.bodies),
+        cameras=dict(start.pictures.cameras),
+        geom_groups=list(start.pictures.geom_groups),
+    )
+    if notes:
+        event.notes = list(notes)
+    return _with_images(event, images)
+
+
+def step_event(step: EpisodeStep, images: Pictures | None) -> StepEvent:
+    """Return one step's event."""
+    event = StepEvent(
+        index=step.index,
+        action=step.action.tolist(),
+        state=state_reply(step.result.state),
+        success=step.success,
+        timing_ms=_timing(step.timing),
+        **motion_fields(step.result),
+    )
+    if step.preview is not None:
+        event.preview = [motion_reply(motion) for motion in step.preview]
+    return _with_images(event, images)
+
+
+def end_event(end: EpisodeEnd, recordings: dict[str, str]) -> EndEvent:
+    """Return the last event of a stream."""
+    event = EndEvent(
+        reason=end.reason,
+        num_steps=end.num_steps,
+        success=end.success,
+        duration_ms=round(end.duration_ms, 3),
+        recordings=recordings,
+    )
+    if end.rejected is not None:
+        event.rejected = [motion_reply(motion) for motion in end.rejected]
+    return event
+
+
+def state_reply(state: SimulationState) -> StateReply:
+    """Return a state as replies have it."""
+    return StateReply(
+        qpos=state.qpos.tolist(), qvel=state.qvel.tolist(), ctrl=state.ctrl.tolist(), time=round(state.time_s, 9)
+    )
+
+
+def _timing(timing: StepTiming) -> StepTimingReply:
+    return StepTimingReply(
+        predict=round(timing.predict_ms, 3),
+        preview=round(timing.preview_ms, 3),
+        physics=round(timing.physics_ms, 3),
+        render=round(timing.render_ms, 3),
+        total=round(timing.total_ms, 3),
+    )
+
+
+EventWithImages = TypeVar("EventWithImages", StartEvent, StepEvent)
+
+
+def _with_images(event: EventWithImages, images: Pictures | None) -> EventWithImages:
+    if images is not None:
+        event.images = {name: encode_jpeg(image) for name, image in images.images.items()}
+    return event

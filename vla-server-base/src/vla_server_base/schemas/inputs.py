@@ -1,0 +1,65 @@
+"""Requests in core types: what `to_core` makes of a wire type, and all that the routes see of it."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from vla_server_base.contract import Observation, Task
+from vla_server_base.episodes.loop import EpisodeSettings
+from vla_server_base.scenes.messages import Bounds, ControlSettings, SceneState, View
+from vla_server_base.scenes.robots import Robot
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictInputs:
+    """A POST /predict in core types: checked, decoded, and in the policy's own names.
+
+    `observations` are oldest first; with a scene there is one, whose images are still to be rendered. `action_format`
+    is one of the policy's, None the first. `session` are the values of a TurnRequest, None without a session. `scene`
+    is None for a request with images.
+    """
+
+    observations: tuple[Observation, ...]
+    task: Task
+    dataset: str | None
+    notes: tuple[str, ...]
+    seed: int | None
+    step: int
+    num_samples: int
+    action_format: str | None
+    wants_joint_positions: bool
+    wants_images: bool
+    deadline_ms: float | None
+    session: Mapping[str, Any] | None
+    scene: "SceneInputs | None"
+
+    @property
+    def needs_preview(self) -> bool:
+        """Whether the reply needs to know what the chunk does in the scene."""
+        scene = self.scene
+        return scene is not None and (self.wants_joint_positions or scene.wants_preview or scene.guard != "off")
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneInputs:
+    """The scene of a request in core types: its state, the cameras to look through, and the arm that moves in it."""
+
+    view: View
+    state: SceneState
+    robot: str | Robot | None
+    control: ControlSettings
+    bounds: Bounds
+    guard: Literal["off", "warn", "clamp", "reject"]
+    wants_preview: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExecuteInputs:
+    """A POST /execute in core types: checked, decoded, and in the policy's own names."""
+
+    settings: EpisodeSettings
+    task: Task
+    dataset: str | None
+    notes: tuple[str, ...]
+    record: tuple[Literal["webp", "state_log"], ...]
+    wants_frames: bool

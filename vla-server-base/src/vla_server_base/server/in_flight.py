@@ -1,0 +1,149 @@
+"""Requests in flight: their bodies, within one limit of bytes and time, and the work that a shutdown waits for."""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+from vla_server_base.config import ServerConfig
+from vla_server_base.errors import Overloaded, RequestTimeout, Unavailable, VLAError
+from vla_server_base.request_context import current_client
+
+LEAST_BYTES_PER_S = 2**14
+"""A body that comes more slowly than this, or a reply that is read more slowly, uses up its time limit."""
+
+
+class Shutdown:
+    """Whether the server is shutting down, and how many requests still run."""
+
+    def __init__(self) -> None:
+        self.begun = asyncio.Event()
+        self._num_running = 0
+        self._nothing_runs = asyncio.Event()
+        self._nothing_runs.set()
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Run within a `with` block, for which a shutdown waits.
+
+        Raises:
+            Unavailable: the server is shutting down.
+        """
+        self.check()
+        self._num_running += 1
+        self._nothing_runs.clear()
+        try:
+            yield
+        finally:
+            self._num_running -= 1
+            if not self._num_running:
+                self._nothing_runs.set()
+
+    def check(self) -> None:
+        """Refuse a request that begins now.
+
+        Raises:
+            Unavailable: the server is shutting down.
+        """
+        if self.begun.is_set():
+            raise Unavailable(
+                "the server is shutting down", hint="send again to another server, or once this one is back"
+            )
+
+    async def drain(self, grace_s: float) -> None:
+        """Refuse new requests, and wait until none runs, for at most `grace_s`."""
+        self.begun.set()
+        with suppress(asyncio.TimeoutError):
+            await asyncio.wait_for(self._nothing_runs.wait(), grace_s)
+
+
+class Bodies:
+    """The bodies that are being received, by any protocol: all within one limit of bytes, each within a time limit.
+
+    Beyond the limit of bytes, the largest body of the client who sends the most is given up: small ones always get in.
+    """
+
+    def __init__(self, config: ServerConfig):
+        self._max_bytes = (config.max_bodies_mb or 4 * config.max_body_mb) * 2**20
+        self._timeout_s = config.body_timeout_s
+        self._num_bytes = 0
+        self._open: set[Body] = set()
+
+    def open(self, give_up: Callable[[VLAError], None]) -> "Body":
+        """Begin to receive a body of the current client; `give_up` is called once, if it has to stop."""
+        body = Body(bodies=self, client=current_client.get(), give_up=give_up)
+        self._open.add(body)
+        return body
+
+    def add(self, body: "Body", num_bytes: int) -> None:
+        """Count the bytes that came, and make room for them."""
+        body.num_bytes += num_bytes
+        self._num_bytes += num_bytes
+        while self._num_bytes > self._max_bytes and self._give_largest_up():
+            pass
+
+    def remove(self, body: "Body") -> None:
+        """Count a body no longer."""
+        if body in self._open:
+            self._open.remove(body)
+            self._num_bytes -= body.num_bytes
+
+    def tick(self, seconds: float) -> None:
+        """Advance the time of all bodies that are not complete, and give up those that are too slow."""
+        for body in [each for each in self._open if not each.is_whole]:
+            body.age_s += seconds
+            body.silent_s += seconds
+            allowed_s = self._timeout_s + body.num_bytes / LEAST_BYTES_PER_S
+            if body.silent_s > self._timeout_s or body.age_s > allowed_s:
+                self._give_up(
+                    body,
+                    RequestTimeout(
+                        f"the body did not come in time: {body.num_bytes} bytes in {body.age_s:.0f} s",
+                        hint=f"send at least {LEAST_BYTES_PER_S} bytes a second; VLA_BODY_TIMEOUT_S gives more time",
+                    ),
+                )
+
+    def give_all_up(self, error: VLAError) -> None:
+        """Stop waiting for bodies that are not complete."""
+        for body in [each for each in self._open if not each.is_whole]:
+            self._give_up(body, error)
+
+    def _give_largest_up(self) -> bool:
+        of_clients: Counter[str] = Counter()
+        for body in self._open:
+            of_clients[body.client] += body.num_bytes
+        unfinished = [body for body in self._open if not body.is_whole]
+        largest = max(unfinished, key=lambda body: (of_clients[body.client], body.num_bytes), default=None)
+        if largest is not None:
+            message = f"bodies that are being sent to this server come to over {self._max_bytes} bytes"
+            self._give_up(largest, Overloaded(message, hint="send again later; VLA_MAX_BODIES_MB raises the limit"))
+        return largest is not None
+
+    def _give_up(self, body: "Body", error: VLAError) -> None:
+        self.remove(body)
+        body.give_up(error)
+
+
+@dataclass(eq=False, kw_only=True)
+class Body:
+    """One body, as far as it has come."""
+
+    bodies: Bodies = field(repr=False)
+    client: str
+    give_up: Callable[[VLAError], None]
+    num_bytes: int = 0
+    age_s: float = 0.0
+    silent_s: float = 0.0
+    is_whole: bool = False
+
+    def came(self, num_bytes: int, *, is_whole: bool = False) -> None:
+        """Count the bytes that came; a complete body still counts against the limit until it is closed."""
+        self.is_whole = is_whole
+        if num_bytes:
+            self.silent_s = 0.0
+            self.bodies.add(self, num_bytes)
+
+    def close(self) -> None:
+        """Stop counting the body: it has been read, or was given up."""
+        self.bodies.remove(self)
