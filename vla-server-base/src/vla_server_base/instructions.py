@@ -15,8 +15,6 @@ def instruction_or_default(said: str, default: str, spec: PolicySpec) -> tuple[s
         return None, None
     if len(followed) > spec.max_instruction_chars:
         given, limit = len(followed), spec.max_instruction_chars
-        raise InstructionError(
-            f"the instruction has {given} characters, at most {limit} are allowed", hint="shorten the instruction"
-        )
+        raise InstructionError(f"the instruction has {given} characters, at most {limit} are taken")
     is_said = followed is said
     return followed, None if is_said else f"no instruction is given; the server's own is followed: '{default}'"
