@@ -1,4 +1,4 @@
-"""MessagePack with arrays: what clients send is read, what strangers send is refused, and neither costs much."""
+"""MessagePack with arrays: what clients send is read, anything else is refused, and neither costs much memory."""
 
 import tracemalloc
 from contextlib import suppress
@@ -30,11 +30,11 @@ def theirs(content: dict) -> bytes:
 @pytest.mark.parametrize("dtype", ["uint8", "float32", "<f8", ">i4", "bool", "float16"])
 def test_arrays_come_back_read_only(form, dtype):
     array = np.arange(12).reshape(3, 4).astype(dtype)
-    found = unpack(pack({"a": array, "b": [array[::2].T]}, form))
-    np.testing.assert_array_equal(found["a"], array)
-    np.testing.assert_array_equal(found["b"][0], array[::2].T)
-    assert found["a"].dtype == np.dtype(dtype)
-    assert not found["a"].flags.writeable
+    read = unpack(pack({"a": array, "b": [array[::2].T]}, form))
+    np.testing.assert_array_equal(read["a"], array)
+    np.testing.assert_array_equal(read["b"][0], array[::2].T)
+    assert read["a"].dtype == np.dtype(dtype)
+    assert not read["a"].flags.writeable
 
 
 def test_the_keys_that_mark_an_array_are_bytes_for_openpi():
@@ -44,12 +44,12 @@ def test_the_keys_that_mark_an_array_are_bytes_for_openpi():
 
 
 @pytest.mark.parametrize("dtype", ["uint8", "<f4", ">i4", "bool"])
-def test_the_package_msgpack_numpy_and_this_read_each_other(dtype):
+def test_this_and_the_package_msgpack_numpy_read_each_others_messages(dtype):
     content = {"a": np.arange(6).reshape(2, 3).astype(dtype).T, "n": np.float32(1.5), "yes": np.bool_(True)}
     for written in (theirs(content), pack(content, "msgpack_numpy")):
-        found, form = unpack_with_form(written)
-        np.testing.assert_array_equal(found["a"], content["a"])
-        assert (found["a"].dtype, found["n"], found["yes"], form) == (np.dtype(dtype), 1.5, True, "msgpack_numpy")
+        read, form = unpack_with_form(written)
+        np.testing.assert_array_equal(read["a"], content["a"])
+        assert (read["a"].dtype, read["n"], read["yes"], form) == (np.dtype(dtype), 1.5, True, "msgpack_numpy")
         read_by_them = msgpack.unpackb(written, object_hook=msgpack_numpy.decode)
         np.testing.assert_array_equal(read_by_them["a"], content["a"])
         assert (read_by_them["n"], read_by_them["yes"]) == (1.5, True)
@@ -70,12 +70,12 @@ def test_a_map_may_have_a_key_that_looks_like_a_mark():
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_the_form_of_a_message_s_arrays_is_told(form):
+def test_the_form_of_a_messages_arrays_is_returned(form):
     assert unpack_with_form(pack({"a": [np.zeros(2)]}, form))[1] == form
     assert unpack_with_form(pack({"a": 3}, form))[1] is None
 
 
-def test_numbers_of_numpys_are_numbers():
+def test_numpy_scalars_become_numbers():
     assert unpack(pack({"x": np.float32(1.5), "n": np.int64(3), "yes": np.bool_(True)}, "bytes_keys")) == {
         "x": 1.5,
         "n": 3,
@@ -137,7 +137,7 @@ def test_any_bytes_are_read_or_refused(message):
 
 
 @given(PLAIN, st.data())
-def test_a_message_that_is_cut_short_is_refused(content, data):
+def test_an_incomplete_message_is_refused(content, data):
     message = msgspec.msgpack.encode(content)
     cut = data.draw(st.integers(0, len(message) - 1))
     with pytest.raises(ProtocolError):
@@ -156,7 +156,7 @@ def of_msgpack_numpy(**changes) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("message", "said"),
+    ("message", "problem"),
     [
         (marked(dtype="O"), "dtype 'O' is not supported"),
         (marked(dtype="V8"), "dtype 'V8' is not supported"),
@@ -190,8 +190,8 @@ def of_msgpack_numpy(**changes) -> bytes:
         (b"\xc6\xff\xff\xff\xff", "incomplete"),
     ],
 )
-def test_what_is_not_taken_is_refused_by_name(message, said):
-    with pytest.raises(ProtocolError, match=said):
+def test_what_is_not_supported_is_refused_by_name(message, problem):
+    with pytest.raises(ProtocolError, match=problem):
         unpack(message)
 
 

@@ -31,7 +31,7 @@ def test_a_greeting_becomes_metadata():
 
 def test_metadata_do_not_change():
     with pytest.raises(AttributeError):
-        metadata_from_greeting(GREETING).window = 3
+        metadata_from_greeting(GREETING).window = 3  # pyright: ignore[reportAttributeAccessIssue]
 
 
 def test_fields_of_a_newer_server_are_ignored():

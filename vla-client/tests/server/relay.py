@@ -1,4 +1,4 @@
-"""A way to a server that reads along, message by message, and may say an answer again."""
+"""A relay to a server that records the messages and may repeat an answer."""
 
 import threading
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from vla_client.message_pack import unpack
 
 
 class Relay:
-    """Passes messages on between a client and `target`: `asked` is what was said, `repeats` what is answered twice."""
+    """Passes messages between a client and `target`: `asked` records them, `repeats` has the steps to answer twice."""
 
     def __init__(self, target: str):
         self._target = target

@@ -1,4 +1,4 @@
-"""A way to a server that a test can cut, stall, or lead to another server."""
+"""A TCP proxy to a server that a test can cut, stall, or redirect to another server."""
 
 import socket
 import threading

@@ -1,4 +1,4 @@
-"""The client against a live server: what it asks, what it is told, and what it takes no notice of."""
+"""The client against a live server: actions, steps, episodes, and the server's errors."""
 
 import threading
 from contextlib import contextmanager
@@ -27,7 +27,7 @@ def policy(url):
         yield policy
 
 
-def test_the_metadata_are_what_is_served(policy):
+def test_the_metadata_describe_the_served_policy(policy):
     metadata = policy.metadata
     assert (metadata.model, metadata.window, metadata.action_horizon, metadata.action_dim) == ("echo", 2, 4, 7)
     assert metadata.camera_names == ("primary", "wrist")
@@ -42,7 +42,7 @@ def test_act_returns_the_action_to_execute_now_and_nothing_else(policy):
     assert action.flags.writeable
 
 
-def test_one_picture_is_the_first_cameras(policy):
+def test_a_single_array_is_the_first_cameras_image(policy):
     np.testing.assert_array_equal(policy.act(RED, "go")[:4], [1, 0, 0, 0])
 
 
@@ -54,7 +54,7 @@ def test_infer_returns_the_whole_answer(policy):
     assert answer["server_timing"]["total_ms"] > 0
 
 
-def test_turns_are_steps_of_one_session(policy):
+def test_calls_are_steps_of_one_session(policy):
     answers = [policy.infer(SEEN) for _ in range(3)]
     assert [answer["session"]["step"] for answer in answers] == [0, 1, 2]
     assert policy.sequence == 2
@@ -80,7 +80,7 @@ def test_a_seed_that_is_left_out_is_drawn(url):
         assert one.act(RED, "go")[6] == noise(one.seed, 0)
 
 
-def test_chunks_are_executed_as_the_policy_was_told_to(url):
+def test_a_chunk_is_executed_for_the_execution_horizon(url):
     with Policy(url, execution="chunk", execution_horizon=2, dataset="echo_doubled") as policy:
         asked = [policy.infer(SEEN)["session"]["asked_policy"] for _ in range(3)]
         policy.reset()
@@ -120,30 +120,30 @@ def sessions_at(url: str) -> set[str]:
     return {session["id"] for session in httpx.get(http_url(url) + "/sessions").json()["sessions"]}
 
 
-def test_what_the_server_refuses_is_told_with_its_code(policy):
-    with pytest.raises(PolicyError, match="this policy takes 3") as told:
+def test_a_refusal_has_the_servers_code_and_request_id(policy):
+    with pytest.raises(PolicyError, match="this policy takes 3") as raised:
         policy.infer({**SEEN, "proprio": [1.0]})
-    assert told.value.code == "invalid_request"
-    assert told.value.message == "proprio: 1 numbers are given, this policy takes 3"
-    assert len(told.value.request_id or "") == 32
+    assert raised.value.code == "invalid_request"
+    assert raised.value.message == "proprio: 1 numbers are given, this policy takes 3"
+    assert len(raised.value.request_id or "") == 32
     assert policy.infer(SEEN)["session"]["step"] == 0
 
 
-def test_a_late_answer_is_told_apart(policy):
-    with pytest.raises(PolicyError) as told:
+def test_a_passed_deadline_has_its_own_code(policy):
+    with pytest.raises(PolicyError) as raised:
         policy.infer(SEEN, deadline_ms=1e-3)
-    assert told.value.code == "deadline_exceeded"
+    assert raised.value.code == "deadline_exceeded"
     assert policy.infer(SEEN, sequence=policy.sequence)["session"]["step"] == 0
 
 
-def test_a_superseded_turn_is_told_apart(policy):
+def test_a_superseded_step_has_its_own_code(policy):
     policy.infer(SEEN, sequence=5)
-    with pytest.raises(PolicyError) as told:
+    with pytest.raises(PolicyError) as raised:
         policy.infer(SEEN, sequence=4)
-    assert told.value.code == "superseded"
+    assert raised.value.code == "superseded"
 
 
-def test_a_session_that_made_room_for_another_is_told_lost():
+def test_a_session_that_made_room_for_another_is_lost():
     with serving(echo_app(max_sessions=1)) as base_url, Policy(socket_url(base_url)) as one:
         one.infer(SEEN)
         with Policy(socket_url(base_url)) as another:
@@ -162,21 +162,21 @@ def test_a_server_with_too_many_connections_is_tried_until_one_ends():
             assert another.infer(SEEN)["session"]["step"] == 0
 
 
-def test_text_that_is_no_error_of_this_server_is_told_as_it_is():
+def test_any_other_text_becomes_the_message():
     error = PolicyError("Traceback: it broke")
     assert (error.code, error.message, error.request_id) == ("unknown", "Traceback: it broke", None)
 
 
 @pytest.mark.parametrize(
-    ("observation", "said"),
+    ("observation", "message"),
     [
         ({**SEEN, "reset": True, "seed": 3}, "reset, seed"),
         ({**SEEN, "wrist": object()}, "object"),
         ({**SEEN, "number": 2**70}, "cannot be sent"),
     ],
 )
-def test_what_cannot_be_sent_is_not(policy, observation, said):
-    with pytest.raises(ObservationError, match=said):
+def test_an_observation_that_cannot_be_sent_is_refused(policy, observation, message):
+    with pytest.raises(ObservationError, match=message):
         policy.infer(observation)
 
 
@@ -186,7 +186,7 @@ def test_a_camera_that_the_policy_lacks_is_named(policy):
     assert raised.value.hint == "send images of: primary, wrist"
 
 
-def test_an_observation_over_the_servers_limit_is_told_once(policy):
+def test_an_observation_over_the_servers_limit_is_refused_and_the_session_goes_on(policy):
     with pytest.raises(ObservationError, match="more than the server's limit"):
         policy.infer({**SEEN, "wrist": np.zeros((2000, 2000, 3), np.uint8)})
     assert policy.infer(SEEN)["session"]["step"] == 0
@@ -214,6 +214,6 @@ def another_server(greeting: bytes):
 
 
 @pytest.mark.parametrize("greeting", [pack({"policy": "pi0"}), pack([1]), b"\xc1"])
-def test_another_protocols_server_is_told(greeting):
+def test_a_server_of_another_protocol_is_a_protocol_error(greeting):
     with another_server(greeting) as url, pytest.raises(ProtocolError):
         Policy(url)

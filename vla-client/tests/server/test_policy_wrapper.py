@@ -14,7 +14,7 @@ DIM = 7
 
 
 class Dimming(gymnasium.Env):
-    """A picture that is brighter from step to step, until the fifth; the reward is the action's last number."""
+    """A image that is brighter from step to step, until the fifth; the reward is the action's last number."""
 
     observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)
     action_space = gymnasium.spaces.Box(-10, 10, (DIM,), np.float32)
@@ -22,14 +22,14 @@ class Dimming(gymnasium.Env):
     def reset(self, *, seed=None, options=None):
         super().reset(seed=seed)
         self.num_steps = 0
-        return self.picture(), {}
+        return self.image(), {}
 
     def step(self, action):
         assert action in self.action_space
         self.num_steps += 1
-        return self.picture(), action[6], self.num_steps == 5, False, {"is_success": True}
+        return self.image(), action[6], self.num_steps == 5, False, {"is_success": True}
 
-    def picture(self) -> np.ndarray:
+    def image(self) -> np.ndarray:
         return np.full((8, 8, 3), 51 * self.num_steps, np.uint8)
 
 
@@ -76,8 +76,8 @@ def test_an_episode_ends_with_the_environment_or_after_so_many_steps(policy):
 
 
 def test_the_policy_sees_what_it_is_shown(policy):
-    def observe(picture):
-        return {"primary": picture, "wrist": 255 - picture, "proprio": [1, 2, 3], "instruction": "as told"}
+    def observe(image):
+        return {"primary": image, "wrist": 255 - image, "proprio": [1, 2, 3], "instruction": "as told"}
 
     env = PolicyWrapper(Dimming(), policy, observe=observe)
     env.reset()

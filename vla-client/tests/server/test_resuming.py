@@ -1,4 +1,4 @@
-"""The client where connections break and servers come and go: each turn is taken once, and what is lost is told."""
+"""Broken connections and restarted servers: each step counts once, and a lost session is an error."""
 
 import random
 import socket
@@ -21,7 +21,7 @@ NUM_BYTES = {"up": NUM_STEPS * 900, "down": NUM_STEPS * 300}
 
 
 def seen(step: int) -> dict:
-    """What is seen at a step, other than at any other."""
+    """The observation of a step, different from all others."""
     return {"primary": np.full((16, 16, 3), 40 * step, np.uint8), "instruction": "go"}
 
 
@@ -30,7 +30,7 @@ def episode(policy: Policy) -> list[dict]:
 
 
 def outcome(answers: list[dict]) -> list:
-    """What has to come out the same: each number of the actions, and the steps."""
+    """What must be the same: each number of the actions, and the steps."""
     return [(answer["actions"].tolist(), answer["session"]["step"]) for answer in answers]
 
 
@@ -60,15 +60,15 @@ def test_a_connection_that_breaks_anywhere_changes_nothing(proxy, execution, exp
 
 
 @pytest.mark.parametrize("first", [0, 3])
-def test_a_turn_whose_answer_is_lost_is_taken_once(proxy, execution, expected, first):
+def test_a_step_whose_answer_is_lost_counts_once(proxy, execution, expected, first):
     with Policy(proxy.url, seed=3, **execution) as policy:
-        found = [policy.infer(seen(step)) for step in range(first)]
+        answers = [policy.infer(seen(step)) for step in range(first)]
         proxy.cut_after["down"] = 10
-        found += [policy.infer(seen(step)) for step in range(first, NUM_STEPS)]
-    assert outcome(found) == expected
+        answers += [policy.infer(seen(step)) for step in range(first, NUM_STEPS)]
+    assert outcome(answers) == expected
 
 
-def test_connections_that_break_between_turns_are_replaced(proxy):
+def test_connections_that_break_between_steps_are_replaced(proxy):
     with Policy(proxy.url) as policy:
         for step in range(4):
             proxy.cut()
@@ -76,14 +76,14 @@ def test_connections_that_break_between_turns_are_replaced(proxy):
         assert proxy.num_connections == 5
 
 
-def test_a_connection_that_says_nothing_any_more_is_replaced(proxy):
+def test_a_silent_connection_is_replaced(proxy):
     with Policy(proxy.url, answer_timeout_s=0.5) as policy:
         policy.infer(seen(0))
         proxy.stall()
         assert policy.infer(seen(1))["session"]["step"] == 1
 
 
-def test_a_first_turn_is_never_sent_twice_to_one_session(proxy):
+def test_a_first_step_is_never_sent_twice_to_one_session(proxy):
     with Policy(proxy.url, session_id="first") as policy:
         proxy.cut_after["down"] = 10
         assert policy.infer(seen(0))["session"]["id"] == "first+1"
@@ -92,7 +92,7 @@ def test_a_first_turn_is_never_sent_twice_to_one_session(proxy):
         assert policy.infer(seen(0))["session"]["id"] == "first+1", "a reset that is answered stays"
 
 
-def test_an_interrupted_turn_leaves_no_answer_for_the_next(url, monkeypatch):
+def test_an_interrupted_step_leaves_no_answer_for_the_next(url, monkeypatch):
     with Policy(url) as policy:
         policy.infer(seen(0))
         with monkeypatch.context() as interrupted:
@@ -120,20 +120,20 @@ def two_servers(tmp_path, *, other_key: bool = False):
 
 def test_an_episode_goes_on_at_a_restarted_server(tmp_path, execution, expected):
     with two_servers(tmp_path) as (proxy, another), resuming(proxy, **execution) as policy:
-        found = [policy.infer(seen(step)) for step in range(3)]
+        answers = [policy.infer(seen(step)) for step in range(3)]
         proxy.lead_to(another)
-        found += [policy.infer(seen(step)) for step in range(3, NUM_STEPS)]
-    assert outcome(found) == expected
-    assert all("token" not in answer["session"] for answer in found)
+        answers += [policy.infer(seen(step)) for step in range(3, NUM_STEPS)]
+    assert outcome(answers) == expected
+    assert all("token" not in answer["session"] for answer in answers)
 
 
 def test_an_episode_goes_on_where_the_restart_took_an_answer_with_it(tmp_path, execution, expected):
     with two_servers(tmp_path) as (proxy, another), resuming(proxy, **execution) as policy:
-        found = [policy.infer(seen(step)) for step in range(2)]
+        answers = [policy.infer(seen(step)) for step in range(2)]
         proxy.target_after_cut = another
         proxy.cut_after["down"] = 10
-        found += [policy.infer(seen(step)) for step in range(2, NUM_STEPS)]
-    assert outcome(found) == expected
+        answers += [policy.infer(seen(step)) for step in range(2, NUM_STEPS)]
+    assert outcome(answers) == expected
 
 
 def test_an_episode_that_has_not_begun_is_not_lost_with_the_server(tmp_path, execution, expected):
@@ -145,7 +145,7 @@ def test_an_episode_that_has_not_begun_is_not_lost_with_the_server(tmp_path, exe
 
 
 @pytest.mark.parametrize("instruction", ["go", "stop"])
-def test_a_session_that_is_lost_with_the_server_is_told_until_a_reset(tmp_path, instruction):
+def test_a_session_that_is_lost_with_the_server_stays_lost_until_a_reset(tmp_path, instruction):
     with two_servers(tmp_path) as (proxy, another), Policy(proxy.url, execution="ensemble") as policy:
         policy.infer(seen(0))
         proxy.lead_to(another)
@@ -164,7 +164,7 @@ def test_a_session_whose_token_the_server_does_not_take_is_lost(tmp_path):
             policy.infer(seen(1))
 
 
-def test_a_session_that_was_forgotten_meanwhile_is_told(tmp_path):
+def test_a_session_that_was_idle_too_long_is_lost(tmp_path):
     with serving(echo_app(session_idle_s=0.2)) as base_url, Policy(socket_url(base_url)) as policy:
         policy.infer(seen(0))
         time.sleep(0.3)

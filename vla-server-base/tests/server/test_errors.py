@@ -148,9 +148,9 @@ def test_a_body_that_is_not_json_for_a_request_is_refused(client, raw, message):
         (RED[:60], "image cannot be decoded (45 bytes)"),
         (encoded(np.zeros((8, 8, 3)), "BMP"), "image cannot be decoded"),
         (encoded(np.zeros((8, 8, 3)), "GIF"), "image cannot be decoded"),
-        (encoded(np.zeros((400, 300, 3))), "image has 300x400 pixels, at most 100000 are allowed"),
-        (huge_png(11_000, 11_000), "at most 100000 are allowed"),
-        (huge_png(60_000, 60_000), "at most 100000 are allowed"),
+        (encoded(np.zeros((400, 300, 3))), "image has 300x400 pixels, at most 100000 are taken here"),
+        (huge_png(11_000, 11_000), "at most 100000 are taken here"),
+        (huge_png(60_000, 60_000), "at most 100000 are taken here"),
         (huge_png(100, 100), "image cannot be decoded"),
     ],
 )

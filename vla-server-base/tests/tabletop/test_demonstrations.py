@@ -120,7 +120,7 @@ async def test_a_policy_that_leads_is_shown_what_an_episode_shows_it(pool):
 
 
 async def test_a_policy_that_leads_needs_chunks_as_long_as_is_executed(pool):
-    with pytest.raises(RequestError, match="3 actions of each chunk are to be executed, the policy's have 2"):
+    with pytest.raises(RequestError, match="to do 3 actions of each chunk, and gives 2"):
         await demonstrate(pool, draw_trial(PICK, 1), led(max_steps=None, execution_horizon=3))
 
 

@@ -96,11 +96,7 @@ class _LeadingPolicy:
         if not self._plan.num_queued:
             chunk = await self._policy.predict(window, self._task, self._seed, step)
             if len(chunk) < self._horizon:
-                raise RequestError(
-                    f"execution_horizon: {self._horizon} actions of each chunk are to be executed, the policy's have "
-                    f"{len(chunk)}",
-                    hint="give a smaller execution_horizon",
-                )
+                raise RequestError(f"a policy is to do {self._horizon} actions of each chunk, and gives {len(chunk)}")
             self._plan.put(chunk)
         return self._plan.take()
 
