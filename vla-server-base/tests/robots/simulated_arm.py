@@ -4,7 +4,7 @@ import mujoco
 import numpy as np
 
 from vla_server_base.scenes.messages import ControlSettings, ControlState
-from vla_server_base.scenes.worker.arms.arm import find_arm
+from vla_server_base.scenes.worker.arms.arm_search import find_arm
 from vla_server_base.scenes.worker.arms.controllers import Controller
 from vla_server_base.scenes.worker.arms.rotations import (
     product,
@@ -41,7 +41,7 @@ class SimulatedArm:
     def state_at(self, joints: np.ndarray) -> ControlState:
         """Return the memory of a controller that has told the arm to go where it stands."""
         self.stand_at(joints)
-        return ControlState(joint_targets=np.array(joints, float), openness=1.0)
+        return ControlState(joint_targets=np.array(joints, float), gripper_opening=1.0)
 
     def pose_of(self, state: ControlState) -> tuple[np.ndarray, np.ndarray]:
         return self.arm.forward(self.data, state.joint_targets)

@@ -9,7 +9,7 @@ from simulated_arm import SimulatedArm, action, compiled, distance, moved
 from vla_server_base.errors import SceneError
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import ControlSettings
-from vla_server_base.scenes.worker.arms.arm import find_arm
+from vla_server_base.scenes.worker.arms.arm_search import find_arm
 from vla_server_base.scenes.worker.arms.controllers import Controller
 
 PANDA = bundled_scene("panda", "tabletop")
@@ -124,5 +124,5 @@ def test_a_joint_without_an_actuator_is_named():
 
 
 def test_an_actuator_that_takes_no_position_or_force_is_named():
-    with pytest.raises(SceneError, match="joint 'joint1' has no actuator that could be told where to go"):
+    with pytest.raises(SceneError, match="joint 'joint1' has no single actuator that can be given a target"):
         SimulatedArm(panda_with('<intvelocity joint="{joint}" kp="100" actrange="-3 3"/>'))

@@ -81,7 +81,7 @@ def test_an_arm_starts_where_its_controls_say():
     sim.stand_at(sim.arm.home + 0.02)
     started = sim.controller.start(sim.data)
     np.testing.assert_allclose(started.joint_targets, sim.arm.home)
-    assert started.openness == 1
+    assert started.gripper_opening == 1
 
 
 @pytest.mark.parametrize("controls", [0.0, 0.9])
@@ -92,29 +92,34 @@ def test_controls_that_were_never_meant_are_not_obeyed(controls):
     sim.stand_at(TILTED)
     started = sim.controller.start(sim.data)
     np.testing.assert_allclose(started.joint_targets, TILTED)
-    assert started.openness == pytest.approx(0.75)
+    assert started.gripper_opening == pytest.approx(0.75)
 
 
 def test_an_absolute_gripper_opens_above_the_threshold():
     sim = SimulatedArm(PANDA, gripper_threshold=0.4)
     state = sim.state_at(sim.arm.home)
-    assert [after(sim, state, action(gripper=value)).openness for value in (0.0, 0.39, 0.41, 1.0)] == [0, 0, 1, 1]
+    assert [after(sim, state, action(gripper=value)).gripper_opening for value in (0.0, 0.39, 0.41, 1.0)] == [
+        0,
+        0,
+        1,
+        1,
+    ]
 
 
-def opennesses(sim: SimulatedArm, values: list[float]) -> list[float]:
+def gripper_openings(sim: SimulatedArm, values: list[float]) -> list[float]:
     state, seen = sim.state_at(sim.arm.home), []
     for value in values:
         state = after(sim, state, action(gripper=value))
-        seen.append(state.openness)
+        seen.append(state.gripper_opening)
     return seen
 
 
 def test_a_sticky_gripper_closes_whole_at_a_fall_and_heeds_nothing_for_fifteen_steps():
     sim = SimulatedArm(PANDA, gripper="sticky")
     falls_then_rises = [1.0, 1.0, 0.2, 1.0, *[0.0, 1.0] * 6, 0.0, 0.0, 1.0]
-    assert opennesses(sim, falls_then_rises) == [1, 1, *[0] * 15, 0, 1][: len(falls_then_rises)]
+    assert gripper_openings(sim, falls_then_rises) == [1, 1, *[0] * 15, 0, 1][: len(falls_then_rises)]
 
 
 def test_a_sticky_gripper_heeds_no_slow_change():
     sim = SimulatedArm(PANDA, gripper="sticky")
-    assert opennesses(sim, [1.0, 0.6, 0.2, 0.0, 0.45]) == [1] * 5
+    assert gripper_openings(sim, [1.0, 0.6, 0.2, 0.0, 0.45]) == [1] * 5

@@ -11,8 +11,8 @@ from simulated_arm import compiled
 from vla_server_base.errors import SceneError, UnknownName
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import ControlSettings
-from vla_server_base.scenes.robots import BUNDLED_PANDA, Gripper, Robot
-from vla_server_base.scenes.worker.arms.arm import find_arm
+from vla_server_base.scenes.robots import BUNDLED_PANDA, Gripper, RobotDescription
+from vla_server_base.scenes.worker.arms.arm_search import find_arm
 from vla_server_base.scenes.worker.arms.controllers import Controller
 
 NAMED = {
@@ -57,13 +57,13 @@ def test_another_arm_of_a_known_ones_names_is_not_taken_for_it():
     found = find_arm(compiled(short), None).robot
     assert (found.name, found.velocity_limits) == ("arm", None)
     assert found.joints == BUNDLED_PANDA.joints
-    with pytest.raises(SceneError, match="no panda is found"):
+    with pytest.raises(SceneError, match="this scene has no panda"):
         find_arm(compiled(short), "panda")
 
 
 def test_a_described_robot_is_taken_as_described():
     xml = chain(UR5E, joint="j{}", site="tip", gripper=True)
-    robot = Robot(
+    robot = RobotDescription(
         name="mine",
         joints=tuple(f"j{number}" for number in range(6)),
         end_effector="tip",
@@ -105,7 +105,7 @@ def test_a_gripper_with_an_actuator_that_is_not_there_is_refused():
         ({"joints": tuple(reversed(BUNDLED_PANDA.joints))}, "not one chain"),
         ({"joints": ()}, "no joints"),
         ({"joints": ("red_cube",)}, "neither a hinge nor a slide"),
-        ({"end_effector": "link3"}, "not moved by the last joint"),
+        ({"end_effector": "link3"}, "does not move with the last joint"),
         ({"home": (0.0, 0.0)}, "7 joints, but 2 numbers in `home`"),
     ],
 )
@@ -123,7 +123,7 @@ def test_a_name_that_is_not_known_is_refused_with_the_known_ones():
 
 
 def test_a_scene_without_an_arm_says_what_to_name():
-    with pytest.raises(SceneError, match="no arm is found") as refusal:
+    with pytest.raises(SceneError, match="this scene has no arm") as refusal:
         find_arm(
             compiled('<mujoco><worldbody><body><joint name="lid"/><geom size="1"/></body></worldbody></mujoco>'), None
         )
@@ -158,7 +158,7 @@ def test_a_gripper_added_to_a_known_arm_is_found():
 
 def test_a_gripper_that_could_be_either_way_round_has_to_be_described():
     unclear = chain(UR5E, gripper=True).replace('ctrlrange="0 255"', 'ctrllimited="false"')
-    with pytest.raises(SceneError, match="where the gripper's actuator 'gripper' is open"):
+    with pytest.raises(SceneError, match="the gripper's actuator 'gripper' moves the fingers"):
         find_arm(compiled(unclear), None)
 
 

@@ -57,7 +57,7 @@ async def render(
 
 async def assert_serves(pool: ScenePool) -> None:
     """The plain scene comes out right: red on the left, blue on the right, nothing above."""
-    image = (await render(pool)).pictures.images["primary"]
+    image = (await render(pool)).view.images["primary"]
     rows, columns = where(image, "red")
     assert abs(rows.mean() - 112) < 4
     assert columns.mean() < 90

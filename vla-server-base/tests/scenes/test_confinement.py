@@ -13,7 +13,7 @@ from plain_scene import assert_serves, running
 
 from vla_server_base.scenes.worker.landlock import LANDLOCK_CREATE_RULESET_VERSION, SYS_LANDLOCK_CREATE_RULESET
 from vla_server_base.scenes.worker.system_calls import ARCHITECTURES
-from vla_server_base.scenes.worker_process import _environment
+from vla_server_base.scenes.worker_environment import worker_environment
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in ARCHITECTURES, reason="seccomp as it is used here"
@@ -34,7 +34,7 @@ def take_over(renderer: str, secret: Path, without: str = "") -> tuple[dict, dic
     secret.write_text("a key")
     program = on_kernel_without(without, str(HERE / "taken_over_worker.py"), renderer, str(secret))
     pipe = subprocess.PIPE
-    with subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=_environment()) as worker:
+    with subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=worker_environment()) as worker:
         assert worker.stdout is not None
         how = json.loads(worker.stdout.readline())
         if "unavailable" in how:
@@ -158,7 +158,7 @@ def test_where_the_kernel_cannot_the_log_says_so_once_and_scenes_are_drawn(witho
 def test_required_confinement_that_cannot_be_had_refuses_scenes_with_a_sentence():
     program = POOL.replace("asyncio.run(main())", "try: asyncio.run(main())\nexcept Exception as error: print(error)")
     said = said_by(program, str(HERE), "required", without=NO_SECCOMP)
-    assert "is not confined (the kernel refuses seccomp: Function not implemented)" in said
+    assert "not fully confined here (the kernel refuses seccomp: Function not implemented)" in said
     assert "VLA_SCENE_CONFINEMENT=required" in said
     assert "Confinement(" not in said
 

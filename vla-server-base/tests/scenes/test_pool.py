@@ -30,7 +30,7 @@ SLOW_XML = f"""
 
 
 def pool_is_full(pool) -> bool:
-    return len(pool._idle) == 2
+    return len(pool.workers.idle) == 2
 
 
 async def test_the_same_scene_is_compiled_once(pool):
@@ -47,7 +47,7 @@ async def test_assets_are_part_of_what_a_scene_is(pool):
     for size in (0.2, 0.8):
         corners = [(0, 0, 0), (size, 0, 0), (0, size, 0), (0, 0, size)]
         mesh = "".join(f"v {x} {y} {z}\n" for x, y, z in corners) + "f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
-        pictures.append((await render(pool, xml, {"m.obj": mesh.encode()})).pictures.images["primary"])
+        pictures.append((await render(pool, xml, {"m.obj": mesh.encode()})).view.images["primary"])
     assert (pictures[1] > 0).sum() > 4 * (pictures[0] > 0).sum()
 
 
@@ -71,7 +71,7 @@ async def test_a_worker_killed_while_idle_costs_no_request():
 
 async def test_a_slow_scene_times_out_and_its_neighbours_do_not_notice():
     async with running(renderer="raycast", scene_workers=2, scene_timeout_s=1.5) as pool:
-        await until(lambda: len(pool._idle) == 3)
+        await until(lambda: len(pool.workers.idle) == 3)
         start = time.monotonic()
         slow = asyncio.create_task(render(pool, SLOW_XML))
         served = 0
@@ -108,7 +108,7 @@ async def test_who_waits_is_answered_when_no_worker_can_be_started(monkeypatch):
         with pytest.raises(Unavailable, match="no process can be started"):
             await asyncio.wait_for(render(pool), 20)
         monkeypatch.undo()
-        await until(lambda: pool._idle)
+        await until(lambda: pool.workers.idle)
         await assert_serves(pool)
 
 
@@ -130,7 +130,7 @@ async def test_requests_cancelled_while_they_wait_leave_no_trace(pool):
         if i % 3:
             request.cancel()
     outcomes = await asyncio.gather(*requests, return_exceptions=True)
-    assert all(isinstance(outcome, asyncio.CancelledError) or outcome.pictures.images for outcome in outcomes)
+    assert all(isinstance(outcome, asyncio.CancelledError) or outcome.view.images for outcome in outcomes)
     assert sum(not isinstance(outcome, asyncio.CancelledError) for outcome in outcomes) >= 7
     await assert_serves(pool)
 
@@ -188,10 +188,10 @@ async def test_closing_answers_who_waits_and_leaves_no_process_and_no_folder(tmp
 
 async def test_closing_in_the_moment_when_a_job_is_done_ends():
     pool = ScenePool(ServerConfig())
-    job = pool._start_task(pool._finishing, asyncio.sleep(0))
+    job = pool._jobs.start(asyncio.sleep(0))
     while not job.done():
         await asyncio.sleep(0)
-    assert job in pool._finishing, "nobody has been told of its end yet"
+    assert job in pool._jobs, "nobody has been told of its end yet"
     await pool.close()
 
 

@@ -83,7 +83,7 @@ def _draw_all() -> None:
     import mujoco
 
     from vla_server_base.scenes.messages import RenderQuality
-    from vla_server_base.scenes.worker.rendering.renderers import open_renderer
+    from vla_server_base.scenes.worker.rendering.renderer import open_renderer
 
     renderer = open_renderer("egl", RenderQuality())
     for name, xml in TEXTURED.items():

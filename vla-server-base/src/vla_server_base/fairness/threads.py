@@ -21,7 +21,7 @@ class FairThreads(ThreadPoolExecutor):
 
     def __init__(self, num_threads: int, name: str):
         super().__init__(num_threads, thread_name_prefix=name)
-        self._most_of_one = max(1, num_threads // 2)
+        self._max_per_client = max(1, num_threads // 2)
         self._lock = threading.Lock()  # guards the fields below
         self._waiting: FairQueue[tuple[Future[Any], Callable[[], Any]]] = FairQueue()
         self._num_running: Counter[str] = Counter()
@@ -35,11 +35,11 @@ class FairThreads(ThreadPoolExecutor):
         return future
 
     def _work(self) -> None:
-        """Do what waits until there is nothing more that may be done."""
-        while (taken := self._take()) is not None:
-            client, future, do = taken
+        """Run what waits until nothing more may run."""
+        while (work := self._take()) is not None:
+            client, future, function = work
             try:
-                _fulfil(future, do)
+                _run(future, function)
             finally:
                 with self._lock:
                     self._num_running[client] -= 1
@@ -47,19 +47,19 @@ class FairThreads(ThreadPoolExecutor):
 
     def _take(self) -> tuple[str, "Future[Any]", Callable[[], Any]] | None:
         with self._lock:
-            found = self._waiting.pop(lambda client: self._num_running[client] < self._most_of_one)
-            if found is None:
+            work = self._waiting.pop(lambda flow, _: self._num_running[flow.client] < self._max_per_client)
+            if work is None:
                 return None
-            flow, (future, do) = found
+            flow, (future, function) = work
             self._num_running[flow.client] += 1
-            return flow.client, future, do
+            return flow.client, future, function
 
 
-def _fulfil(future: "Future[T]", do: Callable[[], T]) -> None:
+def _run(future: "Future[T]", function: Callable[[], T]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:
-        result = do()
+        result = function()
     except BaseException as error:
         future.set_exception(error)
     else:

@@ -47,7 +47,7 @@ UNSUSPICIOUS_BYTES = 4 * 2**20
 MAX_TEXELS = 150_000_000
 """Of all textures that MuJoCo draws by itself; a cube of 4096 has 100 million and takes 1 s."""
 
-MAX_PICTURE_SIDE = 2048
+MAX_IMAGE_SIDE = 2048
 """Pixels along one side of a rendered picture."""
 
 MAX_PHYSICS_STEPS = 20_000

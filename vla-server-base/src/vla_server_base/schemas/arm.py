@@ -7,7 +7,7 @@ import pydantic
 from pydantic import Field
 
 from vla_server_base.scenes.messages import Bounds, ControlSettings
-from vla_server_base.scenes.robots import Gripper, Robot
+from vla_server_base.scenes.robots import Gripper, RobotDescription
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import Names, Newtons, Numbers
 from vla_server_base.schemas.scene import SceneFields
@@ -100,14 +100,14 @@ class ArmFields(SceneFields):
     """Whether to say what the whole chunk is predicted to do; a guard other than `off` says it anyway."""
 
 
-def robot_from_body(robot: str | RobotBody | None) -> str | Robot | None:
+def robot_from_body(robot: str | RobotBody | None) -> str | RobotDescription | None:
     """Return which arm is meant."""
     if not isinstance(robot, RobotBody):
         return robot
     gripper = robot.gripper and Gripper(
         actuators=tuple(robot.gripper.actuators), open=tuple(robot.gripper.open), closed=tuple(robot.gripper.closed)
     )
-    return Robot(
+    return RobotDescription(
         name="described",
         joints=tuple(robot.joints),
         end_effector=robot.end_effector,

@@ -5,7 +5,7 @@ from typing import Literal, TypeVar
 
 from vla_server_base.episodes.loop import EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
 from vla_server_base.images import encode_jpeg
-from vla_server_base.scenes.messages import Pictures, SimulationState
+from vla_server_base.scenes.messages import RenderedView, SimulationState
 from vla_server_base.schemas.motion import MotionReply, motion_fields, motion_reply
 from vla_server_base.schemas.reply import Reply
 
@@ -150,7 +150,7 @@ class ExecuteReply(Reply):
 
 def start_event(
     start: EpisodeStart,
-    pictures: Pictures | None,
+    pictures: RenderedView | None,
     seed: int,
     scene_id: str,
     request_id: str,
@@ -182,7 +182,7 @@ def start_event(
     return _with_images(event, pictures)
 
 
-def step_event(step: EpisodeStep, pictures: Pictures | None) -> StepEvent:
+def step_event(step: EpisodeStep, pictures: RenderedView | None) -> StepEvent:
     """Return one step's event."""
     event = StepEvent(
         index=step.index,
@@ -231,7 +231,7 @@ def _timing(timing: StepTiming) -> StepTimingReply:
 EventWithImages = TypeVar("EventWithImages", StartEvent, StepEvent)
 
 
-def _with_images(event: EventWithImages, pictures: Pictures | None) -> EventWithImages:
+def _with_images(event: EventWithImages, pictures: RenderedView | None) -> EventWithImages:
     if pictures is not None:
         event.images = {name: encode_jpeg(image) for name, image in pictures.images.items()}
     return event

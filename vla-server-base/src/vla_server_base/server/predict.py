@@ -117,9 +117,9 @@ async def _render(service: Service, body: PredictRequest, scene: Scene, spec: Po
     reply = await service.render(scene, RenderRequest(state=state_from_body(body.state), view=view))
     service.scenes.remember(scene)
     return _Sight(
-        images=(reply.pictures.images,),
-        cameras=reply.pictures.cameras,
-        geom_groups=reply.pictures.geom_groups,
+        images=(reply.view.images,),
+        cameras=reply.view.cameras,
+        geom_groups=reply.view.geom_groups,
         cost=reply.cost,
     )
 

@@ -12,8 +12,8 @@ import numpy as np
 
 from vla_server_base.contract import Image
 from vla_server_base.scenes.messages import RendererName, RenderQuality
-from vla_server_base.scenes.worker.rendering.drawing import Drawing, Renderer
 from vla_server_base.scenes.worker.rendering.geom_groups import as_flags
+from vla_server_base.scenes.worker.rendering.renderer import Drawing, Renderer
 
 FRAMEBUFFER = mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value
 FONT = mujoco.mjtFontScale.mjFONTSCALE_50.value

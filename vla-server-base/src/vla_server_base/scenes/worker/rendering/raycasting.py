@@ -10,7 +10,6 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64, Int
 
 from vla_server_base.contract import Image
-from vla_server_base.scenes.worker.rendering.drawing import Drawing, Renderer
 from vla_server_base.scenes.worker.rendering.geom_groups import as_flags
 from vla_server_base.scenes.worker.rendering.raycast.flat_faces import FlatFaces
 from vla_server_base.scenes.worker.rendering.raycast.mesh_faces import FaceFinder, mesh_facets
@@ -20,6 +19,7 @@ from vla_server_base.scenes.worker.rendering.raycast.sky import read_sky
 from vla_server_base.scenes.worker.rendering.raycast.spots import Vectors
 from vla_server_base.scenes.worker.rendering.raycast.texture_mapping import MESH
 from vla_server_base.scenes.worker.rendering.raycast.texturing import Texturing
+from vla_server_base.scenes.worker.rendering.renderer import Drawing, Renderer
 
 # At once: so many fit a processor's cache, and bound the memory of a large picture.
 MAX_RAYS = 32768
