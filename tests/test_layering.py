@@ -16,6 +16,8 @@ ROOT = Path(__file__).parents[1]
         ("vla-server-base/src/vla_server_base/engine/engine.py", "import octo_service.adapter"),
         ("vla-server-base/src/vla_server_base/engine/engine.py", "import mujoco"),
         ("vla-server-base/src/vla_server_base/scenes/pool.py", "import mujoco"),
+        ("vla-server-base/src/vla_server_base/scenes/pool.py", "from vla_server_base.scenes.worker import screening"),
+        ("vla-server-base/src/vla_server_base/scenes/pool.py", "import vla_server_base.scenes.worker.main"),
         ("vla-servers/octo-small/src/octo_service/model/octo.py", "import fastapi"),
         ("vla-servers/octo-small/src/octo_service/model/octo.py", "from vla_server_base import contract"),
     ],

@@ -13,8 +13,9 @@ from vla_server_base.errors import MissingAsset, SceneError, SceneRefused
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import Scene
 from vla_server_base.scenes.worker.asset_names import FILE_ATTRIBUTES
+from vla_server_base.scenes.worker.element_checks import REFUSED_ELEMENTS
 from vla_server_base.scenes.worker.schema import ATTRIBUTES
-from vla_server_base.scenes.worker.screening import DROPPED_ATTRIBUTES, REFUSED_ELEMENTS, screen
+from vla_server_base.scenes.worker.screening import DROPPED_ATTRIBUTES, screen
 
 
 def in_world(text: str) -> Scene:
@@ -58,7 +59,7 @@ def test_the_root_must_be_mujoco():
 
 @pytest.mark.parametrize("tag", sorted(REFUSED_ELEMENTS))
 def test_elements_that_read_files_or_run_code_are_refused_with_their_line(tag):
-    with pytest.raises(SceneRefused, match=f"line 3: <{tag}> is not taken") as caught:
+    with pytest.raises(SceneRefused, match=f"line 3: <{tag}> is not supported") as caught:
         screen(in_world(f'<{tag} file="a.xml" name="a" plugin="b"/>'))
     assert caught.value.hint
 
@@ -155,7 +156,7 @@ def test_only_named_assets_reach_mujoco_and_folders_are_forgotten():
 
 def test_a_scene_of_too_many_assets_is_refused():
     assets = {f"{number}.obj": b"" for number in range(limits.MAX_ASSETS + 1)}
-    with pytest.raises(SceneRefused, match="2001 assets; 2000 are the most"):
+    with pytest.raises(SceneRefused, match="2001 assets; the limit is 2000"):
         screen(Scene(xml="<mujoco/>", assets=assets))
 
 

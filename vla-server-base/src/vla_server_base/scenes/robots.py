@@ -1,4 +1,4 @@
-"""What an arm is, by names: joints, end effector, gripper, home. Plain data; the worker finds it in a scene."""
+"""Robot arms by the names of their parts: joints, end effector, gripper, home. Plain data, for server and worker."""
 
 from dataclasses import dataclass, replace
 from math import pi
@@ -147,7 +147,7 @@ class KnownRobot:
     reach: tuple[float, float, float]
 
 
-# A robot may stand here more than once.
+# A robot may be listed more than once, with other names.
 KNOWN_ROBOTS = (
     KnownRobot(robot=BUNDLED_PANDA, reach=(0.360, 0.0, 0.387)),
     KnownRobot(robot=MENAGERIE_PANDA, reach=(0.554, 0.0, 0.521)),

@@ -1,4 +1,4 @@
-"""A camera's rays, one for each pixel of its picture."""
+"""A camera's rays, one for each pixel of its image."""
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
@@ -61,9 +61,9 @@ class Rays:
 
 
 def camera_rays(scene: mujoco.MjvScene, height: int, width: int, rows: slice) -> Rays:
-    """Return the rays of some rows of a picture.
+    """Return the rays of some rows of an image.
 
-    Follows `setView` of MuJoCo's render_gl3.c: the frustum's width comes from the picture if not given.
+    Follows `setView` of MuJoCo's render_gl3.c: the frustum's width comes from the image if not given.
     """
     left, right = scene.camera
     centre = (left.frustum_center + right.frustum_center) / 2

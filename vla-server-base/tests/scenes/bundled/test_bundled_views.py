@@ -5,7 +5,7 @@ import itertools
 import mujoco
 import numpy as np
 import pytest
-from arm import BASES, OBJECTS, Arm
+from bundled_arm import BASES, OBJECTS, BundledArm
 
 from vla_server_base.tabletop.tables import TABLES
 
@@ -17,7 +17,7 @@ ARM_BODIES = {
 FORWARD, LEFT, UP = np.eye(3)
 
 
-def picture_coordinates(arm: Arm, camera: str, point: np.ndarray) -> np.ndarray:
+def picture_coordinates(arm: BundledArm, camera: str, point: np.ndarray) -> np.ndarray:
     """Return where a point falls in a square picture: x to the right, y up, both in -1 to 1 if inside."""
     view = arm.data.camera(camera)
     right, up, depth = view.xmat.reshape(3, 3).T @ (point - view.xpos) * [1, 1, -1]
@@ -26,7 +26,7 @@ def picture_coordinates(arm: Arm, camera: str, point: np.ndarray) -> np.ndarray:
     return np.array([right, up]) / (depth * half)
 
 
-def seen_along(arm: Arm, camera: str, point: np.ndarray) -> str:
+def seen_along(arm: BundledArm, camera: str, point: np.ndarray) -> str:
     """Return the name of the first geom from the camera towards a point; its body's where it has none."""
     view = arm.data.camera(camera)
     hit = np.array([-1], dtype=np.int32)
@@ -36,19 +36,19 @@ def seen_along(arm: Arm, camera: str, point: np.ndarray) -> str:
 
 
 @pytest.mark.parametrize("name", OBJECTS)
-def test_primary_sees_every_object_unhidden(arm: Arm, name: str):
+def test_primary_sees_every_object_unhidden(arm: BundledArm, name: str):
     assert np.abs(picture_coordinates(arm, "primary", arm.position(name))).max() < 0.85
     assert seen_along(arm, "primary", arm.position(name)) == name
 
 
 @pytest.mark.parametrize("height", [0.0, 0.1])
-def test_primary_sees_whatever_stands_where_objects_are_put(arm: Arm, height: float):
+def test_primary_sees_whatever_stands_where_objects_are_put(arm: BundledArm, height: float):
     table = TABLES[arm.robot]
     for x, y in itertools.product(table.x, table.y):
         assert np.abs(picture_coordinates(arm, "primary", np.array([x, y, height]))).max() < 0.95
 
 
-def test_primary_sees_base_and_gripper(arm: Arm):
+def test_primary_sees_base_and_gripper(arm: BundledArm):
     for name in ARM_BODIES[arm.robot]:
         assert np.abs(picture_coordinates(arm, "primary", arm.position(name))).max() < 0.95
     assert np.abs(picture_coordinates(arm, "primary", arm.data.site("ee").xpos)).max() < 0.8
@@ -57,20 +57,20 @@ def test_primary_sees_base_and_gripper(arm: Arm):
 
 @pytest.mark.parametrize("fraction", [0.0, 1.0])
 @pytest.mark.parametrize("side", ["left", "right"])
-def test_wrist_sees_the_finger_pads_open_and_closed(arm: Arm, side: str, fraction: float):
+def test_wrist_sees_the_finger_pads_open_and_closed(arm: BundledArm, side: str, fraction: float):
     arm.open_gripper(fraction, seconds=1.0)
     pad = arm.data.geom(f"{side}_pad").xpos
     assert np.abs(picture_coordinates(arm, "wrist", pad)).max() < 0.95
     assert seen_along(arm, "wrist", pad) == f"{side}_pad"
 
 
-def test_wrist_sees_the_table_between_the_fingers(arm: Arm):
+def test_wrist_sees_the_table_between_the_fingers(arm: BundledArm):
     below = arm.data.site("ee").xpos * [1, 1, 0]
     assert np.abs(picture_coordinates(arm, "wrist", below)).max() < 0.95
     assert seen_along(arm, "wrist", below) == "table"
 
 
-def test_wrist_keeps_forward_up(arm: Arm):
+def test_wrist_keeps_forward_up(arm: BundledArm):
     # With the gripper pointing down, what is farther from the base is higher in the picture, left is left.
     here = arm.data.site("ee").xpos * [1, 1, 0]
     centre = picture_coordinates(arm, "wrist", here)

@@ -3,7 +3,7 @@
 import mujoco
 import numpy as np
 import pytest
-from arm import Arm
+from bundled_arm import BundledArm
 
 # Franka Control Interface, "Denavit-Hartenberg parameters" in Craig's convention: a, d [m], alpha [rad].
 PANDA_DH = (
@@ -55,7 +55,7 @@ def panda_frames(joints: np.ndarray) -> list[np.ndarray]:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_forward_kinematics_is_the_published_table(seed: int):
-    arm = Arm("panda")
+    arm = BundledArm("panda")
     joints = np.random.default_rng(seed).uniform(*arm.limits.T)
     arm.data.qpos[arm.qpos] = joints
     mujoco.mj_kinematics(arm.model, arm.data)
@@ -67,14 +67,14 @@ def test_forward_kinematics_is_the_published_table(seed: int):
 
 
 def test_joint_limits_are_the_published_ones():
-    arm = Arm("panda")
+    arm = BundledArm("panda")
     lower, upper, torque = np.array(PANDA_LIMITS).T
     np.testing.assert_array_equal(arm.limits, np.stack([lower, upper], axis=1))
     np.testing.assert_array_equal(arm.model.actuator_forcerange[arm.actuators], np.stack([-torque, torque], axis=1))
 
 
 def test_each_finger_travels_four_centimetres():
-    arm = Arm("panda")
+    arm = BundledArm("panda")
     for name in ("finger_joint1", "finger_joint2"):
         np.testing.assert_array_equal(arm.model.joint(name).range, [0, 0.04])
     np.testing.assert_array_equal(arm.gripper.ctrlrange, [0, 0.04])

@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 import pytest
 from arm_scenes import UR5E, XARM7, Chain, attached, chain, menagerie_panda, menagerie_widowx, robosuite_panda
-from simulated_arm import compiled
+from controlled_arm import compiled
 
 from vla_server_base.errors import SceneError, UnknownName
 from vla_server_base.scenes.library import bundled_scene

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from simulated_arm import SimulatedArm, action, distance, is_at, moved
+from controlled_arm import ControlledArm, action, distance, is_at, moved
 
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.worker.arms.rotations import rotate, rotation_between
@@ -25,12 +25,12 @@ SINGULAR_POSES = [(robot, pose) for robot, poses in SINGULAR.items() for pose in
 
 
 @pytest.fixture(params=["panda", "widowx"])
-def free_arm(request) -> SimulatedArm:
+def free_arm(request) -> ControlledArm:
     """An arm whose actions are not cut."""
-    return SimulatedArm(bundled_scene(request.param, "tabletop"), max_translation_m=1.0, max_rotation_rad=3.0)
+    return ControlledArm(bundled_scene(request.param, "tabletop"), max_translation_m=1.0, max_rotation_rad=3.0)
 
 
-def command_to(sim: SimulatedArm, state, goal):
+def command_to(sim: ControlledArm, state, goal):
     position, quaternion = sim.pose_of(state)
     return sim.controller.command(sim.data, state, action(goal[0] - position, rotation_between(quaternion, goal[1])))
 
@@ -49,7 +49,7 @@ def test_a_pose_that_a_bounded_step_can_reach_is_reached(free_arm, span):
 
 @pytest.mark.parametrize("robot", ["panda", "widowx"])
 def test_a_walk_of_many_steps_reaches_a_far_pose(robot):
-    sim, rng = SimulatedArm(bundled_scene(robot, "tabletop")), np.random.default_rng(11)
+    sim, rng = ControlledArm(bundled_scene(robot, "tabletop")), np.random.default_rng(11)
     for _ in range(5):
         joints = np.clip(sim.arm.home + rng.uniform(-0.6, 0.6, len(sim.arm.home)), *sim.arm.limits.T)
         goal, state = sim.arm.forward(sim.data, joints), sim.state_at(sim.arm.home)
@@ -73,7 +73,7 @@ def test_whatever_is_asked_no_joint_passes_its_limit_or_its_speed(free_arm):
 
 
 def test_a_limit_that_keeps_the_arm_from_the_pose_is_named():
-    sim = SimulatedArm(bundled_scene("widowx", "tabletop"))
+    sim = ControlledArm(bundled_scene("widowx", "tabletop"))
     state = sim.state_at(np.array([0, 0.04, 0.22, 0, 1.3, 3.14158]))
     # The tool's z axis is that of the last joint, which stands at its limit.
     after, violations = sim.controller.command(sim.data, state, turned_about_tool(sim, state, 0.2))
@@ -82,13 +82,13 @@ def test_a_limit_that_keeps_the_arm_from_the_pose_is_named():
     assert violations[0].value > violations[0].limit == sim.arm.limits[5, 1]
 
 
-def turned_about_tool(sim: SimulatedArm, state, angle: float) -> np.ndarray:
+def turned_about_tool(sim: ControlledArm, state, angle: float) -> np.ndarray:
     return action(rotation=rotate(np.array([0, 0, angle]), sim.pose_of(state)[1]))
 
 
 @pytest.mark.parametrize(("robot", "pose"), SINGULAR_POSES)
 def test_at_a_singular_pose_a_small_wish_moves_no_joint_far(robot, pose):
-    sim, rng = SimulatedArm(bundled_scene(robot, "tabletop")), np.random.default_rng(17)
+    sim, rng = ControlledArm(bundled_scene(robot, "tabletop")), np.random.default_rng(17)
     for _ in range(25):
         state = sim.state_at(np.clip(SINGULAR[robot][pose], *sim.arm.limits.T))
         translation, rotation = (vector / np.linalg.norm(vector) for vector in rng.normal(size=(2, 3)))
@@ -98,7 +98,7 @@ def test_at_a_singular_pose_a_small_wish_moves_no_joint_far(robot, pose):
 
 @pytest.mark.parametrize(("robot", "pose"), SINGULAR_POSES)
 def test_at_a_singular_pose_no_wish_takes_the_arm_further_off_than_standing_still(robot, pose):
-    sim, rng = SimulatedArm(bundled_scene(robot, "tabletop")), np.random.default_rng(19)
+    sim, rng = ControlledArm(bundled_scene(robot, "tabletop")), np.random.default_rng(19)
     for size in (0.01, 0.05):
         for _ in range(10):
             state = sim.state_at(np.clip(SINGULAR[robot][pose], *sim.arm.limits.T))
@@ -111,7 +111,7 @@ def test_at_a_singular_pose_no_wish_takes_the_arm_further_off_than_standing_stil
 
 @pytest.mark.parametrize("robot", ["panda", "widowx"])
 def test_an_arm_pulled_out_beyond_its_reach_comes_back_the_way_it_went(robot):
-    sim = SimulatedArm(bundled_scene(robot, "tabletop"))
+    sim = ControlledArm(bundled_scene(robot, "tabletop"))
     state = sim.state_at(sim.arm.home)
     start, out = sim.pose_of(state), np.array([0.04, 0, 0])
     for _ in range(25):
@@ -123,7 +123,7 @@ def test_an_arm_pulled_out_beyond_its_reach_comes_back_the_way_it_went(robot):
     assert distance(sim.pose_of(state), start)[1] < 0.02
 
 
-def step_along(sim: SimulatedArm, state, shift, quaternion):
+def step_along(sim: ControlledArm, state, shift, quaternion):
     before = sim.pose_of(state)
     state, _ = command_to(sim, state, (before[0] + shift, quaternion))
     sim.stand_at(state.joint_targets)
@@ -132,7 +132,7 @@ def step_along(sim: SimulatedArm, state, shift, quaternion):
 
 
 def test_what_freedom_a_pose_leaves_brings_the_arm_home():
-    sim = SimulatedArm(bundled_scene("panda", "tabletop"))
+    sim = ControlledArm(bundled_scene("panda", "tabletop"))
     # The elbow is swung out; the hand's pose is held.
     away = sim.arm.home + np.array([0.5, 0, -0.5, 0, 0, 0, 0])
     state = sim.state_at(away)

@@ -1,7 +1,7 @@
 """Each bundled arm picks up the red cube, by its actuators and friction alone."""
 
 import numpy as np
-from arm import Arm
+from bundled_arm import BundledArm
 
 ABOVE = np.array([0, 0, 0.1])
 HIGH = np.array([0, 0, 0.13])
@@ -10,7 +10,7 @@ HIGH = np.array([0, 0, 0.13])
 CLEARANCE = {"panda": np.array([0, 0, 0.0]), "widowx": np.array([0, 0, 0.005])}
 
 
-def grasp(arm: Arm) -> np.ndarray:
+def grasp(arm: BundledArm) -> np.ndarray:
     """Close the gripper on the red cube; return where the cube stood."""
     down = arm.data.site("ee").xmat.reshape(3, 3).copy()
     cube = arm.position("red_cube")
@@ -21,7 +21,7 @@ def grasp(arm: Arm) -> np.ndarray:
     return cube
 
 
-def test_it_lifts_the_red_cube_and_holds_it_for_a_second(arm: Arm):
+def test_it_lifts_the_red_cube_and_holds_it_for_a_second(arm: BundledArm):
     others = {name: arm.position(name) for name in ("blue_cube", "green_sphere")}
     start = grasp(arm)
     lifted = arm.position("red_cube")
@@ -35,13 +35,13 @@ def test_it_lifts_the_red_cube_and_holds_it_for_a_second(arm: Arm):
         assert np.abs(arm.position(name) - position).max() < 0.001
 
 
-def test_it_lets_the_cube_go_when_the_gripper_opens(arm: Arm):
+def test_it_lets_the_cube_go_when_the_gripper_opens(arm: BundledArm):
     start = grasp(arm)
     arm.open_gripper(1.0, seconds=1.0)
     assert arm.position("red_cube")[2] - start[2] < 0.03
 
 
-def test_the_pads_do_not_sink_into_the_cube(arm: Arm):
+def test_the_pads_do_not_sink_into_the_cube(arm: BundledArm):
     grasp(arm)
     cube = arm.model.geom("red_cube").id
     pads = [contact.dist for contact in arm.data.contact if cube in contact.geom]

@@ -4,7 +4,7 @@ import re
 
 import numpy as np
 import pytest
-from simulated_arm import SimulatedArm, action, compiled, distance, moved
+from controlled_arm import ControlledArm, action, compiled, distance, moved
 
 from vla_server_base.errors import SceneError
 from vla_server_base.scenes.library import bundled_scene
@@ -33,7 +33,7 @@ def panda_with(actuator: str) -> str:
     return re.sub(r"<keyframe>.*</keyframe>", "", driven, flags=re.DOTALL)
 
 
-def end_of_a_triangle(sim: SimulatedArm):
+def end_of_a_triangle(sim: ControlledArm):
     """Go along a triangle and back up a little, then hold still for a second; return where told and where it stands."""
     state = sim.controller.start(sim.data)
     for shift in ((0.04, 0, 0), (0, 0.04, 0), (-0.02, -0.02, -0.02), (0, 0, 0.03)):
@@ -46,7 +46,7 @@ def end_of_a_triangle(sim: SimulatedArm):
 
 @pytest.mark.parametrize("robot", ["panda", "widowx"])
 def test_actions_take_a_bundled_arm_where_they_say(robot):
-    sim = SimulatedArm(bundled_scene(robot, "tabletop"))
+    sim = ControlledArm(bundled_scene(robot, "tabletop"))
     start = sim.arm.pose(sim.data)
     told, stands = end_of_a_triangle(sim)
     assert distance(told, moved(start, np.array([0.04, 0.04, 0.02]), (0, 0, 0.4)))[0] < 1e-3
@@ -57,7 +57,7 @@ def test_actions_take_a_bundled_arm_where_they_say(robot):
 
 @pytest.mark.parametrize("kind", ACTUATORS)
 def test_an_arm_of_other_actuators_goes_there_too(kind):
-    sim = SimulatedArm(panda_with(ACTUATORS[kind]))
+    sim = ControlledArm(panda_with(ACTUATORS[kind]))
     told, stands = end_of_a_triangle(sim)
     metres, radians = distance(stands, told)
     assert metres < 0.005
@@ -65,7 +65,7 @@ def test_an_arm_of_other_actuators_goes_there_too(kind):
 
 
 def test_torque_motors_hold_an_arm_against_gravity_and_follow_closely():
-    sim = SimulatedArm(panda_with(ACTUATORS["torque motor"]).replace('gravcomp="1"', ""))
+    sim = ControlledArm(panda_with(ACTUATORS["torque motor"]).replace('gravcomp="1"', ""))
     state = sim.controller.start(sim.data)
     worst = 0.0
     for shift in ((0, 0, 0), (0.04, 0, 0), (0, -0.04, 0.02)):
@@ -75,7 +75,7 @@ def test_torque_motors_hold_an_arm_against_gravity_and_follow_closely():
 
 
 def test_a_control_outside_its_range_is_not_written():
-    sim = SimulatedArm(panda_with('<motor joint="{joint}" ctrlrange="-5 5"/>').replace('gravcomp="1"', ""))
+    sim = ControlledArm(panda_with('<motor joint="{joint}" ctrlrange="-5 5"/>').replace('gravcomp="1"', ""))
     state = sim.controller.start(sim.data)
     sim.simulate(state, state)
     assert np.abs(sim.data.ctrl[:7]).max() == 5
@@ -86,7 +86,7 @@ def test_targets_stay_within_the_range_of_the_servos():
         'joint="joint1"/>\n    <position name="joint2"',
         'joint="joint1" ctrlrange="-0.1 0.1" inheritrange="0"/>\n    <position name="joint2"',
     )
-    sim = SimulatedArm(narrow)
+    sim = ControlledArm(narrow)
     state = sim.controller.start(sim.data)
     for _ in range(10):
         state, _ = sim.controller.command(sim.data, state, action((0, 0.05, 0), (0, 0, 0.2)))
@@ -95,7 +95,7 @@ def test_targets_stay_within_the_range_of_the_servos():
 
 
 def test_targets_are_interpolated_over_the_control_period():
-    sim = SimulatedArm(PANDA)
+    sim = ControlledArm(PANDA)
     before = sim.controller.start(sim.data)
     after, _ = sim.controller.command(sim.data, before, action((0.05, 0, 0)))
     for fraction in (0.25, 1.0):
@@ -106,7 +106,7 @@ def test_targets_are_interpolated_over_the_control_period():
 
 @pytest.mark.parametrize(("robot", "finger"), [("panda", "finger_joint1"), ("widowx", "left_finger")])
 def test_the_gripper_closes_and_opens(robot, finger):
-    sim = SimulatedArm(bundled_scene(robot, "tabletop"))
+    sim = ControlledArm(bundled_scene(robot, "tabletop"))
     state = sim.controller.start(sim.data)
     travel = []
     for gripper in (0.0, 1.0):
@@ -125,4 +125,4 @@ def test_a_joint_without_an_actuator_is_named():
 
 def test_an_actuator_that_takes_no_position_or_force_is_named():
     with pytest.raises(SceneError, match="joint 'joint1' has no single actuator that can be given a target"):
-        SimulatedArm(panda_with('<intvelocity joint="{joint}" kp="100" actrange="-3 3"/>'))
+        ControlledArm(panda_with('<intvelocity joint="{joint}" kp="100" actrange="-3 3"/>'))

@@ -18,7 +18,7 @@ def compiled(xml: str) -> mujoco.MjModel:
     return mujoco.MjSpec.from_string(xml).compile()
 
 
-class SimulatedArm:
+class ControlledArm:
     """The only arm of a scene, at the keyframe `home` or at its robot's home, and what drives it."""
 
     def __init__(self, xml: str, **settings: object):

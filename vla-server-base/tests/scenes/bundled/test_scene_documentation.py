@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import mujoco
-from arm import ARM_JOINTS, FINGER_JOINTS, ROBOTS, Arm
+from bundled_arm import ARM_JOINTS, FINGER_JOINTS, ROBOTS, BundledArm
 
-SCENES_MD = Path(__file__).parents[3] / "docs" / "scenes.md"
+SCENES_MD = Path(__file__).parents[4] / "docs" / "scenes.md"
 KINDS = (
     mujoco.mjtObj.mjOBJ_CAMERA,
     mujoco.mjtObj.mjOBJ_SITE,
@@ -17,7 +17,7 @@ COUNTS = ("ncam", "nsite", "nu", "nkey")
 NUMBERED = {f"{kind}{number}" for kind in ("joint", "link") for number in range(1, 7)}
 
 
-def test_every_name_of_a_scene_is_documented(arm: Arm):
+def test_every_name_of_a_scene_is_documented(arm: BundledArm):
     text = SCENES_MD.read_text(encoding="utf-8")
     names = {
         mujoco.mj_id2name(arm.model, kind, index)
@@ -29,7 +29,7 @@ def test_every_name_of_a_scene_is_documented(arm: Arm):
     assert [name for name in sorted(names - NUMBERED) if f"`{name}`" not in text] == []
 
 
-def test_the_table_gives_the_simulations_numbers(arm: Arm):
+def test_the_table_gives_the_simulations_numbers(arm: BundledArm):
     rows = {}
     for line in SCENES_MD.read_text(encoding="utf-8").splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
@@ -43,7 +43,7 @@ def test_the_table_gives_the_simulations_numbers(arm: Arm):
     assert rows["between the pads"] == f"{_gap_mm(arm, 0.0)} ... {_gap_mm(arm, 1.0)} mm"
 
 
-def _gap_mm(arm: Arm, fraction: float) -> int:
+def _gap_mm(arm: BundledArm, fraction: float) -> int:
     arm.open_gripper(fraction, seconds=1.0)
     left, right = (arm.data.geom(f"{side}_pad") for side in ("left", "right"))
     thickness = 2 * arm.model.geom("left_pad").size[1]

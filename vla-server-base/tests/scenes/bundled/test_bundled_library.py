@@ -3,7 +3,7 @@
 from xml.etree import ElementTree
 
 import pytest
-from arm import ROBOTS
+from bundled_arm import ROBOTS
 
 from vla_server_base.errors import UnknownName
 from vla_server_base.scenes.library import bundled_scene, bundled_scenes

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from simulated_arm import SimulatedArm, action, distance, is_at, moved
+from controlled_arm import ControlledArm, action, distance, is_at, moved
 
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import ControlState
@@ -12,12 +12,12 @@ PANDA = bundled_scene("panda", "tabletop")
 TILTED = np.array([0.3, -0.4, 0.2, -2.3, 0.3, 2.1, 0.5])
 
 
-def after(sim: SimulatedArm, state: ControlState, what: np.ndarray) -> ControlState:
+def after(sim: ControlledArm, state: ControlState, what: np.ndarray) -> ControlState:
     return sim.controller.command(sim.data, state, what)[0]
 
 
 def test_in_the_base_frame_a_delta_is_along_and_about_the_axes_of_the_base():
-    sim = SimulatedArm(PANDA)
+    sim = ControlledArm(PANDA)
     state = sim.state_at(TILTED)
     wanted = moved(sim.pose_of(state), np.array([0.01, 0.02, -0.03]), (0.1, 0, 0))
     reached = sim.pose_of(after(sim, state, np.array([0.01, 0.02, -0.03, 0.1, 0, 0, 1])))
@@ -25,7 +25,7 @@ def test_in_the_base_frame_a_delta_is_along_and_about_the_axes_of_the_base():
 
 
 def test_in_the_tool_frame_a_delta_is_along_and_about_the_axes_of_the_tool():
-    sim = SimulatedArm(PANDA, frame="tool")
+    sim = ControlledArm(PANDA, frame="tool")
     state = sim.state_at(TILTED)
     position, quaternion = sim.pose_of(state)
     turn = quaternion_from_vector(np.array([0, 0, 0.2]))
@@ -43,7 +43,7 @@ def test_roll_pitch_and_yaw_are_about_fixed_axes_in_this_order():
 
 def test_a_turned_base_turns_the_deltas_with_it():
     turned = PANDA.replace('<body name="link0"', '<body name="link0" pos="0.1 0.2 0.3" quat="0.7071068 0 0 0.7071068"')
-    sim = SimulatedArm(turned)
+    sim = ControlledArm(turned)
     state = sim.state_at(sim.arm.home)
     sim.stand_at(after(sim, state, action((0.03, 0, 0))).joint_targets)
     tip, home = sim.data.site("ee").xpos.copy(), sim.pose_of(state)[0]
@@ -51,7 +51,7 @@ def test_a_turned_base_turns_the_deltas_with_it():
 
 
 def test_long_deltas_are_cut_along_their_direction():
-    sim = SimulatedArm(PANDA, max_translation_m=0.02, max_rotation_rad=0.1)
+    sim = ControlledArm(PANDA, max_translation_m=0.02, max_rotation_rad=0.1)
     state = sim.state_at(sim.arm.home)
     wanted = moved(sim.pose_of(state), np.array([0.012, 0, 0.016]), (0, 0, -0.1))
     reached = sim.pose_of(after(sim, state, np.array([0.3, 0, 0.4, 0, 0, -0.9, 1])))
@@ -59,7 +59,7 @@ def test_long_deltas_are_cut_along_their_direction():
 
 
 def test_a_delta_starts_from_where_the_arm_was_told_to_go_not_from_where_it_sags():
-    sim = SimulatedArm(PANDA)
+    sim = ControlledArm(PANDA)
     state = sim.state_at(sim.arm.home)
     sim.stand_at(sim.arm.home + 0.03)
     reached = sim.pose_of(after(sim, state, action((0.01, 0, 0))))
@@ -67,7 +67,7 @@ def test_a_delta_starts_from_where_the_arm_was_told_to_go_not_from_where_it_sags
 
 
 def test_the_targets_of_an_arm_that_is_held_do_not_run_away():
-    sim = SimulatedArm(PANDA)
+    sim = ControlledArm(PANDA)
     state = sim.state_at(sim.arm.home)
     for _ in range(20):
         state = after(sim, state, action((0, 0, -0.05), (0, 0, 0.25)))
@@ -77,7 +77,7 @@ def test_the_targets_of_an_arm_that_is_held_do_not_run_away():
 
 
 def test_an_arm_starts_where_its_controls_say():
-    sim = SimulatedArm(PANDA)
+    sim = ControlledArm(PANDA)
     sim.stand_at(sim.arm.home + 0.02)
     started = sim.controller.start(sim.data)
     np.testing.assert_allclose(started.joint_targets, sim.arm.home)
@@ -86,7 +86,7 @@ def test_an_arm_starts_where_its_controls_say():
 
 @pytest.mark.parametrize("controls", [0.0, 0.9])
 def test_controls_that_were_never_meant_are_not_obeyed(controls):
-    sim = SimulatedArm(PANDA)
+    sim = ControlledArm(PANDA)
     sim.data.ctrl[:] = controls
     sim.data.joint("finger_joint1").qpos[0] = sim.data.joint("finger_joint2").qpos[0] = 0.03
     sim.stand_at(TILTED)
@@ -96,7 +96,7 @@ def test_controls_that_were_never_meant_are_not_obeyed(controls):
 
 
 def test_an_absolute_gripper_opens_above_the_threshold():
-    sim = SimulatedArm(PANDA, gripper_threshold=0.4)
+    sim = ControlledArm(PANDA, gripper_threshold=0.4)
     state = sim.state_at(sim.arm.home)
     assert [after(sim, state, action(gripper=value)).gripper_opening for value in (0.0, 0.39, 0.41, 1.0)] == [
         0,
@@ -106,7 +106,7 @@ def test_an_absolute_gripper_opens_above_the_threshold():
     ]
 
 
-def gripper_openings(sim: SimulatedArm, values: list[float]) -> list[float]:
+def gripper_openings(sim: ControlledArm, values: list[float]) -> list[float]:
     state, seen = sim.state_at(sim.arm.home), []
     for value in values:
         state = after(sim, state, action(gripper=value))
@@ -115,11 +115,11 @@ def gripper_openings(sim: SimulatedArm, values: list[float]) -> list[float]:
 
 
 def test_a_sticky_gripper_closes_whole_at_a_fall_and_heeds_nothing_for_fifteen_steps():
-    sim = SimulatedArm(PANDA, gripper="sticky")
+    sim = ControlledArm(PANDA, gripper="sticky")
     falls_then_rises = [1.0, 1.0, 0.2, 1.0, *[0.0, 1.0] * 6, 0.0, 0.0, 1.0]
     assert gripper_openings(sim, falls_then_rises) == [1, 1, *[0] * 15, 0, 1][: len(falls_then_rises)]
 
 
 def test_a_sticky_gripper_heeds_no_slow_change():
-    sim = SimulatedArm(PANDA, gripper="sticky")
+    sim = ControlledArm(PANDA, gripper="sticky")
     assert gripper_openings(sim, [1.0, 0.6, 0.2, 0.0, 0.45]) == [1] * 5

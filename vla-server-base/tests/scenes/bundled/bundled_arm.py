@@ -15,7 +15,7 @@ FINGER_JOINTS = {"panda": ("finger_joint1", "finger_joint2"), "widowx": ("left_f
 BASES = {"panda": "link0", "widowx": "base_link"}
 
 
-class Arm:
+class BundledArm:
     """The arm of `<robot>/tabletop` at its keyframe `home`, its actuators holding it there."""
 
     def __init__(self, robot: str):

@@ -2,19 +2,19 @@
 
 import mujoco
 import numpy as np
-from arm import FINGER_JOINTS, OBJECTS, Arm
+from bundled_arm import FINGER_JOINTS, OBJECTS, BundledArm
 
 STEP_RAD = 0.2
 
 
-def test_at_home_the_arm_holds_still_for_two_seconds(arm: Arm):
+def test_at_home_the_arm_holds_still_for_two_seconds(arm: BundledArm):
     home = arm.joints
     for _ in range(20):
         arm.step(0.1)
         assert np.abs(arm.joints - home).max() < 0.01
 
 
-def test_at_home_the_objects_rest_on_the_table(arm: Arm):
+def test_at_home_the_objects_rest_on_the_table(arm: BundledArm):
     start = {name: arm.position(name) for name in OBJECTS}
     for _ in range(20):
         arm.step(0.1)
@@ -24,13 +24,13 @@ def test_at_home_the_objects_rest_on_the_table(arm: Arm):
         assert np.abs(arm.data.joint(name).qvel).max() < 0.001
 
 
-def test_at_home_nothing_touches_the_robot(arm: Arm):
+def test_at_home_nothing_touches_the_robot(arm: BundledArm):
     robot = arm.robot_bodies()
     touching = [arm.model.geom_bodyid[contact.geom] for contact in arm.data.contact]
     assert not [bodies for bodies in touching if robot & set(bodies.tolist())]
 
 
-def test_the_arm_collides_with_itself_where_it_folds_and_nowhere_else(arm: Arm):
+def test_the_arm_collides_with_itself_where_it_folds_and_nowhere_else(arm: BundledArm):
     # Links whose shapes overlap where they are joined would collide in every pose.
     robot = arm.robot_bodies()
     rng = np.random.default_rng(0)
@@ -44,7 +44,7 @@ def test_the_arm_collides_with_itself_where_it_folds_and_nowhere_else(arm: Arm):
     assert 160 < num_free < 200
 
 
-def test_every_joint_follows_a_step_within_a_second_and_hardly_overshoots(arm: Arm):
+def test_every_joint_follows_a_step_within_a_second_and_hardly_overshoots(arm: BundledArm):
     home = arm.joints
     for joint, actuator in enumerate(arm.actuators):
         sign = 1 if home[joint] + STEP_RAD < arm.limits[joint, 1] else -1
@@ -62,7 +62,7 @@ def test_every_joint_follows_a_step_within_a_second_and_hardly_overshoots(arm: A
         assert np.abs(np.delete(moved, joint, axis=1)).max() < 0.05
 
 
-def test_the_gripper_closes_and_opens_fully(arm: Arm):
+def test_the_gripper_closes_and_opens_fully(arm: BundledArm):
     ranges = [np.abs(arm.model.joint(name).range) for name in FINGER_JOINTS[arm.robot]]
     arm.open_gripper(0.0, seconds=1.0)
     np.testing.assert_allclose(np.abs(arm.fingers), [limits.min() for limits in ranges], atol=2e-4)
@@ -70,7 +70,7 @@ def test_the_gripper_closes_and_opens_fully(arm: Arm):
     np.testing.assert_allclose(np.abs(arm.fingers), [limits.max() for limits in ranges], atol=2e-4)
 
 
-def test_half_open_is_half_way(arm: Arm):
+def test_half_open_is_half_way(arm: BundledArm):
     middles = [np.abs(arm.model.joint(name).range).mean() for name in FINGER_JOINTS[arm.robot]]
     arm.open_gripper(0.5, seconds=1.0)
     np.testing.assert_allclose(np.abs(arm.fingers), middles, atol=5e-4)

@@ -3,7 +3,7 @@
 import mujoco
 import numpy as np
 import pytest
-from arm import Arm
+from bundled_arm import BundledArm
 
 X, Y, Z = np.eye(3)
 # From base_link outwards: link, origin of its joint in the link before [m], axis, lower, upper [rad],
@@ -37,7 +37,7 @@ def rotation(axis: np.ndarray, angle: float) -> np.ndarray:
 
 @pytest.mark.parametrize("seed", range(10))
 def test_forward_kinematics_is_the_urdf(seed: int):
-    arm = Arm("widowx")
+    arm = BundledArm("widowx")
     joints = np.random.default_rng(seed).uniform(*arm.limits.T)
     arm.data.qpos[arm.qpos] = joints
     mujoco.mj_kinematics(arm.model, arm.data)
@@ -61,7 +61,7 @@ def test_forward_kinematics_is_the_urdf(seed: int):
 
 
 def test_joint_limits_are_the_urdfs():
-    arm = Arm("widowx")
+    arm = BundledArm("widowx")
     limits = [(lower, upper) for *_frame, lower, upper, _effort in WX250S]
     efforts = np.array([effort for *_rest, effort in WX250S])
     np.testing.assert_allclose(arm.limits, limits, atol=5e-6)
@@ -69,7 +69,7 @@ def test_joint_limits_are_the_urdfs():
 
 
 def test_the_fingers_travel_from_15_to_37_millimetres():
-    arm = Arm("widowx")
+    arm = BundledArm("widowx")
     np.testing.assert_array_equal(arm.model.joint("left_finger").range, [0.015, 0.037])
     np.testing.assert_array_equal(arm.model.joint("right_finger").range, [-0.037, -0.015])
     np.testing.assert_array_equal(arm.gripper.ctrlrange, [0, 0.022])
