@@ -51,7 +51,7 @@ class AssetStore:
         content = self._files.get(sha256)
         if content is None:
             raise MissingAsset(
-                f"the asset '{name[:80]}' is named by the hash '{sha256[:80]}', which is not held here",
+                f"the asset '{name[:80]}' is named by the hash '{sha256[:80]}', which is not stored here",
                 hint=f"PUT /assets/{sha256[:80]}, then send this request again",
             )
         return content
@@ -76,7 +76,7 @@ class SceneStore:
         scene = self._scenes.get(scene_id)
         if scene is None:
             raise UnknownSceneId(
-                f"scene_id '{scene_id[:80]}' is not held here",
+                f"scene_id '{scene_id[:80]}' is not stored here",
                 hint="send the scene again; the reply has its scene_id",
             )
         return scene

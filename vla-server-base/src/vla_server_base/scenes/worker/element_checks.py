@@ -62,12 +62,12 @@ def _check_range(tag: str, attribute: str, value: str, where: str) -> None:
     allowed = limits.ATTRIBUTE_RANGES.get(f"{tag}/{attribute}") or limits.ATTRIBUTE_RANGES.get(attribute)
     if allowed is None:
         return
-    given = f'{where}: {attribute}="{value[:40]}" of <{tag}>'
+    what = f'{where}: {attribute}="{value[:40]}" of <{tag}>'
     for number in numbers(tag, attribute, value, where):
         if number > allowed.largest:
-            raise SceneRefused(f"{given} is more than {allowed.largest}", hint=allowed.reason)
+            raise SceneRefused(f"{what} is more than {allowed.largest}", hint=allowed.reason)
         if number < allowed.least:
-            raise SceneRefused(f"{given} is less than {allowed.least}", hint=allowed.reason)
+            raise SceneRefused(f"{what} is less than {allowed.least}", hint=allowed.reason)
 
 
 def _unknown(message: str, name: str, known: Collection[str]) -> SceneError:
