@@ -120,9 +120,9 @@ for attempt in (
 
 
 def test_a_confined_process_reads_and_writes_nothing_even_unscreened(tmp_path):
-    picture = tmp_path / "secret.png"
-    Image.new("RGB", (4, 4)).save(picture)
-    program = [sys.executable, "-c", DEFENCELESS % picture]
+    image = tmp_path / "secret.png"
+    Image.new("RGB", (4, 4)).save(image)
+    program = [sys.executable, "-c", DEFENCELESS % image]
     said = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
     confined, (*attempts, harmless) = said[0] == "True", said[1:]
     assert harmless == "done"

@@ -9,7 +9,7 @@ import zipfile
 
 import mujoco
 import pytest
-from test_asset_names import PICTURE, TETRAHEDRON
+from test_asset_names import PNG, TETRAHEDRON
 
 from vla_server_base.errors import SceneError, SceneRefused
 from vla_server_base.scenes import limits
@@ -20,7 +20,7 @@ from vla_server_base.scenes.worker.screening import screen
 XML = """<mujoco model="two files"><compiler meshdir="meshes" texturedir="textures"/>
     <asset><mesh file="a.obj"/><texture name="t" type="2d" file="b.png"/><material name="m" texture="t"/></asset>
     <worldbody><geom type="mesh" mesh="a" material="m"/></worldbody></mujoco>"""
-FILES = {"meshes/a.obj": TETRAHEDRON, "textures/b.png": PICTURE}
+FILES = {"meshes/a.obj": TETRAHEDRON, "textures/b.png": PNG}
 
 
 def zipped(*entries, method=zipfile.ZIP_DEFLATED) -> bytes:

@@ -166,7 +166,7 @@ def with_image(array: object) -> dict:
         with_image(["|u1", [1, 2, 3], b"12345"]),
         with_image(["|u1", [2, 3], b"123456"]),
         with_image(["<f8", [1, 1, 1], b"12345678"]),
-        with_image("picture"),
+        with_image("image"),
     ],
 )
 def test_what_is_not_a_reply_is_refused_by_its_types(reply):

@@ -52,8 +52,8 @@ async def test_ray_casting_works_everywhere_and_every_renderer_draws_the_plain_s
 
 @pytest.mark.parametrize("camera", ["primary", "tilted", "lens", "flat"])
 async def test_all_renderers_agree_on_every_silhouette_to_a_pixel(pools, camera):
-    pictures = [await render(pool, SHAPES, camera=camera) for pool in pools.values()]
-    hues = [hue(reply.view.images["primary"]) for reply in pictures]
+    images = [await render(pool, SHAPES, camera=camera) for pool in pools.values()]
+    hues = [hue(reply.view.images["primary"]) for reply in images]
     assert len(np.unique(hues[0])) == 7, "six objects and the background; a camera inside a ball sees through it"
     for one, other in ((one, other) for one in hues for other in hues):
         for colour in np.unique(one):
@@ -61,7 +61,7 @@ async def test_all_renderers_agree_on_every_silhouette_to_a_pixel(pools, camera)
 
 
 @pytest.mark.parametrize("size", [(120, 200), (200, 120)])
-async def test_a_picture_may_be_wide_or_tall(pools, size):
+async def test_an_image_may_be_wide_or_tall(pools, size):
     height, width = size
     for pool in pools.values():
         image = (await render(pool, height=height, width=width)).view.images["primary"]
@@ -125,7 +125,7 @@ async def test_a_camera_sees_an_endless_floor_alike_whatever_was_drawn_before(po
             np.testing.assert_array_equal(again, images[0])
 
 
-async def test_a_state_moves_a_body_in_the_picture(pools):
+async def test_a_state_moves_a_body_in_the_image(pools):
     for pool in pools.values():
         still = where((await render(pool)).view.images["primary"], "blue")[0].mean()
         moved = await render(pool, state=SceneState(qpos=np.array([0.3])))
@@ -133,7 +133,7 @@ async def test_a_state_moves_a_body_in_the_picture(pools):
         assert moved.cost.compile_ms == 0
 
 
-async def test_scenes_held_at_the_same_time_do_not_show_in_each_other_s_pictures(pools):
+async def test_scenes_held_at_the_same_time_do_not_show_in_each_other_s_images(pools):
     green = PLAIN_XML.replace("1 0 0 1", "0 1 0 1")
     for pool in pools.values():
         for height in (224, 100, 224):

@@ -137,7 +137,7 @@ def test_a_scene_without_files_is_told_how_they_come():
         (b"II*\0" + bytes(10), "TIFF"),
     ],
 )
-def test_a_picture_that_mujoco_does_not_read_is_told_how_to_convert_it(content, kind):
+def test_an_image_that_mujoco_does_not_read_is_told_how_to_convert_it(content, kind):
     xml = '<mujoco><asset>\n<texture type="2d" file="tex/wood.v2.jpg"/></asset></mujoco>'
     with pytest.raises(SceneError, match=f"line 2: <texture> names 'tex/wood.v2.jpg', which is a {kind}") as caught:
         screen(Scene(xml=xml, assets={"tex/wood.v2.jpg": content}))
@@ -290,7 +290,7 @@ def test_usual_numbers_pass():
     assert screen(Scene(xml=xml)).xml.count("=") == xml.count("=")
 
 
-def test_a_picture_that_unpacks_to_gigabytes_is_refused():
+def test_an_image_that_unpacks_to_gigabytes_is_refused():
     png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 30_000, 30_000)
     xml = '<mujoco><asset><texture file="a.dat" type="2d"/></asset></mujoco>'
     with pytest.raises(SceneRefused, match="30000 x 30000 pixels"):

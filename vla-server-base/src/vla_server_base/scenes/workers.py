@@ -30,10 +30,8 @@ class SceneWorkers:
     def __init__(self, config: ServerConfig):
         self._config = config
         self.all: set[WorkerProcess] = set()
-        self.idle: list[WorkerProcess] = []
-        """The worker that has been idle for longest comes first."""
-        self.busy: dict[WorkerProcess, str] = {}
-        """Busy workers, each with its client."""
+        self.idle: list[WorkerProcess] = []  # the one that has been idle for longest comes first
+        self.busy: dict[WorkerProcess, str] = {}  # each with its client
         self.is_closing = False
         self._num_launching = self._num_starting = 0
         self._queue = WorkerQueue(config.max_queue)
@@ -142,7 +140,7 @@ class SceneWorkers:
 
     @property
     def _max_workers(self) -> int:
-        """As configured, or those that may be busy, one for a client that uses none, and one that starts."""
+        """As configured, or those that may be busy, one for another client, and one that starts."""
         return max(self._config.scene_processes, self._config.scene_workers + 2)
 
     def _without_worker(self) -> list[WorkerRequest]:
@@ -169,10 +167,8 @@ class SceneWorkers:
 
     def _refuse_without_worker(self) -> None:
         for request in self._without_worker():
-            self._queue.refuse(
-                request,
-                Unavailable("no process can be started to render scenes", hint="send it again; the log has the cause"),
-            )
+            error = Unavailable("no process can be started to render scenes", hint="send it again; see the log")
+            self._queue.refuse(request, error)
 
     def _admit(self, worker: WorkerProcess) -> None:
         self.all.add(worker)

@@ -17,8 +17,8 @@ ARM_BODIES = {
 FORWARD, LEFT, UP = np.eye(3)
 
 
-def picture_coordinates(arm: BundledArm, camera: str, point: np.ndarray) -> np.ndarray:
-    """Return where a point falls in a square picture: x to the right, y up, both in -1 to 1 if inside."""
+def image_coordinates(arm: BundledArm, camera: str, point: np.ndarray) -> np.ndarray:
+    """Return where a point falls in a square image: x to the right, y up, both in -1 to 1 if inside."""
     view = arm.data.camera(camera)
     right, up, depth = view.xmat.reshape(3, 3).T @ (point - view.xpos) * [1, 1, -1]
     assert depth > 0, f"{point} is behind the camera"
@@ -37,7 +37,7 @@ def seen_along(arm: BundledArm, camera: str, point: np.ndarray) -> str:
 
 @pytest.mark.parametrize("name", OBJECTS)
 def test_primary_sees_every_object_unhidden(arm: BundledArm, name: str):
-    assert np.abs(picture_coordinates(arm, "primary", arm.position(name))).max() < 0.85
+    assert np.abs(image_coordinates(arm, "primary", arm.position(name))).max() < 0.85
     assert seen_along(arm, "primary", arm.position(name)) == name
 
 
@@ -45,13 +45,13 @@ def test_primary_sees_every_object_unhidden(arm: BundledArm, name: str):
 def test_primary_sees_whatever_stands_where_objects_are_put(arm: BundledArm, height: float):
     table = TABLES[arm.robot]
     for x, y in itertools.product(table.x, table.y):
-        assert np.abs(picture_coordinates(arm, "primary", np.array([x, y, height]))).max() < 0.95
+        assert np.abs(image_coordinates(arm, "primary", np.array([x, y, height]))).max() < 0.95
 
 
 def test_primary_sees_base_and_gripper(arm: BundledArm):
     for name in ARM_BODIES[arm.robot]:
-        assert np.abs(picture_coordinates(arm, "primary", arm.position(name))).max() < 0.95
-    assert np.abs(picture_coordinates(arm, "primary", arm.data.site("ee").xpos)).max() < 0.8
+        assert np.abs(image_coordinates(arm, "primary", arm.position(name))).max() < 0.95
+    assert np.abs(image_coordinates(arm, "primary", arm.data.site("ee").xpos)).max() < 0.8
     assert seen_along(arm, "primary", arm.position(BASES[arm.robot]) + 0.03 * UP) == BASES[arm.robot]
 
 
@@ -60,21 +60,21 @@ def test_primary_sees_base_and_gripper(arm: BundledArm):
 def test_wrist_sees_the_finger_pads_open_and_closed(arm: BundledArm, side: str, fraction: float):
     arm.open_gripper(fraction, seconds=1.0)
     pad = arm.data.geom(f"{side}_pad").xpos
-    assert np.abs(picture_coordinates(arm, "wrist", pad)).max() < 0.95
+    assert np.abs(image_coordinates(arm, "wrist", pad)).max() < 0.95
     assert seen_along(arm, "wrist", pad) == f"{side}_pad"
 
 
 def test_wrist_sees_the_table_between_the_fingers(arm: BundledArm):
     below = arm.data.site("ee").xpos * [1, 1, 0]
-    assert np.abs(picture_coordinates(arm, "wrist", below)).max() < 0.95
+    assert np.abs(image_coordinates(arm, "wrist", below)).max() < 0.95
     assert seen_along(arm, "wrist", below) == "table"
 
 
 def test_wrist_keeps_forward_up(arm: BundledArm):
-    # With the gripper pointing down, what is farther from the base is higher in the picture, left is left.
+    # With the gripper pointing down, what is farther from the base is higher in the image, left is left.
     here = arm.data.site("ee").xpos * [1, 1, 0]
-    centre = picture_coordinates(arm, "wrist", here)
-    farther = picture_coordinates(arm, "wrist", here + 0.05 * FORWARD)
-    left = picture_coordinates(arm, "wrist", here + 0.05 * LEFT)
+    centre = image_coordinates(arm, "wrist", here)
+    farther = image_coordinates(arm, "wrist", here + 0.05 * FORWARD)
+    left = image_coordinates(arm, "wrist", here + 0.05 * LEFT)
     assert farther[1] > centre[1]
     assert left[0] < centre[0]
