@@ -19,7 +19,7 @@ Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).save(file, "png"
 PNG = file.getvalue()
 
 
-def found(file: str, assets: dict[str, bytes], compiler: str = "", tag: str = "mesh") -> bytes:
+def content_of(file: str, assets: dict[str, bytes], compiler: str = "", tag: str = "mesh") -> bytes:
     """What the element gets as its file."""
     xml = f'<mujoco><compiler {compiler}/><asset><{tag} name="n" file="{file}"/></asset></mujoco>'
     (content,) = screen(Scene(xml=xml, assets=assets)).assets.values()
@@ -34,7 +34,7 @@ def compiled(xml: str, assets: dict[str, bytes]) -> mujoco.MjModel:
 
 @pytest.mark.parametrize("file", ["visual/a.obj", "./visual/a.obj", "visual//a.obj", "a.obj"])
 def test_a_file_in_a_folder_is_found_by_its_path_or_its_unique_end(file):
-    assert found(file, {"visual/a.obj": b"1", "visual/ba.obj": b"2", "other.obj": b"3"}) == b"1"
+    assert content_of(file, {"visual/a.obj": b"1", "visual/ba.obj": b"2", "other.obj": b"3"}) == b"1"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_file_in_a_folder_is_found_by_its_path_or_its_unique_end(file):
 )
 def test_the_compiler_s_folders_are_looked_into_first_as_mujoco_does(tag, compiler, expected):
     assets = {"a.png": b"top", "m/a.png": b"mesh", "t/a.png": b"texture"}
-    assert found("a.png", assets, compiler, tag) == expected
+    assert content_of("a.png", assets, compiler, tag) == expected
 
 
 @pytest.mark.parametrize("compiler", ["", 'meshdir="m"', 'assetdir="m"', 'assetdir="t" meshdir="m"'])
@@ -74,24 +74,24 @@ def test_a_compiler_counts_wherever_it_stands():
 
 
 def test_stripped_paths_are_stripped():
-    assert found("somewhere/else/a.obj", {"m/a.obj": b"1"}, 'strippath="true" meshdir="m"') == b"1"
+    assert content_of("somewhere/else/a.obj", {"m/a.obj": b"1"}, 'strippath="true" meshdir="m"') == b"1"
     with pytest.raises(MissingAsset):
-        found("somewhere/else/a.obj", {"m/a.obj": b"1"}, 'strippath="false" meshdir="m"')
+        content_of("somewhere/else/a.obj", {"m/a.obj": b"1"}, 'strippath="false" meshdir="m"')
 
 
 def test_a_path_that_could_be_several_files_is_told_with_all_of_them():
     with pytest.raises(SceneError, match=r"line 1: <mesh> .* could be any of left/a.obj, right/a.obj") as caught:
-        found("a.obj", {"left/a.obj": b"", "right/a.obj": b"", "right/b.obj": b""})
+        content_of("a.obj", {"left/a.obj": b"", "right/a.obj": b"", "right/b.obj": b""})
     assert "meshdir" in caught.value.hint
 
 
 def test_the_longest_ending_is_meant():
-    assert found("/Users/ann/visual/a.obj", {"visual/a.obj": b"1", "a.obj": b"2", "other/a.obj": b"3"}) == b"1"
+    assert content_of("/Users/ann/visual/a.obj", {"visual/a.obj": b"1", "a.obj": b"2", "other/a.obj": b"3"}) == b"1"
 
 
 def test_a_missing_path_is_told_whole():
     with pytest.raises(MissingAsset, match=r"'visual/a\.obj'") as caught:
-        found("visual/a.obj", {"b.obj": b"", "collision/a.obj": b""})
+        content_of("visual/a.obj", {"b.obj": b"", "collision/a.obj": b""})
     assert caught.value.hint == "assets sent: b.obj, collision/a.obj"
 
 
@@ -108,7 +108,7 @@ def test_a_missing_path_is_told_whole():
 )
 def test_a_path_of_some_machine_is_found_by_its_ending(file, sent):
     sent = file if "exactly" in sent else sent
-    assert found(file, {sent: PNG, "other/steel.png": b""}, 'texturedir="/Users/ann"', "texture") == PNG
+    assert content_of(file, {sent: PNG, "other/steel.png": b""}, 'texturedir="/Users/ann"', "texture") == PNG
 
 
 @pytest.mark.parametrize(

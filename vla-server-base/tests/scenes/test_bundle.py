@@ -131,7 +131,7 @@ def test_the_scene_may_be_named(scene_file):
 
 
 @pytest.mark.parametrize(
-    ("scene_file", "said"),
+    ("scene_file", "message"),
     [
         ("three.xml", "is not in the scene's zip"),
         ("", "is not in the scene's zip"),
@@ -139,8 +139,8 @@ def test_the_scene_may_be_named(scene_file):
         ("/etc/passwd", "is not in the scene's zip"),
     ],
 )
-def test_a_name_that_is_no_file_s_or_several_files_is_told_with_those_there_are(scene_file, said):
-    with pytest.raises(SceneError, match=said) as caught:
+def test_a_name_that_is_no_file_s_or_several_files_is_told_with_those_there_are(scene_file, message):
+    with pytest.raises(SceneError, match=message) as caught:
         scene_from_bundle(zipped(("a/scene.xml", XML), ("b/scene.xml", XML)), scene_file)
     assert caught.value.hint == "name one of: a/scene.xml, b/scene.xml"
 
@@ -167,7 +167,7 @@ def named(name: str, content=b"x", *, mode: int = 0, method=zipfile.ZIP_DEFLATED
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
         (named("/etc/passwd"), "is not a path inside it"),
         (named("../secret.obj"), "is not a path inside it"),
@@ -184,8 +184,8 @@ def named(name: str, content=b"x", *, mode: int = 0, method=zipfile.ZIP_DEFLATED
         (named("scene.xml"), "in it twice"),
     ],
 )
-def test_entries_that_only_an_attacker_writes_are_refused(entry, said):
-    with pytest.raises(SceneRefused, match=said) as caught:
+def test_entries_that_only_an_attacker_writes_are_refused(entry, message):
+    with pytest.raises(SceneRefused, match=message) as caught:
         scene_from_bundle(zipped(("scene.xml", XML), entry))
     assert caught.value.hint
 
@@ -225,7 +225,7 @@ def test_a_model_that_is_no_text_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("packed", "said"),
+    ("packed", "message"),
     [
         (b"", "cannot be read"),
         (XML.encode(), "cannot be read"),
@@ -235,8 +235,8 @@ def test_a_model_that_is_no_text_is_refused():
         (zipped(("inner.mjz", zipped(("scene.xml", XML)))), "only another zip, 'inner.mjz'"),
     ],
 )
-def test_what_holds_no_scene_is_told_so(packed, said):
-    with pytest.raises(SceneError, match=said) as caught:
+def test_what_holds_no_scene_is_told_so(packed, message):
+    with pytest.raises(SceneError, match=message) as caught:
         scene_from_bundle(packed)
     assert (caught.value.code, bool(caught.value.hint)) == ("scene_invalid", True)
 

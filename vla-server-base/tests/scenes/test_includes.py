@@ -124,13 +124,13 @@ def test_all_xml_counts_together():
 
 
 def test_what_is_included_is_screened_as_the_scene_is():
-    for part, said in {
+    for part, message in {
         "<mujoco>\n<extension/></mujoco>": "line 2 of a.xml: <extension> is not supported",
         "<mujoco>\n\n<size nkey='2000000000'/></mujoco>": "line 3 of a.xml: nkey=",
         "<!DOCTYPE a [<!ENTITY x 'y'>]><mujoco/>": "line 1 of a.xml: a document type",
         "<mujoco><worldbody>" + "<body>" * 301 + "</body>" * 301 + "</worldbody></mujoco>": "levels of elements",
     }.items():
-        with pytest.raises(SceneRefused, match=said):
+        with pytest.raises(SceneRefused, match=message):
             screened(include("a"), a=part)
 
 

@@ -170,8 +170,8 @@ loop.run_until_complete(main())
     here = str(Path(__file__).parent)
     pipe = asyncio.subprocess.PIPE
     server = await asyncio.create_subprocess_exec(sys.executable, "-W", "error", "-c", program, cwd=here, stdout=pipe)
-    said, _ = await server.communicate()
-    assert said.decode().split("\n")[:2] == ["served", "0 left"]
+    output, _ = await server.communicate()
+    assert output.decode().split("\n")[:2] == ["served", "0 left"]
 
 
 async def test_closing_answers_who_waits_and_leaves_no_process_and_no_folder(tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""States and cameras of a scene: what fits, and what is said when something does not."""
+"""States and cameras of a scene: those that fit, and the errors for those that do not."""
 
 import numpy as np
 import pytest
@@ -143,7 +143,7 @@ async def test_a_scene_with_only_a_wrist_camera_asks_for_a_choice(pool):
 
 
 @pytest.mark.parametrize(
-    ("xml", "said"),
+    ("xml", "message"),
     [
         ("<mujoco>\n<worldbody>\n<geom/>\n</worldbody></mujoco>", "size 0 must be positive in geom .* line 3"),
         ("<mujoco>\n\n<wordlbody/></mujoco>", "line 3"),
@@ -151,8 +151,8 @@ async def test_a_scene_with_only_a_wrist_camera_asks_for_a_choice(pool):
         ("<mujoco><worldbody><geom type='mesh' mesh='m'/></worldbody></mujoco>", "mesh"),
     ],
 )
-async def test_what_mujoco_says_of_a_scene_reaches_the_client_with_its_line(pool, xml, said):
-    with pytest.raises(SceneError, match=said) as caught:
+async def test_what_mujoco_says_of_a_scene_reaches_the_client_with_its_line(pool, xml, message):
+    with pytest.raises(SceneError, match=message) as caught:
         await render(pool, xml)
     assert caught.value.code == "scene_invalid"
     assert "Traceback" not in caught.value.message

@@ -111,14 +111,14 @@ def test_all_assets_that_were_not_sent_are_named_at_once():
         <texture type="cube" fileup="/Users/ann/up.png" filedown="down.png"/></asset></mujoco>"""
     with pytest.raises(MissingAsset, match="names 5 assets that the request does not carry") as caught:
         screen(Scene(xml=xml, assets={"b.stl": b""}))
-    for said in (
+    for message in (
         "'arm.xml' (line 1)",
         "'a.stl' (line 2)",
         "'c.stl' (line 2)",
         "'/Users/ann/up.png' (line 3)",
         "'down.png'",
     ):
-        assert said in caught.value.message
+        assert message in caught.value.message
 
 
 def test_a_scene_without_files_is_told_how_they_come():

@@ -21,13 +21,13 @@ async def render_for(pool, client: str, xml: str):
     return await render(pool, xml, height=16, width=16)
 
 
-def own(client: str, number: int = 0) -> str:
+def scene_of(client: str, number: int = 0) -> str:
     return f"{PLAIN_XML}<!-- {client} {number} -->"
 
 
 async def test_scenes_of_different_clients_are_never_compiled_in_one_process():
     async with running(renderer="raycast", scene_workers=2, scene_processes=6) as pool:
-        asked = [render_for(pool, f"client {i % 5}", own(f"client {i % 5}", i // 10)) for i in range(40)]
+        asked = [render_for(pool, f"client {i % 5}", scene_of(f"client {i % 5}", i // 10)) for i in range(40)]
         drawn = await asyncio.gather(*(asyncio.create_task(each) for each in asked))
         assert all(each.view.images for each in drawn)
         assert all(len(worker.clients) <= 1 for worker in pool.workers.all)
@@ -38,7 +38,7 @@ async def test_a_client_keeps_its_worker_while_others_come_and_go():
     async with running(renderer="raycast", scene_workers=1, scene_processes=6) as pool:
         for number in range(4):
             for client in ("a", "b", "c"):
-                reply = await asyncio.create_task(render_for(pool, client, own(client)))
+                reply = await asyncio.create_task(render_for(pool, client, scene_of(client)))
                 assert (reply.cost.compile_ms == 0) == (number > 0)
 
 
@@ -60,7 +60,7 @@ async def test_one_scene_that_several_clients_send_is_compiled_once():
 
 async def test_who_used_a_bundled_scene_is_apart_from_a_strangers_scene_too():
     async with running(renderer="raycast", scene_workers=1) as pool:
-        for client, xml in (("a", BUNDLED), ("b", own("b")), ("a", BUNDLED), ("b", BUNDLED), ("c", own("c"))):
+        for client, xml in (("a", BUNDLED), ("b", scene_of("b")), ("a", BUNDLED), ("b", BUNDLED), ("c", scene_of("c"))):
             await asyncio.create_task(render_for(pool, client, xml))
         strangers = [worker for worker in pool.workers.all if worker.compiled - bundled_keys()]
         assert sorted(sorted(worker.clients) for worker in strangers) == [["b"], ["c"]]
@@ -69,18 +69,18 @@ async def test_who_used_a_bundled_scene_is_apart_from_a_strangers_scene_too():
 async def test_a_worker_that_nobody_has_had_is_ready_for_the_next_client_until_there_are_as_many_as_may_be():
     async with running(renderer="raycast", scene_workers=1, scene_processes=5) as pool:
         for client in "abcd":
-            await asyncio.create_task(render_for(pool, client, own(client)))
+            await asyncio.create_task(render_for(pool, client, scene_of(client)))
             await until(lambda: any(not worker.clients for worker in pool.workers.idle))
         full = pool.pids
         for client in "abcde":
-            await asyncio.create_task(render_for(pool, client, own(client)))
+            await asyncio.create_task(render_for(pool, client, scene_of(client)))
         assert pool.pids == full
 
 
 async def test_the_worker_that_was_idle_for_longest_makes_room_for_a_new_client():
     async with running(renderer="raycast", scene_workers=1, scene_processes=3) as pool:
         for client in "abcdef":
-            assert (await asyncio.create_task(render_for(pool, client, own(client)))).view.images
+            assert (await asyncio.create_task(render_for(pool, client, scene_of(client)))).view.images
             await until(lambda: len(pool.pids) <= 3)
         assert {client for worker in pool.workers.all for client in worker.clients} == set("def")
 
@@ -90,13 +90,13 @@ async def test_a_new_client_is_answered_where_no_process_can_be_started(monkeypa
         await until(lambda: len(pool.workers.idle) == 2)
         monkeypatch.setattr("sys.executable", "/bin/false")
         for client in "ab":
-            await asyncio.create_task(render_for(pool, client, own(client)))
+            await asyncio.create_task(render_for(pool, client, scene_of(client)))
         with pytest.raises(Unavailable, match="no process can be started"):
-            await asyncio.create_task(render_for(pool, "c", own("c")))
-        assert (await asyncio.create_task(render_for(pool, "a", own("a")))).view.images
+            await asyncio.create_task(render_for(pool, "c", scene_of("c")))
+        assert (await asyncio.create_task(render_for(pool, "a", scene_of("a")))).view.images
         monkeypatch.undo()
         await until(lambda: len(pool.workers.idle) == 3)
-        assert (await asyncio.create_task(render_for(pool, "c", own("c")))).view.images
+        assert (await asyncio.create_task(render_for(pool, "c", scene_of("c")))).view.images
 
 
 async def test_one_clients_long_scenes_leave_another_its_worker():
@@ -104,7 +104,7 @@ async def test_one_clients_long_scenes_leave_another_its_worker():
         flood = [asyncio.create_task(render_for(pool, "flood", LONG_XML + f"<!-- {i} -->")) for i in range(3)]
         await until(lambda: pool.workers.busy)
         for number in range(3):
-            assert (await asyncio.create_task(render_for(pool, "robot", own("robot", number)))).view.images
+            assert (await asyncio.create_task(render_for(pool, "robot", scene_of("robot", number)))).view.images
         assert not any(each.done() for each in flood[1:])
         await asyncio.gather(*flood)
 

@@ -34,7 +34,7 @@ def panda_with(actuator: str) -> str:
 
 
 def end_of_a_triangle(sim: ControlledArm):
-    """Go along a triangle and back up a little, then hold still for a second; return where told and where it stands."""
+    """Go along a triangle and back up a little, then hold still for a second; return target and pose."""
     state = sim.controller.start(sim.data)
     for shift in ((0.04, 0, 0), (0, 0.04, 0), (-0.02, -0.02, -0.02), (0, 0, 0.03)):
         for _ in range(2):
@@ -48,9 +48,9 @@ def end_of_a_triangle(sim: ControlledArm):
 def test_actions_take_a_bundled_arm_where_they_say(robot):
     sim = ControlledArm(bundled_scene(robot, "tabletop"))
     start = sim.arm.pose(sim.data)
-    told, stands = end_of_a_triangle(sim)
-    assert distance(told, moved(start, np.array([0.04, 0.04, 0.02]), (0, 0, 0.4)))[0] < 1e-3
-    metres, radians = distance(stands, told)
+    target, stands = end_of_a_triangle(sim)
+    assert distance(target, moved(start, np.array([0.04, 0.04, 0.02]), (0, 0, 0.4)))[0] < 1e-3
+    metres, radians = distance(stands, target)
     assert metres < 0.003
     assert radians < 0.02
 
@@ -58,8 +58,8 @@ def test_actions_take_a_bundled_arm_where_they_say(robot):
 @pytest.mark.parametrize("kind", ACTUATORS)
 def test_an_arm_of_other_actuators_goes_there_too(kind):
     sim = ControlledArm(panda_with(ACTUATORS[kind]))
-    told, stands = end_of_a_triangle(sim)
-    metres, radians = distance(stands, told)
+    target, stands = end_of_a_triangle(sim)
+    metres, radians = distance(stands, target)
     assert metres < 0.005
     assert radians < 0.02
 

@@ -1,4 +1,4 @@
-"""Which arm of a scene is meant: by name, by description, by structure; and what is said where that is not clear."""
+"""Finds the arm of a scene by name, by description or by structure, and refuses what is ambiguous."""
 
 from dataclasses import replace
 
@@ -31,16 +31,16 @@ NAMED = {
 def test_a_known_robot_is_found_by_its_names(scene):
     name, end_effector, xml = NAMED[scene]
     model = compiled(xml)
-    found = find_arm(model, None).robot
-    assert (found.name, found.end_effector) == (name, end_effector)
-    assert find_arm(model, name).robot == found
+    robot = find_arm(model, None).robot
+    assert (robot.name, robot.end_effector) == (name, end_effector)
+    assert find_arm(model, name).robot == robot
 
 
 @pytest.mark.parametrize("scene", NAMED)
 def test_a_known_robot_is_found_where_it_is_attached_under_other_names(scene):
     name, end_effector, xml = NAMED[scene]
-    found = find_arm(attached(("left/", xml), suffix="_2"), None).robot
-    assert (found.name, found.end_effector) == (name, f"left/{end_effector}_2")
+    robot = find_arm(attached(("left/", xml), suffix="_2"), None).robot
+    assert (robot.name, robot.end_effector) == (name, f"left/{end_effector}_2")
 
 
 def test_an_arms_parts_are_told_apart():
@@ -54,9 +54,9 @@ def test_an_arms_parts_are_told_apart():
 
 def test_another_arm_of_a_known_ones_names_is_not_taken_for_it():
     short = bundled_scene("panda", "tabletop").replace('pos="0 -0.316 0"', 'pos="0 -0.25 0"')
-    found = find_arm(compiled(short), None).robot
-    assert (found.name, found.velocity_limits) == ("arm", None)
-    assert found.joints == BUNDLED_PANDA.joints
+    robot = find_arm(compiled(short), None).robot
+    assert (robot.name, robot.velocity_limits) == ("arm", None)
+    assert robot.joints == BUNDLED_PANDA.joints
     with pytest.raises(SceneError, match="this scene has no panda"):
         find_arm(compiled(short), "panda")
 
@@ -100,7 +100,7 @@ def test_a_gripper_with_an_actuator_that_is_not_there_is_refused():
 
 
 @pytest.mark.parametrize(
-    ("change", "said"),
+    ("change", "message"),
     [
         ({"joints": tuple(reversed(BUNDLED_PANDA.joints))}, "not one chain"),
         ({"joints": ()}, "no joints"),
@@ -109,9 +109,9 @@ def test_a_gripper_with_an_actuator_that_is_not_there_is_refused():
         ({"home": (0.0, 0.0)}, "7 joints, but 2 numbers in `home`"),
     ],
 )
-def test_a_description_of_no_arm_is_refused(change, said):
+def test_a_description_of_no_arm_is_refused(change, message):
     model = compiled(bundled_scene("panda", "tabletop"))
-    with pytest.raises(SceneError, match=said):
+    with pytest.raises(SceneError, match=message):
         find_arm(model, replace(BUNDLED_PANDA, **{"home": None, "velocity_limits": None, **change}))
 
 
@@ -138,22 +138,22 @@ def test_two_arms_are_both_named():
 
 
 def test_an_unknown_arm_is_found_by_the_site_at_its_end():
-    found = find_arm(compiled(chain(UR5E, joint="j{}", site="my_ee")), None).robot
-    assert found.joints == tuple(f"j{number}" for number in range(6))
-    assert (found.end_effector, found.gripper) == ("my_ee", None)
+    robot = find_arm(compiled(chain(UR5E, joint="j{}", site="my_ee")), None).robot
+    assert robot.joints == tuple(f"j{number}" for number in range(6))
+    assert (robot.end_effector, robot.gripper) == ("my_ee", None)
 
 
 def test_an_unknown_arm_is_found_by_its_fingers_and_its_gripper_by_where_they_part():
     xml = chain(UR5E, joint="j{}", site="somewhere", gripper=True)
-    found = find_arm(compiled(xml), None).robot
-    assert (found.joints[-1], found.end_effector) == ("j5", "palm")
-    assert found.offset == pytest.approx((0, 0, 0.05))
-    assert found.gripper == Gripper(actuators=("gripper",), open=(255.0,), closed=(0.0,))
+    robot = find_arm(compiled(xml), None).robot
+    assert (robot.joints[-1], robot.end_effector) == ("j5", "palm")
+    assert robot.offset == pytest.approx((0, 0, 0.05))
+    assert robot.gripper == Gripper(actuators=("gripper",), open=(255.0,), closed=(0.0,))
 
 
 def test_a_gripper_added_to_a_known_arm_is_found():
-    found = find_arm(compiled(chain(UR5E, gripper=True)), "ur5e").robot
-    assert found.gripper == Gripper(actuators=("gripper",), open=(255.0,), closed=(0.0,))
+    robot = find_arm(compiled(chain(UR5E, gripper=True)), "ur5e").robot
+    assert robot.gripper == Gripper(actuators=("gripper",), open=(255.0,), closed=(0.0,))
 
 
 def test_a_gripper_that_could_be_either_way_round_has_to_be_described():
@@ -178,15 +178,15 @@ def on_a_hand(arm: Chain, hand: str, place: str) -> str:
 
 @pytest.mark.parametrize(("name", "arm", "place"), [("ur5e", UR5E, UR5E.pos), ("xarm7", XARM7, "0 0 -0.027")])
 def test_robosuites_form_of_an_arm_is_known_and_driven_at_its_grippers_grasp_site(name, arm, place):
-    found = find_arm(compiled(on_a_hand(arm, "right_hand", place)), name).robot
-    assert (found.name, found.end_effector) == (name, "gripper0_right_grip_site")
-    assert found.gripper == Gripper(actuators=("gripper",), open=(255.0,), closed=(0.0,))
+    robot = find_arm(compiled(on_a_hand(arm, "right_hand", place)), name).robot
+    assert (robot.name, robot.end_effector) == (name, "gripper0_right_grip_site")
+    assert robot.gripper == Gripper(actuators=("gripper",), open=(255.0,), closed=(0.0,))
 
 
 @pytest.mark.parametrize("site", ["pinch", "left/pinch", "my_tcp"])
 def test_the_grasp_site_of_a_mounted_gripper_is_the_end_effector_not_the_flange(site):
-    found = find_arm(compiled(with_grasp_site(chain(UR5E, gripper=True), site)), None).robot
-    assert (found.name, found.end_effector) == ("ur5e", site)
+    robot = find_arm(compiled(with_grasp_site(chain(UR5E, gripper=True), site)), None).robot
+    assert (robot.name, robot.end_effector) == ("ur5e", site)
 
 
 def test_a_mounted_gripper_without_a_site_of_its_own_leaves_the_flange():
@@ -195,8 +195,8 @@ def test_a_mounted_gripper_without_a_site_of_its_own_leaves_the_flange():
 
 def test_menagerie_xarm7_without_a_hand_is_known():
     bare = replace(XARM7, site="attachment_site", pos="0 0 0")
-    found = find_arm(compiled(chain(bare)), "xarm7").robot
-    assert (found.end_effector, found.gripper) == ("attachment_site", None)
+    robot = find_arm(compiled(chain(bare)), "xarm7").robot
+    assert (robot.end_effector, robot.gripper) == ("attachment_site", None)
 
 
 def test_one_of_two_arms_is_chosen_by_its_end_effector():
@@ -221,5 +221,5 @@ def test_a_known_arm_is_not_taken_in_silence_where_another_one_stands_beside_it(
 
 def test_where_fingers_have_no_limits_a_servos_targets_say_which_end_is_open():
     unlimited = chain(UR5E, gripper=True).replace('range="0.01 0.04"', 'limited="false"')
-    found = find_arm(compiled(unlimited), None).robot
-    assert found.gripper == Gripper(actuators=("gripper",), open=(255.0,), closed=(0.0,))
+    robot = find_arm(compiled(unlimited), None).robot
+    assert robot.gripper == Gripper(actuators=("gripper",), open=(255.0,), closed=(0.0,))
