@@ -38,9 +38,10 @@ from vla_server_base.scenes.messages import (
     View,
 )
 from vla_server_base.scenes.pool import ScenePool
-from vla_server_base.scenes.worker.rendering.drawing import Renderer
-from vla_server_base.scenes.worker.rendering.renderers import open_renderer
-from vla_server_base.scenes.worker.scene import apply_state, compile_scene, pick_cameras
+from vla_server_base.scenes.worker.rendering.renderer import Renderer, open_renderer
+from vla_server_base.scenes.worker.scene import compile_scene
+from vla_server_base.scenes.worker.scene_cameras import pick_cameras
+from vla_server_base.scenes.worker.scene_state import apply_state
 from vla_server_base.scenes.worker.screening import screen
 
 MAX_OVERHEAD_MS = 1.0
@@ -107,7 +108,7 @@ async def _by_turns(pool: ScenePool, scene: Scene, renderer: Renderer) -> tuple[
         between = time.perf_counter()
         reply = await pool.render(scene, request)
         here[index], there[index] = 1e3 * (between - started), 1e3 * (time.perf_counter() - between)
-        assert np.array_equal(drawn, reply.pictures.images["primary"]), "both draw the same"
+        assert np.array_equal(drawn, reply.view.images["primary"]), "both draw the same"
     drawing.free()
     return here[WARM_UP:].reshape(BLOCKS, ROUNDS), there[WARM_UP:].reshape(BLOCKS, ROUNDS)
 
@@ -187,7 +188,7 @@ async def _medians(ask: Callable[[], Awaitable], cost: str, rounds: int) -> tupl
 async def _running(**settings) -> AsyncIterator[ScenePool]:
     pool = ScenePool(ServerConfig(**settings))
     await pool.start()
-    while len(pool._idle) <= pool._config.scene_workers:
+    while len(pool.workers.idle) <= pool._config.scene_workers:
         await asyncio.sleep(0.1)  # workers that start would count
     try:
         yield pool

@@ -13,9 +13,9 @@ from widowx_control_loop import DEADLINE_MS, RATE_HZ, URL, run
 from vla_client import Policy
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import ControlSettings, RenderQuality
-from vla_server_base.scenes.worker.arms.arm import find_arm
+from vla_server_base.scenes.worker.arms.arm_search import find_arm
 from vla_server_base.scenes.worker.arms.controllers import Controller
-from vla_server_base.scenes.worker.rendering.renderers import open_renderer
+from vla_server_base.scenes.worker.rendering.renderer import open_renderer
 
 GEOM_GROUPS = (0, 1, 2)  # those that MuJoCo shows
 

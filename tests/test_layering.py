@@ -29,6 +29,8 @@ IMPORTS_OF_THE_DOOR = (
         ("vla-server-base/src/vla_server_base/scenes/pool.py", "import mujoco"),
         *((f"{BASE}/{room}/a_module.py", line) for room in ROOMS_BELOW_THE_DOOR for line in IMPORTS_OF_THE_DOOR),
         *((f"{BASE}/{room}/a_module.py", "import jax") for room in ROOMS_BELOW_THE_DOOR),
+        ("vla-server-base/src/vla_server_base/scenes/pool.py", "from vla_server_base.scenes.worker import screening"),
+        ("vla-server-base/src/vla_server_base/scenes/pool.py", "import vla_server_base.scenes.worker.main"),
         ("vla-servers/octo-small/src/octo_service/model/octo.py", "import fastapi"),
         ("vla-servers/octo-small/src/octo_service/model/octo.py", "from vla_server_base import contract"),
     ],

@@ -11,7 +11,7 @@ VLAError                    500  internal
 │   ├── ImageError          422  image
 │   ├── SceneError          422  scene_invalid
 │   │   ├── SceneRefused    422  scene_refused    (names files, plugins, or asks for too much)
-│   │   ├── SceneState      422  scene_state      (qpos and the like of a wrong size)
+│   │   ├── SceneStateError 422  scene_state      (qpos and the like of a wrong size)
 │   │   ├── SceneUnstable   422  scene_unstable   (its simulation blew up)
 │   │   ├── MissingAsset    422  scene_missing_asset
 │   │   ├── SceneTimeout    422  scene_timeout    (its worker was ended)
@@ -99,7 +99,7 @@ class SceneRefused(SceneError):
     code = "scene_refused"
 
 
-class SceneState(SceneError):
+class SceneStateError(SceneError):
     """A state that does not fit the scene: sizes, a keyframe that is not there, numbers not finite."""
 
     code = "scene_state"

@@ -132,7 +132,7 @@ async def test_an_episode_replays_bit_for_bit_also_where_its_worker_is_lost_agai
 
     class Losing:
         async def roll_out(self, scene, request):
-            for worker in list(pool._workers):
+            for worker in list(pool.workers.all):
                 worker.kill()
                 lost.append(await worker.ended())
             return await pool.roll_out(scene, request)

@@ -57,7 +57,7 @@ REFUSED = {
     "solver": in_world(GEOM, "<option solver='PGS' iterations='2000000000'/>"),
     "spheres of many slices": in_world(GEOM, "<visual><quality numslices='3000'/></visual>"),
     "shadow map": in_world(GEOM, "<visual><quality shadowsize='16384'/></visual>"),
-    "picture of 1e9 pixels": in_world(GEOM, "<visual><global offwidth='32768' offheight='32768'/></visual>"),
+    "image of 1e9 pixels": in_world(GEOM, "<visual><global offwidth='32768' offheight='32768'/></visual>"),
     "rangefinder of 4e8 rays": in_world(GEOM + "<camera name='c' resolution='20000 20000'/>").replace(
         "</mujoco>", "<sensor><rangefinder camera='c'/></sensor></mujoco>"
     ),

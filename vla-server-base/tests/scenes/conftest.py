@@ -9,6 +9,12 @@ from vla_server_base.errors import RendererUnavailable
 from vla_server_base.scenes.pool import ScenePool
 
 
+@pytest.fixture(autouse=True)
+def _elsewhere(tmp_path, monkeypatch):
+    """MuJoCo appends its warnings to a log in the working folder: let that be nowhere."""
+    monkeypatch.chdir(tmp_path)
+
+
 @pytest.fixture(scope="session")
 def anyio_backend():
     return "asyncio"

@@ -99,7 +99,7 @@ class _Input:
         except RequestError as error:
             self._refused("drawn", error)
             return False
-        assert reply.pictures.images["primary"].shape == (64, 64, 3)
+        assert reply.view.images["primary"].shape == (64, 64, 3)
         self._outcomes["drawn"] += 1
         return True
 

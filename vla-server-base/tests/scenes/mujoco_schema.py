@@ -18,12 +18,12 @@ def schema() -> str:
 def attributes_by_element() -> list[tuple[tuple[str, ...], list[str]]]:
     """Return the attributes of every element of MuJoCo's schema, each element by its path."""
     path: tuple[str, ...] = ()
-    found: list[tuple[tuple[str, ...], list[str]]] = []
+    elements: list[tuple[tuple[str, ...], list[str]]] = []
     for line in schema().splitlines():
         element = re.match(r"( *)(?:\(world\))?(\w+) \([!?*R]\)(.*)", line)
         if element is not None:
             path = (*path[: len(element[1]) // 3], element[2])
-            found.append((path, []))
+            elements.append((path, []))
             line = element[3]
-        found[-1][1].extend(line.split())
-    return found
+        elements[-1][1].extend(line.split())
+    return elements

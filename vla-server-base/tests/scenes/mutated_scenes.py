@@ -190,14 +190,14 @@ def _drawn(tag: str, name: str, source: random.Random) -> str:
     seen = VALUES_BY_ATTRIBUTE.get(name)
     if seen and source.random() < 0.4:
         return source.choice(seen)
-    taken = limits.ATTRIBUTE_RANGES.get(f"{tag}/{name}") or limits.ATTRIBUTE_RANGES.get(name)
-    if taken is None:
+    allowed = limits.ATTRIBUTE_RANGES.get(f"{tag}/{name}") or limits.ATTRIBUTE_RANGES.get(name)
+    if allowed is None:
         numbers = ("0", "1", "-1", "2", "-0", "0.5", "1e-300", "-1e-9", "1e9", "-1e9", "1e38", "1e308", "-1e308")
         words = ("true", "false", "auto", "world", "base", "link", "j1", "tip", "wedge", "grid", "")
         if source.random() < 0.3:
             return source.choice(words)
     else:
-        ends = [end for end in (taken.least, taken.largest) if abs(end) < float("inf")]
+        ends = [end for end in (allowed.least, allowed.largest) if abs(end) < float("inf")]
         near = {end + by for end in ends for by in (-1, 0, 1)}
         numbers = (
             *(f"{number:.0f}" for number in sorted(near)),

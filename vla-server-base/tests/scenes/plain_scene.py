@@ -57,7 +57,7 @@ async def render(
 
 async def assert_serves(pool: ScenePool) -> None:
     """The plain scene comes out right: red on the left, blue on the right, nothing above."""
-    image = (await render(pool)).pictures.images["primary"]
+    image = (await render(pool)).view.images["primary"]
     rows, columns = where(image, "red")
     assert abs(rows.mean() - 112) < 4
     assert columns.mean() < 90
@@ -74,12 +74,12 @@ def where(image: np.ndarray, colour: str):
 
 def children() -> set[int]:
     """Return the process ids of this process's children."""
-    found = set()
+    pids = set()
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()
         except OSError:
             continue
         if int(fields[1]) == os.getpid() and fields[0] != "Z":
-            found.add(int(stat.parent.name))
-    return found
+            pids.add(int(stat.parent.name))
+    return pids

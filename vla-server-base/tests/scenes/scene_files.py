@@ -60,9 +60,9 @@ def _older_gmsh() -> bytes:
 
 
 def _png() -> bytes:
-    picture = io.BytesIO()
-    Image.fromarray(np.arange(768, dtype=np.uint8).reshape(16, 16, 3)).save(picture, "PNG")
-    return picture.getvalue()
+    file = io.BytesIO()
+    Image.fromarray(np.arange(768, dtype=np.uint8).reshape(16, 16, 3)).save(file, "PNG")
+    return file.getvalue()
 
 
 def _ktx() -> bytes:

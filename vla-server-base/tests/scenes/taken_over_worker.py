@@ -155,14 +155,14 @@ def system_calls() -> dict:
         if libc.syscall(ctypes.c_long(number), nothing, nothing, nothing, nothing, nothing, nothing) < 0:
             raise OSError(ctypes.get_errno(), "")
 
-    found = {}
+    attempts = {}
     for kind, calls in CALLS.items():
         for name, numbers in calls.items():
-            found[kind, name] = lambda number=numbers[column]: call(number)
+            attempts[kind, name] = lambda number=numbers[column]: call(number)
     if column == 0:
-        found[PROGRAMS, "open, of x32"] = lambda: call(0x4000_0000 | 2)
-        found[NETWORK, "socket, of x32"] = lambda: call(0x4000_0000 | 41)
-    return found
+        attempts[PROGRAMS, "open, of x32"] = lambda: call(0x4000_0000 | 2)
+        attempts[NETWORK, "socket, of x32"] = lambda: call(0x4000_0000 | 41)
+    return attempts
 
 
 def outcomes_in(thread: int, attempts: dict) -> dict[str, dict[str, str]] | None:
@@ -182,10 +182,10 @@ def outcomes_in(thread: int, attempts: dict) -> dict[str, dict[str, str]] | None
 
 
 def outcomes(attempts: dict) -> dict[str, dict[str, str]]:
-    found = {FILES: {}, NETWORK: {}, PROGRAMS: {}}
+    outcomes = {FILES: {}, NETWORK: {}, PROGRAMS: {}}
     for (kind, name), attempt in attempts.items():
-        found[kind][name] = outcome(attempt)
-    return found
+        outcomes[kind][name] = outcome(attempt)
+    return outcomes
 
 
 def outcome(attempt) -> str:

@@ -14,12 +14,12 @@ from vla_server_base.scenes.worker.screening import screen
 
 TETRAHEDRON = b"v 0 0 0\nv 1 0 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 2 4\nf 2 3 4\nf 1 4 3\n"
 PYRAMID = b"v 0 0 0\nv 1 0 0\nv 1 1 0\nv 0 1 0\nv 0 0 1\nf 1 3 2\nf 1 4 3\nf 1 2 5\nf 2 3 5\nf 3 4 5\nf 4 1 5\n"
-picture = io.BytesIO()
-Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).save(picture, "png")
-PICTURE = picture.getvalue()
+file = io.BytesIO()
+Image.fromarray(np.arange(48, dtype=np.uint8).reshape(4, 4, 3)).save(file, "png")
+PNG = file.getvalue()
 
 
-def found(file: str, assets: dict[str, bytes], compiler: str = "", tag: str = "mesh") -> bytes:
+def content_of(file: str, assets: dict[str, bytes], compiler: str = "", tag: str = "mesh") -> bytes:
     """What the element gets as its file."""
     xml = f'<mujoco><compiler {compiler}/><asset><{tag} name="n" file="{file}"/></asset></mujoco>'
     (content,) = screen(Scene(xml=xml, assets=assets)).assets.values()
@@ -34,7 +34,7 @@ def compiled(xml: str, assets: dict[str, bytes]) -> mujoco.MjModel:
 
 @pytest.mark.parametrize("file", ["visual/a.obj", "./visual/a.obj", "visual//a.obj", "a.obj"])
 def test_a_file_in_a_folder_is_found_by_its_path_or_its_unique_end(file):
-    assert found(file, {"visual/a.obj": b"1", "visual/ba.obj": b"2", "other.obj": b"3"}) == b"1"
+    assert content_of(file, {"visual/a.obj": b"1", "visual/ba.obj": b"2", "other.obj": b"3"}) == b"1"
 
 
 @pytest.mark.parametrize(
@@ -56,7 +56,7 @@ def test_a_file_in_a_folder_is_found_by_its_path_or_its_unique_end(file):
 )
 def test_the_compiler_s_folders_are_looked_into_first_as_mujoco_does(tag, compiler, expected):
     assets = {"a.png": b"top", "m/a.png": b"mesh", "t/a.png": b"texture"}
-    assert found("a.png", assets, compiler, tag) == expected
+    assert content_of("a.png", assets, compiler, tag) == expected
 
 
 @pytest.mark.parametrize("compiler", ["", 'meshdir="m"', 'assetdir="m"', 'assetdir="t" meshdir="m"'])
@@ -74,24 +74,24 @@ def test_a_compiler_counts_wherever_it_stands():
 
 
 def test_stripped_paths_are_stripped():
-    assert found("somewhere/else/a.obj", {"m/a.obj": b"1"}, 'strippath="true" meshdir="m"') == b"1"
+    assert content_of("somewhere/else/a.obj", {"m/a.obj": b"1"}, 'strippath="true" meshdir="m"') == b"1"
     with pytest.raises(MissingAsset):
-        found("somewhere/else/a.obj", {"m/a.obj": b"1"}, 'strippath="false" meshdir="m"')
+        content_of("somewhere/else/a.obj", {"m/a.obj": b"1"}, 'strippath="false" meshdir="m"')
 
 
 def test_a_path_that_could_be_several_files_is_told_with_all_of_them():
     with pytest.raises(SceneError, match=r"line 1: <mesh> .* could be any of left/a.obj, right/a.obj") as caught:
-        found("a.obj", {"left/a.obj": b"", "right/a.obj": b"", "right/b.obj": b""})
+        content_of("a.obj", {"left/a.obj": b"", "right/a.obj": b"", "right/b.obj": b""})
     assert "meshdir" in caught.value.hint
 
 
 def test_the_longest_ending_is_meant():
-    assert found("/Users/ann/visual/a.obj", {"visual/a.obj": b"1", "a.obj": b"2", "other/a.obj": b"3"}) == b"1"
+    assert content_of("/Users/ann/visual/a.obj", {"visual/a.obj": b"1", "a.obj": b"2", "other/a.obj": b"3"}) == b"1"
 
 
 def test_a_missing_path_is_told_whole():
     with pytest.raises(MissingAsset, match=r"'visual/a\.obj'") as caught:
-        found("visual/a.obj", {"b.obj": b"", "collision/a.obj": b""})
+        content_of("visual/a.obj", {"b.obj": b"", "collision/a.obj": b""})
     assert caught.value.hint == "assets sent: b.obj, collision/a.obj"
 
 
@@ -108,7 +108,7 @@ def test_a_missing_path_is_told_whole():
 )
 def test_a_path_of_some_machine_is_found_by_its_ending(file, sent):
     sent = file if "exactly" in sent else sent
-    assert found(file, {sent: PICTURE, "other/steel.png": b""}, 'texturedir="/Users/ann"', "texture") == PICTURE
+    assert content_of(file, {sent: PNG, "other/steel.png": b""}, 'texturedir="/Users/ann"', "texture") == PNG
 
 
 @pytest.mark.parametrize(
@@ -121,7 +121,7 @@ def test_a_path_of_some_machine_is_found_by_its_ending(file, sent):
 def test_a_file_may_have_any_name(file):
     xml = f"""<mujoco><asset><texture name="t" type="2d" file={quoteattr(file)}/></asset>
         <asset><material name="m" texture="t"/></asset><worldbody><geom size="1" material="m"/></worldbody></mujoco>"""
-    assert compiled(xml, {file: PICTURE, f"else/{file}": b"no picture"}).ntex == 1
+    assert compiled(xml, {file: PNG, f"else/{file}": b"no image"}).ntex == 1
 
 
 def test_two_paths_are_not_one_file_that_is_named_by_less():
@@ -149,8 +149,8 @@ def test_what_has_no_name_keeps_the_one_it_has_from_its_file():
         <worldbody><geom type="mesh" mesh="part.v1" material="m"/><geom type="hfield" hfield="part.v1"/>
         <geom type="mesh" mesh="arm"/></worldbody></mujoco>"""
     meshes = {"left/part.v1.obj": TETRAHEDRON, "right/part.v1.obj": PYRAMID, "up/arm.obj": PYRAMID}
-    pictures = {"part.v1.png": PICTURE, "t/part.v1.png": PICTURE, "u/PART.v1.png": PICTURE}
-    model = compiled(xml, meshes | pictures)
+    images = {"part.v1.png": PNG, "t/part.v1.png": PNG, "u/PART.v1.png": PNG}
+    model = compiled(xml, meshes | images)
     assert [model.mesh(i).name for i in range(model.nmesh)] == ["part.v1", "own", "arm"]
     assert sorted(model.tex(i).name for i in range(model.ntex)) == ["PART.v1", "part.v1"]
     assert model.hfield(0).name == "part.v1"
@@ -160,7 +160,7 @@ def test_the_six_sides_of_a_cube_may_lie_in_folders():
     sides = ("right", "left", "up", "down", "front", "back")
     files = " ".join(f'file{side}="{side}/side.png"' for side in sides)
     xml = f'<mujoco><asset><texture name="sky" type="skybox" {files}/></asset></mujoco>'
-    assert compiled(xml, {f"{side}/side.png": PICTURE for side in sides}).ntex == 1
+    assert compiled(xml, {f"{side}/side.png": PNG for side in sides}).ntex == 1
 
 
 def test_every_element_still_stays_on_its_line():

@@ -120,11 +120,11 @@ for attempt in (
 
 
 def test_a_confined_process_reads_and_writes_nothing_even_unscreened(tmp_path):
-    picture = tmp_path / "secret.png"
-    Image.new("RGB", (4, 4)).save(picture)
-    program = [sys.executable, "-c", DEFENCELESS % picture]
-    said = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
-    confined, (*attempts, harmless) = said[0] == "True", said[1:]
+    image = tmp_path / "secret.png"
+    Image.new("RGB", (4, 4)).save(image)
+    program = [sys.executable, "-c", DEFENCELESS % image]
+    output = subprocess.run(program, capture_output=True, text=True, check=True).stdout.splitlines()
+    confined, (*attempts, harmless) = output[0] == "True", output[1:]
     assert harmless == "done"
     # The log's folder is gone and memory is short on every kernel.
     assert attempts[2] != "done"
@@ -144,5 +144,5 @@ print(*resource.getrlimit(resource.RLIMIT_AS))
 
 
 def test_a_lower_limit_that_was_set_from_outside_stands():
-    said = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True).stdout
-    assert [int(number) for number in said.split()] == [3 << 30, 3 << 30]
+    output = subprocess.run([sys.executable, "-c", LIMITED], capture_output=True, text=True, check=True).stdout
+    assert [int(number) for number in output.split()] == [3 << 30, 3 << 30]

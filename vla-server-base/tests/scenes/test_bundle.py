@@ -9,7 +9,7 @@ import zipfile
 
 import mujoco
 import pytest
-from test_asset_names import PICTURE, TETRAHEDRON
+from test_asset_names import PNG, TETRAHEDRON
 
 from vla_server_base.errors import SceneError, SceneRefused
 from vla_server_base.scenes import limits
@@ -20,7 +20,7 @@ from vla_server_base.scenes.worker.screening import screen
 XML = """<mujoco model="two files"><compiler meshdir="meshes" texturedir="textures"/>
     <asset><mesh file="a.obj"/><texture name="t" type="2d" file="b.png"/><material name="m" texture="t"/></asset>
     <worldbody><geom type="mesh" mesh="a" material="m"/></worldbody></mujoco>"""
-FILES = {"meshes/a.obj": TETRAHEDRON, "textures/b.png": PICTURE}
+FILES = {"meshes/a.obj": TETRAHEDRON, "textures/b.png": PNG}
 
 
 def zipped(*entries, method=zipfile.ZIP_DEFLATED) -> bytes:
@@ -91,7 +91,7 @@ def test_of_several_models_the_topmost_scene_is_taken(names, chosen):
 def test_several_models_of_one_rank_are_named(names):
     with pytest.raises(SceneError, match=f"several models: {names[0]}, {names[1]}") as caught:
         scene_from_bundle(zipped(*((name, XML) for name in names)))
-    assert caught.value.hint == f'name the one that is meant: "scene_file": "{names[0]}"'
+    assert caught.value.hint == f'name one: "scene_file": "{names[0]}"'
 
 
 def world(text: str = "", root: str = "mujoco") -> str:
@@ -131,7 +131,7 @@ def test_the_scene_may_be_named(scene_file):
 
 
 @pytest.mark.parametrize(
-    ("scene_file", "said"),
+    ("scene_file", "message"),
     [
         ("three.xml", "is not in the scene's zip"),
         ("", "is not in the scene's zip"),
@@ -139,8 +139,8 @@ def test_the_scene_may_be_named(scene_file):
         ("/etc/passwd", "is not in the scene's zip"),
     ],
 )
-def test_a_name_that_is_no_file_s_or_several_files_is_told_with_those_there_are(scene_file, said):
-    with pytest.raises(SceneError, match=said) as caught:
+def test_a_name_that_is_no_file_s_or_several_files_is_told_with_those_there_are(scene_file, message):
+    with pytest.raises(SceneError, match=message) as caught:
         scene_from_bundle(zipped(("a/scene.xml", XML), ("b/scene.xml", XML)), scene_file)
     assert caught.value.hint == "name one of: a/scene.xml, b/scene.xml"
 
@@ -167,15 +167,15 @@ def named(name: str, content=b"x", *, mode: int = 0, method=zipfile.ZIP_DEFLATED
 
 
 @pytest.mark.parametrize(
-    ("entry", "said"),
+    ("entry", "message"),
     [
-        (named("/etc/passwd"), "leads out of it"),
-        (named("../secret.obj"), "leads out of it"),
-        (named("a/../../secret.obj"), "leads out of it"),
-        (named("a//b.obj"), "leads out of it"),
-        (named("..\\b.obj"), "leads out of it"),
-        (named("C:/b.obj"), "leads out of it"),
-        (named("a\nb.obj"), "leads out of it"),
+        (named("/etc/passwd"), "is not a path inside it"),
+        (named("../secret.obj"), "is not a path inside it"),
+        (named("a/../../secret.obj"), "is not a path inside it"),
+        (named("a//b.obj"), "is not a path inside it"),
+        (named("..\\b.obj"), "is not a path inside it"),
+        (named("C:/b.obj"), "is not a path inside it"),
+        (named("a\nb.obj"), "is not a path inside it"),
         (named("a" * 201), "201 characters"),
         (named("link.obj", b"/etc/passwd", mode=stat.S_IFLNK | 0o777), "a link or a device"),
         (named("fifo", mode=stat.S_IFIFO), "a link or a device"),
@@ -184,8 +184,8 @@ def named(name: str, content=b"x", *, mode: int = 0, method=zipfile.ZIP_DEFLATED
         (named("scene.xml"), "in it twice"),
     ],
 )
-def test_entries_that_only_an_attacker_writes_are_refused(entry, said):
-    with pytest.raises(SceneRefused, match=said) as caught:
+def test_entries_that_only_an_attacker_writes_are_refused(entry, message):
+    with pytest.raises(SceneRefused, match=message) as caught:
         scene_from_bundle(zipped(("scene.xml", XML), entry))
     assert caught.value.hint
 
@@ -207,7 +207,7 @@ def test_an_encrypted_entry_is_refused():
     ],
 )
 def test_mjb_is_refused_wherever_it_stands(packed):
-    with pytest.raises(SceneRefused, match="MJB is not taken") as caught:
+    with pytest.raises(SceneRefused, match="MJB is not supported") as caught:
         scene_from_bundle(packed)
     assert "MJCF" in caught.value.hint
 
@@ -215,28 +215,28 @@ def test_mjb_is_refused_wherever_it_stands(packed):
 def test_mjb_as_mujoco_saves_it_is_refused(tmp_path):
     path = tmp_path / "model.xml"
     mujoco.mj_saveModel(mujoco.MjSpec.from_string("<mujoco/>").compile(), str(path))
-    with pytest.raises(SceneRefused, match="MJB is not taken"):
+    with pytest.raises(SceneRefused, match="MJB is not supported"):
         mjcf_text(path.read_bytes())
 
 
 def test_a_model_that_is_no_text_is_refused():
-    with pytest.raises(SceneRefused, match=r"no UTF-8 text \(byte 8\)"):
+    with pytest.raises(SceneRefused, match=r"not UTF-8 text \(byte 8\)"):
         scene_from_bundle(zipped(("scene.xml", b"<mujoco>\xff")))
 
 
 @pytest.mark.parametrize(
-    ("packed", "said"),
+    ("packed", "message"),
     [
         (b"", "cannot be read"),
         (XML.encode(), "cannot be read"),
         (zipped(("scene.xml", XML))[:-30], "cannot be read"),
         (zipped(("scene.xml", XML)).replace(b"PK\x03\x04", b"PK\x03\x05"), "cannot be read"),
-        (zipped(), "holds no .xml"),
+        (zipped(), "has no .xml"),
         (zipped(("inner.mjz", zipped(("scene.xml", XML)))), "only another zip, 'inner.mjz'"),
     ],
 )
-def test_what_holds_no_scene_is_told_so(packed, said):
-    with pytest.raises(SceneError, match=said) as caught:
+def test_what_holds_no_scene_is_told_so(packed, message):
+    with pytest.raises(SceneError, match=message) as caught:
         scene_from_bundle(packed)
     assert (caught.value.code, bool(caught.value.hint)) == ("scene_invalid", True)
 

@@ -13,7 +13,7 @@ from plain_scene import assert_serves, running
 
 from vla_server_base.scenes.worker.landlock import LANDLOCK_CREATE_RULESET_VERSION, SYS_LANDLOCK_CREATE_RULESET
 from vla_server_base.scenes.worker.system_calls import ARCHITECTURES
-from vla_server_base.scenes.worker_process import _environment
+from vla_server_base.scenes.worker_environment import worker_environment
 
 pytestmark = pytest.mark.skipif(
     sys.platform != "linux" or platform.machine() not in ARCHITECTURES, reason="seccomp as it is used here"
@@ -25,8 +25,8 @@ RENDERERS = ("egl", "osmesa", "raycast")
 
 
 def on_kernel_without(numbers: str, *program: str) -> list[str]:
-    own = [sys.executable, *program]
-    return [sys.executable, str(HERE / "old_kernel.py"), numbers, *own] if numbers else own
+    command = [sys.executable, *program]
+    return [sys.executable, str(HERE / "old_kernel.py"), numbers, *command] if numbers else command
 
 
 def take_over(renderer: str, secret: Path, without: str = "") -> tuple[dict, dict[int, dict | None]]:
@@ -34,15 +34,15 @@ def take_over(renderer: str, secret: Path, without: str = "") -> tuple[dict, dic
     secret.write_text("a key")
     program = on_kernel_without(without, str(HERE / "taken_over_worker.py"), renderer, str(secret))
     pipe = subprocess.PIPE
-    with subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=_environment()) as worker:
+    with subprocess.Popen(program, stdin=pipe, stdout=pipe, stderr=pipe, text=True, env=worker_environment()) as worker:
         assert worker.stdout is not None
         how = json.loads(worker.stdout.readline())
         if "unavailable" in how:
             pytest.skip(how["unavailable"])
         threads = [int(thread) for thread in os.listdir(f"/proc/{worker.pid}/task")]
-        said, complaints = worker.communicate(json.dumps(threads) + "\n", timeout=120)
-        assert said, complaints
-        return how, {int(thread): outcomes for thread, outcomes in json.loads(said).items()}
+        output, complaints = worker.communicate(json.dumps(threads) + "\n", timeout=120)
+        assert output, complaints
+        return how, {int(thread): outcomes for thread, outcomes in json.loads(output).items()}
 
 
 def assert_all_denied(outcomes: dict | None, *kinds: str) -> None:
@@ -106,7 +106,7 @@ except PermissionError:
 
 @pytest.mark.skipif("landlock_version() < 1")
 def test_a_driver_with_a_device_may_go_on_opening_libraries_and_devices_alone():
-    assert said_by(WITH_A_DEVICE) == ""
+    assert output_of(WITH_A_DEVICE) == ""
 
 
 # mmap of a page that may be executed, with `mov eax, 20; int 0x80; ret`: i386's getpid.
@@ -141,7 +141,7 @@ asyncio.run(main())
 """
 
 
-def said_by(program: str, *arguments: str, without: str = "") -> str:
+def output_of(program: str, *arguments: str, without: str = "") -> str:
     command = on_kernel_without(without, "-c", program, *arguments)
     return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120).stdout
 
@@ -150,17 +150,17 @@ def said_by(program: str, *arguments: str, without: str = "") -> str:
     ("without", "files"), [(NO_SECCOMP, "True"), (f"{NO_SECCOMP},{NO_LANDLOCK}", "False")], ids=["seccomp", "both"]
 )
 def test_where_the_kernel_cannot_the_log_says_so_once_and_scenes_are_drawn(without, files):
-    said = said_by(POOL, str(HERE), "best_effort", without=without)
-    assert said.count("log: scene workers are not confined") == 1
-    assert f"Confinement(files={files}, network=False, programs=False" in said
+    output = output_of(POOL, str(HERE), "best_effort", without=without)
+    assert output.count("log: scene workers are not confined") == 1
+    assert f"Confinement(files={files}, network=False, programs=False" in output
 
 
 def test_required_confinement_that_cannot_be_had_refuses_scenes_with_a_sentence():
     program = POOL.replace("asyncio.run(main())", "try: asyncio.run(main())\nexcept Exception as error: print(error)")
-    said = said_by(program, str(HERE), "required", without=NO_SECCOMP)
-    assert "is not confined (the kernel refuses seccomp: Function not implemented)" in said
-    assert "VLA_SCENE_CONFINEMENT=required" in said
-    assert "Confinement(" not in said
+    output = output_of(program, str(HERE), "required", without=NO_SECCOMP)
+    assert "not fully confined here (the kernel refuses seccomp: Function not implemented)" in output
+    assert "VLA_SCENE_CONFINEMENT=required" in output
+    assert "Confinement(" not in output
 
 
 @pytest.mark.anyio

@@ -1,4 +1,4 @@
-"""Which groups of geoms a picture shows: what the request says, the setting, or what the scene is made of."""
+"""Which groups of geoms an image shows: what the request says, the setting, or what the scene is made of."""
 
 import numpy as np
 import pytest
@@ -36,24 +36,24 @@ def is_green(pixel: list[int]) -> bool:
 
 async def test_a_scene_of_robosuites_kind_is_drawn_without_what_collides(pools):
     for pool in pools.values():
-        pictures = (await render(pool, ROBOSUITE)).pictures
-        assert pictures.geom_groups == (1, 2)
-        assert not is_green(middle(pictures.images["primary"]))
+        view = (await render(pool, ROBOSUITE)).view
+        assert view.geom_groups == (1, 2)
+        assert not is_green(middle(view.images["primary"]))
 
 
 @pytest.mark.parametrize("xml", [MIXED, DECORATED])
 async def test_every_other_scene_is_drawn_as_mujoco_draws_it(pools, xml):
     for pool in pools.values():
-        pictures = (await render(pool, xml)).pictures
-        assert pictures.geom_groups == (0, 1, 2)
-        assert is_green(middle(pictures.images["primary"]))
+        view = (await render(pool, xml)).view
+        assert view.geom_groups == (0, 1, 2)
+        assert is_green(middle(view.images["primary"]))
 
 
 async def test_a_request_chooses_the_groups(pools):
     for pool in pools.values():
-        shown = {groups: (await render(pool, ROBOSUITE, geom_groups=groups)).pictures for groups in ((0,), (1,), (5,))}
-        assert [pictures.geom_groups for pictures in shown.values()] == [(0,), (1,), (5,)]
-        green, white, black = (middle(pictures.images["primary"]) for pictures in shown.values())
+        shown = {groups: (await render(pool, ROBOSUITE, geom_groups=groups)).view for groups in ((0,), (1,), (5,))}
+        assert [view.geom_groups for view in shown.values()] == [(0,), (1,), (5,)]
+        green, white, black = (middle(view.images["primary"]) for view in shown.values())
         assert is_green(green)
         assert min(white) > 60
         assert max(black) == 0
@@ -61,8 +61,8 @@ async def test_a_request_chooses_the_groups(pools):
 
 async def test_the_setting_counts_where_a_request_does_not_say():
     async with running(renderer="raycast", scene_workers=1, scene_geom_groups="0 3") as pool:
-        assert (await render(pool, ROBOSUITE)).pictures.geom_groups == (0, 3)
-        assert (await render(pool, ROBOSUITE, geom_groups=(1,))).pictures.geom_groups == (1,)
+        assert (await render(pool, ROBOSUITE)).view.geom_groups == (0, 3)
+        assert (await render(pool, ROBOSUITE, geom_groups=(1,))).view.geom_groups == (1,)
 
 
 @pytest.mark.parametrize("groups", ["6", "0,1", "-1", "0  1", "all"])

@@ -124,13 +124,13 @@ def test_all_xml_counts_together():
 
 
 def test_what_is_included_is_screened_as_the_scene_is():
-    for part, said in {
-        "<mujoco>\n<extension/></mujoco>": "line 2 of a.xml: <extension> is not taken",
+    for part, message in {
+        "<mujoco>\n<extension/></mujoco>": "line 2 of a.xml: <extension> is not supported",
         "<mujoco>\n\n<size nkey='2000000000'/></mujoco>": "line 3 of a.xml: nkey=",
         "<!DOCTYPE a [<!ENTITY x 'y'>]><mujoco/>": "line 1 of a.xml: a document type",
         "<mujoco><worldbody>" + "<body>" * 301 + "</body>" * 301 + "</worldbody></mujoco>": "levels of elements",
     }.items():
-        with pytest.raises(SceneRefused, match=said):
+        with pytest.raises(SceneRefused, match=message):
             screened(include("a"), a=part)
 
 
@@ -191,7 +191,7 @@ def test_an_attached_model_may_include_files():
 
 
 def test_an_attached_model_is_screened_as_the_scene_is():
-    with pytest.raises(SceneRefused, match=r"line 1 of c.xml: <plugin> is not taken"):
+    with pytest.raises(SceneRefused, match=r"line 1 of c.xml: <plugin> is not supported"):
         screened(attaching(1), c=WORLD.format("<plugin/>"))
     with pytest.raises(MissingAsset, match=r"line 1 of c.xml: <mesh>"):
         screened(attaching(1), c="<mujoco><asset><mesh file='/etc/a.obj'/></asset></mujoco>")

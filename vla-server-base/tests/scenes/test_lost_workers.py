@@ -32,9 +32,9 @@ async def end_busy(pool, number: signal.Signals, times: int = 1) -> None:
     """Send a signal to the worker that is at work; then to the one that is after it."""
     ended = set()
     for _ in range(times):
-        await until(lambda: {worker.pid for worker in pool._busy} - ended)
+        await until(lambda: {worker.pid for worker in pool.workers.busy} - ended)
         await asyncio.sleep(0.1)
-        (worker,) = pool._busy
+        (worker,) = pool.workers.busy
         os.kill(worker.pid, number)
         ended.add(worker.pid)
 
@@ -51,8 +51,8 @@ async def test_what_a_lost_worker_was_doing_is_done_by_another(lone_pool, number
     xml = LONG_XML + f"<!-- {number.name} -->"
     drawing = asyncio.create_task(render(lone_pool, xml))
     await end_busy(lone_pool, number)
-    drawn = (await drawing).pictures.images["primary"]
-    np.testing.assert_array_equal(drawn, (await render(lone_pool, xml)).pictures.images["primary"])
+    drawn = (await drawing).view.images["primary"]
+    np.testing.assert_array_equal(drawn, (await render(lone_pool, xml)).view.images["primary"])
 
 
 async def test_a_simulation_goes_on_to_the_same_bits_when_its_worker_is_lost(lone_pool):
@@ -60,8 +60,8 @@ async def test_a_simulation_goes_on_to_the_same_bits_when_its_worker_is_lost(lon
     request = RolloutRequest(start=SceneState(), actions=np.full((30, 7), 0.02))
     whole = await lone_pool.roll_out(scene, request)
     going = asyncio.create_task(lone_pool.roll_out(scene, request))
-    await until(lambda: lone_pool._busy)
-    os.kill(next(iter(lone_pool._busy)).pid, signal.SIGKILL)
+    await until(lambda: lone_pool.workers.busy)
+    os.kill(next(iter(lone_pool.workers.busy)).pid, signal.SIGKILL)
     np.testing.assert_array_equal((await going).end.physics, whole.end.physics)
 
 
@@ -72,7 +72,7 @@ async def test_who_loses_two_workers_to_the_outside_is_told_that_the_scene_is_no
         await drawing
     assert caught.value.status == 503
     assert "not to blame" in caught.value.hint
-    assert (await render(lone_pool, LONG_XML)).pictures.images, "it may be sent again at once"
+    assert (await render(lone_pool, LONG_XML)).view.images, "it may be sent again at once"
 
 
 async def test_a_scene_that_two_workers_died_of_costs_no_third(lone_pool):
@@ -89,7 +89,7 @@ async def test_a_scene_that_two_workers_died_of_costs_no_third(lone_pool):
     assert pids <= lone_pool.pids
     await assert_serves(lone_pool)
     current_client.set("another")
-    assert (await render(lone_pool, xml)).pictures.images, "it was not this client's that did it"
+    assert (await render(lone_pool, xml)).view.images, "it was not this client's that did it"
 
 
 async def test_a_scene_that_fills_memory_is_refused_and_what_was_held_gives_way_first():
@@ -98,7 +98,7 @@ async def test_a_scene_that_fills_memory_is_refused_and_what_was_held_gives_way_
     )
     async with running(renderer="raycast", scene_workers=1, scene_memory_mb=200) as pool:
         for number in range(6):
-            assert (await render(pool, large.format(number, 1500))).pictures.images, "40 MB each"
+            assert (await render(pool, large.format(number, 1500))).view.images, "40 MB each"
         with pytest.raises(SceneTooLarge, match="memory") as caught:
             await render(pool, large.format("", 4096))
         assert (caught.value.status, caught.value.code) == (422, "scene_crashed")
@@ -110,7 +110,7 @@ async def test_memory_that_is_reserved_and_not_touched_is_no_reason_to_refuse():
     async with running(renderer="raycast", scene_workers=1, scene_memory_mb=1000) as pool:
         pids = pool.pids
         for number in range(1, 13):
-            assert (await render(pool, reserves.format(number))).pictures.images
+            assert (await render(pool, reserves.format(number))).view.images
         assert pids <= pool.pids, "no worker was lost"
 
 

@@ -30,7 +30,12 @@ SLOW_XML = f"""
 
 
 def pool_is_full(pool) -> bool:
-    return len(pool._idle) == 2
+    return len(pool.workers.idle) == 2
+
+
+def is_quiet(pool) -> bool:
+    """Whether all workers are idle and none starts."""
+    return len(pool.workers.idle) >= 2 and not pool.workers.busy and not pool.workers._num_launching
 
 
 async def test_the_same_scene_is_compiled_once(pool):
@@ -43,12 +48,12 @@ async def test_the_same_scene_is_compiled_once(pool):
 async def test_assets_are_part_of_what_a_scene_is(pool):
     xml = """<mujoco><asset><mesh name="m" file="m.obj"/></asset>
         <worldbody><geom type="mesh" mesh="m"/><camera pos="0 0 3"/></worldbody></mujoco>"""
-    pictures = []
+    images = []
     for size in (0.2, 0.8):
         corners = [(0, 0, 0), (size, 0, 0), (0, size, 0), (0, 0, size)]
         mesh = "".join(f"v {x} {y} {z}\n" for x, y, z in corners) + "f 1 3 2\nf 1 2 4\nf 1 4 3\nf 2 3 4\n"
-        pictures.append((await render(pool, xml, {"m.obj": mesh.encode()})).pictures.images["primary"])
-    assert (pictures[1] > 0).sum() > 4 * (pictures[0] > 0).sum()
+        images.append((await render(pool, xml, {"m.obj": mesh.encode()})).view.images["primary"])
+    assert (images[1] > 0).sum() > 4 * (images[0] > 0).sum()
 
 
 async def test_a_worker_keeps_only_the_last_scenes(pool):
@@ -71,7 +76,7 @@ async def test_a_worker_killed_while_idle_costs_no_request():
 
 async def test_a_slow_scene_times_out_and_its_neighbours_do_not_notice():
     async with running(renderer="raycast", scene_workers=2, scene_timeout_s=1.5) as pool:
-        await until(lambda: len(pool._idle) == 3)
+        await until(lambda: len(pool.workers.idle) == 3)
         start = time.monotonic()
         slow = asyncio.create_task(render(pool, SLOW_XML))
         served = 0
@@ -108,7 +113,7 @@ async def test_who_waits_is_answered_when_no_worker_can_be_started(monkeypatch):
         with pytest.raises(Unavailable, match="no process can be started"):
             await asyncio.wait_for(render(pool), 20)
         monkeypatch.undo()
-        await until(lambda: pool._idle)
+        await until(lambda: pool.workers.idle)
         await assert_serves(pool)
 
 
@@ -131,7 +136,7 @@ async def test_requests_cancelled_while_they_wait_leave_no_trace(pool):
             request.cancel()
     outcomes = await asyncio.gather(*requests, return_exceptions=True)
     answered = [outcome for outcome in outcomes if not isinstance(outcome, asyncio.CancelledError)]
-    assert all(not isinstance(outcome, BaseException) and outcome.pictures.images for outcome in answered)
+    assert all(not isinstance(outcome, BaseException) and outcome.view.images for outcome in answered)
     assert len(answered) >= 7
     await assert_serves(pool)
 
@@ -166,8 +171,8 @@ loop.run_until_complete(main())
     here = str(Path(__file__).parent)
     pipe = asyncio.subprocess.PIPE
     server = await asyncio.create_subprocess_exec(sys.executable, "-W", "error", "-c", program, cwd=here, stdout=pipe)
-    said, _ = await server.communicate()
-    assert said.decode().split("\n")[:2] == ["served", "0 left"]
+    output, _ = await server.communicate()
+    assert output.decode().split("\n")[:2] == ["served", "0 left"]
 
 
 async def test_closing_answers_who_waits_and_leaves_no_process_and_no_folder(tmp_path, monkeypatch):
@@ -189,10 +194,10 @@ async def test_closing_answers_who_waits_and_leaves_no_process_and_no_folder(tmp
 
 async def test_closing_in_the_moment_when_a_job_is_done_ends():
     pool = ScenePool(ServerConfig())
-    job = pool._start_task(pool._finishing, asyncio.sleep(0))
+    job = pool._jobs.start(asyncio.sleep(0))
     while not job.done():
         await asyncio.sleep(0)
-    assert job in pool._finishing, "nobody has been told of its end yet"
+    assert job in pool._jobs, "nobody has been told of its end yet"
     await pool.close()
 
 
@@ -217,17 +222,17 @@ asyncio.run(main())
     await until(lambda: not any(is_running(worker) for worker in workers), timeout_s=3)
 
 
-async def test_two_hundred_pictures_leak_neither_memory_nor_files(pools):
+async def test_two_hundred_images_leak_neither_memory_nor_files(pools):
     for pool in pools.values():
         # A worker that starts meanwhile, or draws for the first time, would count as a leak.
-        await until(lambda pool=pool: pool_is_full(pool), timeout_s=30)
+        await until(lambda pool=pool: is_quiet(pool), timeout_s=30)
         sizes = []
         for i in range(240):
             await render(pool, PLAIN_XML + "<!-- leak -->" * (i // 5 % 12))
             if i in (119, 239):
                 sizes.append(footprint())
         (memory, files), (memory_after, files_after) = sizes
-        assert memory_after - memory < 8_000, "kB, over 120 pictures and 24 compiled scenes"
+        assert memory_after - memory < 8_000, "kB, over 120 images and 24 compiled scenes"
         assert files_after == files
 
 

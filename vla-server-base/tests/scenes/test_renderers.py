@@ -52,8 +52,8 @@ async def test_ray_casting_works_everywhere_and_every_renderer_draws_the_plain_s
 
 @pytest.mark.parametrize("camera", ["primary", "tilted", "lens", "flat"])
 async def test_all_renderers_agree_on_every_silhouette_to_a_pixel(pools, camera):
-    pictures = [await render(pool, SHAPES, camera=camera) for pool in pools.values()]
-    hues = [hue(reply.pictures.images["primary"]) for reply in pictures]
+    images = [await render(pool, SHAPES, camera=camera) for pool in pools.values()]
+    hues = [hue(reply.view.images["primary"]) for reply in images]
     assert len(np.unique(hues[0])) == 7, "six objects and the background; a camera inside a ball sees through it"
     for one, other in ((one, other) for one in hues for other in hues):
         for colour in np.unique(one):
@@ -61,10 +61,10 @@ async def test_all_renderers_agree_on_every_silhouette_to_a_pixel(pools, camera)
 
 
 @pytest.mark.parametrize("size", [(120, 200), (200, 120)])
-async def test_a_picture_may_be_wide_or_tall(pools, size):
+async def test_an_image_may_be_wide_or_tall(pools, size):
     height, width = size
     for pool in pools.values():
-        image = (await render(pool, height=height, width=width)).pictures.images["primary"]
+        image = (await render(pool, height=height, width=width)).view.images["primary"]
         assert image.shape == (height, width, 3)
         red, blue = (where(image, colour) for colour in ("red", "blue"))
         # Rows show the camera's fovy whatever the width is: 0.5 m apart at 1.5 m, seen by 45 degrees.
@@ -82,7 +82,7 @@ async def test_the_sky_turns_the_same_way_in_all_renderers(pools):
     assets = {f"{name}.png": face(colour) for name, colour in zip(files, colours, strict=True)}
     for camera in range(4):
         images = [
-            (await render(pool, xml, assets, camera=f"c{camera}")).pictures.images["primary"].astype(int)
+            (await render(pool, xml, assets, camera=f"c{camera}")).view.images["primary"].astype(int)
             for pool in pools.values()
         ]
         for image in images:
@@ -95,7 +95,7 @@ async def test_a_transparent_thing_shows_what_is_behind_it(pools):
         <geom type="box" size="0.1 0.1 0.01" pos="0 0 0.3" rgba="0 0 1 0.5"/>
         <camera pos="0 0 2"/></worldbody></mujoco>"""
     for pool in pools.values():
-        red, green, blue = (await render(pool, xml)).pictures.images["primary"][112, 112].astype(int)
+        red, green, blue = (await render(pool, xml)).view.images["primary"][112, 112].astype(int)
         assert min(red, blue) > green + 20
 
 
@@ -105,7 +105,7 @@ async def test_light_and_colour_of_ray_casting_are_near_those_of_opengl(pools):
         <light pos="0 0 1" dir="0 0 -1" cutoff="60" exponent="1"/>
         <geom type="sphere" size="0.3" rgba="0.8 0.7 0.6 1"/>
         <camera pos="0 0 1.2"/></worldbody></mujoco>"""
-    images = [(await render(pool, xml)).pictures.images["primary"].astype(int) for pool in pools.values()]
+    images = [(await render(pool, xml)).view.images["primary"].astype(int) for pool in pools.values()]
     for image in images:
         difference = np.abs(image - images[-1])
         assert difference.mean() < 2
@@ -118,27 +118,27 @@ async def test_a_camera_sees_an_endless_floor_alike_whatever_was_drawn_before(po
         <camera name="here" pos="0 0 3"/><camera name="there" pos="7 3 3"/></worldbody></mujoco>"""
     for pool in pools.values():
         images = [
-            (await render(pool, xml, camera=camera)).pictures.images["primary"]
+            (await render(pool, xml, camera=camera)).view.images["primary"]
             for camera in ("here", "there", "here", "here")
         ]
         for again in images[2:]:
             np.testing.assert_array_equal(again, images[0])
 
 
-async def test_a_state_moves_a_body_in_the_picture(pools):
+async def test_a_state_moves_a_body_in_the_image(pools):
     for pool in pools.values():
-        still = where((await render(pool)).pictures.images["primary"], "blue")[0].mean()
+        still = where((await render(pool)).view.images["primary"], "blue")[0].mean()
         moved = await render(pool, state=SceneState(qpos=np.array([0.3])))
-        assert where(moved.pictures.images["primary"], "blue")[0].mean() < still - 30
+        assert where(moved.view.images["primary"], "blue")[0].mean() < still - 30
         assert moved.cost.compile_ms == 0
 
 
-async def test_scenes_held_at_the_same_time_do_not_show_in_each_other_s_pictures(pools):
+async def test_scenes_held_at_the_same_time_do_not_show_in_each_other_s_images(pools):
     green = PLAIN_XML.replace("1 0 0 1", "0 1 0 1")
     for pool in pools.values():
         for height in (224, 100, 224):
             for xml, colour, other in ((PLAIN_XML, "red", "green"), (green, "green", "red")):
-                image = (await render(pool, xml, height=height)).pictures.images["primary"]
+                image = (await render(pool, xml, height=height)).view.images["primary"]
                 assert len(where(image, colour)[0]) > 100
                 assert len(where(image, other)[0]) == 0
 
@@ -149,9 +149,9 @@ async def test_shadows_and_multisampling_are_settings_of_the_server_and_only_of_
         <geom type="plane" size="1 1 0.1"/><geom type="box" size="0.1 0.1 0.1" pos="-0.2 0 0.4" euler="0 0 10"/>
         <camera pos="0 0 2"/></worldbody></mujoco>"""
     for name, pool in pools.items():
-        plain = (await render(pool, xml)).pictures.images["primary"].astype(int)
+        plain = (await render(pool, xml)).view.images["primary"].astype(int)
         async with running(renderer=name, scene_workers=1, scene_shadows=True, scene_multisampling=4) as fine:
-            image = (await render(fine, xml)).pictures.images["primary"].astype(int)
+            image = (await render(fine, xml)).view.images["primary"].astype(int)
         darker = (image.sum(axis=2) < plain.sum(axis=2) - 60).mean()
         assert (darker > 0.01) == (name != "raycast")
 

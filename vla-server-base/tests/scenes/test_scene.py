@@ -1,11 +1,10 @@
-"""States and cameras of a scene: what fits, and what is said when something does not."""
+"""States and cameras of a scene: those that fit, and the errors for those that do not."""
 
 import numpy as np
 import pytest
 from plain_scene import render, where
 
-from vla_server_base.errors import SceneError, SceneRefused, UnknownName
-from vla_server_base.errors import SceneState as SceneStateError
+from vla_server_base.errors import SceneError, SceneRefused, SceneStateError, UnknownName
 from vla_server_base.scenes.messages import SceneState
 
 pytestmark = pytest.mark.anyio
@@ -32,7 +31,7 @@ MOVING = """
 
 async def column(pool, state: SceneState, colour: str = "red") -> float:
     reply = await render(pool, MOVING, state=state, camera="top")
-    return where(reply.pictures.images["primary"], colour)[1].mean()
+    return where(reply.view.images["primary"], colour)[1].mean()
 
 
 async def test_a_keyframe_is_applied_by_name_or_index_and_before_the_rest(pool):
@@ -47,13 +46,13 @@ async def test_a_keyframe_is_applied_by_name_or_index_and_before_the_rest(pool):
 async def test_a_request_without_a_keyframe_starts_at_the_one_named_home(pool):
     at_home = MOVING.replace('name="right"', 'name="home"')
     reply = await render(pool, at_home, camera="top")
-    home = where(reply.pictures.images["primary"], "red")[1].mean()
+    home = where(reply.view.images["primary"], "red")[1].mean()
     assert home == pytest.approx(await column(pool, SceneState(keyframe="right")))
 
 
 async def test_a_mocap_body_moves_and_its_quaternion_is_normalized(pool):
     turned = SceneState(mocap_pos=np.array([[0.5, -0.4, 0]]), mocap_quat=np.array([[30.0, 0, 0, 30.0]]))
-    image = (await render(pool, MOVING, state=turned, camera="top")).pictures.images["primary"]
+    image = (await render(pool, MOVING, state=turned, camera="top")).view.images["primary"]
     rows, columns = where(image, "blue")
     assert columns.mean() > 150
     assert np.ptp(rows) > np.ptp(columns), "a quarter turn stands it upright"
@@ -94,30 +93,30 @@ async def test_numbers_that_overflow_on_the_way_are_refused(pool):
 
 
 async def test_primary_is_the_camera_of_that_name_else_the_first_that_is_not_wrist(pool):
-    assert (await render(pool, MOVING)).pictures.cameras == {"primary": "side", "wrist": "wrist"}
-    assert (await render(pool, MOVING.replace('"top"', '"primary"'))).pictures.cameras["primary"] == "primary"
-    assert (await render(pool, MOVING.replace(' name="side"', ""))).pictures.cameras["primary"] == "camera 0"
+    assert (await render(pool, MOVING)).view.cameras == {"primary": "side", "wrist": "wrist"}
+    assert (await render(pool, MOVING.replace('"top"', '"primary"'))).view.cameras["primary"] == "primary"
+    assert (await render(pool, MOVING.replace(' name="side"', ""))).view.cameras["primary"] == "camera 0"
 
 
 async def test_a_request_may_choose_its_cameras_and_have_no_wrist(pool):
     chosen = await render(pool, MOVING, camera="wrist", wrist_camera="top")
-    assert chosen.pictures.cameras == {"primary": "wrist", "wrist": "top"}
+    assert chosen.view.cameras == {"primary": "wrist", "wrist": "top"}
     alone = await render(pool, MOVING, camera="top", wrist_camera="")
-    assert list(alone.pictures.images) == ["primary"]
+    assert list(alone.view.images) == ["primary"]
 
 
 async def test_a_policy_s_cameras_see_what_is_named_as_they_are(pool):
     scene = MOVING.replace('"side"', '"left"')
-    seen = (await render(pool, scene, cameras={"top": None, "left": None, "wrist_left": None})).pictures
+    seen = (await render(pool, scene, cameras={"top": None, "left": None, "wrist_left": None})).view
     assert seen.cameras == {"top": "top", "left": "left"}
     assert list(seen.images) == ["top", "left"]
 
 
 async def test_the_first_camera_sees_what_no_other_of_the_policy_s_does(pool):
     scene = MOVING.replace('"side"', '"left"')
-    assert (await render(pool, scene, cameras={"base": None, "left": None})).pictures.cameras["base"] == "top"
+    assert (await render(pool, scene, cameras={"base": None, "left": None})).view.cameras["base"] == "top"
     wanted = {"base": "wrist", "left": "top", "right": ""}
-    assert (await render(pool, scene, cameras=wanted)).pictures.cameras == {"base": "wrist", "left": "top"}
+    assert (await render(pool, scene, cameras=wanted)).view.cameras == {"base": "wrist", "left": "top"}
 
 
 async def test_an_unknown_camera_is_told_with_the_scene_s_own(pool):
@@ -132,7 +131,7 @@ async def test_a_scene_without_a_camera_is_told_how_to_get_one(pool):
         await render(pool, "<mujoco><worldbody><geom size='1'/></worldbody></mujoco>")
     camera = caught.value.hint[caught.value.hint.index("<camera") :]
     xml = f"<mujoco><worldbody><geom size='0.1' rgba='1 0 0 1'/>{camera}</worldbody></mujoco>"
-    image = (await render(pool, xml)).pictures.images["primary"]
+    image = (await render(pool, xml)).view.images["primary"]
     assert len(where(image, "red")[0]) > 100, "the camera of the hint looks at the origin"
 
 
@@ -140,11 +139,11 @@ async def test_a_scene_with_only_a_wrist_camera_asks_for_a_choice(pool):
     xml = "<mujoco><worldbody><geom size='1'/><camera name='wrist' pos='0 0 3'/></worldbody></mujoco>"
     with pytest.raises(SceneError, match="no camera for the policy's 'primary', only wrist"):
         await render(pool, xml)
-    assert (await render(pool, xml, camera="wrist")).pictures.cameras["primary"] == "wrist"
+    assert (await render(pool, xml, camera="wrist")).view.cameras["primary"] == "wrist"
 
 
 @pytest.mark.parametrize(
-    ("xml", "said"),
+    ("xml", "message"),
     [
         ("<mujoco>\n<worldbody>\n<geom/>\n</worldbody></mujoco>", "size 0 must be positive in geom .* line 3"),
         ("<mujoco>\n\n<wordlbody/></mujoco>", "line 3"),
@@ -152,16 +151,16 @@ async def test_a_scene_with_only_a_wrist_camera_asks_for_a_choice(pool):
         ("<mujoco><worldbody><geom type='mesh' mesh='m'/></worldbody></mujoco>", "mesh"),
     ],
 )
-async def test_what_mujoco_says_of_a_scene_reaches_the_client_with_its_line(pool, xml, said):
-    with pytest.raises(SceneError, match=said) as caught:
+async def test_what_mujoco_says_of_a_scene_reaches_the_client_with_its_line(pool, xml, message):
+    with pytest.raises(SceneError, match=message) as caught:
         await render(pool, xml)
     assert caught.value.code == "scene_invalid"
     assert "Traceback" not in caught.value.message
 
 
 @pytest.mark.parametrize("size", [(0, 224), (224, -1), (100_000, 224)])
-async def test_pictures_of_impossible_sizes_are_refused(pool, size):
-    with pytest.raises(SceneRefused, match="is not drawn"):
+async def test_images_of_impossible_sizes_are_refused(pool, size):
+    with pytest.raises(SceneRefused, match="cannot be rendered"):
         await render(pool, MOVING, height=size[0], width=size[1])
 
 
@@ -171,4 +170,4 @@ async def test_a_flexible_body_takes_its_mesh_from_an_asset(pool):
           <edge equality="true"/></flexcomp><camera pos="0.2 0.2 2"/></worldbody></mujoco>"""
     cloth = b"v 0 0 0\nv 0.8 0 0\nv 0 0.8 0\nv 0.8 0.8 0.1\nf 1 2 3\nf 2 4 3\n"
     reply = await render(pool, xml, {"folder/cloth.obj": cloth})
-    assert len(where(reply.pictures.images["primary"], "red")[0]) > 1000
+    assert len(where(reply.view.images["primary"], "red")[0]) > 1000

@@ -13,8 +13,9 @@ from vla_server_base.errors import MissingAsset, SceneError, SceneRefused
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import Scene
 from vla_server_base.scenes.worker.asset_names import FILE_ATTRIBUTES
+from vla_server_base.scenes.worker.element_checks import REFUSED_ELEMENTS
 from vla_server_base.scenes.worker.schema import ATTRIBUTES
-from vla_server_base.scenes.worker.screening import DROPPED_ATTRIBUTES, REFUSED_ELEMENTS, screen
+from vla_server_base.scenes.worker.screening import DROPPED_ATTRIBUTES, screen
 
 
 def in_world(text: str) -> Scene:
@@ -58,7 +59,7 @@ def test_the_root_must_be_mujoco():
 
 @pytest.mark.parametrize("tag", sorted(REFUSED_ELEMENTS))
 def test_elements_that_read_files_or_run_code_are_refused_with_their_line(tag):
-    with pytest.raises(SceneRefused, match=f"line 3: <{tag}> is not taken") as caught:
+    with pytest.raises(SceneRefused, match=f"line 3: <{tag}> is not supported") as caught:
         screen(in_world(f'<{tag} file="a.xml" name="a" plugin="b"/>'))
     assert caught.value.hint
 
@@ -110,14 +111,14 @@ def test_all_assets_that_were_not_sent_are_named_at_once():
         <texture type="cube" fileup="/Users/ann/up.png" filedown="down.png"/></asset></mujoco>"""
     with pytest.raises(MissingAsset, match="names 5 assets that the request does not carry") as caught:
         screen(Scene(xml=xml, assets={"b.stl": b""}))
-    for said in (
+    for message in (
         "'arm.xml' (line 1)",
         "'a.stl' (line 2)",
         "'c.stl' (line 2)",
         "'/Users/ann/up.png' (line 3)",
         "'down.png'",
     ):
-        assert said in caught.value.message
+        assert message in caught.value.message
 
 
 def test_a_scene_without_files_is_told_how_they_come():
@@ -136,7 +137,7 @@ def test_a_scene_without_files_is_told_how_they_come():
         (b"II*\0" + bytes(10), "TIFF"),
     ],
 )
-def test_a_picture_that_mujoco_does_not_read_is_told_how_to_convert_it(content, kind):
+def test_an_image_that_mujoco_does_not_read_is_told_how_to_convert_it(content, kind):
     xml = '<mujoco><asset>\n<texture type="2d" file="tex/wood.v2.jpg"/></asset></mujoco>'
     with pytest.raises(SceneError, match=f"line 2: <texture> names 'tex/wood.v2.jpg', which is a {kind}") as caught:
         screen(Scene(xml=xml, assets={"tex/wood.v2.jpg": content}))
@@ -155,7 +156,7 @@ def test_only_named_assets_reach_mujoco_and_folders_are_forgotten():
 
 def test_a_scene_of_too_many_assets_is_refused():
     assets = {f"{number}.obj": b"" for number in range(limits.MAX_ASSETS + 1)}
-    with pytest.raises(SceneRefused, match="2001 assets; 2000 are the most"):
+    with pytest.raises(SceneRefused, match="2001 assets; the limit is 2000"):
         screen(Scene(xml="<mujoco/>", assets=assets))
 
 
@@ -289,7 +290,7 @@ def test_usual_numbers_pass():
     assert screen(Scene(xml=xml)).xml.count("=") == xml.count("=")
 
 
-def test_a_picture_that_unpacks_to_gigabytes_is_refused():
+def test_an_image_that_unpacks_to_gigabytes_is_refused():
     png = b"\x89PNG\r\n\x1a\n" + struct.pack(">I4sII", 13, b"IHDR", 30_000, 30_000)
     xml = '<mujoco><asset><texture file="a.dat" type="2d"/></asset></mujoco>'
     with pytest.raises(SceneRefused, match="30000 x 30000 pixels"):

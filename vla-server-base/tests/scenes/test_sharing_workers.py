@@ -9,7 +9,7 @@ from test_lost_workers import LONG_XML
 from vla_server_base.errors import Overloaded, Unavailable
 from vla_server_base.request_context import current_client
 from vla_server_base.scenes.library import bundled_keys, bundled_scene
-from vla_server_base.scenes.waiting import Place, WaitingLine
+from vla_server_base.scenes.worker_queue import WorkerQueue, WorkerRequest
 
 pytestmark = pytest.mark.anyio
 
@@ -21,16 +21,16 @@ async def render_for(pool, client: str, xml: str):
     return await render(pool, xml, height=16, width=16)
 
 
-def own(client: str, number: int = 0) -> str:
+def scene_of(client: str, number: int = 0) -> str:
     return f"{PLAIN_XML}<!-- {client} {number} -->"
 
 
 async def test_scenes_of_different_clients_are_never_compiled_in_one_process():
     async with running(renderer="raycast", scene_workers=2, scene_processes=6) as pool:
-        asked = [render_for(pool, f"client {i % 5}", own(f"client {i % 5}", i // 10)) for i in range(40)]
+        asked = [render_for(pool, f"client {i % 5}", scene_of(f"client {i % 5}", i // 10)) for i in range(40)]
         drawn = await asyncio.gather(*(asyncio.create_task(each) for each in asked))
-        assert all(each.pictures.images for each in drawn)
-        assert all(len(worker.clients) <= 1 for worker in pool._workers)
+        assert all(each.view.images for each in drawn)
+        assert all(len(worker.clients) <= 1 for worker in pool.workers.all)
         assert len(pool.pids) <= 6
 
 
@@ -38,13 +38,13 @@ async def test_a_client_keeps_its_worker_while_others_come_and_go():
     async with running(renderer="raycast", scene_workers=1, scene_processes=6) as pool:
         for number in range(4):
             for client in ("a", "b", "c"):
-                reply = await asyncio.create_task(render_for(pool, client, own(client)))
+                reply = await asyncio.create_task(render_for(pool, client, scene_of(client)))
                 assert (reply.cost.compile_ms == 0) == (number > 0)
 
 
 async def test_bundled_scenes_are_shared_by_everybody():
     async with running(renderer="raycast", scene_workers=1) as pool:
-        await until(lambda: len(pool._idle) == 2)
+        await until(lambda: len(pool.workers.idle) == 2)
         pids = pool.pids
         for client in ("a", "b", "c", "d"):
             reply = await asyncio.create_task(render_for(pool, client, BUNDLED))
@@ -60,87 +60,102 @@ async def test_one_scene_that_several_clients_send_is_compiled_once():
 
 async def test_who_used_a_bundled_scene_is_apart_from_a_strangers_scene_too():
     async with running(renderer="raycast", scene_workers=1) as pool:
-        for client, xml in (("a", BUNDLED), ("b", own("b")), ("a", BUNDLED), ("b", BUNDLED), ("c", own("c"))):
+        for client, xml in (("a", BUNDLED), ("b", scene_of("b")), ("a", BUNDLED), ("b", BUNDLED), ("c", scene_of("c"))):
             await asyncio.create_task(render_for(pool, client, xml))
-        strangers = [worker for worker in pool._workers if worker.compiled - bundled_keys()]
+        strangers = [worker for worker in pool.workers.all if worker.compiled - bundled_keys()]
         assert sorted(sorted(worker.clients) for worker in strangers) == [["b"], ["c"]]
 
 
 async def test_a_worker_that_nobody_has_had_is_ready_for_the_next_client_until_there_are_as_many_as_may_be():
     async with running(renderer="raycast", scene_workers=1, scene_processes=5) as pool:
         for client in "abcd":
-            await asyncio.create_task(render_for(pool, client, own(client)))
-            await until(lambda: any(not worker.clients for worker in pool._idle))
+            await asyncio.create_task(render_for(pool, client, scene_of(client)))
+            await until(lambda: any(not worker.clients for worker in pool.workers.idle))
         full = pool.pids
         for client in "abcde":
-            await asyncio.create_task(render_for(pool, client, own(client)))
+            await asyncio.create_task(render_for(pool, client, scene_of(client)))
         assert pool.pids == full
 
 
 async def test_the_worker_that_was_idle_for_longest_makes_room_for_a_new_client():
     async with running(renderer="raycast", scene_workers=1, scene_processes=3) as pool:
         for client in "abcdef":
-            assert (await asyncio.create_task(render_for(pool, client, own(client)))).pictures.images
+            assert (await asyncio.create_task(render_for(pool, client, scene_of(client)))).view.images
             await until(lambda: len(pool.pids) <= 3)
-        assert {client for worker in pool._workers for client in worker.clients} == set("def")
+        assert {client for worker in pool.workers.all for client in worker.clients} == set("def")
 
 
 async def test_a_new_client_is_answered_where_no_process_can_be_started(monkeypatch):
     async with running(renderer="raycast", scene_workers=1) as pool:
-        await until(lambda: len(pool._idle) == 2)
+        await until(lambda: len(pool.workers.idle) == 2)
         monkeypatch.setattr("sys.executable", "/bin/false")
         for client in "ab":
-            await asyncio.create_task(render_for(pool, client, own(client)))
+            await asyncio.create_task(render_for(pool, client, scene_of(client)))
         with pytest.raises(Unavailable, match="no process can be started"):
-            await asyncio.create_task(render_for(pool, "c", own("c")))
-        assert (await asyncio.create_task(render_for(pool, "a", own("a")))).pictures.images
+            await asyncio.create_task(render_for(pool, "c", scene_of("c")))
+        assert (await asyncio.create_task(render_for(pool, "a", scene_of("a")))).view.images
         monkeypatch.undo()
-        await until(lambda: len(pool._idle) == 3)
-        assert (await asyncio.create_task(render_for(pool, "c", own("c")))).pictures.images
+        await until(lambda: len(pool.workers.idle) == 3)
+        assert (await asyncio.create_task(render_for(pool, "c", scene_of("c")))).view.images
 
 
 async def test_one_clients_long_scenes_leave_another_its_worker():
     async with running(renderer="raycast", scene_workers=1, scene_timeout_s=60) as pool:
         flood = [asyncio.create_task(render_for(pool, "flood", LONG_XML + f"<!-- {i} -->")) for i in range(3)]
-        await until(lambda: pool._busy)
+        await until(lambda: pool.workers.busy)
         for number in range(3):
-            assert (await asyncio.create_task(render_for(pool, "robot", own("robot", number)))).pictures.images
+            assert (await asyncio.create_task(render_for(pool, "robot", scene_of("robot", number)))).view.images
         assert not any(each.done() for each in flood[1:])
         await asyncio.gather(*flood)
 
 
-async def waiting(line: WaitingLine, clients: str) -> list[Place]:
-    places = [Place(client=client, key="") for client in clients]
-    for place in places:
-        line.join(place)
-    return places
+def put(queue: WorkerQueue, clients: str) -> list[WorkerRequest]:
+    requests = [WorkerRequest(client=client, key="") for client in clients]
+    for request in requests:
+        queue.put(request)
+    return requests
 
 
-def next_in_turn(line: WaitingLine) -> str:
-    place = next(line.in_turn())
-    line.serve(place)
-    return place.client
+def served(queue: WorkerQueue) -> str:
+    """Return the clients in the order in which they are served, until nobody waits."""
+    return "".join(request.client for request in iter(lambda: queue.pop(lambda _: True), None))
 
 
 async def test_clients_are_served_in_turn():
-    line = WaitingLine(10)
-    await waiting(line, "aaaabcb")
-    assert "".join(next_in_turn(line) for _ in range(7)) == "abcabaa"
+    queue = WorkerQueue(10)
+    put(queue, "aaaabcb")
+    assert served(queue) == "abcabaa"
 
 
-async def test_a_client_that_fills_the_line_gives_up_its_last_place_for_another():
-    line = WaitingLine(4)
-    *_, last = await waiting(line, "aaaa")
-    await waiting(line, "b")
+async def test_a_client_that_fills_the_queue_gives_up_its_last_request_for_another():
+    queue = WorkerQueue(4)
+    *_, last = put(queue, "aaaa")
+    put(queue, "b")
     with pytest.raises(Overloaded):
         last.worker.result()
     with pytest.raises(Overloaded):
-        await waiting(line, "a")
-    assert "".join(next_in_turn(line) for _ in range(4)) == "abaa"
+        put(queue, "a")
+    assert served(queue) == "abaa"
 
 
-async def test_who_lost_a_worker_comes_first_and_is_never_refused():
-    line = WaitingLine(2)
-    await waiting(line, "ab")
-    line.join(Place(client="c", key="", again=True))
-    assert "".join(next_in_turn(line) for _ in range(3)) == "cab"
+async def test_a_retry_comes_first_and_is_never_refused():
+    queue = WorkerQueue(2)
+    put(queue, "ab")
+    queue.put(WorkerRequest(client="c", key="", is_retry=True))
+    assert served(queue) == "cab"
+
+
+async def test_a_request_that_left_is_not_served():
+    queue = WorkerQueue(3)
+    first, _, third = put(queue, "aab")
+    assert queue.remove(first)
+    assert queue.remove(third)
+    assert not queue.remove(third)
+    assert served(queue) == "a"
+
+
+async def test_a_client_with_nothing_to_serve_does_not_block_the_next():
+    queue = WorkerQueue(2)
+    put(queue, "ab")
+    assert queue.pop(lambda request: request.client == "b").client == "b"
+    assert queue.pop(lambda request: request.client == "b") is None

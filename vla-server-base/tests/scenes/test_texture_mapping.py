@@ -86,8 +86,8 @@ def test_the_face_of_a_mesh_is_found_wherever_a_point_lies_on_it():
     points = np.einsum("pcx,cp->xp", model.mesh_vert[model.mesh_face[rows]], weights)
     meshes = np.zeros(500, int)
     finder = FaceFinder(model)
-    found = finder.find(meshes, points)
-    assert (found == rows).mean() > 0.99, "but for points on edges"
+    faces = finder.find(meshes, points)
+    assert (faces == rows).mean() > 0.99, "but for points on edges"
     spots = FaceSpots(meshes=meshes, faces=rows)
     assert corner_weights(model, spots, points) == pytest.approx(weights, abs=1e-3)
     inside = texture_coordinates(model, spots, weights)

@@ -14,7 +14,7 @@ pytestmark = pytest.mark.anyio
 async def test_every_renderer_draws_a_texture_as_opengl_did(pools, name):
     expected = as_opengl_draws(name).astype(int)
     for pool in pools.values():
-        image = (await render(pool, TEXTURED[name], height=SIDE, width=SIDE)).pictures.images["primary"]
+        image = (await render(pool, TEXTURED[name], height=SIDE, width=SIDE)).view.images["primary"]
         difference = np.abs(image - expected).max(axis=2)
         # OpenGL's round things have corners, so that their outlines differ by a pixel: 0.4 % of all are measured.
         assert difference.mean() < 1, f"{pool.renderer}: {difference.mean():.2f} on average"

@@ -1,6 +1,6 @@
 """Scenes with every kind of texture, and how OpenGL draws them, which `python textured_scenes.py` draws anew.
 
-The pictures are kept so that the ray caster is compared with OpenGL where there is no OpenGL.
+The images are kept so that the ray caster is compared with OpenGL where there is no OpenGL.
 """
 
 from pathlib import Path
@@ -75,7 +75,7 @@ TEXTURED = {
 
 
 def as_opengl_draws(name: str) -> np.ndarray:
-    """Return the picture that is kept of a scene."""
+    """Return the image that is kept of a scene."""
     return np.asarray(Image.open(FOLDER / f"{name}.png"))
 
 
@@ -83,7 +83,7 @@ def _draw_all() -> None:
     import mujoco
 
     from vla_server_base.scenes.messages import RenderQuality
-    from vla_server_base.scenes.worker.rendering.renderers import open_renderer
+    from vla_server_base.scenes.worker.rendering.renderer import open_renderer
 
     renderer = open_renderer("egl", RenderQuality())
     for name, xml in TEXTURED.items():

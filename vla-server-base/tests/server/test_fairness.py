@@ -39,8 +39,8 @@ def test_who_may_not_be_served_keeps_nobody_else():
     queue = FairQueue()
     queue.put(FLOOD, "flood")
     queue.put(ROBOT, "robot")
-    assert queue.pop(lambda client: client != FLOOD.client) == (ROBOT, "robot")
-    assert queue.pop(lambda client: client != FLOOD.client) is None
+    assert queue.pop(lambda flow, _: flow != FLOOD) == (ROBOT, "robot")
+    assert queue.pop(lambda flow, _: flow != FLOOD) is None
     assert queue.pop() == (FLOOD, "flood")
 
 

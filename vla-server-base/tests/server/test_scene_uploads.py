@@ -254,10 +254,10 @@ def test_a_picture_may_be_sent_as_multipart_too(client):
         ([("mesh", "a.obj", b"")], {}, "invalid_request", "unknown part 'mesh'"),
         (2 * [("assets", "a.obj", b"")], {}, "invalid_request", "'a.obj' is given twice"),
         ([("xml", None, SCENE), ("assets", "a.png", b"")], {"assets": {"a.png": ""}}, "invalid_request", "given twice"),
-        ([("xml", "m.mjb", b"\x31\xd4\0\0\0")], {}, "scene_refused", "MJB is not taken"),
-        ([("scene", "m.mjb", b"\x31\xd4\0\0\0")], {}, "scene_refused", "MJB is not taken"),
+        ([("xml", "m.mjb", b"\x31\xd4\0\0\0")], {}, "scene_refused", "MJB is not supported"),
+        ([("scene", "m.mjb", b"\x31\xd4\0\0\0")], {}, "scene_refused", "MJB is not supported"),
         ([("scene", "a.zip", b"PK")], {}, "scene_invalid", "cannot be read"),
-        ([("scene", "a.zip", zipped({"../a.xml": ""}))], {}, "scene_refused", "leads out of it"),
+        ([("scene", "a.zip", zipped({"../a.xml": ""}))], {}, "scene_refused", "is not a path inside it"),
         ([("scene", "a.zip", zipped({"a.xml": SCENE}))], {}, "scene_missing_asset", "'floor.png'"),
     ],
 )

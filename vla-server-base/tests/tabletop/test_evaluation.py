@@ -11,7 +11,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.episodes.loop import EpisodeSettings
 from vla_server_base.episodes.policies import HttpPolicy, load_policy
 from vla_server_base.errors import Unavailable
-from vla_server_base.scenes.messages import Pictures, RolloutRequest, SceneState, View
+from vla_server_base.scenes.messages import RenderedView, RolloutRequest, SceneState, View
 from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.tabletop.evaluation import LocalEpisodes, RemoteEpisodes, evaluate, listening_trials
@@ -42,7 +42,7 @@ class NumberedWorld:
         self.states.append((last.state, last.pose))
         pixel = np.frombuffer((len(self.states) - 1).to_bytes(3, "big"), np.uint8).reshape(1, 1, 3)
         return replace(
-            reply, pictures=Pictures(images={"primary": pixel}, cameras={"primary": "primary"}, geom_groups=(0,))
+            reply, view=RenderedView(images={"primary": pixel}, cameras={"primary": "primary"}, geom_groups=(0,))
         )
 
 

@@ -18,7 +18,7 @@ from octo_service.adapter import OctoSmallAdapter
 from vla_client import Policy
 from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.messages import RenderQuality
-from vla_server_base.scenes.worker.rendering.renderers import open_renderer
+from vla_server_base.scenes.worker.rendering.renderer import open_renderer
 from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter

@@ -17,7 +17,7 @@ from octo_service.preprocessing.images import resize_lanczos
 from vla_server_base.config import ServerConfig
 from vla_server_base.datasets import RecordedEpisode, open_dataset
 from vla_server_base.errors import DatasetError, RequestError, UnknownName
-from vla_server_base.scenes.messages import Pictures, RenderRequest
+from vla_server_base.scenes.messages import RenderedView, RenderRequest
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving
@@ -46,9 +46,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-async def served_pictures(trial: Trial) -> Pictures:
+async def served_pictures(trial: Trial) -> RenderedView:
     async with ScenePool(ServerConfig(scene_workers=1)) as pool:
-        return (await pool.render(trial.scene, RenderRequest(state=trial.start))).pictures
+        return (await pool.render(trial.scene, RenderRequest(state=trial.start))).view
 
 
 def test_pictures_are_what_a_policy_makes_of_those_that_it_is_served(recorded: Path):

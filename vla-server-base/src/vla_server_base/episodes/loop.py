@@ -19,8 +19,8 @@ from vla_server_base.scenes.messages import (
     ControlSettings,
     Cost,
     Measure,
-    Pictures,
     Pose,
+    RenderedView,
     RolloutReply,
     RolloutRequest,
     RolloutStep,
@@ -31,7 +31,7 @@ from vla_server_base.scenes.messages import (
     Snapshot,
     View,
 )
-from vla_server_base.scenes.robots import Robot
+from vla_server_base.scenes.robots import RobotDescription
 from vla_server_base.sessions.action_chunking import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 
 GuardMode = Literal["off", "warn", "clamp", "reject"]
@@ -102,7 +102,7 @@ class EpisodeSettings:
     guard: GuardMode = "off"
     preview: bool = False
     bounds: Bounds = field(default_factory=Bounds)
-    robot: str | Robot | None = None
+    robot: str | RobotDescription | None = None
     control: ControlSettings = field(default_factory=ControlSettings)
     state: SceneState = field(default_factory=SceneState)
     view: View = field(default_factory=View)
@@ -116,8 +116,8 @@ class EpisodeStart:
     state: SimulationState
     pose: Pose
     names: SceneNames
-    robot: Robot
-    pictures: Pictures
+    robot: RobotDescription
+    pictures: RenderedView
     cost: Cost
 
 
@@ -144,7 +144,7 @@ class EpisodeStep:
     result: RolloutStep
     success: bool
     preview: tuple[RolloutStep, ...] | None
-    pictures: Pictures | None
+    pictures: RenderedView | None
     timing: StepTiming
 
 
@@ -208,13 +208,13 @@ class _Loop:
         assert reply.names is not None, "a rollout from a SceneState names its parts"
         assert reply.robot is not None, "a controlled rollout has an arm"
         assert reply.pose is not None, "a controlled rollout has an arm"
-        assert reply.pictures is not None, "a view was asked for"
+        assert reply.view is not None, "a view was asked for"
         return EpisodeStart(
             state=reply.state,
             pose=reply.pose,
             names=reply.names,
             robot=reply.robot,
-            pictures=reply.pictures,
+            pictures=reply.view,
             cost=reply.cost,
         )
 
@@ -250,7 +250,7 @@ class _Loop:
             result=result,
             success=self._succeeds(result.measures),
             preview=preview,
-            pictures=reply.pictures,
+            pictures=reply.view,
             timing=StepTiming(
                 predict_ms=predict_ms,
                 preview_ms=preview_ms,
@@ -300,8 +300,8 @@ class _Loop:
 
     def _take_in(self, reply: RolloutReply) -> None:
         self._snapshot = reply.end
-        if reply.pictures is not None:
-            self._window = self._history.append(Observation(images=reply.pictures.images))
+        if reply.view is not None:
+            self._window = self._history.append(Observation(images=reply.view.images))
 
     def _succeeds(self, measures: tuple[float, ...]) -> bool:
         judged = zip(self._settings.success, measures, self._measures_at_start, strict=True)

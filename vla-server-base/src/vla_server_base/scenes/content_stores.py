@@ -1,18 +1,20 @@
-"""What clients sent before and need not send again: files and scenes, by their hash. Threads may share a store.
+"""Files and scenes that clients sent before and need not send again, by their hash. Threads may share a store.
 
-Whoever knows a hash has the content or was told it by someone who has; nothing here lists them.
+A hash is only known to those who have the content, and to whom they give it; no request lists hashes.
 """
 
 import hashlib
 import threading
-from collections import OrderedDict
+from collections.abc import Callable
 from typing import Generic, TypeVar
+
+from cachetools import LRUCache
 
 from vla_server_base.errors import AssetMismatch, MissingAsset, UnknownSceneId
 from vla_server_base.scenes.messages import Scene
 
 MAX_ITEMS = 10_000
-"""Of one store; small items cost more than their bytes."""
+"""Of one store; small items cost more than their bytes, so that each counts for its share of the store at least."""
 
 Content = TypeVar("Content")
 
@@ -21,90 +23,81 @@ class AssetStore:
     """Files for scenes, by the SHA-256 of their bytes."""
 
     def __init__(self, max_bytes: int):
-        self._recent: _Recent[bytes] = _Recent(max_bytes)
+        self._files: _ContentCache[bytes] = _ContentCache(max_bytes, len)
 
     def put(self, sha256: str, content: bytes) -> bool:
-        """Hold a file and return whether it is new; not for the event loop.
+        """Keep a file and return whether it is new; not for the event loop.
 
         Raises:
-            AssetMismatch: the file's hash is another.
+            AssetMismatch: the file has another hash.
         """
-        found = hashlib.sha256(content).hexdigest()
-        if found != sha256:
+        actual = hashlib.sha256(content).hexdigest()
+        if actual != sha256:
             raise AssetMismatch(
-                f"the body's SHA-256 is {found}, the address says '{sha256[:80]}'",
-                hint=f"PUT the {len(content)} bytes at /assets/{found}, or the whole file here",
+                f"the body's SHA-256 is {actual}, the address says '{sha256[:80]}'",
+                hint=f"PUT the {len(content)} bytes at /assets/{actual}, or the whole file here",
             )
-        return self._recent.put(sha256, content, len(content))
+        return self._files.put(sha256, content)
 
     def __contains__(self, sha256: str) -> bool:
-        return self._recent.get(sha256) is not None
+        return self._files.get(sha256) is not None
 
     def get(self, sha256: str, name: str) -> bytes:
         """Return a file that a scene calls `name`.
 
         Raises:
-            MissingAsset: it never came, or others have taken its place.
+            MissingAsset: it was never sent, or was evicted.
         """
-        content = self._recent.get(sha256)
+        content = self._files.get(sha256)
         if content is None:
             raise MissingAsset(
-                f"the asset '{name[:80]}' is named by the hash '{sha256[:80]}', which is not held here",
+                f"the asset '{name[:80]}' is named by the hash '{sha256[:80]}', which is not stored here",
                 hint=f"PUT /assets/{sha256[:80]}, then send this request again",
             )
         return content
 
 
 class SceneStore:
-    """Scenes that were answered, by their key."""
+    """Scenes that compiled, by their key."""
 
     def __init__(self, max_bytes: int):
-        self._recent: _Recent[Scene] = _Recent(max_bytes)
+        self._scenes: _ContentCache[Scene] = _ContentCache(max_bytes, lambda scene: scene.num_bytes)
 
     def remember(self, scene: Scene) -> None:
-        """Hold a scene that compiled."""
-        self._recent.put(scene.key, scene, len(scene.xml) + sum(map(len, scene.assets.values())))
+        """Keep a scene that compiled."""
+        self._scenes.put(scene.key, scene)
 
     def get(self, scene_id: str) -> Scene:
         """Return a scene.
 
         Raises:
-            UnknownSceneId: it was never answered, or others have taken its place.
+            UnknownSceneId: it was never sent, or was evicted.
         """
-        scene = self._recent.get(scene_id)
+        scene = self._scenes.get(scene_id)
         if scene is None:
             raise UnknownSceneId(
-                f"scene_id '{scene_id[:80]}' is not held here",
+                f"scene_id '{scene_id[:80]}' is not stored here",
                 hint="send the scene again; the reply has its scene_id",
             )
         return scene
 
 
-class _Recent(Generic[Content]):
-    """The most recently used items, up to a size in all; an item that is larger than that is not held."""
+class _ContentCache(Generic[Content]):
+    """The most recently used contents, up to a size in all; a content that is larger than that is not kept."""
 
-    def __init__(self, max_bytes: int):
-        self._max_bytes = max_bytes
-        self._items: OrderedDict[str, tuple[Content, int]] = OrderedDict()
-        self._num_bytes = 0
+    def __init__(self, max_bytes: int, num_bytes: Callable[[Content], int]):
+        min_size = max_bytes // MAX_ITEMS
+        self._contents: LRUCache[str, Content] = LRUCache(max_bytes, lambda content: max(num_bytes(content), min_size))
         self._lock = threading.Lock()
 
     def get(self, key: str) -> Content | None:
         with self._lock:
-            if key not in self._items:
-                return None
-            self._items.move_to_end(key)
-            return self._items[key][0]
+            return self._contents.get(key)
 
-    def put(self, key: str, content: Content, num_bytes: int) -> bool:
-        """Hold an item and return whether it is new."""
+    def put(self, key: str, content: Content) -> bool:
+        """Keep a content and return whether it is new."""
         with self._lock:
-            if key in self._items:
-                self._items.move_to_end(key)
-                return False
-            if num_bytes <= self._max_bytes:
-                self._items[key] = (content, num_bytes)
-                self._num_bytes += num_bytes
-            while self._num_bytes > self._max_bytes or len(self._items) > MAX_ITEMS:
-                self._num_bytes -= self._items.popitem(last=False)[1][1]
-            return True
+            is_new = self._contents.get(key) is None
+            if is_new and self._contents.getsizeof(content) <= self._contents.maxsize:
+                self._contents[key] = content
+            return is_new

@@ -1,7 +1,7 @@
-"""Bytes between the server and a scene worker.
+"""Inter-process communication (IPC) between the server and a scene worker.
 
-To the worker: a length and a pickle. From the worker, which may have been taken over by a scene: a length and
-msgpack, checked against the types of messages.py, so that nothing it says is executed.
+To the worker: a length and a pickle. From the worker, which a scene may have taken over: a length and msgpack, which
+is checked against the types of `messages`, so that nothing in it is executed.
 """
 
 import pickle
@@ -14,14 +14,14 @@ import numpy as np
 from jaxtyping import jaxtyped
 
 from vla_server_base import errors
-from vla_server_base.scenes.messages import Answer, Confinement, Job, RenderReply, RolloutReply, WorkerSettings
+from vla_server_base.scenes.messages import Confinement, Job, RenderReply, RolloutReply, WorkerReply, WorkerSettings
 
 LENGTH = struct.Struct("<Q")
-MAX_ANSWER_BYTES = 1 << 26
-"""Two pictures of the largest size take 25 MB."""
+MAX_REPLY_BYTES = 1 << 26
+"""Two images of the largest size take 25 MB."""
 DTYPES = frozenset({"|u1", "<f8"})
 
-# The errors a worker may answer with; any other name counts as a crash.
+# The errors that a worker may reply with; any other name counts as a crash.
 ERRORS = {
     kind.__name__: kind
     for kind in (
@@ -29,7 +29,7 @@ ERRORS = {
         errors.UnknownName,
         errors.SceneError,
         errors.SceneRefused,
-        errors.SceneState,
+        errors.SceneStateError,
         errors.SceneUnstable,
         errors.MissingAsset,
         errors.SceneTimeout,
@@ -40,14 +40,14 @@ ERRORS = {
 }
 
 
-class FrameReader(Protocol):
-    """An asyncio.StreamReader, as far as an answer needs one."""
+class ByteReader(Protocol):
+    """The part of asyncio.StreamReader that a reply needs."""
 
     async def readexactly(self, n: int) -> bytes: ...
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Error:
+class _EncodedError:
     name: str
     message: str
     hint: str | None
@@ -55,80 +55,84 @@ class _Error:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Answer:
-    """An Answer as it travels: one of the three is there."""
+class _EncodedReply:
+    """A WorkerReply in msgpack: it has one of error, render and rollout."""
 
-    held: frozenset[str]
-    spent: bool
+    cached: frozenset[str]
+    must_restart: bool
     confinement: Confinement | None = None
-    error: _Error | None = None
+    error: _EncodedError | None = None
     render: RenderReply | None = None
     rollout: RolloutReply | None = None
 
 
-def to_worker(message: WorkerSettings | Job) -> bytes:
-    """Return the frame that carries a message to a worker."""
+def encode_message(message: WorkerSettings | Job) -> bytes:
+    """Return the bytes that send a message to a worker."""
     body = pickle.dumps(message, protocol=5)
     return LENGTH.pack(len(body)) + body
 
 
-def read_at_worker(stream: BinaryIO) -> Any:
-    """Return the server's next message, or None at the end of the stream."""
+def read_message(stream: BinaryIO) -> Any:
+    """Read the server's next message in a worker; return None at the end of the stream."""
     head = stream.read(LENGTH.size)
     if len(head) < LENGTH.size:
         return None
     return pickle.loads(stream.read(*LENGTH.unpack(head)))
 
 
-class AnswerWriter:
-    """Sends a worker's answers.
-
-    All through one buffer: to have new memory for every picture takes longer than to copy it.
-    """
+class ReplyWriter:
+    """Sends a worker's replies, all through one buffer: new memory for each image takes longer than to copy it."""
 
     def __init__(self, stream: BinaryIO):
         self._stream = stream
         self._encoder = msgspec.msgpack.Encoder(enc_hook=_plain)
         self._buffer = bytearray()
 
-    def send(self, answer: Answer) -> None:
-        """Send the frame that carries an answer to the server."""
-        outcome = answer.outcome
+    def send(self, reply: WorkerReply) -> None:
+        """Send a reply to the server."""
+        outcome = reply.outcome
         error = None
         if isinstance(outcome, errors.VLAError):
-            error = _Error(name=type(outcome).__name__, message=outcome.message, hint=outcome.hint, code=outcome.code)
-        travelling = _Answer(
-            held=answer.held,
-            spent=answer.spent,
-            confinement=answer.confinement,
+            error = _EncodedError(
+                name=type(outcome).__name__, message=outcome.message, hint=outcome.hint, code=outcome.code
+            )
+        encoded = _EncodedReply(
+            cached=reply.cached,
+            must_restart=reply.must_restart,
+            confinement=reply.confinement,
             error=error,
             render=outcome if isinstance(outcome, RenderReply) else None,
             rollout=outcome if isinstance(outcome, RolloutReply) else None,
         )
-        self._encoder.encode_into(travelling, self._buffer, LENGTH.size)
+        self._encoder.encode_into(encoded, self._buffer, LENGTH.size)
         LENGTH.pack_into(self._buffer, 0, len(self._buffer) - LENGTH.size)
         self._stream.write(self._buffer)
         self._stream.flush()
 
 
-async def read_answer(stream: FrameReader) -> Answer:
-    """Read a worker's next answer.
+async def read_reply(stream: ByteReader) -> WorkerReply:
+    """Read a worker's next reply.
 
     Raises:
         EOFError: the worker ended.
-        ValueError: it said something that is no answer.
+        ValueError: it sent something that is not a reply.
     """
     (length,) = LENGTH.unpack(await stream.readexactly(LENGTH.size))
-    if length > MAX_ANSWER_BYTES:
-        raise ValueError("an answer of that size is none")
+    if length > MAX_REPLY_BYTES:
+        raise ValueError(f"a reply of {length} bytes; the limit is {MAX_REPLY_BYTES}")
     content = await stream.readexactly(length)
-    # Whoever runs this event loop may be checked by jaxtyping too: its axes are not this answer's.
+    # The caller may be checked by jaxtyping too: its axes have other sizes.
     with jaxtyped("context"):
-        travelled = msgspec.msgpack.decode(content, type=_Answer, dec_hook=_array)
-    outcome = _vla_error(travelled.error) if travelled.error else travelled.render or travelled.rollout
+        encoded = msgspec.msgpack.decode(content, type=_EncodedReply, dec_hook=_array)
+    outcome = _vla_error(encoded.error) if encoded.error else encoded.render or encoded.rollout
     if outcome is None:
-        raise ValueError("an answer lacks its outcome")
-    return Answer(outcome=outcome, held=travelled.held, spent=travelled.spent, confinement=travelled.confinement)
+        raise ValueError("the reply has neither an error nor a result")
+    return WorkerReply(
+        outcome=outcome,
+        cached=encoded.cached,
+        must_restart=encoded.must_restart,
+        confinement=encoded.confinement,
+    )
 
 
 def _plain(value: Any) -> Any:
@@ -137,17 +141,17 @@ def _plain(value: Any) -> Any:
 
 
 def _array(_: type, value: Any) -> np.ndarray:
-    """Form an array; msgspec then checks it against the annotation that it is for."""
+    """Decode an array; msgspec then checks it against the annotation of its field."""
     match value:
         case [str() as dtype, [*shape], bytes() as content] if dtype in DTYPES:
             return np.frombuffer(content, dtype).reshape(shape)
-    raise ValueError("an array lacks its form")
+    raise ValueError("expected an array as [dtype, shape, bytes]")
 
 
-def _vla_error(travelled: _Error) -> errors.VLAError:
-    kind = ERRORS.get(travelled.name, errors.SceneCrashed)
+def _vla_error(encoded: _EncodedError) -> errors.VLAError:
+    kind = ERRORS.get(encoded.name, errors.SceneCrashed)
     error = kind.__new__(kind)
-    # UnknownName forms its message from names that have not travelled.
-    errors.VLAError.__init__(error, travelled.message, hint=travelled.hint)
-    error.code = travelled.code
+    # UnknownName forms its message from names that are not in the reply.
+    errors.VLAError.__init__(error, encoded.message, hint=encoded.hint)
+    error.code = encoded.code
     return error

@@ -27,7 +27,7 @@ def bundled_scene(robot: str, scene: str) -> str:
     """Return the MJCF of one bundled scene.
 
     Raises:
-        UnknownName: no such robot, or no such scene of it; naming the known.
+        UnknownName: no such robot, or no such scene of it.
     """
     scenes = bundled_scenes()
     if robot not in scenes:
@@ -39,7 +39,7 @@ def bundled_scene(robot: str, scene: str) -> str:
 
 @functools.cache
 def bundled_keys() -> frozenset[str]:
-    """Return the keys of all bundled scenes: what everybody may have, nobody need hide."""
+    """Return the keys of all bundled scenes, which every client may share."""
     return frozenset(
         Scene(xml=bundled_scene(robot, scene)).key for robot, scenes in bundled_scenes().items() for scene in scenes
     )

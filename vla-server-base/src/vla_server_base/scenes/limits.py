@@ -1,4 +1,4 @@
-"""What a stranger's scene may ask for, each number with its reason (times: two cores, llvmpipe)."""
+"""The limits of a client's scene, each with its reason (times: two cores, llvmpipe)."""
 
 from typing import NamedTuple
 
@@ -47,8 +47,8 @@ UNSUSPICIOUS_BYTES = 4 * 2**20
 MAX_TEXELS = 150_000_000
 """Of all textures that MuJoCo draws by itself; a cube of 4096 has 100 million and takes 1 s."""
 
-MAX_PICTURE_SIDE = 2048
-"""Pixels along one side of a rendered picture."""
+MAX_IMAGE_SIDE = 2048
+"""Pixels along one side of a rendered image."""
 
 MAX_PHYSICS_STEPS = 20_000
 """Of one request; one step of an arm at a table takes 0.02 to 0.1 ms."""
@@ -72,8 +72,8 @@ _AUTOMATIC_BUFFER = Range(-1, 100_000, "it is allocated whether it is used or no
 _TESSELLATION = Range(0, 200, "every sphere is drawn with the square of it")
 _BITS = Range(-(2**31), _INT_MAX, "it is a mask of 32 bits")
 _INDEX = Range(0, _INT_MAX, "it counts from 0")
-_TIME = Range(0, float("inf"), "it is a time in seconds, and none is before 0")
-_SIZE = "the server's own setting counts anyway"
+_TIME = Range(0, float("inf"), "it is a time in seconds, at least 0")
+_SIZE = "the server's setting replaces it anyway"
 
 # By attribute, or by element/attribute where other elements mean something else by the name. Every integer that MuJoCo
 # reads is here: it does not check all of them itself, and a negative number of samples has it read beyond its memory.
@@ -100,8 +100,8 @@ ATTRIBUTE_RANGES = {
     "numquads": _TESSELLATION,
     "shadowsize": Range(0, 8_192, _SIZE),
     "offsamples": Range(0, 64, _SIZE),
-    "offwidth": Range(1, 16_384, "the request's own size counts anyway"),
-    "offheight": Range(1, 16_384, "the request's own size counts anyway"),
+    "offwidth": Range(1, 16_384, "the request's size replaces it anyway"),
+    "offheight": Range(1, 16_384, "the request's size replaces it anyway"),
     "cameraid": Range(-1, 20_000, "it is a camera's number; -1 is the free one"),
     "headlight/active": Range(0, 1, "the headlight is off or on"),
     "camera/resolution": Range(1, 4_096, "a rangefinder casts a ray for every pixel of it"),
@@ -152,8 +152,8 @@ MODEL_CAPS = {
     "nbody": Cap(10_000, "contacts grow with the square of it"),
     "ngeom": Cap(20_000, "20 000 spheres take 1 s to draw"),
     "nv": Cap(10_000, "the solver's memory grows with the square of it"),
-    "nmeshface": Cap(3_000_000, "a picture costs by the triangle: 140 000 take 30 ms"),
+    "nmeshface": Cap(3_000_000, "rendering costs by the triangle: 140 000 take 30 ms"),
     "nflexvert": Cap(3 * MAX_FLEX_POINTS, "skin and inside of all flexible bodies"),
     "nhfielddata": Cap(1_024 * 1_024, "1024 x 1024 takes 1 s to send to the renderer"),
-    "ntexdata": Cap(512_000_000, "it is held twice, here and by the renderer"),
+    "ntexdata": Cap(512_000_000, "it is in memory twice, here and in the renderer"),
 }

@@ -1,4 +1,4 @@
-"""How much memory there is: the machine's, or what its container, service or Slurm job may have of it."""
+"""The memory limit: the machine's, or that of its container, service or Slurm job."""
 
 import os
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ def _limits(membership: Path) -> Iterator[int]:
             root, name = CGROUPS, "memory.max"
         else:
             continue
-        # In a container the path may be the host's: what is not there is passed over, the root is there.
+        # In a container the path may be the host's: missing folders are skipped, the root exists.
         group = root / path.lstrip("/")
         for folder in (group, *(parent for parent in group.parents if parent.is_relative_to(root))):
             yield from _number_in(folder / name)
@@ -36,5 +36,5 @@ def _limits(membership: Path) -> Iterator[int]:
 def _number_in(file: Path) -> Iterator[int]:
     try:
         yield int(file.read_text())
-    except (OSError, ValueError):  # it is not there, or says "max"
+    except (OSError, ValueError):  # the file is missing, or says "max"
         return

@@ -1,4 +1,4 @@
-"""Which files of MJCF are models of their own, and which are parts of others."""
+"""Which files of MJCF are whole models, and which are parts of others."""
 
 from collections.abc import Mapping
 from xml.parsers import expat
@@ -12,11 +12,11 @@ def whole_models(files: Mapping[str, bytes]) -> list[str]:
     """Return the files of MJCF that have a world, or include one, and that no other file includes or attaches.
 
     Raises:
-        SceneError: they are too long to look through.
+        SceneError: they are too long to search.
     """
     if sum(len(content) for content in files.values()) > 4 * limits.MAX_XML_BYTES:
         raise SceneError(
-            "the scene's zip holds too much XML to find the scene in it", hint='name it: "scene_file": "scene.xml"'
+            "the scene's zip has too much XML to find the scene in it", hint='name it: "scene_file": "scene.xml"'
         )
     outlines = {name: _Outline(content) for name, content in files.items()}
     sent = SentFiles(files)
@@ -34,22 +34,22 @@ def whole_models(files: Mapping[str, bytes]) -> list[str]:
 def _part(sent: SentFiles, name: str, path: str) -> str | None:
     try:
         return sent.find(path, (folder_of(name),))
-    except SceneError:  # of several, none is known to be meant
+    except SceneError:  # it could be any of several
         return None
 
 
 def _with_parts(name: str, parts: Mapping[str, set[str | None]]) -> set[str]:
     """Return a file and all that it includes, directly or not."""
-    found, open_ones = {name}, [name]
-    while open_ones:
-        more = {part for part in parts[open_ones.pop()] if part is not None} - found
-        found |= more
-        open_ones += more
-    return found
+    files, pending = {name}, [name]
+    while pending:
+        more = {part for part in parts[pending.pop()] if part is not None} - files
+        files |= more
+        pending += more
+    return files
 
 
 class _Outline:
-    """What of a file is seen without understanding it; nothing of what is not XML."""
+    """The root of a file, the files that it names, and whether it has a world; empty if it is not XML."""
 
     def __init__(self, content: bytes):
         self.names: list[str] = []

@@ -1,4 +1,4 @@
-"""What an arm is, by names: joints, end effector, gripper, home. Plain data; the worker finds it in a scene."""
+"""Robot arms by the names of their parts: joints, end effector, gripper, home. Plain data, for server and worker."""
 
 from dataclasses import dataclass, replace
 from math import pi
@@ -17,7 +17,7 @@ NO_GRIPPER = Gripper(actuators=(), open=(), closed=())
 
 
 @dataclass(frozen=True, kw_only=True)
-class Robot:
+class RobotDescription:
     """An arm by the names that its parts have in a scene.
 
     `joints` from base to flange; `end_effector` is a site or a body, and the point that is controlled lies at
@@ -38,7 +38,7 @@ SEVEN_JOINTS = tuple(f"joint{number}" for number in range(1, 8))
 # Franka's interface specification for the Robot (Panda), limits in joint space.
 PANDA_VELOCITY_LIMITS = (2.175,) * 4 + (2.61,) * 3
 
-BUNDLED_PANDA = Robot(
+BUNDLED_PANDA = RobotDescription(
     name="panda",
     joints=SEVEN_JOINTS,
     end_effector="ee",
@@ -48,7 +48,7 @@ BUNDLED_PANDA = Robot(
 )
 
 # MuJoCo Menagerie, franka_emika_panda/panda.xml. The grasp point is 0.1034 m from the hand's frame, as Franka has it.
-MENAGERIE_PANDA = Robot(
+MENAGERIE_PANDA = RobotDescription(
     name="panda",
     joints=SEVEN_JOINTS,
     end_effector="hand",
@@ -59,7 +59,7 @@ MENAGERIE_PANDA = Robot(
 )
 
 # franka_emika_panda/panda_nohand.xml.
-MENAGERIE_PANDA_WITHOUT_HAND = Robot(
+MENAGERIE_PANDA_WITHOUT_HAND = RobotDescription(
     name="panda",
     joints=SEVEN_JOINTS,
     end_effector="attachment_site",
@@ -72,7 +72,7 @@ MENAGERIE_PANDA_WITHOUT_HAND = Robot(
 MENAGERIE_MJX_PANDA = replace(MENAGERIE_PANDA, gripper=None)
 
 # robosuite's arms end in a body to which one of its grippers is mounted.
-ROBOSUITE_PANDA = Robot(
+ROBOSUITE_PANDA = RobotDescription(
     name="panda",
     joints=SEVEN_JOINTS,
     end_effector="right_hand",
@@ -85,7 +85,7 @@ WIDOWX_JOINTS = ("waist", "shoulder", "elbow", "forearm_roll", "wrist_angle", "w
 # Interbotix' URDF of the wx250s: every joint pi rad/s.
 WIDOWX_VELOCITY_LIMITS = (pi,) * 6
 
-BUNDLED_WIDOWX = Robot(
+BUNDLED_WIDOWX = RobotDescription(
     name="widowx",
     joints=WIDOWX_JOINTS,
     end_effector="ee",
@@ -95,7 +95,7 @@ BUNDLED_WIDOWX = Robot(
 )
 
 # trossen_wx250s/wx250s.xml; the offset is that of ee_gripper_link in Interbotix' URDF.
-MENAGERIE_WIDOWX = Robot(
+MENAGERIE_WIDOWX = RobotDescription(
     name="widowx",
     joints=WIDOWX_JOINTS,
     end_effector="wx250s/gripper_link",
@@ -106,7 +106,7 @@ MENAGERIE_WIDOWX = Robot(
 )
 
 # universal_robots_ur5e/ur5e.xml; Universal Robots' data sheet: every joint 180 degrees/s.
-MENAGERIE_UR5E = Robot(
+MENAGERIE_UR5E = RobotDescription(
     name="ur5e",
     joints=(
         "shoulder_pan_joint",
@@ -123,7 +123,7 @@ MENAGERIE_UR5E = Robot(
 ROBOSUITE_UR5E = replace(MENAGERIE_UR5E, end_effector="right_hand")
 
 # ufactory_xarm7/xarm7.xml; UFACTORY's manual: every joint 180 degrees/s.
-MENAGERIE_XARM7 = Robot(
+MENAGERIE_XARM7 = RobotDescription(
     name="xarm7",
     joints=SEVEN_JOINTS,
     end_effector="link_tcp",
@@ -143,11 +143,11 @@ class KnownRobot:
     `reach` is where its end effector is at home [m], in the base's frame: other arms have joints of the same names.
     """
 
-    robot: Robot
+    robot: RobotDescription
     reach: tuple[float, float, float]
 
 
-# A robot may stand here more than once.
+# A robot may be listed more than once, with other names.
 KNOWN_ROBOTS = (
     KnownRobot(robot=BUNDLED_PANDA, reach=(0.360, 0.0, 0.387)),
     KnownRobot(robot=MENAGERIE_PANDA, reach=(0.554, 0.0, 0.521)),

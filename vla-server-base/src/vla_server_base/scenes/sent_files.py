@@ -1,4 +1,4 @@
-"""The files that came with a scene, found by the paths that it has for them. Paths are but names: none is opened."""
+"""The files that were sent with a scene, found by its paths for them. Paths are only names: none is opened."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -13,16 +13,16 @@ _DRIVE = re.compile(r"[A-Za-z]:")
 
 @dataclass
 class SentFiles:
-    """The files of one request, by the names that they were sent under."""
+    """The files of one request, by the names under which they were sent."""
 
     names: Iterable[str]
-    # The names that stand for files before MuJoCo.
+    # The names by which MuJoCo gets the files.
     _flat: dict[tuple[str, str], str] = field(default_factory=dict)
     _by_path: dict[str, str] = field(default_factory=dict)
     _by_base: dict[str, list[str]] = field(default_factory=dict)
-    # What the paths were that found a file which is named by less than them.
+    # The paths that found a file whose name is shorter than they are.
     _shortened: dict[str, str] = field(default_factory=dict)
-    _taken: set[str] = field(default_factory=set)
+    _used: set[str] = field(default_factory=set)
 
     def __post_init__(self):
         for name in self.names:
@@ -31,19 +31,19 @@ class SentFiles:
             self._by_base.setdefault(base_name(path), []).append(path)
 
     def find(self, path: str, folders: Sequence[str]) -> str | None:
-        """Return the name of the file that a path means, None where it did not come.
+        """Return the name of the file that a path means, or None if it was not sent.
 
-        It is looked for in these folders, then anywhere by the longest ending that it shares with a file's name.
+        The search is in these folders, then anywhere by the longest ending that the path shares with a file's name.
 
         Raises:
             SceneError: it could be any of several.
         """
         places = [joined(folder, path) for folder in folders]
-        found = next((place for place in places if place in self._by_path), None)
-        return self._by_path.get(found or self._by_ending(normal(path), places))
+        sent = next((place for place in places if place in self._by_path), None)
+        return self._by_path.get(sent or self._by_ending(normal(path), places))
 
     def flat_name(self, name: str, ending: str = "") -> str:
-        """Return the name that stands for a file before MuJoCo: no folders, and no characters that it might heed."""
+        """Return the name by which MuJoCo gets a file: without folders and special characters."""
         if (name, ending) not in self._flat:
             base = base_name(name)
             suffix = _SUFFIX.search(base)
@@ -64,14 +64,14 @@ class SentFiles:
         if len(longest) > 1:
             raise SceneError(
                 f"'{path[:200]}', which could be any of {', '.join(sorted(longest)[:20])[:500]}",
-                hint="name it by more of its path, or say meshdir and texturedir in <compiler>",
+                hint="name it by more of its path, or set meshdir and texturedir in <compiler>",
             )
         if longest and _length(longest[0]) < wanted:
             self._claim(longest[0], path)
         return longest[0] if longest else ""
 
     def _claim(self, sent: str, path: str) -> None:
-        """Let only one path mean a file that is named by less than the path: left/a.obj and right/a.obj are two."""
+        """Let only one path mean a file with a shorter name: left/a.obj and right/a.obj are two files."""
         other = self._shortened.setdefault(sent, path)
         if other != path:
             raise SceneError(
@@ -80,17 +80,17 @@ class SentFiles:
             )
 
     def _free(self, base: str) -> str:
-        """Return `base`, or what is like it and not taken; MuJoCo does not tell a from A."""
+        """Return `base`, or a similar name that is not in use; MuJoCo treats a and A as equal."""
         name, number = base, 1
-        while name.casefold() in self._taken:
+        while name.casefold() in self._used:
             number += 1
             name = f"{number}-{base}"
-        self._taken.add(name.casefold())
+        self._used.add(name.casefold())
         return name
 
 
 def normal(path: str) -> str:
-    """Return a path with slashes, without steps that lead nowhere or back."""
+    """Return a path with forward slashes, without `.` and, as far as possible, `..`."""
     parts: list[str] = []
     for part in path.replace("\\", "/").split("/"):
         if part == ".." and parts and parts[-1] != "..":
@@ -101,13 +101,13 @@ def normal(path: str) -> str:
 
 
 def joined(folder: str, path: str) -> str:
-    """Return where a path leads that is seen from a folder."""
+    """Return a path that is relative to a folder, as seen from the top."""
     is_absolute = path.startswith(("/", "\\")) or _DRIVE.match(path)
     return normal(path if is_absolute else f"{folder}/{path}")
 
 
 def base_name(path: str) -> str:
-    """Return a path's last part, whichever way its slashes lean."""
+    """Return the last part of a path with slashes or backslashes."""
     return path.replace("\\", "/").rpartition("/")[2]
 
 

@@ -7,7 +7,7 @@ import pydantic
 from pydantic import Field
 
 from vla_server_base.scenes.messages import Bounds, ControlSettings
-from vla_server_base.scenes.robots import Gripper, Robot
+from vla_server_base.scenes.robots import Gripper, RobotDescription
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import Names, Newtons, Numbers
 
@@ -55,12 +55,12 @@ class RobotField(Body):
                 raise ValueError(f"{name} holds one value for each of the {len(self.joints)} joints")
         return self
 
-    def to_core(self) -> Robot:
+    def to_core(self) -> RobotDescription:
         """Return the arm as controllers take it."""
         gripper = self.gripper and Gripper(
             actuators=tuple(self.gripper.actuators), open=tuple(self.gripper.open), closed=tuple(self.gripper.closed)
         )
-        return Robot(
+        return RobotDescription(
             name="described",
             joints=tuple(self.joints),
             end_effector=self.end_effector,

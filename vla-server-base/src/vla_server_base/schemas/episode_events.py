@@ -6,7 +6,7 @@ from typing import TypeVar
 from vla_server_base.episodes.loop import EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
 from vla_server_base.images import encode_jpeg
 from vla_server_base.request_context import current_request_id
-from vla_server_base.scenes.messages import Pictures, SimulationState
+from vla_server_base.scenes.messages import RenderedView, SimulationState
 from vla_server_base.schemas.execute_reply import (
     EndEvent,
     RobotReply,
@@ -20,7 +20,7 @@ from vla_server_base.schemas.motion import motion_fields, motion_reply
 
 def start_event(
     start: EpisodeStart,
-    images: Pictures | None,
+    images: RenderedView | None,
     seed: int,
     scene_id: str,
     dataset: str | None,
@@ -51,7 +51,7 @@ def start_event(
     return _with_images(event, images)
 
 
-def step_event(step: EpisodeStep, images: Pictures | None) -> StepEvent:
+def step_event(step: EpisodeStep, images: RenderedView | None) -> StepEvent:
     """Return one step's event."""
     event = StepEvent(
         index=step.index,
@@ -100,7 +100,7 @@ def _timing(timing: StepTiming) -> StepTimingReply:
 EventWithImages = TypeVar("EventWithImages", StartEvent, StepEvent)
 
 
-def _with_images(event: EventWithImages, images: Pictures | None) -> EventWithImages:
+def _with_images(event: EventWithImages, images: RenderedView | None) -> EventWithImages:
     if images is not None:
         event.images = {name: encode_jpeg(image) for name, image in images.images.items()}
     return event

@@ -7,7 +7,7 @@ from typing import Any, Literal
 from vla_server_base.contract import Observation, Task
 from vla_server_base.episodes.loop import EpisodeSettings
 from vla_server_base.scenes.messages import Bounds, ControlSettings, SceneState, View
-from vla_server_base.scenes.robots import Robot
+from vla_server_base.scenes.robots import RobotDescription
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +46,7 @@ class SceneInputs:
 
     view: View
     state: SceneState
-    robot: str | Robot | None
+    robot: str | RobotDescription | None
     control: ControlSettings
     bounds: Bounds
     guard: Literal["off", "warn", "clamp", "reject"]

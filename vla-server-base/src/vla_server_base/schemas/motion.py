@@ -54,7 +54,7 @@ def motion_fields(step: RolloutStep) -> dict[str, Any]:
         "position": tuple(step.pose.position.tolist()),
         "quaternion": tuple(step.pose.quaternion.tolist()),
         "joint_targets": step.joint_targets.tolist(),
-        "gripper": step.openness,
+        "gripper": step.gripper_opening,
         "scale": step.scale,
         "contacts": [ContactReply(bodies=contact.bodies, force_n=contact.force_n) for contact in step.contacts],
         "violations": [

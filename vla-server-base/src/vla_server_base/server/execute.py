@@ -13,7 +13,7 @@ from vla_server_base.episodes.loop import EpisodeEnd, EpisodeStart, EpisodeStep,
 from vla_server_base.episodes.policies import EnginePolicy
 from vla_server_base.episodes.recording import animated_webp, state_log
 from vla_server_base.errors import RequestError
-from vla_server_base.scenes.messages import Pictures, Scene, SimulationState
+from vla_server_base.scenes.messages import RenderedView, Scene, SimulationState
 from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.episode_events import end_event, start_event, step_event
 from vla_server_base.schemas.execute import ExecuteRequest
@@ -142,7 +142,7 @@ class _Recorder:
         elif isinstance(event, EpisodeStep):
             self._keep(event.result.state, event.pictures)
 
-    def _keep(self, state: SimulationState, pictures: Pictures | None) -> None:
+    def _keep(self, state: SimulationState, pictures: RenderedView | None) -> None:
         if "state_log" in self.kinds:
             self.states.append(state)
         if "webp" in self.kinds and pictures is not None:

@@ -103,9 +103,9 @@ async def _render(service: Service, inputs: PredictInputs, scene: Scene) -> _Obs
     service.scenes.remember(scene)
     (observation,) = inputs.observations
     return _Observed(
-        observations=(replace(observation, images=reply.pictures.images),),
-        cameras=reply.pictures.cameras,
-        geom_groups=reply.pictures.geom_groups,
+        observations=(replace(observation, images=reply.view.images),),
+        cameras=reply.view.cameras,
+        geom_groups=reply.view.geom_groups,
         cost=reply.cost,
     )
 

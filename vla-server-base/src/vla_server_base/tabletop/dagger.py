@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float
 from vla_server_base.contract import Observation, Task
 from vla_server_base.episodes.loop import Policy
 from vla_server_base.errors import RequestError
-from vla_server_base.scenes.messages import Pictures
+from vla_server_base.scenes.messages import RenderedView
 from vla_server_base.sessions.action_chunking import ObservationWindow, RecedingHorizon
 from vla_server_base.tabletop.experts import OPEN, STRIDE_M, TURN_RAD, shortened
 from vla_server_base.tabletop.trials import Trial
@@ -66,7 +66,7 @@ class Driver:
         return step >= self._num_led
 
     async def action(
-        self, step: int, label: Float[np.ndarray, " 7"], pictures: Pictures | None
+        self, step: int, label: Float[np.ndarray, " 7"], pictures: RenderedView | None
     ) -> Float[np.ndarray, " 7"]:
         """Return what is executed, where `label` is what the expert would do."""
         if self._policy is None or self.expert_drives(step):
@@ -85,7 +85,7 @@ class _LeadingPolicy:
         self._horizon = lead.execution_horizon
         self._plan = RecedingHorizon(self._horizon)
 
-    async def action(self, step: int, pictures: Pictures) -> Float[np.ndarray, " 7"]:
+    async def action(self, step: int, pictures: RenderedView) -> Float[np.ndarray, " 7"]:
         """Return the action for what is seen now.
 
         Raises:

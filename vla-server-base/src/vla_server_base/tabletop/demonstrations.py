@@ -16,7 +16,7 @@ from PIL import Image as PillowImage
 from vla_server_base.contract import Image, Observation
 from vla_server_base.datasets import RecordedEpisode
 from vla_server_base.episodes.loop import World
-from vla_server_base.scenes.messages import Pictures, RolloutRequest, SimulationState, View
+from vla_server_base.scenes.messages import RenderedView, RolloutRequest, SimulationState, View
 from vla_server_base.tabletop.dagger import Disturbances, Driver, Lead
 from vla_server_base.tabletop.experts import expert_action
 from vla_server_base.tabletop.tables import OBJECTS, TableState, read_state
@@ -155,8 +155,8 @@ async def demonstrate(world: World, trial: Trial, settings: DemonstrationSetting
     while num_left > 0:
         index, now = len(steps), read_state(trial.table, state, pose)
         label = expert_action(now, trial.task)
-        executed = await driver.action(index, label, reply.pictures)
-        steps.append(_step(trial, now, state, reply.pictures, label, executed, driver.expert_drives(index), settings))
+        executed = await driver.action(index, label, reply.view)
+        steps.append(_step(trial, now, state, reply.view, label, executed, driver.expert_drives(index), settings))
         for number in range(settings.glances):
             glanced = draw_glance(trial, now, state.qpos, settings.glances * index + number)
             glances.append(await _glance(world, glanced, settings))
@@ -176,7 +176,7 @@ async def _glance(world: World, trial: Trial, settings: DemonstrationSettings) -
     assert reply.pose is not None, "a tabletop has an arm"
     now = read_state(trial.table, reply.state, reply.pose)
     label = expert_action(now, trial.task)
-    step = _step(trial, now, reply.state, reply.pictures, label, label, False, settings)
+    step = _step(trial, now, reply.state, reply.view, label, label, False, settings)
     return Demonstration(trial=trial, steps=(step,), success=False)
 
 
@@ -184,7 +184,7 @@ def _step(
     trial: Trial,
     now: TableState,
     state: SimulationState,
-    pictures: Pictures | None,
+    pictures: RenderedView | None,
     label: Float[np.ndarray, " 7"],
     executed: Float[np.ndarray, " 7"],
     expert_drove: bool,

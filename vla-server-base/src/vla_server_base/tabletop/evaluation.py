@@ -19,7 +19,7 @@ from vla_server_base.contract import Image
 from vla_server_base.episodes.loop import EpisodeEnd, EpisodeSettings, EpisodeStart, EpisodeStep, Policy, World, play
 from vla_server_base.episodes.policies import HttpPolicy
 from vla_server_base.episodes.recording import animated_webp
-from vla_server_base.scenes.messages import Pictures
+from vla_server_base.scenes.messages import RenderedView
 from vla_server_base.schemas.success import success_to_body
 from vla_server_base.tabletop.splits import Split
 from vla_server_base.tabletop.tables import NUM_FINGERS, NUM_FREE, OBJECTS
@@ -204,5 +204,5 @@ def _result(
     )
 
 
-def _side_by_side(pictures: Pictures) -> Image:
+def _side_by_side(pictures: RenderedView) -> Image:
     return np.concatenate(list(pictures.images.values()), axis=1)

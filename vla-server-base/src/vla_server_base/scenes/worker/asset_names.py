@@ -1,17 +1,17 @@
-"""Where a model says that its files lie, and what MuJoCo calls what it made of them."""
+"""Where the files of a model are, and how MuJoCo names the elements that it makes of them."""
 
 from collections.abc import Mapping, Sequence
 
 from vla_server_base.scenes.sent_files import SentFiles, base_name, joined
 
 FILE_ATTRIBUTES = frozenset({"file", "fileback", "filedown", "filefront", "fileleft", "fileright", "fileup"})
-# MuJoCo names these after their file where the scene does not.
+# MuJoCo names these after their file if the scene does not name them.
 _NAMED_AFTER_FILE = frozenset({"hfield", "mesh", "skin", "texture"})
 _FOLDER_ATTRIBUTES = ("assetdir", "meshdir", "texturedir")
 
 
 class AssetNames:
-    """The files of one model, which lies in `folder`."""
+    """The files of one model, which is in `folder`."""
 
     def __init__(self, files: SentFiles, folder: str = ""):
         self._files = files
@@ -19,15 +19,15 @@ class AssetNames:
         self._folders: dict[str, str] = {}
         self._strips_paths = False
 
-    def look_into(self, compiler: Mapping[str, str]) -> None:
-        """Take over where a <compiler> says that files lie; a later one counts more."""
+    def read_compiler(self, compiler: Mapping[str, str]) -> None:
+        """Take over the folders of a <compiler>; later ones win."""
         self._folders |= {name: compiler[name] for name in _FOLDER_ATTRIBUTES if name in compiler}
         self._strips_paths = compiler.get("strippath", str(self._strips_paths)).lower() == "true"
 
     def find(self, tag: str, path: str, included_from: Sequence[str]) -> str | None:
-        """Return the name of the file that an element means, None where it did not come.
+        """Return the name of the file that an element means, or None if it was not sent.
 
-        As MuJoCo does, look from the model's folder by way of the <compiler>'s, then in that of an included file.
+        As in MuJoCo, the search is in the <compiler>'s folder below the model's, then in that of an included file.
 
         Raises:
             SceneError: it could be any of several.
@@ -39,7 +39,7 @@ class AssetNames:
 
 
 def named_after_file(tag: str, attributes: Mapping[str, str]) -> dict[str, str]:
-    """Return the name that MuJoCo would give to an element after its file, which it will see by another name."""
+    """Return the name that MuJoCo would give to an element after its file; it gets the file by another name."""
     if tag not in _NAMED_AFTER_FILE or "file" not in attributes or attributes.get("name"):
         return {}
     base = base_name(attributes["file"])

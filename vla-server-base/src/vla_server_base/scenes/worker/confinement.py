@@ -1,4 +1,4 @@
-"""What a scene worker gives up before it reads a stranger's scene: files, memory, time, outliving us."""
+"""Confines a scene worker before it reads a client's scene: its files, memory, time and lifetime."""
 
 import contextlib
 import ctypes
@@ -17,26 +17,26 @@ DEVICE_FOLDERS = ("/dev/dri/", "/dev/nv", "/dev/kfd", "/dev/mali", "/dev/dxg")
 MOST_OPEN_FILES = 1024
 
 MAX_FILE_BYTES = 16 << 20
-"""Of any file, which leaves standard error: libraries may complain for as long as a scene lets them."""
+"""Of any file, above all standard error: a scene may make libraries print for ever."""
 
 LINUX = sys.platform == "linux"
 _libc = ctypes.CDLL(None)
 
 
 def end_with_parent() -> None:
-    """Have the kernel end this process when the thread that started it ends, even in an endless loop."""
+    """Let the kernel end this process when the thread that started it ends, even in an endless loop."""
     if LINUX:
         _libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
 
 
 def end_before_others() -> None:
-    """Have the kernel end this process, not the server, where the machine or its container runs out of memory."""
+    """Let the kernel end this process, not the server, if the machine or its container runs out of memory."""
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def leave_no_files() -> None:
-    """Work in a folder that is gone: MuJoCo appends its log to the working folder, and finds files there."""
+    """Work in a folder that is deleted: MuJoCo appends its log to the working folder, and reads files there."""
     folder = tempfile.mkdtemp(prefix="vla-scene-")
     os.chdir(folder)
     os.rmdir(folder)
@@ -45,9 +45,9 @@ def leave_no_files() -> None:
 
 
 def limit_memory(megabytes: int) -> None:
-    """Let the process take this much address space beyond what it has, or less where it may have less already.
+    """Let the process take this much more address space than it has, or less if it is limited already.
 
-    What it has counts nothing: a graphics driver may reserve tens of gigabytes that it never touches.
+    The present size does not count: a graphics driver may reserve tens of gigabytes that it never touches.
     """
     if not LINUX:
         return
@@ -56,7 +56,7 @@ def limit_memory(megabytes: int) -> None:
 
 
 def limit_cpu(seconds: float) -> None:
-    """End this process when it has used this much more processor time, counting all its threads."""
+    """Let the kernel end this process after this much more processor time of all its threads."""
     used = resource.getrusage(resource.RUSAGE_SELF)
     _, hard = resource.getrlimit(resource.RLIMIT_CPU)
     soft = int(used.ru_utime + used.ru_stime + seconds) + 1
@@ -64,7 +64,7 @@ def limit_cpu(seconds: float) -> None:
 
 
 def _lower(limit: int, wanted: int) -> None:
-    """Set a limit for good; one that was set from outside and is lower stays."""
+    """Set a limit for good; a lower one that was set from outside stays."""
     least = _least(wanted, *resource.getrlimit(limit))
     resource.setrlimit(limit, (least, least))
 
@@ -74,10 +74,10 @@ def _least(*limits: int) -> int:
 
 
 def forbid_files(*, landlocked: bool = False) -> Confinement:
-    """Give up files, the network and programs, for all threads; say what of these the kernel took away.
+    """Deny files, the network and programs to all threads; return which of these the kernel denies now.
 
-    Call it when the renderer has drawn: from then on nothing more can be opened or imported. Only with a device of
-    a graphics card open can files still be, those that Landlock leaves; `landlocked`, whether it binds all threads.
+    Call it after the renderer has drawn: from then on nothing can be opened or imported. Only with a graphics card's
+    device can files still be opened, those that Landlock allows; `landlocked`, whether it binds all threads.
     """
     device = _draws_with_a_device()
     reason = system_calls.forbid_system_calls(device=device)

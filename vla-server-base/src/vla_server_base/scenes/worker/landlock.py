@@ -64,7 +64,7 @@ PACKAGES = ("vla_server_base", "mujoco", "numpy", "OpenGL", "PIL")
 
 
 def restrict_files(*, graphics_devices: bool) -> bool:
-    """Leave this process its libraries and devices for graphics to open; return whether that binds every thread.
+    """Let this process open only libraries and graphics devices; return whether that binds every thread.
 
     Landlock (Linux 5.13) binds the thread that asks and those that it starts; from version 8 on (Linux 7.0) all.
     """
@@ -92,7 +92,7 @@ def restrict_files(*, graphics_devices: bool) -> bool:
 
 
 def _handled(version: int) -> tuple[bytes, int]:
-    """Return the ruleset's attributes: all rights over files, TCP, and other processes, as far as they are known."""
+    """Return the ruleset's attributes: all rights over files, TCP and other processes that this version knows."""
     handled = struct.pack("<Q", (1 << NUM_FILE_RIGHTS.get(version, MOST_FILE_RIGHTS)) - 1)
     if version >= NETWORK_SINCE:
         handled += struct.pack("<Q", 0b11)

@@ -1,4 +1,4 @@
-"""The files that came with a scene, those of them that MuJoCo gets, and those that did not come."""
+"""The files that were sent with a scene: which of them MuJoCo gets, and which are missing."""
 
 import re
 import struct
@@ -8,14 +8,14 @@ from vla_server_base.errors import MissingAsset, SceneError, SceneRefused
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.sent_files import SentFiles, base_name
 
-PICTURES_NOT_READ = {
+UNSUPPORTED_IMAGES = {
     "JPEG": re.compile(rb"\xff\xd8\xff"),
     "WebP": re.compile(rb"RIFF....WEBP", re.DOTALL),
     "GIF": re.compile(rb"GIF8"),
     "BMP": re.compile(rb"BM.{8}\0\0\0", re.DOTALL),
     "TIFF": re.compile(rb"II\*\0|MM\0\*"),
 }
-"""Pictures that people take for textures, by how they begin."""
+"""Images that MuJoCo does not read, by how they begin."""
 
 SEND_HINT = "send them as assets by these names, or zip the model's folder and send it as the part 'scene'"
 MAX_NAMED = 20
@@ -31,8 +31,8 @@ class SceneAssets:
     def __init__(self, sent: Mapping[str, bytes]):
         if len(sent) > limits.MAX_ASSETS:
             raise SceneRefused(
-                f"the scene comes with {len(sent)} assets; {limits.MAX_ASSETS} are the most",
-                hint="leave out what it does not name",
+                f"the scene has {len(sent)} assets; the limit is {limits.MAX_ASSETS}",
+                hint="leave out those that it does not name",
             )
         self.sent = sent
         self.files = SentFiles(sent)
@@ -42,11 +42,11 @@ class SceneAssets:
         self._missing: dict[tuple[str, str], str] = {}
 
     def give(self, name: str, tag: str, where: str) -> str:
-        """Give MuJoCo a file for an element, and return the name that it gets.
+        """Give MuJoCo a file for an element, and return its name there.
 
         Raises:
             SceneRefused: it would unpack to far too much.
-            SceneError: it is a picture of a kind that MuJoCo does not read.
+            SceneError: it is an image of a kind that MuJoCo does not read.
         """
         _check(name, self.sent[name], tag, where)
         flat = self.files.flat_name(name)
@@ -54,14 +54,14 @@ class SceneAssets:
         return flat
 
     def miss(self, tag: str, path: str, where: str) -> None:
-        """Keep in mind that an element names a file that did not come."""
+        """Note that an element names a file that was not sent."""
         self._missing.setdefault((tag, path), where)
 
     def check_complete(self) -> None:
-        """Name all that is missing at once.
+        """Check that no file is missing.
 
         Raises:
-            MissingAsset: something is.
+            MissingAsset: with all files that are.
         """
         if not self._missing:
             return
@@ -70,11 +70,11 @@ class SceneAssets:
         named = [(where, tag, path) for (tag, path), where in self._missing.items()]
         listed = ", ".join(f"'{path[:120]}' ({where})" for where, _, path in named[:MAX_NAMED])
         more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
-        said = f"the scene names {len(named)} assets that the request does not carry: {listed}{more}"
+        message = f"the scene names {len(named)} assets that the request does not carry: {listed}{more}"
         if len(named) == 1:
             where, tag, path = named[0]
-            said = f"{where}: <{tag}> names the asset '{path[:300]}', which the request does not carry"
-        raise MissingAsset(said, hint=hint)
+            message = f"{where}: <{tag}> names the asset '{path[:300]}', which the request does not carry"
+        raise MissingAsset(message, hint=hint)
 
 
 def _check(name: str, content: bytes, tag: str, where: str) -> None:
@@ -82,10 +82,10 @@ def _check(name: str, content: bytes, tag: str, where: str) -> None:
         width, height = struct.unpack(">II", content[16:24])
         if width * height > limits.MAX_ASSET_PIXELS:
             raise SceneRefused(
-                f"the asset '{name[:200]}' is a picture of {width} x {height} pixels",
-                hint=f"{limits.MAX_ASSET_PIXELS} pixels are the most",
+                f"the asset '{name[:200]}' is an image of {width} x {height} pixels",
+                hint=f"at most {limits.MAX_ASSET_PIXELS} pixels",
             )
-    kind = next((kind for kind, beginning in PICTURES_NOT_READ.items() if beginning.match(content)), None)
+    kind = next((kind for kind, beginning in UNSUPPORTED_IMAGES.items() if beginning.match(content)), None)
     if kind is not None and tag in ("texture", "hfield"):
         png = f"{base_name(name).rpartition('.')[0]}.png"[-80:]
         raise SceneError(

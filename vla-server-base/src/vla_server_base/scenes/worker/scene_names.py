@@ -1,4 +1,4 @@
-"""The names in a compiled scene, and how many of them a person is told."""
+"""The names in a compiled scene, and those of them that fit into a message."""
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
@@ -20,10 +20,12 @@ def names(model: mujoco.MjModel, kind: mujoco.mjtObj) -> list[str]:
 
 
 def has(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> bool:
+    """Return whether the scene has this name."""
     return mujoco.mj_name2id(model, kind, name) >= 0
 
 
 def index(model: mujoco.MjModel, kind: mujoco.mjtObj, name: str) -> int:
+    """Return the id of a name; -1 if the scene lacks it."""
     return mujoco.mj_name2id(model, kind, name)
 
 

@@ -1,4 +1,4 @@
-"""MJCF as it is known here: every element and every attribute that a stranger's scene may hold.
+"""The supported MJCF: every element and every attribute that a client's scene may have.
 
 Derived from MuJoCo 3.17 and 4.0 (`mujoco.mj_printSchema`, which leaves out <frame> and <replicate>). What a later
 MuJoCo adds is refused until somebody has looked at what it can do and given its integers a range in limits.py. MuJoCo

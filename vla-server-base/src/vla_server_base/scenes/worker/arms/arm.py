@@ -1,10 +1,9 @@
-"""An arm in a compiled scene: found by name or by structure, and its kinematics."""
+"""An arm in a compiled scene, and its kinematics."""
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from itertools import pairwise
 
 import mujoco
@@ -12,141 +11,25 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.errors import SceneError, UnknownName
-from vla_server_base.scenes.robots import KNOWN_ROBOTS, NO_GRIPPER, ROBOT_NAMES, KnownRobot, Robot
-from vla_server_base.scenes.worker.arms.arm_structure import find_chains, find_grasp_site, find_gripper, subtree
+from vla_server_base.scenes.robots import ROBOT_NAMES, RobotDescription
+from vla_server_base.scenes.worker.arms.arm_structure import subtree
 from vla_server_base.scenes.worker.arms.rotations import Quaternion, Vector, quaternion_from_matrix
-from vla_server_base.scenes.worker.scene_names import ACTUATOR, BODY, JOINT, SITE, has, index, listed, names, some
+from vla_server_base.scenes.worker.scene_names import BODY, JOINT, SITE, has, index, listed, names, some
 
 MOVES = (mujoco.mjtJoint.mjJNT_HINGE, mujoco.mjtJoint.mjJNT_SLIDE)
-KEYFRAME_TOLERANCE = 1e-3
-"""Of a home position beyond a joint's range [rad or m]: both are rounded where people write them."""
-
-REACH_TOLERANCE_M = 0.02
-"""Between an arm in a scene and the known one: different arms differ by more, revisions of a model by less."""
-
-
-def find_arm(model: mujoco.MjModel, wanted: str | Robot | None) -> "Arm":
-    """Find the robot that is `wanted`: a described one, the only arm there is, or one of these by its name.
-
-    A name is a known robot's, or that of the end effector of one of the scene's arms.
-
-    Raises:
-        UnknownName: `robot_name`: no robot of that name is known, and no arm ends there; `joint`, `actuator`,
-            `site_or_body`: the description names what the scene has not.
-        SceneError: there is no such arm, or more than one, or the description does not describe an arm.
-    """
-    if isinstance(wanted, Robot):
-        return Arm(model, wanted)
-    arms = _arms(model)
-    chosen = [robot for robot in arms if wanted in (None, robot.name, robot.end_effector)]
-    if not chosen and wanted is not None and wanted not in ROBOT_NAMES:
-        raise UnknownName("robot_name", wanted, [*ROBOT_NAMES, *some(_ends(arms))])
-    if not chosen:
-        raise SceneError(f"no {wanted or 'arm'} is found in this scene", hint=f"{_how_to_name()}; {_parts(model)}")
-    if len(chosen) > 1:
-        chains = "; ".join(listed(robot.joints, 200) for robot in chosen[:4])
-        ends = listed(_ends(chosen), 200)
-        raise SceneError(
-            f"the scene has {len(chosen)} arms: {chains}",
-            hint=f"say which in `robot` by the name of its end effector, one of: {ends}; or {_how_to_name()}",
-        )
-    (robot,) = chosen
-    return Arm(model, robot if robot.gripper else replace(robot, gripper=find_gripper(model, robot)))
-
-
-def _ends(robots: list[Robot]) -> list[str]:
-    return [robot.end_effector for robot in robots]
-
-
-def _arms(model: mujoco.MjModel) -> list[Robot]:
-    """Find the arms of known joints and then all others, each with the end effector that its gripper gives it."""
-    found: dict[tuple[str, ...], Robot] = {}
-    for known in KNOWN_ROBOTS:
-        for robot in _occurrences(model, known):
-            found.setdefault(robot.joints, robot)
-    taken = {joint for joints in found for joint in joints}
-    robots = [*found.values(), *(robot for robot in find_chains(model) if taken.isdisjoint(robot.joints))]
-    return [_at_its_grasp_site(model, robot) for robot in robots]
-
-
-def _at_its_grasp_site(model: mujoco.MjModel, robot: Robot) -> Robot:
-    """Move the end effector of an arm from its flange to where a gripper that is mounted to it grasps."""
-    site = None if robot.gripper else find_grasp_site(model, robot)
-    return replace(robot, end_effector=site, offset=(0.0, 0.0, 0.0)) if site else robot
-
-
-def _occurrences(model: mujoco.MjModel, known: KnownRobot) -> Iterator[Robot]:
-    """Find a known robot under its own names, or under these with a prefix and a suffix, as attached models have."""
-    for name in names(model, JOINT):
-        prefix, found, suffix = name.partition(known.robot.joints[0])
-        if found:
-            robot = _renamed(known.robot, prefix, suffix)
-            if _fits(model, robot) and _reaches(Arm(model, robot), known.reach):
-                yield robot
-
-
-def _renamed(robot: Robot, prefix: str, suffix: str) -> Robot:
-    gripper = robot.gripper
-    return replace(
-        robot,
-        joints=tuple(f"{prefix}{name}{suffix}" for name in robot.joints),
-        end_effector=f"{prefix}{robot.end_effector}{suffix}",
-        gripper=gripper and replace(gripper, actuators=tuple(f"{prefix}{name}{suffix}" for name in gripper.actuators)),
-    )
-
-
-def _fits(model: mujoco.MjModel, robot: Robot) -> bool:
-    """Whether all of a known robot's names are here, and its home and its gripper's values within their ranges.
-
-    The ranges tell apart robots whose joints have the same names.
-    """
-    if not all(has(model, JOINT, name) for name in robot.joints):
-        return False
-    if not (has(model, SITE, robot.end_effector) or has(model, BODY, robot.end_effector)):
-        return False
-    for name, position in zip(robot.joints, robot.home or (), strict=True):
-        if not _within(position, model.joint(name).range, bool(model.joint(name).limited[0])):
-            return False
-    gripper = robot.gripper or NO_GRIPPER
-    for name, *values in zip(gripper.actuators, gripper.open, gripper.closed, strict=True):
-        if not has(model, ACTUATOR, name):
-            return False
-        actuator = model.actuator(name)
-        if not all(_within(value, actuator.ctrlrange, bool(actuator.ctrllimited[0])) for value in values):
-            return False
-    return True
-
-
-def _reaches(arm: "Arm", reach: tuple[float, float, float]) -> bool:
-    assert arm.home is not None, "known robots have a home"
-    position, _ = arm.forward(mujoco.MjData(arm.model), arm.home)
-    return bool(np.linalg.norm(position - reach) < REACH_TOLERANCE_M)
-
-
-def _within(value: float, span: np.ndarray, limited: bool) -> bool:
-    low, high = span
-    return not limited or bool(low - KEYFRAME_TOLERANCE <= value <= high + KEYFRAME_TOLERANCE)
-
-
-def _how_to_name() -> str:
-    return (
-        "describe the arm in `robot`: its joints from base to flange, its end effector (a site or body), its gripper's "
-        f"actuators with their open and closed values; or name a known one: {', '.join(ROBOT_NAMES)}"
-    )
-
-
-def _parts(model: mujoco.MjModel) -> str:
-    kinds = {"joints": JOINT, "actuators": ACTUATOR, "sites": SITE}
-    return "the scene has " + "; ".join(f"{what}: {listed(names(model, kind))}" for what, kind in kinds.items())
+HOW_TO_DESCRIBE = (
+    "describe the arm in `robot`: its joints from base to flange, its end effector (a site or body), its gripper's "
+    f"actuators with their open and closed values; or name a known one: {', '.join(ROBOT_NAMES)}"
+)
 
 
 class Arm:
-    """A robot's place in one compiled scene. Poses are the end effector's, in the frame of the robot's base.
+    """A robot in one compiled scene. Poses are the end effector's, in the frame of the robot's base.
 
     The base is the body that carries the first joint; it may itself move.
     """
 
-    def __init__(self, model: mujoco.MjModel, robot: Robot):
+    def __init__(self, model: mujoco.MjModel, robot: RobotDescription):
         self.robot = robot
         self.model = model
         self.joint_ids = _joint_ids(model, robot)
@@ -168,19 +51,19 @@ class Arm:
         """What the last joint moves: flange, hand and fingers."""
 
     def joints(self, data: mujoco.MjData) -> Float[np.ndarray, " joints"]:
-        """Return where the joints stand [rad or m]."""
+        """Return the positions of the joints [rad or m]."""
         return data.qpos[self._addresses]
 
     def joint_speeds(self, data: mujoco.MjData) -> Float[np.ndarray, " joints"]:
-        """Return how fast the joints move [rad/s or m/s]."""
+        """Return the velocities of the joints [rad/s or m/s]."""
         return data.qvel[self.dofs]
 
     def pose(self, data: mujoco.MjData) -> tuple[Vector, Quaternion]:
-        """Return where the end effector stands, in the base's frame."""
+        """Return the pose of the end effector."""
         return self.forward(data, self.joints(data))
 
     def forward(self, data: mujoco.MjData, joints: Float[np.ndarray, " joints"]) -> tuple[Vector, Quaternion]:
-        """Return where the end effector would stand with the arm's joints elsewhere; `data` goes back to its state."""
+        """Return the pose of the end effector for other joint positions; `data` returns to its state."""
         with self._placed(data, joints):
             position, matrix = self._end_effector_in_base(data)
         return position, quaternion_from_matrix(matrix)
@@ -200,7 +83,7 @@ class Arm:
 
     @contextmanager
     def _placed(self, data: mujoco.MjData, joints: Float[np.ndarray, " joints"]) -> Iterator[None]:
-        """Have the joints elsewhere for the length of a `with` block.
+        """Set the joints for the length of a `with` block.
 
         In the simulation's own data: a second one would reserve as much memory again, which may be gigabytes.
         """
@@ -224,27 +107,30 @@ class Arm:
 
 
 def _cross(left: Float[np.ndarray, "joints 3"], right: Float[np.ndarray, "joints 3"]) -> Float[np.ndarray, "joints 3"]:
-    """Do as `np.cross`, in a fifth of its time for so few rows."""
+    """Return what `np.cross` does, in a fifth of its time for so few rows."""
     return left[:, [1, 2, 0]] * right[:, [2, 0, 1]] - left[:, [2, 0, 1]] * right[:, [1, 2, 0]]
 
 
-def _joint_ids(model: mujoco.MjModel, robot: Robot) -> np.ndarray:
+def _joint_ids(model: mujoco.MjModel, robot: RobotDescription) -> np.ndarray:
     for name in robot.joints:
         if not has(model, JOINT, name):
             raise UnknownName("joint", name, some(names(model, JOINT)))
     ids = [index(model, JOINT, name) for name in robot.joints]
     for joint, name in zip(ids, robot.joints, strict=True):
         if int(model.jnt_type[joint]) not in MOVES:
-            raise SceneError(f"joint '{name[:80]}' is neither a hinge nor a slide", hint=_how_to_name())
+            raise SceneError(f"joint '{name[:80]}' is neither a hinge nor a slide", hint=HOW_TO_DESCRIBE)
     for joint, after in pairwise(ids):
         if after <= joint or model.jnt_bodyid[after] not in subtree(model, int(model.jnt_bodyid[joint])):
-            raise SceneError("the robot's joints are not one chain from base to flange", hint=listed(robot.joints))
+            raise SceneError(
+                "the robot's joints are not one chain from base to flange",
+                hint=f"list them in that order; got {listed(robot.joints)}",
+            )
     if not ids:
-        raise SceneError("the robot has no joints", hint=_how_to_name())
+        raise SceneError("the robot has no joints", hint=HOW_TO_DESCRIBE)
     return np.array(ids)
 
 
-def _end_effector(model: mujoco.MjModel, robot: Robot, last_body: int) -> tuple[int | None, int]:
+def _end_effector(model: mujoco.MjModel, robot: RobotDescription, last_body: int) -> tuple[int | None, int]:
     """Return the site, if it is one, and the body."""
     name = robot.end_effector
     site = index(model, SITE, name) if has(model, SITE, name) else None
@@ -252,14 +138,20 @@ def _end_effector(model: mujoco.MjModel, robot: Robot, last_body: int) -> tuple[
         raise UnknownName("site_or_body", name, some([*names(model, SITE), *names(model, BODY)]))
     body = index(model, BODY, name) if site is None else int(model.site_bodyid[site])
     if body not in subtree(model, last_body):
-        raise SceneError(f"the end effector '{name[:80]}' is not moved by the last joint '{robot.joints[-1][:80]}'")
+        raise SceneError(
+            f"the end effector '{name[:80]}' does not move with the last joint '{robot.joints[-1][:80]}'",
+            hint="name a site or body of the last joint's body, or below it",
+        )
     return site, body
 
 
-def _numbers(robot: Robot, name: str) -> np.ndarray | None:
-    given = getattr(robot, name)
-    if given is None:
+def _numbers(robot: RobotDescription, name: str) -> np.ndarray | None:
+    numbers = getattr(robot, name)
+    if numbers is None:
         return None
-    if len(given) != len(robot.joints):
-        raise SceneError(f"the robot has {len(robot.joints)} joints, but {len(given)} numbers in `{name}`")
-    return np.array(given, float)
+    if len(numbers) != len(robot.joints):
+        raise SceneError(
+            f"the robot has {len(robot.joints)} joints, but {len(numbers)} numbers in `{name}`",
+            hint=f"send one number of `{name}` for each joint, or leave it out",
+        )
+    return np.array(numbers, float)

@@ -1,4 +1,4 @@
-"""Actions of a policy to controls of a simulated arm: end-effector deltas, joint targets, the gripper's two ways."""
+"""Turns a policy's actions into controls of a simulated arm."""
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
@@ -23,7 +23,7 @@ from vla_server_base.scenes.worker.arms.rotations import (
 )
 
 MAX_LEAD_M, MAX_LEAD_RAD = 0.10, 0.5
-"""How far the wanted pose may be from where the arm stands, or two of the longest steps if that is more.
+"""How far the target pose may be from the arm, or two of the longest steps if that is more.
 
 Less than an arm of soft servos sags would drag it down; much more, and an arm that was held up leaps when let go.
 """
@@ -38,7 +38,7 @@ Near a singular pose a millimetre could ask for a half turn; here the end effect
 """
 
 HOME_STEP = 0.05
-"""How far a control step may pull a joint towards its home pose where the wanted pose leaves it free [rad or m]."""
+"""How far a control step may pull a joint towards its home pose where the target pose leaves it free [rad or m]."""
 
 IDENTITY = np.array([1.0, 0.0, 0.0, 0.0])
 
@@ -46,7 +46,7 @@ IDENTITY = np.array([1.0, 0.0, 0.0, 0.0])
 class Controller:
     """Drives an arm by actions of 7 numbers: dx, dy, dz [m], droll, dpitch, dyaw [rad], gripper (1 open, 0 closed).
 
-    A delta starts from the pose that the last targets have, not from where the arm hangs: so sag and lag do not add up.
+    A delta starts from the pose of the last targets, not from the arm's own pose, so that sag and lag do not add up.
     """
 
     def __init__(self, arm: Arm, settings: ControlSettings):
@@ -63,22 +63,23 @@ class Controller:
         self._max_lead_rad = max(MAX_LEAD_RAD, 2 * settings.max_rotation_rad)
 
     def start(self, data: mujoco.MjData) -> ControlState:
-        """Return where arm and gripper have been told to go, or else stand.
+        """Return the targets that the controls of `data` hold, or else the arm's present position.
 
-        Controls that are all zero, or that would take the arm far from where it stands, were never meant for it.
+        Controls that are all zero, or whose targets are far from the arm, are not targets for it.
         """
-        stands, told = self._arm.joints(data), self._actuators.told(data)
-        meant = bool(data.ctrl.any()) and self._is_near(data, told)
-        joints = told if meant else stands
+        targets = self._actuators.targets(data)
+        from_controls = bool(data.ctrl.any()) and self._is_near(data, targets)
+        joints = targets if from_controls else self._arm.joints(data)
         return ControlState(
-            joint_targets=np.clip(joints, *self._limits.T), openness=self._gripper.openness(data, told=meant)
+            joint_targets=np.clip(joints, *self._limits.T),
+            gripper_opening=self._gripper.opening(data, from_controls=from_controls),
         )
 
     def command(
         self, data: mujoco.MjData, state: ControlState, action: Float[np.ndarray, " 7"]
     ) -> tuple[ControlState, tuple[Violation, ...]]:
-        """Return the targets after one action, and the joints whose limits cut the wanted pose."""
-        position, quaternion = self._wanted(data, state, action)
+        """Return the targets after one action, and the joints whose limits keep the arm from the target pose."""
+        position, quaternion = self._target_pose(data, state, action)
         start = state.joint_targets
         at, turned = self._arm.forward(data, start)
         size = float(np.linalg.norm(weighted(position - at, rotation_between(turned, quaternion))))
@@ -92,8 +93,10 @@ class Controller:
             np.stack([low, high], axis=1),
             self._rest(start),
         )
-        openness, value, hold = self._gripper.after(state, float(action[6]))
-        after = ControlState(joint_targets=solution.joints, openness=openness, gripper_value=value, gripper_hold=hold)
+        opening, value, hold = self._gripper.after(state, float(action[6]))
+        after = ControlState(
+            joint_targets=solution.joints, gripper_opening=opening, gripper_value=value, gripper_hold=hold
+        )
         return after, () if solution.reached else self._violations(solution)
 
     def drive(self, data: mujoco.MjData, before: ControlState, after: ControlState, fraction: float) -> None:
@@ -101,7 +104,7 @@ class Controller:
         motion = after.joint_targets - before.joint_targets
         moves = fraction < 1
         self._actuators.write(data, before.joint_targets + fraction * motion, motion * self._settings.rate_hz * moves)
-        self._gripper.write(data, after.openness)
+        self._gripper.write(data, after.gripper_opening)
 
     def _is_near(self, data: mujoco.MjData, joints: Float[np.ndarray, " joints"]) -> bool:
         position, quaternion = self._arm.pose(data)
@@ -111,7 +114,7 @@ class Controller:
             and np.linalg.norm(rotation_between(quaternion, turned)) <= self._max_lead_rad
         )
 
-    def _wanted(
+    def _target_pose(
         self, data: mujoco.MjData, state: ControlState, action: Float[np.ndarray, " 7"]
     ) -> tuple[Vector, Quaternion]:
         """Add an action to the pose of the last targets, and keep the sum near the arm."""

@@ -1,4 +1,4 @@
-"""What to write to a scene's controls so that an arm's joints go somewhere."""
+"""Which controls move an arm's joints to their targets."""
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
@@ -25,11 +25,11 @@ class JointActuators:
     """One actuator for each joint of an arm, found by what it drives, not by its name.
 
     An actuator pushes with gain * ctrl + bias0 + bias1 * length + bias2 * velocity. With bias1 < 0 it is a position
-    servo and is told where to go. All others (torque motors, velocity servos) are told to push with what the
-    scene's own dynamics ask for (computed torque), anew at each physics step.
+    servo, and its control is the target. All others (torque motors, velocity servos) get the force that the
+    scene's dynamics require (computed torque), at each physics step.
 
     Raises:
-        SceneError: a joint has no actuator, or none that can be steered so.
+        SceneError: a joint has no actuator, or none of these kinds.
     """
 
     def __init__(self, arm: Arm):
@@ -48,8 +48,8 @@ class JointActuators:
         ends = np.sort(np.stack([self._position(end) for end in self._range]), axis=0)
         return np.where(self.are_servos, ends, [[-np.inf], [np.inf]]).T
 
-    def told(self, data: mujoco.MjData) -> Joints:
-        """Return where the servos have been told to go; other joints: where they stand."""
+    def targets(self, data: mujoco.MjData) -> Joints:
+        """Return the targets of the servos; for other joints, their positions."""
         return np.where(self.are_servos, self._position(data.ctrl[self._ids]), self._arm.joints(data))
 
     def write(self, data: mujoco.MjData, targets: Joints, speeds: Joints) -> None:
@@ -63,8 +63,8 @@ class JointActuators:
         data.ctrl[self._ids] = np.clip(control, *self._range)
 
     def _position(self, control: Joints) -> Joints:
-        """Return where servos come to rest."""
-        with np.errstate(divide="ignore", invalid="ignore"):  # for those that are none
+        """Return the positions at which servos come to rest."""
+        with np.errstate(divide="ignore", invalid="ignore"):  # where an actuator is not a servo
             return -(self._gain * control + self._bias[0]) / (self._bias[1] * self._gear)
 
     def _force(self, data: mujoco.MjData, targets: Joints, speeds: Joints) -> Joints:
@@ -92,7 +92,7 @@ def _actuator(model: mujoco.MjModel, joint: int) -> int:
     if len(chosen) != 1:
         actuators = listed(names(model, ACTUATOR)[actuator] for actuator in driving)
         raise SceneError(
-            f"joint '{name}' has no actuator that could be told where to go: {actuators}",
+            f"joint '{name}' has no single actuator that can be given a target: {actuators}",
             hint="one <position> or one <motor> for each joint of the arm",
         )
     return chosen[0]

@@ -1,4 +1,4 @@
-"""Which groups of geoms a picture shows."""
+"""Which groups of geoms an image shows."""
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 

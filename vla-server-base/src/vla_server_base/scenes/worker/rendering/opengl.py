@@ -12,8 +12,8 @@ import numpy as np
 
 from vla_server_base.contract import Image
 from vla_server_base.scenes.messages import RendererName, RenderQuality
-from vla_server_base.scenes.worker.rendering.drawing import Drawing, Renderer
 from vla_server_base.scenes.worker.rendering.geom_groups import as_flags
+from vla_server_base.scenes.worker.rendering.renderer import Drawing, Renderer
 
 FRAMEBUFFER = mujoco.mjtFramebuffer.mjFB_OFFSCREEN.value
 FONT = mujoco.mjtFontScale.mjFONTSCALE_50.value
@@ -24,7 +24,7 @@ MAX_DRAWN = 40_000
 
 
 def import_platform(name: RendererName) -> ModuleType:
-    """Load the libraries of EGL or OSMesa; raises whatever the system makes of it."""
+    """Load the libraries of EGL or OSMesa; raises whatever the system raises."""
     # MuJoCo's modules choose the platform when they are imported.
     os.environ["PYOPENGL_PLATFORM"] = name
     return importlib.import_module(f"mujoco.{name}")
@@ -32,7 +32,7 @@ def import_platform(name: RendererName) -> ModuleType:
 
 @final
 class OpenGL(Renderer):
-    """MuJoCo's own renderer, in a context of its own without a window."""
+    """MuJoCo's own renderer, in a context without a window."""
 
     def __init__(self, name: RendererName, quality: RenderQuality):
         self._gl_context = import_platform(name).GLContext(16, 16)
@@ -62,7 +62,7 @@ class _OpenGLDrawing(Drawing):
     def draw(self, data: mujoco.MjData, camera: int, height: int, width: int, geom_groups: tuple[int, ...]) -> Image:
         self._camera.fixedcamid = camera
         self._options.geomgroup[:] = as_flags(geom_groups)
-        # Every time: else this one draws into, and shows, what another scene drew.
+        # Every time: else it draws into another scene's image.
         mujoco.mjr_setBuffer(FRAMEBUFFER, self._context)
         if (self._context.offHeight, self._context.offWidth) != (height, width):
             mujoco.mjr_resizeOffscreen(width, height, self._context)
@@ -72,7 +72,7 @@ class _OpenGLDrawing(Drawing):
         mujoco.mjv_updateScene(self._model, data, self._options, None, self._camera, everything, self._scene)
         viewport = mujoco.MjrRect(0, 0, width, height)
         mujoco.mjr_render(viewport, self._scene, self._context)
-        # Zeros: should OpenGL fail to write, nobody gets to see old memory.
+        # Zeros: if OpenGL fails to write, nobody sees old memory.
         image = np.zeros((height, width, 3), np.uint8)
         mujoco.mjr_readPixels(image, None, viewport, self._context)
         return image[::-1]

@@ -1,4 +1,4 @@
-"""What is measured while a simulation runs: heights, distances, contacts, and bounds that are passed."""
+"""Monitors a running simulation: its measures, its contacts, and the bounds that it exceeds."""
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
@@ -12,18 +12,18 @@ from vla_server_base.errors import UnknownName
 from vla_server_base.scenes.messages import Bounds, Contact, Measure, Violation
 from vla_server_base.scenes.worker.arms.arm import Arm
 
-LOOK_EVERY = 5
-"""Physics steps between two looks at contacts and the workspace: 10 ms at the usual 2 ms."""
+CHECK_EVERY = 5
+"""Physics steps between two checks of contacts and the workspace: 10 ms at the usual 2 ms."""
 
 MAX_CONTACTS = 50
 AXES = ("x", "y", "z")
 
 
-class Instruments:
-    """Measures a simulation as a request asks for; `arm` is None where none is driven.
+class Monitor:
+    """Measures a simulation as a request asks for; `arm` is None if no arm is controlled.
 
     Raises:
-        UnknownName: a body or a joint that the scene has not.
+        UnknownName: the scene has no such body or joint.
     """
 
     def __init__(
@@ -44,11 +44,11 @@ class Instruments:
             of_kind = self.model.joint if kind == "joint" else self.model.body
             count = self.model.njnt if kind == "joint" else self.model.nbody
             known = (of_kind(i).name[:80] for i in range(count))
-            raise UnknownName(what, name, [found for found in known if found][:50])
+            raise UnknownName(what, name, [each for each in known if each][:50])
         return index
 
     def measure(self) -> tuple[float, ...]:
-        """Return what each measure says of the state that the data are in."""
+        """Return each measure in the present state."""
         return tuple(self._measured(measure, ids) for measure, ids in self._measures)
 
     def _measured(self, measure: Measure, ids: list[int]) -> float:
@@ -56,18 +56,18 @@ class Instruments:
         if measure.kind == "joint":
             return float(data.qpos[self.model.jnt_qposadr[ids[0]]])
         if measure.kind == "contact":
-            return sum(self.pressing(self.mask(ids[:1]), self.mask(ids[1:])).values())
+            return sum(self.contact_forces(self.mask(ids[:1]), self.mask(ids[1:])).values())
         if measure.kind == "height":
             return float(data.xpos[ids[0], 2])
         if measure.kind == "along":
             return float(data.xpos[ids[0]] @ measure.direction)
-        apart = data.xpos[ids[0]] - data.xpos[ids[1]]
+        offset = data.xpos[ids[0]] - data.xpos[ids[1]]
         if measure.kind == "above":
-            return float(apart[2])
-        return float(np.linalg.norm(apart if measure.kind == "distance" else apart[:2]))
+            return float(offset[2])
+        return float(np.linalg.norm(offset if measure.kind == "distance" else offset[:2]))
 
-    def pressing(self, is_first: np.ndarray, is_second: np.ndarray) -> dict[tuple[int, int], float]:
-        """Return how hard bodies of one kind press on bodies of another [N]; the kinds as masks over all bodies."""
+    def contact_forces(self, is_first: np.ndarray, is_second: np.ndarray) -> dict[tuple[int, int], float]:
+        """Return the contact force [N] of each pair of a first and a second body; both are masks over all bodies."""
         contact, forces = self.data.contact, {}
         # A flexible body's contacts have no geoms; they are left out.
         bodies = np.where(contact.geom >= 0, self.model.geom_bodyid[contact.geom], 0)
@@ -80,71 +80,71 @@ class Instruments:
         return forces
 
     def mask(self, bodies: Iterable[int]) -> np.ndarray:
-        """Return which bodies of the scene are among these."""
+        """Return a mask over all bodies that is true for these."""
         return np.isin(np.arange(self.model.nbody), list(bodies))
 
-    def watch(self) -> "Watch":
-        """Begin to watch one step of the arm."""
-        return Watch(self)
+    def start_step(self) -> "StepMetrics":
+        """Return the metrics of a control step that begins."""
+        return StepMetrics(self)
 
 
-class Watch:
-    """The extremes of one control step."""
+class StepMetrics:
+    """The extremes of one control step of an arm."""
 
-    def __init__(self, instruments: Instruments):
-        assert instruments.arm is not None, "a watch is kept over an arm"
-        self._instruments, self._arm = instruments, instruments.arm
-        self._is_robot = instruments.mask(self._arm.bodies)
-        self._num_looks = 0
+    def __init__(self, monitor: Monitor):
+        assert monitor.arm is not None, "only an arm has control steps"
+        self._monitor, self._arm = monitor, monitor.arm
+        self._is_robot = monitor.mask(self._arm.bodies)
+        self._num_updates = 0
         self._speeds = np.zeros(len(self._arm.robot.joints))
         self._lowest, self._highest = np.full(3, np.inf), np.full(3, -np.inf)
         self._forces: dict[tuple[int, int], float] = {}
 
-    def look(self, *, is_last: bool) -> None:
-        """Take note of the state after one physics step."""
-        data = self._instruments.data
+    def update(self, *, is_last: bool) -> None:
+        """Include the state after one physics step."""
+        data = self._monitor.data
         np.maximum(self._speeds, np.abs(self._arm.joint_speeds(data)), out=self._speeds)
-        self._num_looks += 1
-        if self._num_looks % LOOK_EVERY and not is_last:
+        self._num_updates += 1
+        if self._num_updates % CHECK_EVERY and not is_last:
             return
         position, _ = self._arm.pose(data)
-        self._note(position)
-        pressing = self._instruments.pressing(self._is_robot, ~self._is_robot)
-        for bodies, force in pressing.items():
+        self._include(position)
+        forces = self._monitor.contact_forces(self._is_robot, ~self._is_robot)
+        for bodies, force in forces.items():
             self._forces[bodies] = max(force, self._forces.get(bodies, 0.0))
 
-    def look_at_target(self, joint_targets: Float[np.ndarray, " joints"]) -> None:
-        """Take note of where the arm is sent: it lags, so it may leave the workspace only after this step."""
-        position, _ = self._arm.forward(self._instruments.data, joint_targets)
-        self._note(position)
+    def include_target(self, joint_targets: Float[np.ndarray, " joints"]) -> None:
+        """Include the arm's target: the arm lags, so it may leave the workspace only after this step."""
+        position, _ = self._arm.forward(self._monitor.data, joint_targets)
+        self._include(position)
 
-    def _note(self, position: Float[np.ndarray, " 3"]) -> None:
+    def _include(self, position: Float[np.ndarray, " 3"]) -> None:
         np.minimum(self._lowest, position, out=self._lowest)
         np.maximum(self._highest, position, out=self._highest)
 
     def contacts(self) -> tuple[Contact, ...]:
-        """Return what the robot touched, hardest first."""
-        name = self._instruments.model.body
+        """Return the robot's contacts, hardest first."""
+        name = self._monitor.model.body
         hardest = sorted(self._forces.items(), key=lambda item: -item[1])[:MAX_CONTACTS]
         return tuple(
             Contact(bodies=(name(bodies[0]).name, name(bodies[1]).name), force_n=force) for bodies, force in hardest
         )
 
     def violations(self) -> tuple[Violation, ...]:
-        """Return which bounds were passed, and how far."""
+        """Return the bounds that were exceeded, and by how much."""
         return (*self._fast_joints(), *self._out_of_workspace(), *self._hard_contacts())
 
     def _fast_joints(self) -> Iterator[Violation]:
         limits = self._arm.velocity_limits
-        if self._instruments.bounds.max_joint_speed is not None:
-            limits = np.full(len(self._speeds), self._instruments.bounds.max_joint_speed)
+        if self._monitor.bounds.max_joint_speed is not None:
+            limits = np.full(len(self._speeds), self._monitor.bounds.max_joint_speed)
         if limits is not None:
             for joint, speed, limit in zip(self._arm.robot.joints, self._speeds, limits, strict=True):
                 if speed > limit:
                     yield Violation(kind="velocity", what=joint, value=float(speed), limit=float(limit))
 
     def _out_of_workspace(self) -> Iterator[Violation]:
-        workspace = self._instruments.bounds.workspace
+        workspace = self._monitor.bounds.workspace
         if workspace is not None:
             for axis, name in enumerate(AXES):
                 lowest, highest = float(self._lowest[axis]), float(self._highest[axis])
@@ -154,7 +154,7 @@ class Watch:
                     yield Violation(kind="workspace", what=name, value=highest, limit=float(workspace[1, axis]))
 
     def _hard_contacts(self) -> Iterator[Violation]:
-        limit = self._instruments.bounds.max_contact_force_n
+        limit = self._monitor.bounds.max_contact_force_n
         for contact in self.contacts():
             if contact.force_n > limit:
                 what = " and ".join(contact.bodies)

@@ -1,4 +1,4 @@
-"""A compiled scene's simulation inside a worker: put into a state, stepped, left again."""
+"""The simulation of a compiled scene: set to a state, stepped, and read."""
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
@@ -8,7 +8,7 @@ from jaxtyping import Float
 
 from vla_server_base.errors import SceneUnstable
 from vla_server_base.scenes.messages import SceneState, SimulationState, Snapshot
-from vla_server_base.scenes.worker.scene import apply_state
+from vla_server_base.scenes.worker.scene_state import apply_state
 
 FULL_STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
 UNSTABLE = (mujoco.mjtWarning.mjWARN_BADQPOS, mujoco.mjtWarning.mjWARN_BADQVEL, mujoco.mjtWarning.mjWARN_BADQACC)
@@ -23,10 +23,10 @@ class Physics:
         self.model, self.data = model, data
 
     def begin(self, start: SceneState | Snapshot) -> None:
-        """Forget what was, and stand where `start` says.
+        """Set the simulation to a start.
 
         Raises:
-            SceneState, UnknownName: see `scene.apply_state`.
+            SceneStateError, UnknownName: see `scene.apply_state`.
         """
         if isinstance(start, SceneState):
             apply_state(self.model, self.data, start)
@@ -35,25 +35,25 @@ class Physics:
         self.restore(start.physics)
 
     def full_state(self) -> FullState:
-        """Return all that the simulation's future follows from: mjSTATE_INTEGRATION."""
+        """Return the complete state, mjSTATE_INTEGRATION: all that determines the simulation's future."""
         physics = np.empty(mujoco.mj_stateSize(self.model, FULL_STATE))
         mujoco.mj_getState(self.model, self.data, physics, FULL_STATE)
         return physics
 
     def restore(self, physics: FullState) -> None:
-        """Stand where `full_state` said."""
+        """Return to a state that `full_state` returned."""
         mujoco.mj_setState(self.model, self.data, physics, FULL_STATE)
         self._derive()
 
     def state(self) -> SimulationState:
-        """Return what a client gets to know of the state."""
+        """Return the part of the state that a client sees."""
         data = self.data
         return SimulationState(
             qpos=data.qpos.copy(), qvel=data.qvel.copy(), ctrl=data.ctrl.copy(), time_s=float(data.time)
         )
 
     def num_steps(self, seconds: float) -> int:
-        """Return how many steps come nearest to a time."""
+        """Return the number of steps that is nearest to a duration."""
         return round(seconds / self.model.opt.timestep)
 
     def step(self) -> None:
@@ -64,13 +64,13 @@ class Physics:
         """Compute what belongs to the state that the last step reached.
 
         Raises:
-            SceneUnstable: MuJoCo gave the simulation up, and began anew.
+            SceneUnstable: MuJoCo gave up the simulation and reset it.
         """
         for kind in UNSTABLE:
             if self.data.warning[kind].number:
                 raise SceneUnstable(
                     "the simulation became unstable",
-                    hint="a smaller time step, softer actuators or a start without overlaps may help",
+                    hint="try a smaller time step, softer actuators, or a start without overlapping bodies",
                 )
         self._derive()
 

@@ -1,11 +1,10 @@
-"""A simulation gone on with: from a start, through actions, to what came of each."""
+"""Rolls out a simulation: from a start, through actions, to the result of each."""
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
-from collections import OrderedDict
-
 import mujoco
 import numpy as np
+from cachetools import LRUCache
 from jaxtyping import Float
 
 from vla_server_base.errors import SceneRefused
@@ -22,16 +21,17 @@ from vla_server_base.scenes.messages import (
     SceneState,
     Snapshot,
 )
-from vla_server_base.scenes.robots import Robot
-from vla_server_base.scenes.worker.arms.arm import Arm, find_arm
+from vla_server_base.scenes.robots import RobotDescription
+from vla_server_base.scenes.worker.arms.arm import Arm
+from vla_server_base.scenes.worker.arms.arm_search import find_arm
 from vla_server_base.scenes.worker.arms.controllers import Controller
-from vla_server_base.scenes.worker.simulation.monitor import Instruments
+from vla_server_base.scenes.worker.simulation.monitor import Monitor
 from vla_server_base.scenes.worker.simulation.physics import Physics
 
 CUTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 """The parts of a motion that `clamp` tries, the whole first."""
 
-MAX_KNOWN_ARMS = 8
+MAX_CACHED_ARMS = 8
 
 
 class Simulation:
@@ -39,14 +39,14 @@ class Simulation:
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData):
         self._physics = Physics(model, data)
-        self._arms: OrderedDict[str | Robot | None, Arm] = OrderedDict()
+        self._arms: LRUCache[str | RobotDescription | None, Arm] = LRUCache(MAX_CACHED_ARMS)
 
     def roll_out(self, request: RolloutRequest) -> RolloutReply:
-        """Go on as the request says; the data are left at the end, all that a picture needs computed.
+        """Continue as the request says; the data stay at the end, with all that rendering needs computed.
 
         Raises:
-            SceneState, UnknownName, SceneError: a state, a robot, bodies or joints that do not fit the scene.
-            SceneRefused: more physics than a request gets.
+            SceneStateError, UnknownName, SceneError: a state, a robot, bodies or joints that do not fit the scene.
+            SceneRefused: more physics steps than one request may take.
             SceneUnstable: the simulation blew up.
         """
         self._check_amount(request)
@@ -54,7 +54,7 @@ class Simulation:
         if request.control is None:
             return _drift(self._physics, request)
         arm = self._arm(request.robot)
-        return _Drive(self._physics, arm, request.control, request).roll_out()
+        return _ControlledRollout(self._physics, arm, request.control, request).roll_out()
 
     def _check_amount(self, request: RolloutRequest) -> None:
         period = 1 / request.control.rate_hz if request.control else 0.0
@@ -71,17 +71,15 @@ class Simulation:
                 hint=f'{limits.MAX_PHYSICS_STEPS} are the most; <option timestep="0.002"/> is usual',
             )
 
-    def _arm(self, wanted: str | Robot | None) -> Arm:
+    def _arm(self, wanted: str | RobotDescription | None) -> Arm:
         if wanted not in self._arms:
             self._arms[wanted] = find_arm(self._physics.model, wanted)
-            while len(self._arms) > MAX_KNOWN_ARMS:
-                self._arms.popitem(last=False)
         return self._arms[wanted]
 
 
 def _drift(physics: Physics, request: RolloutRequest) -> RolloutReply:
-    """Let time pass; nobody drives."""
-    instruments = Instruments(physics.model, physics.data, None, request.bounds, request.measures)
+    """Let time pass without control."""
+    monitor = Monitor(physics.model, physics.data, None, request.bounds, request.measures)
     for _ in range(physics.num_steps(request.hold_s)):
         physics.step()
     physics.settle()
@@ -89,46 +87,46 @@ def _drift(physics: Physics, request: RolloutRequest) -> RolloutReply:
         steps=(),
         state=physics.state(),
         pose=None,
-        measures=instruments.measure(),
+        measures=monitor.measure(),
         end=Snapshot(physics=physics.full_state(), control=None),
         robot=None,
         names=_names(physics.model, request),
-        pictures=None,
+        view=None,
         cost=Cost(),
     )
 
 
-class _Drive:
-    """One request's actions, executed one after another."""
+class _ControlledRollout:
+    """The actions of one request, executed one after another."""
 
     def __init__(self, physics: Physics, arm: Arm, settings: ControlSettings, request: RolloutRequest):
         self._physics, self._arm, self._request = physics, arm, request
         self._controller = Controller(arm, settings)
         self._steps_per_action = max(1, physics.num_steps(1 / settings.rate_hz))
-        self._instruments = Instruments(physics.model, physics.data, arm, request.bounds, request.measures)
-        told = request.start.control if isinstance(request.start, Snapshot) else None
-        self._told: ControlState = told or self._controller.start(physics.data)
+        self._monitor = Monitor(physics.model, physics.data, arm, request.bounds, request.measures)
+        control = request.start.control if isinstance(request.start, Snapshot) else None
+        self._control: ControlState = control or self._controller.start(physics.data)
 
     def roll_out(self) -> RolloutReply:
         self._hold()
         physics = self._physics
-        state, pose, measures = physics.state(), self._pose(), self._instruments.measure()
+        state, pose, measures = physics.state(), self._pose(), self._monitor.measure()
         steps = tuple(self._execute(action) for action in self._request.actions)
         return RolloutReply(
             steps=steps,
             state=state,
             pose=pose,
             measures=measures,
-            end=Snapshot(physics=physics.full_state(), control=self._told),
+            end=Snapshot(physics=physics.full_state(), control=self._control),
             robot=self._arm.robot,
             names=_names(physics.model, self._request),
-            pictures=None,
+            view=None,
             cost=Cost(),
         )
 
     def _hold(self) -> None:
         for _ in range(self._physics.num_steps(self._request.hold_s)):
-            self._controller.drive(self._physics.data, self._told, self._told, 1.0)
+            self._controller.drive(self._physics.data, self._control, self._control, 1.0)
             self._physics.step()
         self._physics.settle()
 
@@ -136,34 +134,34 @@ class _Drive:
         """Execute one action for one control period, or with `clamp` as much of its motion as stays in bounds."""
         if not self._request.clamp:
             return self._execute_part(action, 1.0)
-        before, told = self._physics.full_state(), self._told
+        physics, control = self._physics.full_state(), self._control
         for scale in CUTS[:-1]:
             step = self._execute_part(action, scale)
             if not step.violations:
                 return step
-            self._physics.restore(before)
-            self._told = told
+            self._physics.restore(physics)
+            self._control = control
         return self._execute_part(action, CUTS[-1])
 
     def _execute_part(self, action: Float[np.ndarray, " 7"], scale: float) -> RolloutStep:
-        physics, before = self._physics, self._told
+        physics, before = self._physics, self._control
         part = np.concatenate([scale * action[:6], action[6:]])
-        self._told, cut = self._controller.command(physics.data, before, part)
-        watch = self._instruments.watch()
+        self._control, cut = self._controller.command(physics.data, before, part)
+        metrics = self._monitor.start_step()
         for number in range(1, self._steps_per_action + 1):
-            self._controller.drive(physics.data, before, self._told, number / self._steps_per_action)
+            self._controller.drive(physics.data, before, self._control, number / self._steps_per_action)
             physics.step()
-            watch.look(is_last=number == self._steps_per_action)
+            metrics.update(is_last=number == self._steps_per_action)
         physics.settle()
-        watch.look_at_target(self._told.joint_targets)
+        metrics.include_target(self._control.joint_targets)
         return RolloutStep(
             state=physics.state(),
-            joint_targets=self._told.joint_targets,
+            joint_targets=self._control.joint_targets,
             pose=self._pose(),
-            openness=self._told.openness,
-            contacts=watch.contacts(),
-            violations=(*cut, *watch.violations()),
-            measures=self._instruments.measure(),
+            gripper_opening=self._control.gripper_opening,
+            contacts=metrics.contacts(),
+            violations=(*cut, *metrics.violations()),
+            measures=self._monitor.measure(),
             scale=scale,
         )
 

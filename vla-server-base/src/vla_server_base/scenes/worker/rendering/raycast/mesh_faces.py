@@ -50,7 +50,7 @@ class FaceFinder:
         self._children = np.ascontiguousarray(model.bvh_child.T)
 
     def find(self, meshes: Int[np.ndarray, " points"], points: Points) -> Faces:
-        """Return the faces that points in their meshes' frames lie on, -1 where there is none.
+        """Return the face that each point in its mesh's frame is on, or -1.
 
         Goes down the boxes with all points at once.
         """
@@ -64,9 +64,9 @@ class FaceFinder:
                 inside = place >= self._low[axis].take(boxes) - room
                 inside &= place <= self._high[axis].take(boxes) + room
                 of, boxes = of[inside], boxes[inside]
-            held = self._model.bvh_nodeid[boxes]
-            leaves = np.flatnonzero(held >= 0)
-            _keep_nearest(self._model, meshes, points, of[leaves], held[leaves], faces, nearest)
+            box_faces = self._model.bvh_nodeid[boxes]
+            leaves = np.flatnonzero(box_faces >= 0)
+            _keep_nearest(self._model, meshes, points, of[leaves], box_faces[leaves], faces, nearest)
             children = self._children.take(boxes, axis=1).reshape(-1)
             inner = np.flatnonzero(children >= 0)[:MAX_PAIRS]
             of = np.concatenate([of, of])[inner]

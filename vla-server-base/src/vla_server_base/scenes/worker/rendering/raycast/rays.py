@@ -1,4 +1,4 @@
-"""A camera's rays, one for each pixel of its picture."""
+"""A camera's rays, one for each pixel of its image."""
 # pyright: reportAttributeAccessIssue=false
 # (mujoco's names are in compiled modules, which pyright cannot read)
 
@@ -10,6 +10,9 @@ from jaxtyping import Float32, Float64, Int
 
 from vla_server_base.scenes.worker.rendering.raycast.shading import dot
 from vla_server_base.scenes.worker.rendering.raycast.spots import Spots
+
+Vector = Float64[np.ndarray, " xyz"]
+Vectors = Float64[np.ndarray, "xyz rays"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,9 +64,9 @@ class Rays:
 
 
 def camera_rays(scene: mujoco.MjvScene, height: int, width: int, rows: slice) -> Rays:
-    """Return the rays of some rows of a picture.
+    """Return the rays of some rows of an image.
 
-    Follows `setView` of MuJoCo's render_gl3.c: the frustum's width comes from the picture if not given.
+    Follows `setView` of MuJoCo's render_gl3.c: the frustum's width comes from the image if not given.
     """
     left, right = scene.camera
     centre = (left.frustum_center + right.frustum_center) / 2
@@ -73,29 +76,35 @@ def camera_rays(scene: mujoco.MjvScene, height: int, width: int, rows: slice) ->
     up = left.frustum_top - tall * (np.arange(height)[rows] + 0.5) / height
     forward, upward = left.forward.astype(float), left.up.astype(float)
     rightward = np.cross(forward, upward)
-    position = (left.pos + right.pos).astype(float)[:, None] / 2
-    beside = upward[:, None, None] * up[:, None] + rightward[:, None, None] * across
-    beside = beside.reshape(3, -1)
-    along_row, along_column = rightward * (2 * half_width / width), -upward * (tall / height)
+    eye = (left.pos + right.pos).astype(float) / 2
+    beside = (upward[:, None, None] * up[:, None] + rightward[:, None, None] * across).reshape(3, -1)
+    steps = rightward * (2 * half_width / width), -upward * (tall / height)
     if left.orthographic:
-        directions = np.broadcast_to(forward[:, None], beside.shape)
-        return Rays(
-            origins=position + beside,
-            directions=directions,
-            depths=np.ones(beside.shape[1]),
-            along_row=along_row,
-            along_column=along_column,
-            eye=position[:, 0],
-            share_origin=False,
-        )
-    directions = beside + left.frustum_near * forward[:, None]
-    depths = left.frustum_near / np.sqrt(dot(directions, directions))
+        return _parallel_rays(eye, forward, beside, steps)
+    return _rays_from(eye, forward, beside, steps, left.frustum_near)
+
+
+def _parallel_rays(eye: Vector, forward: Vector, beside: Vectors, steps: tuple[Vector, Vector]) -> Rays:
     return Rays(
-        origins=np.broadcast_to(position, beside.shape),
-        directions=directions * (depths / left.frustum_near),
+        origins=eye[:, None] + beside,
+        directions=np.broadcast_to(forward[:, None], beside.shape),
+        depths=np.ones(beside.shape[1]),
+        along_row=steps[0],
+        along_column=steps[1],
+        eye=eye,
+        share_origin=False,
+    )
+
+
+def _rays_from(eye: Vector, forward: Vector, beside: Vectors, steps: tuple[Vector, Vector], near: float) -> Rays:
+    directions = beside + near * forward[:, None]
+    depths = near / np.sqrt(dot(directions, directions))
+    return Rays(
+        origins=np.broadcast_to(eye[:, None], beside.shape),
+        directions=directions * (depths / near),
         depths=depths,
-        along_row=along_row / left.frustum_near,
-        along_column=along_column / left.frustum_near,
-        eye=position[:, 0],
+        along_row=steps[0] / near,
+        along_column=steps[1] / near,
+        eye=eye,
         share_origin=True,
     )

@@ -22,7 +22,7 @@ Directions = Float64[np.ndarray, "xyz rays"]
 
 @final
 class Sky:
-    """A cube map on a cylinder around whoever looks; what is farther than the cylinder is not seen."""
+    """A cube map on a cylinder around the camera, which hides what is farther away."""
 
     def __init__(self, model: mujoco.MjModel, texture: Texture):
         self._texture = texture
@@ -31,7 +31,7 @@ class Sky:
         self._haze, self._haze_rgb = float(model.vis.map.haze), model.vis.rgba.haze[:3].copy()
 
     def show(self, shown: Bool[np.ndarray, " geoms"]) -> None:
-        """Say which geoms are drawn: the haze lies over the first endless plane of these."""
+        """Set which geoms are drawn: the haze is over the first endless plane of these."""
         endless = self._endless & shown
         self._plane = int(np.argmax(endless)) if endless.any() else None
 

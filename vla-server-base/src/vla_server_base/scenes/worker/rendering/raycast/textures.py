@@ -42,7 +42,7 @@ class Texture:
     ) -> Samples:
         """Return the colours, in 0 to 1, at coordinates of which 0 to 1 spans an image, v downwards.
 
-        `along_row` and `along_column` are the coordinates at the picture's next pixels. One image repeats; of
+        `along_row` and `along_column` are the coordinates at the image's next pixels. One image repeats; of
         several, `images` says which, and they end in their outermost colours.
         """
         levels = self._levels(along_row - coordinates, along_column - coordinates)

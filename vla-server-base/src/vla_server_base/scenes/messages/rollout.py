@@ -1,0 +1,122 @@
+"""A simulation that goes on: the request, each step, and the reply."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from vla_server_base.scenes.messages.control import Bounds, ControlSettings, ControlState, Measure
+from vla_server_base.scenes.messages.scene import Cost, RenderedView, SceneState, View
+from vla_server_base.scenes.robots import RobotDescription
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulationState:
+    """The part of a simulation's state that a client sees: positions, velocities, controls, time."""
+
+    qpos: Float[np.ndarray, " nq"]
+    qvel: Float[np.ndarray, " nv"]
+    ctrl: Float[np.ndarray, " nu"]
+    time_s: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pose:
+    """Where the end effector is, in the robot's base frame: [m] and w x y z."""
+
+    position: Float[np.ndarray, " 3"]
+    quaternion: Float[np.ndarray, " 4"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """A complete simulation, which any worker can continue: `physics` is MuJoCo's mjSTATE_INTEGRATION."""
+
+    physics: Float[np.ndarray, " numbers"]
+    control: ControlState | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutRequest:
+    """Continue a simulation: hold still for `hold_s`, then execute `actions`, each for one control period.
+
+    `robot` is a known robot's name, a description, or None to find the scene's arm; without `control` no arm is
+    searched for and there are no actions. With `clamp`, a motion that would leave `bounds` is cut to 3/4, 1/2, 1/4
+    or nothing of it.
+    """
+
+    start: SceneState | Snapshot
+    actions: Float[np.ndarray, "steps 7"] = field(default_factory=lambda: np.zeros((0, 7)))
+    hold_s: float = 0.0
+    robot: str | RobotDescription | None = None
+    control: ControlSettings | None = field(default_factory=ControlSettings)
+    bounds: Bounds = field(default_factory=Bounds)
+    clamp: bool = False
+    measures: tuple[Measure, ...] = ()
+    view: View | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contact:
+    """Two bodies that touch, one of them the robot's, and how hard they press [N]."""
+
+    bodies: tuple[str, str]
+    force_n: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Violation:
+    """A bound that a step exceeded; `what` is the joint, the axis or the two bodies.
+
+    `joint`: the wanted pose asks for a joint position beyond its limit, which is where the joint stays.
+    """
+
+    kind: Literal["joint", "velocity", "workspace", "contact"]
+    what: str
+    value: float
+    limit: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutStep:
+    """The result of one action, at its end.
+
+    `scale` is the part of the motion that was executed: 1 unless `clamp` cut it.
+    """
+
+    state: SimulationState
+    joint_targets: Float[np.ndarray, " joints"]
+    pose: Pose
+    gripper_opening: float
+    contacts: tuple[Contact, ...]
+    violations: tuple[Violation, ...]
+    measures: tuple[float, ...]
+    scale: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class SceneNames:
+    """A scene's joints and bodies, in MuJoCo's order."""
+
+    joints: tuple[str, ...]
+    bodies: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RolloutReply:
+    """Where the simulation stood before and after, what each action did, and images of the end.
+
+    `state`, `pose` and `measures` are of the start, after `hold_s`. `robot` is the arm, by its names in
+    this scene. `names` are included if the rollout starts from a SceneState.
+    """
+
+    steps: tuple[RolloutStep, ...]
+    state: SimulationState
+    pose: Pose | None
+    measures: tuple[float, ...]
+    end: Snapshot
+    robot: RobotDescription | None
+    names: SceneNames | None
+    view: RenderedView | None
+    cost: Cost
