@@ -38,14 +38,12 @@ from vla_server_base.contract import Action
 from vla_server_base.errors import ModelUnavailable, ProtocolError, Superseded
 from vla_server_base.protocols import openpi
 from vla_server_base.protocols.message_pack import pack, unpack, unpack_with_form
-from vla_server_base.schemas.session_reply import SessionReply
 from vla_server_base.server.sockets import SocketProtocol
 from vla_server_base.server.uvicorn_server import serving
-from vla_server_base.sessions.session import Answer
-from vla_server_base.sessions.step import EpisodeRequest, TurnReply
+from vla_server_base.sessions.requests import EpisodeRequest, StepResult
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
-from vla_server_base.timing import Stopwatch
+from vla_server_base.protocols.stopwatch import Stopwatch
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
 
@@ -62,9 +60,9 @@ def test_the_greeting_says_what_is_served_and_what_roboarena_asks(reader):
 
 
 def test_an_observation_is_a_turn(reader):
-    turn = openpi.read(frame(seed=3), reader).turn
+    turn = openpi.read(frame(seed=3), reader).step
     assert (turn.task.instruction, turn.seed) == ("go", 3)
-    assert openpi.read(frame(endpoint="infer"), reader).turn.task == turn.task
+    assert openpi.read(frame(endpoint="infer"), reader).step.task == turn.task
 
 
 def test_a_reset_is_one(reader):
@@ -81,15 +79,25 @@ def test_actions_are_the_only_array_of_an_answer(reader):
     action = Action(
         action=np.zeros(8), action_names=("x",) * 8, action_units=("m",) * 8, actions=np.arange(28.0).reshape(4, 7)
     )
-    answer = Answer(action=action, step=2, seed=7, sequence=5, obs_time=None, asked_policy=True, infer_ms=1.5)
-    session = SessionReply(id="arm", step=2, sequence=5, obs_time=None, asked_policy=True)
-    reply = TurnReply(answer=answer, session=session)
-    asked = openpi.read(frame(), reader)
-    found = unpack(openpi.write(reply, asked, Stopwatch()))
-    np.testing.assert_array_equal(found["actions"], action.actions)
-    assert found["session"] == session.model_dump(exclude_unset=True) | {"seed": 7}
-    assert found["policy_timing"] == {"infer_ms": 1.5}
-    raw = msgspec.msgpack.decode(openpi.write(reply, asked, Stopwatch()))
+    result = StepResult(
+        action=action,
+        dataset="echo",
+        action_format="standard",
+        session_id="arm",
+        step=2,
+        seed=7,
+        sequence=5,
+        obs_time=None,
+        asked_policy=True,
+        infer_ms=1.5,
+    )
+    request = openpi.read(frame(), reader)
+    reply = unpack(openpi.write(result, request, Stopwatch()))
+    np.testing.assert_array_equal(reply["actions"], action.actions)
+    session = {"id": "arm", "step": 2, "sequence": 5, "obs_time": None, "asked_policy": True}
+    assert reply["session"] == session | {"seed": 7}
+    assert reply["policy_timing"] == {"infer_ms": 1.5}
+    raw = msgspec.msgpack.decode(openpi.write(result, request, Stopwatch()))
     assert b"__ndarray__" in raw["actions"], "as its clients know it"
 
 

@@ -39,7 +39,7 @@ def read_by_query(reader, said):
 def read_by_lerobot(reader, said):
     fields = {"timestamp": 1.0, "timestep": 0, "observation": {"primary": RED, "task": "go"}, "must_go": True, **said}
     message = joined(chunk(END, pickled_record("TimedObservation", fields)))
-    lerobot.read_observation(message, reader, lerobot.Setup())
+    lerobot.read_observation(message, reader, lerobot.LerobotSetup())
 
 
 READS = {
@@ -76,26 +76,26 @@ def test_each_is_refused_by_name_on_every_protocol(reader, read, said):
 @pytest.mark.parametrize("name", NOT_DONE)
 def test_each_is_refused_where_it_asks_for_something_and_not_where_it_asks_for_nothing(reader, name):
     with pytest.raises(RequestError, match=f"^{name}: this server does not do what it asks for") as raised:
-        reader.turn({**ASKED, name: 1})
+        reader.step({**ASKED, name: 1})
     assert raised.value.hint == NOT_DONE[name]
     for nothing in (None, False, {}, []):
-        reader.turn({**ASKED, name: nothing})
+        reader.step({**ASKED, name: nothing})
 
 
 def test_each_is_refused_wherever_it_stands(reader):
     for said in ({"observation": {"noise": 1}}, {"observation/noise": 1}, {"options": {"noise": 1}}):
         with pytest.raises(RequestError, match="noise"):
-            reader.turn({**ASKED, **said})
+            reader.step({**ASKED, **said})
 
 
 def test_what_changes_nothing_is_left_alone(reader):
     said = {"joint_position": np.zeros(7), "timestamp": 3.5, "robot": "so101", "depth": RED[..., 0], "step": 3}
-    assert reader.turn({**ASKED, **said}).task.instruction == "go"
+    assert reader.step({**ASKED, **said}).task.instruction == "go"
 
 
 def test_an_unknown_execution_is_refused(reader):
     with pytest.raises(RequestError, match="execution: Input should be 'receding', 'chunk' or 'ensemble'"):
-        reader.turn({**ASKED, "execution": "rtc"})
+        reader.step({**ASKED, "execution": "rtc"})
 
 
 def test_an_unknown_option_of_gr00t_s_and_what_stands_beside_the_observation_is_refused(reader):

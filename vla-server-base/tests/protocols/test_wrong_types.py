@@ -87,7 +87,7 @@ def read_setup(reader, fields):
 
 def read_observation(reader, fields):
     message = joined(chunk(END, pickled_record("TimedObservation", fields)))
-    lerobot.read_observation(message, reader, lerobot.Setup(state_names=("a.pos",)))
+    lerobot.read_observation(message, reader, lerobot.LerobotSetup(state_names=("a.pos",)))
 
 
 CASES = {

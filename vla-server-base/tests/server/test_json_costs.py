@@ -11,11 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_server_base.errors import RequestError
+from vla_server_base.schemas import json_items
 from vla_server_base.schemas.base import body_from_upload
 from vla_server_base.schemas.execute import ExecuteRequest
+from vla_server_base.schemas.json_items import MAX_ITEMS, check_num_items
 from vla_server_base.schemas.predict import PredictRequest
-from vla_server_base.server import json_items
-from vla_server_base.server.json_items import MAX_ITEMS, check_num_items
 from vla_server_base.server.multipart import Upload
 from vla_server_base.server.uvicorn_server import serving
 

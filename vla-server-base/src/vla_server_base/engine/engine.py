@@ -37,7 +37,7 @@ from vla_server_base.errors import (
 )
 from vla_server_base.fairness.queue import FairQueue, Flow, current_flow, greediest_beside
 from vla_server_base.fairness.threads import FairThreads
-from vla_server_base.protocols.known_keys import check_own_keys
+from vla_server_base.protocols.known_keys import check_lab_keys
 from vla_server_base.request_context import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -335,7 +335,7 @@ class Engine:
                 state="loading", reason="the model is being warmed up: requests are answered, at first slowly"
             )
             spec = self._adapter.spec
-            check_own_keys(self._config, spec)
+            check_lab_keys(self._config, spec)
             self._spec = spec
             for policy_input in self._adapter.warm_up_inputs():
                 if batch := self._take_ready():

@@ -8,7 +8,7 @@ import pydantic
 from pydantic.fields import FieldInfo
 
 from vla_server_base.errors import RequestError
-from vla_server_base.server.json_items import check_num_items
+from vla_server_base.schemas.json_items import check_num_items
 from vla_server_base.server.multipart import Upload
 
 _MAX_PROBLEMS_NAMED = 5

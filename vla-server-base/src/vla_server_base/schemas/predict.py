@@ -10,9 +10,9 @@ from vla_server_base.schemas.arm import ArmFields
 from vla_server_base.schemas.images import PictureFields
 from vla_server_base.schemas.ranges import Numbers, Seed, Step
 from vla_server_base.schemas.scene import NOTHING_BESIDE
-from vla_server_base.schemas.session import SessionFields, turn_from_fields
+from vla_server_base.schemas.session import SessionFields, step_from_fields
 from vla_server_base.schemas.task import TaskFields
-from vla_server_base.sessions.step import TurnRequest
+from vla_server_base.sessions.requests import StepRequest
 
 JOINT_POSITION = "joint_position"
 """The action format that the server forms itself, by inverse kinematics on the scene's own arm."""
@@ -60,13 +60,13 @@ class PredictRequest(ArmFields, PictureFields, SessionFields):
         if given:
             raise ValueError(f"{', '.join(sorted(given))} can only be given together with {owner}")
         alone = {"history", "step", "num_samples"} & self.model_fields_set
-        if self.is_turn and alone:
+        if self.is_step and alone:
             raise ValueError(f"{', '.join(sorted(alone))} cannot be given in a session, which keeps them itself")
         return self
 
 
-def turn_from_body(body: PredictRequest, observation: Observation, task: Task, dataset: str | None) -> TurnRequest:
-    """Return the turn that a request is, answered in the units of a dataset."""
+def step_from_body(body: PredictRequest, observation: Observation, task: Task, dataset: str | None) -> StepRequest:
+    """Return the step that a request asks for, with actions in the units of a dataset."""
     # Joint positions are formed of each answer, by the scene's own arm.
     format_ = None if body.action_format == JOINT_POSITION else body.action_format
-    return turn_from_fields(body, observation, task, seed=body.seed, dataset=dataset, action_format=format_)
+    return step_from_fields(body, observation, task, seed=body.seed, dataset=dataset, action_format=format_)

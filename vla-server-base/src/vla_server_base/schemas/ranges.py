@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vla_server_base.server.json_items import MAX_ITEMS
+from vla_server_base.schemas.json_items import MAX_ITEMS
 
 Seed = Annotated[int, Field(ge=0, lt=2**32)]
 Step = Annotated[int, Field(ge=0, lt=2**31)]

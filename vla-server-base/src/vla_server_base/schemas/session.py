@@ -1,4 +1,4 @@
-"""A session in a request: which it is, how it acts, and where in it this turn belongs."""
+"""The session of a request: which one it is, how it acts, and which step the request is."""
 
 from typing import Any
 
@@ -7,27 +7,27 @@ import pydantic
 from vla_server_base.contract import Observation, Task
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Milliseconds, Seconds, Step
-from vla_server_base.sessions.session import Execution
-from vla_server_base.sessions.step import TurnRequest
+from vla_server_base.sessions.requests import StepRequest
+from vla_server_base.sessions.settings import Execution
 
 
-class TurnFields(Body):
-    """What a turn says of its session."""
+class StepFields(Body):
+    """What a request says of its session."""
 
     session_id: str | None = None
-    """Names the robot's session, begun with its first turn: 1 to 128 letters, digits or any of . _ : @ / + -"""
+    """Names the robot's session, begun with its first request: 1 to 128 letters, digits or any of . _ : @ / + -"""
     session_token: str | None = None
     """`session.token` of an earlier reply, instead of session_id: resumes its session, also after a restart."""
     return_token: bool = False
-    """Whether the reply has `session.token`; it is about as large as the pictures."""
+    """Whether the reply has `session.token`; it is about as large as the images."""
     reset: bool = False
-    """Whether a new episode begins with this turn."""
+    """Whether a new episode begins with this request."""
     sequence: Step | None = None
     """Which control step the observation is of; older ones are refused, skipped ones left out of the chunk."""
     obs_time: Seconds | None = None
     """When it was made, in seconds of any clock; orders observations where there is no sequence."""
     deadline_ms: Milliseconds | None = None
-    """From the request's arrival; an answer that takes longer is refused as `late`."""
+    """From the request's arrival; an answer that takes longer is refused as `deadline_exceeded`."""
     execution: Execution | None = None
     """The policy is asked at every step (receding, the default), after some actions (chunk), or averaged (ensemble)."""
     execution_horizon: ExecutionHorizon | None = None
@@ -45,32 +45,32 @@ class TurnFields(Body):
         return self
 
 
-class SessionFields(TurnFields):
-    """What makes a request a turn of a session, which it has to name."""
+class SessionFields(StepFields):
+    """What makes a request a step of a session, which it has to name."""
 
     @pydantic.model_validator(mode="after")
     def _nothing_without_a_session(self):
         alone = {"deadline_ms", "session_id", "session_token"}
         given = sorted(
             name
-            for name in TurnFields.model_fields.keys() - alone
+            for name in StepFields.model_fields.keys() - alone
             if name in self.model_fields_set and getattr(self, name) not in (None, False)
         )
-        if given and not self.is_turn:
+        if given and not self.is_step:
             raise ValueError(f"{', '.join(given)} can only be given together with session_id or session_token")
         return self
 
     @property
-    def is_turn(self) -> bool:
+    def is_step(self) -> bool:
         """Whether the request is of a session."""
         return self.session_id is not None or self.session_token is not None
 
 
-def turn_from_fields(
-    fields: TurnFields, observation: Observation, task: Task, *, seed: int | None, **settings: str | None
-) -> TurnRequest:
-    """Return the turn that a request is; `settings` are what else it says of SessionSettings."""
-    return TurnRequest(
+def step_from_fields(
+    fields: StepFields, observation: Observation, task: Task, *, seed: int | None, **settings: str | None
+) -> StepRequest:
+    """Return the step that a request asks for; `settings` are further fields of SessionSettings."""
+    return StepRequest(
         observation=observation,
         task=task,
         session_id=fields.session_id,
@@ -85,7 +85,7 @@ def turn_from_fields(
     )
 
 
-def settings_from_fields(fields: TurnFields, **settings: str | None) -> dict[str, Any]:
+def settings_from_fields(fields: StepFields, **settings: str | None) -> dict[str, Any]:
     """Return what a request says of SessionSettings; `settings` are what its fields have not."""
     said = {
         "execution": fields.execution,

@@ -23,7 +23,7 @@ from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fairness.threads import FairThreads, num_threads
-from vla_server_base.protocols.known_keys import own_keys
+from vla_server_base.protocols.known_keys import lab_keys
 from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.base import request_error_from_validation
@@ -52,7 +52,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     >>> app = create_vla_app(EchoAdapter(), ServerConfig(), model_id="echo")  # then: uvicorn module:app
     """
 
-    keys = own_keys(config)
+    keys = lab_keys(config)
     own_ports = _own_ports(config)
     origins, traffic = Origins(config), Traffic(config)
 
@@ -110,7 +110,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app.include_router(router)
     for transport in (act, kserve, websocket):
         app.include_router(transport.router)
-    app.router.default = websocket.or_told_where(app.router.default)
+    app.router.default = websocket.not_found_app(app.router.default)
     if origins.allowed:
         app.add_middleware(CORSMiddleware, allow_origins=origins.allowed, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(Edge, origins=origins, bodies=traffic.bodies)

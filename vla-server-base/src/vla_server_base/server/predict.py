@@ -17,16 +17,16 @@ from vla_server_base.scenes.messages import Cost, RenderRequest, RolloutReply, R
 from vla_server_base.schemas.arm import bounds_from_body, control_from_body, robot_from_body
 from vla_server_base.schemas.images import decode_pictures, pictures_by_camera
 from vla_server_base.schemas.motion import motion_reply
-from vla_server_base.schemas.predict import JOINT_POSITION, PredictRequest, turn_from_body
+from vla_server_base.schemas.predict import JOINT_POSITION, PredictRequest, step_from_body
 from vla_server_base.schemas.predict_reply import PredictReply, Timing
 from vla_server_base.schemas.scene import state_from_body, view_from_body
-from vla_server_base.schemas.session_reply import SessionReply
+from vla_server_base.schemas.session_reply import SessionReply, session_reply
 from vla_server_base.schemas.task import Assignment, assignment_from_body, task_from_assignment
 from vla_server_base.server.request_checks import check_predict
 from vla_server_base.server.service import Service
 from vla_server_base.sessions.action_chunking import ObservationWindow
-from vla_server_base.sessions.session import within_deadline
-from vla_server_base.sessions.step import take_turn
+from vla_server_base.sessions.deadline import within_deadline
+from vla_server_base.sessions.step import run_step
 from vla_server_base.timing import ms_since
 
 T = TypeVar("T")
@@ -74,7 +74,7 @@ async def answer_predict(
     task = await _beside_loop(lambda: task_from_assignment(assignment, max_pixels, fit), is_long=bool(assignment.goals))
     sight = await (_decode(service, body, spec) if scene is None else _render(service, body, scene, spec))
     left_ms = None if body.deadline_ms is None else max(0.0, body.deadline_ms - ms_since(started))
-    decision = await (_in_session if body.is_turn else _alone)(service, body, sight, task, assignment.dataset, left_ms)
+    decision = await (_in_session if body.is_step else _alone)(service, body, sight, task, assignment.dataset, left_ms)
     foresight = None
     if scene is not None and (body.preview or body.guard != "off" or body.action_format == JOINT_POSITION):
         foresight = await _look_ahead(service, body, scene, decision.actions[0].actions)
@@ -128,17 +128,16 @@ async def _in_session(
     service: Service, body: PredictRequest, sight: _Sight, task: Task, dataset: str | None, deadline_ms: float | None
 ) -> _Decision:
     (observation,) = _observations(body, sight)
-    turn = replace(turn_from_body(body, observation, task, dataset), deadline_ms=deadline_ms)
-    reply = await take_turn(service.sessions, turn)
-    answer = reply.answer
+    request = replace(step_from_body(body, observation, task, dataset), deadline_ms=deadline_ms)
+    result = await run_step(service.sessions, request)
     return _Decision(
-        actions=(answer.action,),
-        seed=answer.seed,
-        queue_ms=answer.queue_ms,
-        infer_ms=answer.infer_ms,
-        dataset=answer.dataset,
-        action_format=answer.action_format or service.engine.spec.actions_of(answer.dataset).formats[0],
-        session=reply.session,
+        actions=(result.action,),
+        seed=result.seed,
+        queue_ms=result.queue_ms,
+        infer_ms=result.infer_ms,
+        dataset=result.dataset,
+        action_format=result.action_format,
+        session=session_reply(result),
     )
 
 
@@ -148,7 +147,7 @@ async def _alone(
     """Ask the policy with the window that the request brings.
 
     Raises:
-        Late: the deadline passed first.
+        DeadlineExceeded: the deadline passed first.
     """
     spec = service.engine.spec
     dataset = dataset or spec.default_dataset

@@ -1,15 +1,11 @@
 """What a policy cannot answer, refused before anything is rendered for it."""
 
-from collections.abc import Sequence
-
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
 from vla_server_base.episodes.policies import ARM_ACTION, check_drives_arm
 from vla_server_base.errors import RequestError, UnknownName
+from vla_server_base.proprio import check_proprio
 from vla_server_base.schemas.predict import JOINT_POSITION, PredictRequest
-
-MAX_PROPRIO = 1e9
-"""More than any encoder counts, and little enough that float32 holds what a policy makes of it."""
 
 
 def action_formats(spec: PolicySpec, dataset: str | None = None) -> tuple[str, ...]:
@@ -41,17 +37,3 @@ def check_predict(body: PredictRequest, spec: PolicySpec, config: ServerConfig, 
         check_drives_arm(spec.actions_of(dataset).names)
     if body.num_samples > config.max_samples:
         raise RequestError(f"num_samples: {body.num_samples} is over this server's limit of {config.max_samples}")
-
-
-def check_proprio(numbers: Sequence[float], spec: PolicySpec, name: str = "proprio") -> None:
-    """Refuse proprio of another length than this policy's, or with numbers that no robot has; `name` is the field's.
-
-    Raises:
-        RequestError: saying how long it is, or which number it is.
-    """
-    if len(numbers) != spec.proprio_dim:
-        takes = f"takes {spec.proprio_dim}" if spec.proprio_dim else "takes none"
-        raise RequestError(f"{name}: {len(numbers)} numbers are given, this policy {takes}")
-    for index, number in enumerate(numbers):
-        if not abs(number) <= MAX_PROPRIO:
-            raise RequestError(f"{name}.{index}: {number:g} is given, at most {MAX_PROPRIO:g} in size is taken")
