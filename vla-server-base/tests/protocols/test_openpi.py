@@ -38,12 +38,12 @@ from vla_server_base.contract import Action
 from vla_server_base.errors import ModelUnavailable, ProtocolError, Superseded
 from vla_server_base.protocols import openpi
 from vla_server_base.protocols.message_pack import pack, unpack, unpack_with_form
+from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.server.sockets import SocketProtocol
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.sessions.requests import EpisodeRequest, StepResult
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
-from vla_server_base.protocols.stopwatch import Stopwatch
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
 

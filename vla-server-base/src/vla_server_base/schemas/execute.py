@@ -8,7 +8,7 @@ import pydantic
 from pydantic import Field
 
 from vla_server_base.contract import PolicySpec
-from vla_server_base.episodes.loop import EpisodeSettings, Predicate
+from vla_server_base.episodes.settings import EpisodeSettings, Predicate
 from vla_server_base.scenes.messages import Measure, MeasureKind
 from vla_server_base.schemas.arm import ArmFields, bounds_from_body, control_from_body, robot_from_body
 from vla_server_base.schemas.base import Body
@@ -145,7 +145,7 @@ def settings_from_body(body: ExecuteRequest, seed: int, spec: PolicySpec) -> Epi
         control=control_from_body(body.control),
         state=state_from_body(body.state),
         view=view_from_body(body, spec),
-        with_pictures=body.frames != "none" or "webp" in body.record,
+        with_images=body.frames != "none" or "webp" in body.record,
     )
 
 

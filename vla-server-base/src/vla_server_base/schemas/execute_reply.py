@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Literal, TypeVar
 
-from vla_server_base.episodes.loop import EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
+from vla_server_base.episodes.events import EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
 from vla_server_base.images import encode_jpeg
 from vla_server_base.scenes.messages import Pictures, SimulationState
 from vla_server_base.schemas.motion import MotionReply, motion_fields, motion_reply

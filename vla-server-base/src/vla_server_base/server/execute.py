@@ -8,7 +8,8 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from vla_server_base.contract import Image
-from vla_server_base.episodes.loop import EpisodeEnd, EpisodeStart, EpisodeStep, play
+from vla_server_base.episodes.events import EpisodeEnd, EpisodeStart, EpisodeStep
+from vla_server_base.episodes.loop import play
 from vla_server_base.episodes.policies import EnginePolicy
 from vla_server_base.episodes.recording import animated_webp, state_log
 from vla_server_base.errors import RequestError
