@@ -32,7 +32,7 @@ from vla_server_base.errors import (
     VLAError,
 )
 from vla_server_base.protocols import lerobot
-from vla_server_base.server.transports import lerobot_grpc
+from vla_server_base.server.transports import grpc_calls, lerobot_clients, lerobot_grpc
 from vla_server_base.server.transports.lerobot_grpc import serving_lerobot
 from vla_server_base.sessions.requests import StepResult
 from vla_server_base.testing import EchoAdapter
@@ -344,9 +344,9 @@ def test_what_is_refused_is_told_and_logged_and_the_connection_goes_on(port, cap
             robot.send(SEEN | {"x": Payload(os.system, "true")})
         with refused(INVALID, "the stream ended"):
             robot.send_chunks(chunk(BEGIN, b"x"))
-        with refused(INVALID, "no Observation of protobuf's"):
+        with refused(INVALID, "cannot be parsed as protobuf's Observation"):
             robot.send_chunks(b"\xff")
-        with refused(INVALID, "no pickle"):
+        with refused(INVALID, "cannot be read as a pickle"):
             robot.call("SendPolicyInstructions", b"")
         assert len(robot.first_rows(0)) == 1
     lines = [record.getMessage() for record in caplog.records if "code=" in record.getMessage()]
@@ -420,7 +420,7 @@ class SlowEcho(EchoAdapter):
 
 
 def test_an_answer_that_takes_longer_than_a_call_is_the_next_calls(monkeypatch):
-    monkeypatch.setattr(lerobot_grpc, "ANSWER_S", 0.2)
+    monkeypatch.setattr(lerobot_clients, "ANSWER_S", 0.2)
     adapter = SlowEcho()
     with serving_robots(adapter) as port, robot_of(port) as robot:
         adapter.may_answer.clear()
@@ -428,12 +428,12 @@ def test_an_answer_that_takes_longer_than_a_call_is_the_next_calls(monkeypatch):
         assert robot.actions() == []
         robot.send(timestep=4)
         adapter.may_answer.set()
-        monkeypatch.setattr(lerobot_grpc, "ANSWER_S", 30.0)
+        monkeypatch.setattr(lerobot_clients, "ANSWER_S", 30.0)
         assert [robot.actions()[0].timestep for _ in range(2)] == [3, 4]
 
 
 def test_ready_ends_a_call_that_waits_for_actions(monkeypatch, port):
-    monkeypatch.setattr(lerobot_grpc, "ANSWER_S", 30.0)
+    monkeypatch.setattr(lerobot_clients, "ANSWER_S", 30.0)
     with robot_of(port) as robot:
         asked: Future[list] = Future()
         thread = threading.Thread(target=lambda: asked.set_result(robot.actions()))
@@ -528,4 +528,4 @@ def test_every_status_of_an_error_is_a_code():
             yield from all_kinds(narrower)
 
     statuses = {kind.status for kind in all_kinds(VLAError)}
-    assert statuses - lerobot_grpc.CODES.keys() <= {400, 403, 405, 415, 426, 431}, "which HTTP alone has"
+    assert statuses - grpc_calls.CODES.keys() <= {400, 403, 405, 415, 426, 431}, "which HTTP alone has"

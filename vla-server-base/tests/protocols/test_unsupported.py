@@ -11,7 +11,7 @@ from test_lerobot_grpc import END, chunk, joined, with_data
 from vla_server_base.errors import RequestError
 from vla_server_base.protocols import gr00t, lerobot, openpi, openvla, vla_eval
 from vla_server_base.protocols.message_pack import pack
-from vla_server_base.protocols.unsupported import NOT_DONE
+from vla_server_base.protocols.unsupported import UNSUPPORTED
 
 RED = np.full((4, 6, 3), (255, 0, 0), np.uint8)
 ASKED = {"image": RED, "instruction": "go"}
@@ -73,11 +73,11 @@ def test_each_is_refused_by_name_on_every_protocol(reader, read, said):
     assert raised.value.hint
 
 
-@pytest.mark.parametrize("name", NOT_DONE)
+@pytest.mark.parametrize("name", UNSUPPORTED)
 def test_each_is_refused_where_it_asks_for_something_and_not_where_it_asks_for_nothing(reader, name):
-    with pytest.raises(RequestError, match=f"^{name}: this server does not do what it asks for") as raised:
+    with pytest.raises(RequestError, match=f"^{name}: this server does not support it") as raised:
         reader.step({**ASKED, name: 1})
-    assert raised.value.hint == NOT_DONE[name]
+    assert raised.value.hint == UNSUPPORTED[name]
     for nothing in (None, False, {}, []):
         reader.step({**ASKED, name: nothing})
 

@@ -15,63 +15,28 @@ names. Each number of the action is an array of its own, by the policy's name fo
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
 from vla_server_base.contract import PolicySpec
 from vla_server_base.episodes.policies import ARM_ACTION
 from vla_server_base.errors import ProtocolError, VLAError
+from vla_server_base.protocols.gr00t_request import Endpoint, Gr00tRequest, map_of_values
 from vla_server_base.protocols.message_fields import MessageFields
-from vla_server_base.protocols.message_pack import ArrayForm, pack, unpack_with_form
+from vla_server_base.protocols.message_pack import pack, unpack_with_form
 from vla_server_base.protocols.named_values import is_one_of
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.schemas.session_reply import session_reply
 from vla_server_base.sessions.requests import EpisodeRequest, StepRequest, StepResult
 
-Endpoint = Literal["get_action", "reset", "ping", "get_modality_config"]
 PONG = pack({"status": "ok", "message": "Server is running"})
 RESET_DONE = pack({"status": "ok"})
 # Of the end effector's pose, as GR00T's own single-arm embodiments have them.
 ARM_KEYS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 TASK = "annotation.human.action.task_description"
 _DATA = {"get_action": ("observation", "options"), "reset": ("options",)}
-_FLAT = ("video.", "state.", "language.", "annotation.")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Gr00tRequest:
-    """A client's message: its endpoint, the endpoint's data, and the form of the client's arrays."""
-
-    endpoint: Endpoint
-    data: Mapping[str, Any]
-    form: ArrayForm
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether `data` is the observation itself, as N1.5 sends it."""
-        return "observation" not in self.data and any(key.startswith(_FLAT) for key in self.data)
-
-    @property
-    def observation(self) -> Mapping[str, Any]:
-        """The observation and the instruction."""
-        return self.data if self.is_bare else _map(self.data.get("observation"), "observation")
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether the observation is under flat names."""
-        return any(key.startswith(_FLAT) for key in self.observation)
-
-    @property
-    def lacks_robot_axis(self) -> bool:
-        """Whether the observation has no axis for robots, as N1.5's clients may leave it out."""
-        num_axes = {"state": 2, "video": 4}
-        return self.is_bare and any(
-            isinstance(value, np.ndarray) and value.ndim <= num_axes.get(name.partition(".")[0], 0)
-            for name, value in self.data.items()
-        )
 
 
 def read(message: bytes) -> Gr00tRequest:
@@ -81,7 +46,7 @@ def read(message: bytes) -> Gr00tRequest:
         ProtocolError: it is not a message of GR00T's, or asks for something unsupported.
     """
     content, form = unpack_with_form(message)
-    content = _map(content, "the message")
+    content = map_of_values(content, "the message")
     endpoint = content.get("endpoint", "get_action")
     if is_one_of(endpoint, ["kill"]):
         raise ProtocolError("a client cannot end this server", hint="stop it on the machine where it runs")
@@ -89,7 +54,9 @@ def read(message: bytes) -> Gr00tRequest:
         known = ", ".join(get_args(Endpoint))
         raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint=f"known are: {known}")
     data = content.get("data")
-    request = Gr00tRequest(endpoint=endpoint, data={} if data is None else _map(data, "data"), form=form or "npy")
+    request = Gr00tRequest(
+        endpoint=endpoint, data={} if data is None else map_of_values(data, "data"), form=form or "npy"
+    )
     _check_data(request)
     return request
 
@@ -183,7 +150,7 @@ def _check_data(request: Gr00tRequest) -> None:
 def _options(request: Gr00tRequest) -> Mapping[str, Any]:
     """Return the fields beside the observation, which are those of a session."""
     content = request.data.get("options")
-    options = {} if content is None else _map(content, "options")
+    options = {} if content is None else map_of_values(content, "options")
     unknown = sorted(options.keys() - MessageFields.model_fields)
     if unknown:
         known = ", ".join(MessageFields.model_fields)
@@ -194,7 +161,7 @@ def _options(request: Gr00tRequest) -> Mapping[str, Any]:
 def _flat_observation(request: Gr00tRequest) -> Mapping[str, Any]:
     if request.is_flat:
         return request.observation
-    groups = {name: _map(group, name) for name, group in request.observation.items()}
+    groups = {name: map_of_values(group, name) for name, group in request.observation.items()}
     return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()}
 
 
@@ -216,11 +183,3 @@ def _now(value: Any, name: str, ndim: int) -> np.ndarray:
             f"{name}: unexpected shape {list(array.shape)}", hint=f"send 1 x timesteps x {ndim} more axes"
         )
     return array
-
-
-def _map(content: Any, what: str) -> Mapping[str, Any]:
-    if not isinstance(content, dict):
-        raise ProtocolError(
-            f"{what}: expected a map of named values, got {type(content).__name__}", hint="send a map with text keys"
-        )
-    return content

@@ -1,6 +1,6 @@
 """LeRobot's asynchronous inference: pickled observations in chunks, for a pickled list of timed actions.
 
-The messages are protobuf's, built here from a description. Their payloads are pickled: `RemotePolicyConfig`, then
+The messages are protobuf's (`lerobot_protobuf`). Their payloads are pickled: `RemotePolicyConfig`, then
 `TimedObservation`, whose reply is a list of `TimedAction`; the client's torch turns its actions into tensors. Follows
 transport/services.proto, async_inference/robot_client.py and policy_server.py of huggingface/lerobot 0.4.
 """
@@ -12,15 +12,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
-from google.protobuf.message import DecodeError
 from pydantic import Field
 
-from vla_server_base.errors import BodyTooLarge, ProtocolError
+from vla_server_base.errors import ProtocolError
+from vla_server_base.protocols.lerobot_protobuf import MESSAGES, ChunkedMessage, parse
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.unpickling import unpickle
-from vla_server_base.protocols.unsupported import refuse_not_done
+from vla_server_base.protocols.unsupported import refuse_unsupported
 from vla_server_base.schemas.base import Body, body_from_values
 from vla_server_base.schemas.ranges import ExecutionHorizon, Seconds, Step
 from vla_server_base.sessions.requests import StepRequest, StepResult
@@ -28,8 +26,6 @@ from vla_server_base.sessions.requests import StepRequest, StepResult
 SERVICE = "transport.AsyncInference"
 FPS = 30
 """LeRobot's default: clients do not send a rate, and log the times that follow from this one."""
-_BEGIN, _MIDDLE, _END = 1, 2, 3
-_STATES = {"TRANSFER_UNKNOWN": 0, "TRANSFER_BEGIN": _BEGIN, "TRANSFER_MIDDLE": _MIDDLE, "TRANSFER_END": _END}
 _STATE = "observation.state"
 _IMAGES = "observation.images."
 
@@ -77,51 +73,14 @@ class TimedStep:
     module: str
 
 
-class ChunkedMessage:
-    """A message of at most `max_bytes`, from the chunks of a stream."""
-
-    def __init__(self, max_bytes: int):
-        self._max_bytes = max_bytes
-        self._parts: list[bytes] = []
-        self._num_bytes = 0
-
-    def add(self, chunk: bytes) -> bool:
-        """Add a chunk and return whether it is the last.
-
-        Raises:
-            ProtocolError: it is not a chunk.
-            BodyTooLarge: the message is over the limit.
-        """
-        part = _parsed("Observation", chunk)
-        if part.transfer_state not in (_BEGIN, _MIDDLE, _END):
-            raise ProtocolError(
-                f"transfer_state {part.transfer_state} is not known",
-                hint="send TRANSFER_BEGIN, TRANSFER_MIDDLE or TRANSFER_END",
-            )
-        if part.transfer_state == _BEGIN:
-            self._parts, self._num_bytes = [], 0
-        self._num_bytes += len(part.data)
-        if self._num_bytes > self._max_bytes:
-            raise BodyTooLarge(
-                f"the observation is over this server's limit of {self._max_bytes} bytes",
-                hint="send smaller images; VLA_MAX_BODY_MB raises the limit",
-            )
-        self._parts.append(part.data)
-        return part.transfer_state == _END
-
-    def joined(self) -> bytes:
-        """Return the message; not for the event loop."""
-        return b"".join(self._parts)
-
-
 def read_setup(message: bytes) -> LerobotSetup:
     """Parse a PolicySetup; not for the event loop.
 
     Raises:
         ProtocolError, RequestError: naming the invalid field.
     """
-    record = unpickle(_parsed("PolicySetup", message).data, "RemotePolicyConfig")
-    refuse_not_done((name, value) for name, value in record.fields.items() if name not in SetupFields.model_fields)
+    record = unpickle(parse("PolicySetup", message).data, "RemotePolicyConfig")
+    refuse_unsupported((name, value) for name, value in record.fields.items() if name not in SetupFields.model_fields)
     fields = body_from_values(SetupFields, record.fields)
     state = fields.lerobot_features.get(_STATE)
     names = state.get("names") if isinstance(state, dict) else None
@@ -140,7 +99,7 @@ def read_observation(message: ChunkedMessage, reader: ObservationReader, setup: 
         ProtocolError, ImageError, InstructionError, RequestError: naming what the policy takes.
     """
     record = unpickle(message.joined(), "TimedObservation")
-    refuse_not_done(record.fields.items())
+    refuse_unsupported(record.fields.items())
     fields = body_from_values(ObservationFields, record.fields)
     place = {"sequence": fields.timestep, "obs_time": fields.timestamp}
     return TimedStep(
@@ -164,7 +123,7 @@ def write_actions(step: TimedStep, result: StepResult, setup: LerobotSetup) -> b
         )
         for ahead, row in enumerate(rows)
     ]
-    return _MESSAGES["Actions"](data=pickle.PROTO + b"\x03" + _list(timed) + pickle.STOP).SerializeToString()
+    return MESSAGES["Actions"](data=pickle.PROTO + b"\x03" + _list(timed) + pickle.STOP).SerializeToString()
 
 
 def _named_values(observation: Mapping[str, Any], setup: LerobotSetup) -> dict[str, Any]:
@@ -201,35 +160,3 @@ def _float(number: float) -> bytes:
 
 def _int(number: int) -> bytes:
     return pickle.LONG1 + b"\x08" + struct.pack("<q", number)
-
-
-def _parsed(name: str, message: bytes) -> Any:
-    try:
-        return _MESSAGES[name].FromString(message)
-    except DecodeError as error:
-        raise ProtocolError(
-            f"the message cannot be parsed as protobuf's {name}", hint="send what LeRobot's services.proto describes"
-        ) from error
-
-
-def _message_types() -> dict[str, Any]:
-    """Build the messages in a separate pool, so that LeRobot's own can be loaded too."""
-    described = FileDescriptorProto(name="lerobot.proto", package="transport", syntax="proto3")
-    states = described.enum_type.add(name="TransferState")
-    for name, number in _STATES.items():
-        states.value.add(name=name, number=number)
-    for name in ("Observation", "Actions", "PolicySetup"):
-        message = described.message_type.add(name=name)
-        if name == "Observation":
-            state = message.field.add(name="transfer_state", number=1, type=FieldDescriptorProto.TYPE_ENUM)
-            state.type_name = ".transport.TransferState"
-        message.field.add(name="data", number=len(message.field) + 1, type=FieldDescriptorProto.TYPE_BYTES)
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(described.SerializeToString())
-    return {
-        message.name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"transport.{message.name}"))
-        for message in described.message_type
-    }
-
-
-_MESSAGES = _message_types()

@@ -5,7 +5,7 @@ from typing import Any
 
 from vla_server_base.errors import RequestError
 from vla_server_base.protocols.named_values import NamedValue
-from vla_server_base.protocols.unsupported import refuse_not_done
+from vla_server_base.protocols.unsupported import refuse_unsupported
 from vla_server_base.schemas.base import body_from_values
 from vla_server_base.schemas.ranges import Seed
 from vla_server_base.schemas.session import StepFields
@@ -28,7 +28,7 @@ def message_fields(message: Mapping[str, Any], values: Sequence[NamedValue]) -> 
     Raises:
         RequestError: naming the field that is invalid or not supported.
     """
-    refuse_not_done((named.bare, named.value) for named in values)
+    refuse_unsupported((named.bare, named.value) for named in values)
     fields = body_from_values(MessageFields, message)
     if fields.dataset is not None and fields.unnorm_key not in (None, fields.dataset):
         raise RequestError("dataset and unnorm_key name two datasets", hint="send one of them")

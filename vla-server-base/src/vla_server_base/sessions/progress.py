@@ -56,6 +56,10 @@ class SessionProgress:
             )
         return age
 
+    def continues(self, task: Task, reset_on_new_task: bool) -> bool:
+        """Return whether a request with this task belongs to the present episode."""
+        return self.task is not None and (not reset_on_new_task or is_same_task(self.task, task))
+
     def visible(self, request: StepRequest) -> Observation:
         """Return the observation without the images of cameras that this episode did not begin with.
 

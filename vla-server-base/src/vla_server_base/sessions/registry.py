@@ -39,7 +39,7 @@ class Sessions:
     def __init__(
         self, engine: Engine, config: ServerConfig, model_id: str, clock: Callable[[], float] = time.monotonic
     ):
-        self._engine, self._config, self._clock = engine, config, clock
+        self.engine, self._config, self._clock = engine, config, clock
         self._sessions: dict[str, Session] = {}
         self._left: FIFOCache[tuple[str, str], Task | None] = FIFOCache(config.max_sessions)
         """The tasks of sessions that ended when their connection named another one; by connection and session."""
@@ -60,7 +60,7 @@ class Sessions:
         self._forget_idle()
         session = self._sessions.get(session_id)
         if session is None:
-            return self._begin(session_id, checked_settings(self._engine.spec, self._defaults, changes), seed)
+            return self._begin(session_id, checked_settings(self.engine.spec, self._defaults, changes), seed)
         session.last_used = self._clock()
         return session
 
@@ -71,7 +71,7 @@ class Sessions:
             InvalidToken: it was not signed here, or is too old and its session has ended.
             Overloaded: there are as many sessions as allowed, and all are in use.
         """
-        spec = self._engine.spec
+        spec = self.engine.spec
         resumed = await asyncio.to_thread(self._seal.read, token, spec)
         self._forget_idle()
         session = self._sessions.get(resumed.id)
@@ -135,10 +135,6 @@ class Sessions:
         ordered = sorted(self._sessions.values(), key=lambda session: session.last_used, reverse=True)
         return [status_of(session) for session in ordered]
 
-    def unknown_words(self, task: Task) -> tuple[str, ...]:
-        """Return the words of a task's instruction that the policy does not know."""
-        return self._engine.unknown_words(task)
-
     def keep_within_memory(self, session: Session) -> None:
         """Forget idle sessions until all images fit into `config.session_mb`; called after this session's changed."""
         num_bytes = session.progress.num_image_bytes
@@ -157,13 +153,13 @@ class Sessions:
     def _begin(self, session_id: str, settings: SessionSettings, seed: int | None) -> Session:
         if len(self._sessions) >= self._config.max_sessions:
             self._make_room()
-        spec = self._engine.spec
+        spec = self.engine.spec
         self._sessions[session_id] = session = Session(
             id=session_id,
             settings=settings,
             defaults=checked_settings(spec, self._defaults, {}),
             progress=new_progress(spec, settings, secrets.randbelow(2**32) if seed is None else seed),
-            engine=self._engine,
+            engine=self.engine,
             clock=self._clock,
             client=current_client.get(),
         )

@@ -6,11 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from vla_server_base.contract import Task
 from vla_server_base.engine.engine import Anticipation, Engine, Prediction
 from vla_server_base.errors import RequestError, Superseded
 from vla_server_base.sessions.deadline import within_deadline
-from vla_server_base.sessions.progress import SessionProgress, is_same_task
+from vla_server_base.sessions.progress import SessionProgress
 from vla_server_base.sessions.requests import SettingsScope, StepRequest, StepResult
 from vla_server_base.sessions.settings import SessionSettings, checked_settings, differences, new_plan
 
@@ -75,11 +74,6 @@ class Session:
         base = self.settings if scope == "session" else self.defaults
         self._begin_episode(checked_settings(self.engine.spec, base, settings or {}), seed)
 
-    def continues(self, task: Task) -> bool:
-        """Whether a request with this task belongs to the present episode."""
-        current = self.progress.task
-        return current is not None and (not self.settings.reset_on_new_task or is_same_task(current, task))
-
     def catch_up(self, settings: SessionSettings, progress: SessionProgress) -> None:
         """Go on from what the session has come to at another server, if that is further than here."""
         if (progress.episode, progress.step) > (self.progress.episode, self.progress.step):
@@ -104,7 +98,7 @@ class Session:
     def _place(self, request: StepRequest) -> int:
         """Begin an episode if the request does; return how many steps it comes after the last one."""
         progress = self.progress
-        has_new_task = request.reset or not self.continues(request.task)
+        has_new_task = request.reset or not progress.continues(request.task, self.settings.reset_on_new_task)
         settings = self._settings_of(request, has_new_task)
         changes = self._changes(request, settings)
         # With other settings a request that states them all is another program's, which counts its own steps.

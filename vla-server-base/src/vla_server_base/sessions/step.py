@@ -29,7 +29,7 @@ async def run_step(sessions: Sessions, request: StepRequest) -> StepResult:
     return replace(
         result,
         notes=request.notes,
-        unknown_words=sessions.unknown_words(request.task),
+        unknown_words=sessions.engine.unknown_words(request.task),
         token=await sessions.token(session) if request.return_token else None,
     )
 

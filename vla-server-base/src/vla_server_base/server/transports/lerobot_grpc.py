@@ -7,18 +7,12 @@ what is wrong with one.
 
 import asyncio
 import logging
-import time
-import urllib.parse
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from types import MappingProxyType
-from typing import Any
 
 from vla_server_base.config import ConfigError
 from vla_server_base.errors import DeadlineExceeded, ProtocolError, VLAError
 from vla_server_base.extras import how_to_install
-from vla_server_base.request_context import begin_request
-from vla_server_base.server.middleware import reason_of, told_of
 from vla_server_base.server.service import Service
 from vla_server_base.server.shutdown import Shutdown
 from vla_server_base.server.traffic import Body
@@ -28,6 +22,7 @@ try:
     import grpc.aio
 
     from vla_server_base.protocols import lerobot
+    from vla_server_base.server.transports.grpc_calls import reporting
     from vla_server_base.server.transports.lerobot_clients import LerobotClients
 except ModuleNotFoundError as missing:
     raise ConfigError(
@@ -46,23 +41,6 @@ _MAX_STREAMS = 8
 _KEEPALIVE_MS = 60_000
 _DAY_S = 24 * 3600.0
 _GRACE_S = 1.0
-
-CODES: Mapping[int, grpc.StatusCode] = MappingProxyType(
-    {
-        404: grpc.StatusCode.NOT_FOUND,
-        408: grpc.StatusCode.DEADLINE_EXCEEDED,
-        409: grpc.StatusCode.ABORTED,
-        413: grpc.StatusCode.RESOURCE_EXHAUSTED,
-        422: grpc.StatusCode.INVALID_ARGUMENT,
-        500: grpc.StatusCode.INTERNAL,
-        503: grpc.StatusCode.UNAVAILABLE,
-        504: grpc.StatusCode.DEADLINE_EXCEEDED,
-    }
-)
-"""The gRPC code of each HTTP status."""
-
-CallContext = grpc.aio.ServicerContext
-CallHandler = Callable[[Any, str], Awaitable[bytes]]
 
 
 @asynccontextmanager
@@ -177,42 +155,9 @@ async def _message(chunks: AsyncIterator[bytes], max_bytes: int, body: Body) -> 
 def _handlers(calls: _Calls, shutdown: Shutdown) -> grpc.GenericRpcHandler:
     unary, streamed = grpc.unary_unary_rpc_method_handler, grpc.stream_unary_rpc_method_handler
     methods = {
-        "Ready": unary(_reporting("Ready", calls.ready, shutdown)),
-        "SendPolicyInstructions": unary(_reporting("SendPolicyInstructions", calls.set_up, shutdown)),
-        "SendObservations": streamed(_reporting("SendObservations", calls.observe, shutdown)),
-        "GetActions": unary(_reporting("GetActions", calls.act, shutdown)),
+        "Ready": unary(reporting("Ready", calls.ready, shutdown)),
+        "SendPolicyInstructions": unary(reporting("SendPolicyInstructions", calls.set_up, shutdown)),
+        "SendObservations": streamed(reporting("SendObservations", calls.observe, shutdown)),
+        "GetActions": unary(reporting("GetActions", calls.act, shutdown)),
     }
     return grpc.method_handlers_generic_handler(lerobot.SERVICE, methods)
-
-
-def _address(peer: str) -> str:
-    """Return the address in gRPC's `ipv4:127.0.0.1:5555` or `ipv6:%5B::1%5D:5555`."""
-    return urllib.parse.unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
-
-
-def _reporting(name: str, handler: CallHandler, shutdown: Shutdown) -> Callable[[Any, CallContext], Awaitable[bytes]]:
-    """Return a call that replies or aborts with a code and an error's text, and logs one line."""
-
-    async def call(request: Any, context: CallContext) -> bytes:
-        started, request_id = time.perf_counter(), begin_request(client=_address(context.peer()))
-        code, reply, error = grpc.StatusCode.OK, b"", None
-        try:
-            with shutdown.running():
-                reply = await handler(request, context.peer())
-        except Exception as raised:
-            error = told_of(raised, request_id)
-            code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
-        logger.info(
-            "grpc call=%s status=%s ms=%.1f client=%s request_id=%s%s",
-            name,
-            code.name,
-            1e3 * (time.perf_counter() - started),
-            context.peer(),
-            request_id,
-            reason_of(error),
-        )
-        if error is not None:
-            await context.abort(code, error.as_text(request_id))
-        return reply
-
-    return call
