@@ -5,7 +5,7 @@ import gc
 import logging
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -37,7 +37,6 @@ from vla_server_base.errors import (
 )
 from vla_server_base.fairness.queue import FairQueue, Flow, current_flow, greediest_beside
 from vla_server_base.fairness.threads import FairThreads
-from vla_server_base.protocols.known_keys import check_lab_keys
 from vla_server_base.request_context import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -103,8 +102,16 @@ class Engine:
     cancelled leaves the queue at once.
     """
 
-    def __init__(self, adapter: VLAModelAdapter, config: ServerConfig, model_id: str):
-        self._adapter = adapter
+    def __init__(
+        self,
+        adapter: VLAModelAdapter,
+        config: ServerConfig,
+        model_id: str,
+        *,
+        check_spec: Callable[[PolicySpec], None] = lambda _spec: None,
+    ):
+        """`check_spec` raises a VLAError where the loaded policy does not fit the server's configuration."""
+        self._adapter, self._check_spec = adapter, check_spec
         self._config = config
         self._model_id = model_id
         self._status = EngineStatus(state="loading", reason="the model is being loaded")
@@ -335,7 +342,7 @@ class Engine:
                 state="loading", reason="the model is being warmed up: requests are answered, at first slowly"
             )
             spec = self._adapter.spec
-            check_lab_keys(self._config, spec)
+            self._check_spec(spec)
             self._spec = spec
             for policy_input in self._adapter.warm_up_inputs():
                 if batch := self._take_ready():

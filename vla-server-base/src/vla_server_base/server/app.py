@@ -23,7 +23,7 @@ from vla_server_base.contract import VLAModelAdapter
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fairness.threads import FairThreads, num_threads
-from vla_server_base.protocols.known_keys import lab_keys
+from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
 from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.base import request_error_from_validation
@@ -67,7 +67,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         host = Host()
         host.prepare(config, traffic)
         asyncio.get_running_loop().set_default_executor(FairThreads(num_threads(), "vla-reading"))
-        engine = Engine(adapter, config, model_id)
+        engine = Engine(adapter, config, model_id, check_spec=functools.partial(check_lab_keys, config))
         pool = ScenePool(config)
         pool_start = asyncio.create_task(start_pool(pool))
         app.state.service = Service(
