@@ -6,7 +6,7 @@
 
 import time
 from collections.abc import AsyncIterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -48,6 +48,15 @@ async def play(
     yield loop.end("max_steps", settings.max_steps)
 
 
+@dataclass(frozen=True, kw_only=True)
+class _ChunkPrediction:
+    """What the policy's chunk would do, where that was asked for, and how long the answers took."""
+
+    preview: tuple[RolloutStep, ...] | None = None
+    predict_ms: float = 0.0
+    preview_ms: float = 0.0
+
+
 class _Loop:
     """The state of one episode between two steps."""
 
@@ -78,34 +87,42 @@ class _Loop:
         )
 
     async def step(self, index: int) -> EpisodeStep | EpisodeEnd:
-        started, settings = time.perf_counter(), self._settings
+        started, prediction = time.perf_counter(), _ChunkPrediction()
         asks_policy = self._plan is None or not self._plan.num_queued
-        preview, predict_ms, preview_ms = None, 0.0, 0.0
         if asks_policy:
-            chunk = await self._policy.predict(self._window, self._task, settings.seed, index)
-            predict_ms = _ms_since(started)
-            if settings.preview or settings.guard != "off":
-                preview = await self._preview(chunk)
-                preview_ms = _ms_since(started) - predict_ms
-                if settings.guard == "reject" and any(step.violations for step in preview):
-                    return self.end("rejected", index, rejected=preview)
-            self._plan = self._plan or _plan(settings, len(chunk))
-            self._plan.put(chunk)
-        action, reply = await self._execute(settings.latency_s if asks_policy else 0.0)
+            prediction = await self._predict(index)
+            if self._settings.guard == "reject" and any(step.violations for step in prediction.preview or ()):
+                return self.end("rejected", index, rejected=prediction.preview)
+        action, reply = await self._execute(self._settings.latency_s if asks_policy else 0.0)
         return EpisodeStep(
             index=index,
             action=action,
             result=reply.steps[0],
             success=self._succeeds(reply.steps[0].measures),
-            preview=preview,
+            preview=prediction.preview,
             pictures=reply.pictures,
             timing=StepTiming(
-                predict_ms=predict_ms,
-                preview_ms=preview_ms,
+                predict_ms=prediction.predict_ms,
+                preview_ms=prediction.preview_ms,
                 physics_ms=reply.cost.physics_ms,
                 render_ms=reply.cost.render_ms,
                 total_ms=_ms_since(started),
             ),
+        )
+
+    async def _predict(self, index: int) -> "_ChunkPrediction":
+        """Ask the policy for a chunk, preview it where that is asked for, and plan its actions."""
+        started, settings = time.perf_counter(), self._settings
+        chunk = await self._policy.predict(self._window, self._task, settings.seed, index)
+        predict_ms = _ms_since(started)
+        wants_preview = settings.preview or settings.guard != "off"
+        preview = await self._preview(chunk) if wants_preview else None
+        self._plan = self._plan or _plan(settings, len(chunk))
+        self._plan.put(chunk)
+        return _ChunkPrediction(
+            preview=preview,
+            predict_ms=predict_ms,
+            preview_ms=_ms_since(started) - predict_ms if wants_preview else 0.0,
         )
 
     async def _execute(self, hold_s: float) -> tuple[Float[np.ndarray, " 7"], RolloutReply]:

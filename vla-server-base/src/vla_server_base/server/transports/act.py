@@ -35,7 +35,7 @@ router = APIRouter(responses={"default": {"model": ErrorReply, "description": "A
     openapi_extra=_JSON_BODY,
 )
 async def act(request: Request, service: CurrentService) -> Response:
-    return await _answered(request, service, openvla.read_act)
+    return await _act(request, service, openvla.read_act)
 
 
 @router.post(
@@ -46,7 +46,7 @@ async def act(request: Request, service: CurrentService) -> Response:
     openapi_extra=_JSON_BODY,
 )
 async def query(request: Request, service: CurrentService) -> Response:
-    return await _answered(request, service, openvla.read_query)
+    return await _act(request, service, openvla.read_query)
 
 
 @router.post("/reset", summary="AutoEval's: a new episode begins", openapi_extra=_JSON_BODY)
@@ -57,9 +57,7 @@ async def reset(request: Request, service: CurrentService) -> ResetReply:
     return ResetReply()
 
 
-async def _answered(
-    request: Request, service: Service, read: Callable[[bytes, ObservationReader], ActRequest]
-) -> Response:
+async def _act(request: Request, service: Service, read: Callable[[bytes, ObservationReader], ActRequest]) -> Response:
     reader = service.observation_reader
     body = await _body(request, service)
 

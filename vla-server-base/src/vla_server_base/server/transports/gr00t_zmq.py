@@ -72,7 +72,9 @@ async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
         client, *envelope, message = (part.bytes for part in parts)
         begin_request(client=str(parts[-1].get("Peer-Address")))
         try:
-            await socket.send_multipart([client, *envelope, await _answered(service, client, message, n15_clients)])
+            await socket.send_multipart(
+                [client, *envelope, await _reply_or_error(service, client, message, n15_clients)]
+            )
         finally:
             free.release()
 
@@ -88,19 +90,19 @@ async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _answered(service: Service, client: bytes, message: bytes, n15_clients: deque[bytes]) -> bytes:
+async def _reply_or_error(service: Service, client: bytes, message: bytes, n15_clients: deque[bytes]) -> bytes:
     """Return the reply to a message; an error is a reply too."""
     request_id = current_request_id.get()
     try:
         with service.shutdown.running():
-            return await _answer(service, client, message, n15_clients)
+            return await _reply(service, client, message, n15_clients)
     except Exception as error:
         shown = told_of(error, request_id)
         logger.info("zmq session=%s request_id=%s%s", _session_id(client), request_id, reason_of(shown))
         return gr00t.write_error(shown, request_id)
 
 
-async def _answer(service: Service, client: bytes, message: bytes, n15_clients: deque[bytes]) -> bytes:
+async def _reply(service: Service, client: bytes, message: bytes, n15_clients: deque[bytes]) -> bytes:
     watch, session_id = Stopwatch(), _session_id(client)
     request = await asyncio.to_thread(gr00t.read, message)
     if request.is_bare and client not in n15_clients:

@@ -10,7 +10,7 @@ import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-from vla_server_base.config import ConfigError
+from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.errors import DeadlineExceeded, ProtocolError, VLAError
 from vla_server_base.extras import how_to_install
 from vla_server_base.server.service import Service
@@ -52,18 +52,7 @@ async def serving_lerobot(service: Service, port: int) -> AsyncIterator[int]:
     """
     clients = LerobotClients(service)
     server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", MAX_CHUNK_BYTES),
-            # Or a second server could take the same port, and get half of the connections.
-            ("grpc.so_reuseport", 0),
-            # A client makes three calls at a time; one that has vanished is disconnected.
-            ("grpc.max_concurrent_streams", _MAX_STREAMS),
-            ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-            ("grpc.server_handshake_timeout_ms", round(service.config.head_timeout_s * 1e3)),
-            ("grpc.max_connection_idle_ms", round(min(service.config.connection_idle_s, _DAY_S) * 1e3)),
-            ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
-            ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS),
-        ],
+        options=_options(service.config),
         # Each client asks for actions, and sends an observation meanwhile.
         maximum_concurrent_rpcs=2 * service.config.max_connections,
     )
@@ -81,6 +70,21 @@ async def serving_lerobot(service: Service, port: int) -> AsyncIterator[int]:
     finally:
         await server.stop(_GRACE_S)
         clients.forget_all()
+
+
+def _options(config: ServerConfig) -> list[tuple[str, int]]:
+    return [
+        ("grpc.max_receive_message_length", MAX_CHUNK_BYTES),
+        # Or a second server could take the same port, and get half of the connections.
+        ("grpc.so_reuseport", 0),
+        # A client makes three calls at a time; one that has vanished is disconnected.
+        ("grpc.max_concurrent_streams", _MAX_STREAMS),
+        ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+        ("grpc.server_handshake_timeout_ms", round(config.head_timeout_s * 1e3)),
+        ("grpc.max_connection_idle_ms", round(min(config.connection_idle_s, _DAY_S) * 1e3)),
+        ("grpc.keepalive_time_ms", _KEEPALIVE_MS),
+        ("grpc.keepalive_timeout_ms", _KEEPALIVE_MS),
+    ]
 
 
 class _Calls:
