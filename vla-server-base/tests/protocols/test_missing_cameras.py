@@ -85,7 +85,7 @@ def test_a_token_resumes_across_a_missed_frame(client: httpx.Client):
 
 
 def test_a_window_that_never_shows_the_first_camera_is_refused(client: httpx.Client):
-    said = "no image for the camera 'primary' in the last 2 observations; they show: wrist"
+    said = "no picture for the camera 'primary' in the last 2 observations; they show: wrist"
     wrist = {"image_wrist": IMAGE_WRIST}
     for names in ({}, {"history": [wrist]}, {"session_id": "blind"}):
         assert said in refused(client, "image", **wrist, **names)

@@ -36,7 +36,7 @@ def lines(caplog):
 @pytest.mark.parametrize(
     ("method", "path", "body", "code", "reason"),
     [
-        ("POST", "/act", {"instruction": "go"}, "protocol", "there is no picture for the camera 'primary'"),
+        ("POST", "/act", {"instruction": "go"}, "protocol", "there is no image for the camera 'primary'"),
         ("POST", "/predict", {"instruction": "go"}, "invalid_request", "exactly one of"),
         ("POST", "/predict", {"instruction": " ", "image": RED}, "instruction", "the instruction is empty"),
         ("POST", "/predict", {"image": "x" * 2**20}, "body_too_large", "the body is over this server's limit"),
