@@ -33,7 +33,7 @@ KEY_BYTES, SIGNATURE_BYTES = 32, 32
 MAX_INFLATED_BYTES = 256 * 2**20
 VERSION = 3
 KEY_FILE = "session.key"
-BEGIN_NEW_SESSION = "leave session_token out; that begins a new session"
+BEGIN_NEW_SESSION = "begin a new session: leave session_token out"
 
 
 @dataclass(frozen=True, kw_only=True)
