@@ -22,7 +22,7 @@ import numpy as np
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Task
-from vla_server_base.episodes.loop import EpisodeEnd, EpisodeSettings, play
+from vla_server_base.episodes import EpisodeEnd, EpisodeSettings, play
 from vla_server_base.episodes.policies import load_policy
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.testing import EchoAdapter

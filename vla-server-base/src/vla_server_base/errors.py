@@ -38,7 +38,7 @@ VLAError                    500  internal
     │   └── ModelOutOfReach 503  model_unavailable (worth another try: a hub that does not answer)
     ├── Overloaded          503  overloaded
     ├── RendererUnavailable 503  renderer_unavailable
-    └── Late                504  late             (its deadline passed first)
+    └── DeadlineExceeded    504  deadline_exceeded (its deadline passed first)
 """
 
 from collections.abc import Iterable
@@ -228,7 +228,7 @@ class DatasetError(VLAError):
 
 
 class Superseded(VLAError):
-    """The turn's answer would be of no use any more: its session has seen something newer, or was ended."""
+    """The request is out of date: its session has seen a newer observation, or was ended."""
 
     status = 409
     code = "superseded"
@@ -265,8 +265,8 @@ class RendererUnavailable(Unavailable):
     code = "renderer_unavailable"
 
 
-class Late(Unavailable):
+class DeadlineExceeded(Unavailable):
     """The deadline passed before there was an answer."""
 
     status = 504
-    code = "late"
+    code = "deadline_exceeded"

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import ArrayLike
 
 from vla_server_base.contract import Task
-from vla_server_base.episodes.loop import EpisodeEnd, EpisodeSettings, EpisodeStart, EpisodeStep, Predicate, play
+from vla_server_base.episodes import EpisodeEnd, EpisodeSettings, EpisodeStart, EpisodeStep, Predicate, play
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import Bounds, Measure, Scene, View
 
@@ -54,8 +54,8 @@ async def test_an_episode_names_the_scenes_parts_and_ends_after_its_steps(pool):
 
 async def test_the_policy_sees_the_last_observations_and_which_are_padding(pool):
     policy = Scripted([[0.03, 0, 0, 0, 0, 0, 1]] * 4)
-    start, steps, _ = await played(pool, policy, with_pictures=True)
-    seen = [start.pictures.images["primary"], *(step.pictures.images["primary"] for step in steps)]
+    start, steps, _ = await played(pool, policy, with_images=True)
+    seen = [start.view.images["primary"], *(step.view.images["primary"] for step in steps)]
     assert policy.windows[0].timestep_pad_mask.tolist() == [False, True]
     assert all(window.timestep_pad_mask.all() for window in policy.windows[1:])
     for number, window in enumerate(policy.windows[1:], start=1):
@@ -74,8 +74,8 @@ async def test_a_chunk_is_executed_as_far_as_the_horizon_says(pool):
 async def test_history_is_true_where_only_some_steps_are_drawn(pool):
     sparse, dense = Scripted(), Scripted()
     _, steps, _ = await played(pool, sparse, execution_horizon=3)
-    await played(pool, dense, execution_horizon=3, with_pictures=True)
-    assert [step.pictures is None for step in steps] == [True, False, False] * 2
+    await played(pool, dense, execution_horizon=3, with_images=True)
+    assert [step.view is None for step in steps] == [True, False, False] * 2
     for few, all_ in zip(sparse.windows, dense.windows, strict=True):
         for one, other in zip(few.observations, all_.observations, strict=True):
             np.testing.assert_array_equal(one.images["primary"], other.images["primary"])

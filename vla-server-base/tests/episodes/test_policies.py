@@ -6,7 +6,7 @@ import pytest
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, Task
-from vla_server_base.episodes.loop import EpisodeSettings, EpisodeStep, play
+from vla_server_base.episodes import EpisodeSettings, EpisodeStep, play
 from vla_server_base.episodes.policies import HttpPolicy, LastObservations, check_drives_arm, load_policy
 from vla_server_base.errors import RequestError, Unavailable
 from vla_server_base.scenes.library import bundled_scene

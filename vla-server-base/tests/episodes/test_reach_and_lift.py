@@ -5,7 +5,7 @@ import pytest
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Task
-from vla_server_base.episodes.loop import EpisodeEnd, EpisodeSettings, play
+from vla_server_base.episodes import EpisodeEnd, EpisodeSettings, play
 from vla_server_base.episodes.policies import load_policy
 from vla_server_base.scenes.messages import View
 from vla_server_base.scenes.pool import ScenePool

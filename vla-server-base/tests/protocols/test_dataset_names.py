@@ -50,6 +50,6 @@ def test_where_there_are_several_an_unknown_name_is_refused_with_the_known_ones(
 def test_a_message_names_it_in_its_own_word_or_in_openvla_s(reader):
     message = {"image": RED, "prompt": "go"}
     for word in ("dataset", "unnorm_key"):
-        assert reader.turn({**message, word: "echo_doubled"}).settings == {"dataset": "echo_doubled"}
+        assert reader.step({**message, word: "echo_doubled"}).settings == {"dataset": "echo_doubled"}
     with pytest.raises(RequestError, match="name two datasets"):
-        reader.turn({**message, "dataset": "echo", "unnorm_key": "echo_doubled"})
+        reader.step({**message, "dataset": "echo", "unnorm_key": "echo_doubled"})

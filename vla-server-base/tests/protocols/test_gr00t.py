@@ -156,7 +156,7 @@ def test_an_instruction_may_have_any_name_and_two_are_refused(reader):
     for said in ({"language.what": "go"}, {"annotation.human.coarse_action": [["go"]], "annotation.human.validity": 1}):
         message = packed({"data": {"video.front": RED, **said}})
         assert gr00t.read_observation(gr00t.read(message), reader).task.instruction == "go"
-    with pytest.raises(ProtocolError, match="both are the instruction"):
+    with pytest.raises(ProtocolError, match="are both the instruction"):
         gr00t.read_observation(gr00t.read(bare(**{"annotation.human.coarse_action": "stop"})), reader)
 
 
@@ -302,7 +302,7 @@ async def test_a_port_that_is_taken_is_named():
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         app = echo_app(zmq_port=taken.getsockname()[1])
-        with pytest.raises(ConfigError, match=r"VLA_ZMQ_PORT: 127.0.0.1:.* cannot be listened on"):
+        with pytest.raises(ConfigError, match=r"VLA_ZMQ_PORT: cannot listen on 127.0.0.1:"):
             async with app.router.lifespan_context(app):
                 pass
 

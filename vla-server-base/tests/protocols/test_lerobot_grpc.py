@@ -32,11 +32,9 @@ from vla_server_base.errors import (
     VLAError,
 )
 from vla_server_base.protocols import lerobot
-from vla_server_base.schemas.session_reply import SessionReply
-from vla_server_base.server.transports import lerobot_grpc
+from vla_server_base.server.transports import grpc_calls, lerobot_clients, lerobot_grpc
 from vla_server_base.server.transports.lerobot_grpc import serving_lerobot
-from vla_server_base.sessions.session import Answer
-from vla_server_base.sessions.step import TurnReply
+from vla_server_base.sessions.requests import StepResult
 from vla_server_base.testing import EchoAdapter
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
@@ -102,52 +100,52 @@ def test_a_setup_without_the_states_names_has_none(features):
     assert lerobot.read_setup(setup_message(lerobot_features=features)).state_names == ()
 
 
-def turn_of(reader, observation: dict = SEEN, setup: lerobot.Setup | None = None, **how) -> lerobot.TimedTurn:
+def timed_step_of(
+    reader, observation: dict = SEEN, setup: lerobot.LerobotSetup | None = None, **how
+) -> lerobot.TimedStep:
     message = joined(chunk(END, pickled_observation(observation, **how)))
-    return lerobot.read_observation(message, reader, setup or lerobot.Setup())
+    return lerobot.read_observation(message, reader, setup or lerobot.LerobotSetup())
 
 
 def test_an_observation_is_a_turn_at_its_timestep(reader):
-    turn = turn_of(reader, timestep=7, must_go=False)
+    turn = timed_step_of(reader, timestep=7, must_go=False)
     assert (turn.timestep, turn.timestamp, turn.must_go) == (7, 10.0, False)
     request = turn.request
     assert (request.sequence, request.obs_time, request.task.instruction) == (7, 10.0, "go")
     np.testing.assert_array_equal(request.observation.images["primary"], RED)
-    assert request.observation.proprio is not None
     np.testing.assert_allclose(request.observation.proprio, [0.1, 0.2, 0.3])
 
 
 def test_the_state_is_in_the_order_of_the_setup_or_else_as_sent(reader):
     mixed = {"b.pos": 2.0, "current": 9.0, "c.pos": 3.0, "a.pos": 1.0, "primary": RED, "task": "go"}
-    setup = lerobot.Setup(state_names=("a.pos", "b.pos", "c.pos"))
-    np.testing.assert_array_equal(turn_of(reader, mixed, setup).request.observation.proprio, [1, 2, 3])
+    setup = lerobot.LerobotSetup(state_names=("a.pos", "b.pos", "c.pos"))
+    np.testing.assert_array_equal(timed_step_of(reader, mixed, setup).request.observation.proprio, [1, 2, 3])
     with pytest.raises(RequestError, match="4 numbers"):
-        turn_of(reader, mixed)
+        timed_step_of(reader, mixed)
 
 
 def test_a_camera_may_be_renamed(reader):
     seen = {"lamp": RED, "task": "go"}
-    with pytest.raises(ProtocolError, match="no picture for the camera 'primary'; the message has: lamp"):
-        turn_of(reader, seen)
-    setup = lerobot.Setup(renamed={"observation.images.lamp": "observation.images.primary"})
-    assert "primary" in turn_of(reader, seen, setup).request.observation.images
+    with pytest.raises(ProtocolError, match="no image for the camera 'primary'; the message has: lamp"):
+        timed_step_of(reader, seen)
+    setup = lerobot.LerobotSetup(renamed={"observation.images.lamp": "observation.images.primary"})
+    assert "primary" in timed_step_of(reader, seen, setup).request.observation.images
 
 
 @pytest.mark.parametrize("picture", [RED.transpose(2, 0, 1), RED / 255, (RED / np.float32(255)).transpose(2, 0, 1)])
 def test_a_picture_in_another_form_is_the_same(reader, picture):
-    request = turn_of(reader, SEEN | {"primary": picture}).request
+    request = timed_step_of(reader, SEEN | {"primary": picture}).request
     np.testing.assert_array_equal(request.observation.images["primary"], RED)
 
 
 def test_two_cameras_that_are_renamed_alike_are_refused(reader):
-    cameras: tuple[str, ...] = ("observation.images.lamp", "observation.images.desk")
-    renamed: dict[str, str] = dict.fromkeys(cameras, "observation.images.primary")
-    with pytest.raises(ProtocolError, match=r"desk and another camera both are observation.images.primary"):
-        turn_of(reader, {"lamp": RED, "desk": RED, "task": "go"}, lerobot.Setup(renamed=renamed))
+    renamed = dict.fromkeys(("observation.images.lamp", "observation.images.desk"), "observation.images.primary")
+    with pytest.raises(ProtocolError, match=r"desk and another camera are both renamed to observation.images.primary"):
+        timed_step_of(reader, {"lamp": RED, "desk": RED, "task": "go"}, lerobot.LerobotSetup(renamed=renamed))
 
 
 def test_a_robots_values_name_no_session(reader):
-    request = turn_of(reader, SEEN | {"session_id": "another's", "reset": True, "execution": "chunk"}).request
+    request = timed_step_of(reader, SEEN | {"session_id": "another's", "reset": True, "execution": "chunk"}).request
     assert (request.session_id, request.reset, request.settings) == (None, False, {})
 
 
@@ -165,20 +163,26 @@ def test_a_robots_values_name_no_session(reader):
 )
 def test_an_observation_that_cannot_be_answered_is_refused(reader, wrong, error):
     with pytest.raises(error):
-        turn_of(reader, SEEN | wrong)
+        timed_step_of(reader, SEEN | wrong)
 
 
 @pytest.mark.parametrize("timestep", [-1, 2**31, 1.5, None])
 def test_a_timestep_that_is_none_is_refused(reader, timestep):
     with pytest.raises(RequestError, match="timestep"):
-        turn_of(reader, timestep=timestep)
+        timed_step_of(reader, timestep=timestep)
 
 
-def reply_with(actions: np.ndarray) -> TurnReply:
-    action = Action(action=actions[0], action_names=("x",) * 7, action_units=("m",) * 7, actions=actions)
-    answer = Answer(action=action, step=0, seed=7, sequence=5, obs_time=None, asked_policy=True)
-    return TurnReply(
-        answer=answer, session=SessionReply(id="arm", step=0, sequence=5, obs_time=None, asked_policy=True)
+def result_with(actions: np.ndarray) -> StepResult:
+    return StepResult(
+        action=Action(action=actions[0], action_names=("x",) * 7, action_units=("m",) * 7, actions=actions),
+        dataset="echo",
+        action_format="standard",
+        session_id="arm",
+        step=0,
+        seed=7,
+        sequence=5,
+        obs_time=None,
+        asked_policy=True,
     )
 
 
@@ -190,15 +194,17 @@ def actions_of(message: bytes) -> list[TimedAction]:
 
 def test_an_answer_is_a_list_of_timed_actions_from_the_observations_timestep_on(reader):
     actions = np.arange(28.0).reshape(4, 7) / 3
-    found = actions_of(lerobot.write_actions(turn_of(reader, timestep=5), reply_with(actions), lerobot.Setup()))
+    found = actions_of(
+        lerobot.write_actions(timed_step_of(reader, timestep=5), result_with(actions), lerobot.LerobotSetup())
+    )
     assert [action.timestep for action in found] == [5, 6, 7, 8]
     np.testing.assert_allclose([action.timestamp for action in found], 10 + np.arange(4) / 30)
     np.testing.assert_array_equal([action.action for action in found], actions.astype(np.float32))
 
 
 def test_an_answer_has_no_more_actions_than_the_client_asks_for(reader):
-    setup = lerobot.Setup(actions_per_chunk=2)
-    assert len(actions_of(lerobot.write_actions(turn_of(reader), reply_with(np.zeros((4, 7))), setup))) == 2
+    setup = lerobot.LerobotSetup(actions_per_chunk=2)
+    assert len(actions_of(lerobot.write_actions(timed_step_of(reader), result_with(np.zeros((4, 7))), setup))) == 2
 
 
 @settings(max_examples=200, deadline=None)
@@ -332,21 +338,21 @@ def test_an_answered_timestep_is_answered_once_more_only_where_it_must_be(port):
 def test_what_is_refused_is_told_and_logged_and_the_connection_goes_on(port, caplog):
     caplog.set_level(logging.INFO)
     with robot_of(port) as robot:
-        with refused(INVALID, "there is no picture for the camera 'primary'.*request_id"):
+        with refused(INVALID, "there is no image for the camera 'primary'.*request_id"):
             robot.send({"task": "go"})
         with refused(INVALID, r"protocol: the pickle names 'posix\.system'"):
             robot.send(SEEN | {"x": Payload(os.system, "true")})
         with refused(INVALID, "the stream ended"):
             robot.send_chunks(chunk(BEGIN, b"x"))
-        with refused(INVALID, "no Observation of protobuf's"):
+        with refused(INVALID, "cannot be parsed as protobuf's Observation"):
             robot.send_chunks(b"\xff")
-        with refused(INVALID, "no pickle"):
+        with refused(INVALID, "cannot be read as a pickle"):
             robot.call("SendPolicyInstructions", b"")
         assert len(robot.first_rows(0)) == 1
     lines = [record.getMessage() for record in caplog.records if "code=" in record.getMessage()]
     assert len(lines) == 5
     assert "grpc call=SendObservations status=INVALID_ARGUMENT" in lines[0]
-    assert ' code=protocol reason="there is no picture for the camera' in lines[0]
+    assert ' code=protocol reason="there is no image for the camera' in lines[0]
 
 
 def test_an_older_observation_is_told_that_it_is(port):
@@ -371,7 +377,7 @@ def test_the_model_that_a_client_names_is_in_the_log_and_nowhere_else(port, capl
     caplog.set_level(logging.INFO)
     with robot_of(port, pretrained_name_or_path="x\ny" + "z" * 200) as robot:
         robot.first_rows(0)
-    (line,) = [record.getMessage() for record in caplog.records if "which is not loaded" in record.message]
+    (line,) = [record.getMessage() for record in caplog.records if "the model that is loaded" in record.message]
     assert r"'act x\nyz" in line
     assert len(line) < 250
 
@@ -414,7 +420,7 @@ class SlowEcho(EchoAdapter):
 
 
 def test_an_answer_that_takes_longer_than_a_call_is_the_next_calls(monkeypatch):
-    monkeypatch.setattr(lerobot_grpc, "ANSWER_S", 0.2)
+    monkeypatch.setattr(lerobot_clients, "ANSWER_S", 0.2)
     adapter = SlowEcho()
     with serving_robots(adapter) as port, robot_of(port) as robot:
         adapter.may_answer.clear()
@@ -422,12 +428,12 @@ def test_an_answer_that_takes_longer_than_a_call_is_the_next_calls(monkeypatch):
         assert robot.actions() == []
         robot.send(timestep=4)
         adapter.may_answer.set()
-        monkeypatch.setattr(lerobot_grpc, "ANSWER_S", 30.0)
+        monkeypatch.setattr(lerobot_clients, "ANSWER_S", 30.0)
         assert [robot.actions()[0].timestep for _ in range(2)] == [3, 4]
 
 
 def test_ready_ends_a_call_that_waits_for_actions(monkeypatch, port):
-    monkeypatch.setattr(lerobot_grpc, "ANSWER_S", 30.0)
+    monkeypatch.setattr(lerobot_clients, "ANSWER_S", 30.0)
     with robot_of(port) as robot:
         asked: Future[list] = Future()
         thread = threading.Thread(target=lambda: asked.set_result(robot.actions()))
@@ -447,7 +453,10 @@ def test_an_observation_that_does_not_come_is_waited_for_so_long(monkeypatch, po
         yield chunk(BEGIN, b"x")
         never.wait(20)
 
-    with robot_of(port) as robot, refused(grpc.StatusCode.DEADLINE_EXCEEDED, "late: the observation had not come"):
+    with (
+        robot_of(port) as robot,
+        refused(grpc.StatusCode.DEADLINE_EXCEEDED, "deadline_exceeded: the observation had not come"),
+    ):
         robot.stream(chunks())
     never.set()
 
@@ -507,7 +516,7 @@ def test_without_grpc_it_is_said_what_to_install(monkeypatch):
 
     monkeypatch.delitem(sys.modules, lerobot_grpc.__name__)
     monkeypatch.setattr(builtins, "__import__", without_grpc)
-    with pytest.raises(ConfigError, match="takes grpc") as told:
+    with pytest.raises(ConfigError, match="needs grpc") as told:
         importlib.import_module(lerobot_grpc.__name__)
     assert "uv sync --extra lerobot" in told.value.hint
 
@@ -519,4 +528,4 @@ def test_every_status_of_an_error_is_a_code():
             yield from all_kinds(narrower)
 
     statuses = {kind.status for kind in all_kinds(VLAError)}
-    assert statuses - lerobot_grpc.CODES.keys() <= {400, 403, 405, 415, 426, 431}, "which HTTP alone has"
+    assert statuses - grpc_calls.CODES.keys() <= {400, 403, 405, 415, 426, 431}, "which HTTP alone has"

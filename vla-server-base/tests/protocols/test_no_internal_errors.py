@@ -195,4 +195,7 @@ def test_routes_answer_values_of_other_types(server, path, message, write):
         for sent in changed(message, ODD):
             answer = client.post(path, content=write(sent))
             check(answer.text, sent)
-            assert answer.status_code < 500 or answer.json()["error"]["code"] == "late", (answer.text, sent)
+            assert answer.status_code < 500 or answer.json()["error"]["code"] == "deadline_exceeded", (
+                answer.text,
+                sent,
+            )

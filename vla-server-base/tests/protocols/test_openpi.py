@@ -21,7 +21,6 @@ from socket import (
     create_connection,
 )
 from socket import socket as Socket
-from typing import Any
 
 import httpx
 import msgpack
@@ -40,11 +39,9 @@ from vla_server_base.contract import Action
 from vla_server_base.errors import ModelUnavailable, ProtocolError, Superseded
 from vla_server_base.protocols import openpi
 from vla_server_base.protocols.stopwatch import Stopwatch
-from vla_server_base.schemas.session_reply import SessionReply
 from vla_server_base.server.sockets import SocketProtocol
 from vla_server_base.server.uvicorn_server import serving
-from vla_server_base.sessions.session import Answer
-from vla_server_base.sessions.step import EpisodeRequest, TurnReply
+from vla_server_base.sessions.requests import EpisodeRequest, StepResult
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import noise
 
@@ -63,13 +60,9 @@ def test_the_greeting_says_what_is_served_and_what_roboarena_asks(reader):
 
 
 def test_an_observation_is_a_turn(reader):
-    asked = openpi.read(frame(seed=3), reader)
-    assert isinstance(asked, openpi.Infer)
-    turn = asked.turn
+    turn = openpi.read(frame(seed=3), reader).step
     assert (turn.task.instruction, turn.seed) == ("go", 3)
-    again = openpi.read(frame(endpoint="infer"), reader)
-    assert isinstance(again, openpi.Infer)
-    assert again.turn.task == turn.task
+    assert openpi.read(frame(endpoint="infer"), reader).step.task == turn.task
 
 
 def test_a_reset_is_one(reader):
@@ -86,16 +79,25 @@ def test_actions_are_the_only_array_of_an_answer(reader):
     action = Action(
         action=np.zeros(8), action_names=("x",) * 8, action_units=("m",) * 8, actions=np.arange(28.0).reshape(4, 7)
     )
-    answer = Answer(action=action, step=2, seed=7, sequence=5, obs_time=None, asked_policy=True, infer_ms=1.5)
-    session = SessionReply(id="arm", step=2, sequence=5, obs_time=None, asked_policy=True)
-    reply = TurnReply(answer=answer, session=session)
-    asked = openpi.read(frame(), reader)
-    assert isinstance(asked, openpi.Infer)
-    found = unpack(openpi.write(reply, asked, Stopwatch()))
-    np.testing.assert_array_equal(found["actions"], action.actions)
-    assert found["session"] == session.model_dump(exclude_unset=True) | {"seed": 7}
-    assert found["policy_timing"] == {"infer_ms": 1.5}
-    raw = msgspec.msgpack.decode(openpi.write(reply, asked, Stopwatch()))
+    result = StepResult(
+        action=action,
+        dataset="echo",
+        action_format="standard",
+        session_id="arm",
+        step=2,
+        seed=7,
+        sequence=5,
+        obs_time=None,
+        asked_policy=True,
+        infer_ms=1.5,
+    )
+    request = openpi.read(frame(), reader)
+    reply = unpack(openpi.write(result, request, Stopwatch()))
+    np.testing.assert_array_equal(reply["actions"], action.actions)
+    session = {"id": "arm", "step": 2, "sequence": 5, "obs_time": None, "asked_policy": True}
+    assert reply["session"] == session | {"seed": 7}
+    assert reply["policy_timing"] == {"infer_ms": 1.5}
+    raw = msgspec.msgpack.decode(openpi.write(result, request, Stopwatch()))
     assert b"__ndarray__" in raw["actions"], "as its clients know it"
 
 
@@ -111,7 +113,7 @@ class Client:
         self.socket = socket
         self.metadata = unpack(socket.recv())
 
-    def ask(self, message: bytes | str) -> Any:
+    def ask(self, message: bytes | str):
         self.socket.send(message)
         answer = self.socket.recv()
         return answer if isinstance(answer, str) else unpack(answer)
@@ -228,7 +230,7 @@ def test_connections_at_once_get_what_each_gets_alone(url):
             return [client.ask(frame(seed=robot, **{"observation/image": picture}))["actions"] for _ in range(20)]
 
     alone = [episode(robot) for robot in range(4)]
-    together: list[Any] = [None] * 4
+    together = [None] * 4
 
     def run(robot: int) -> None:
         together[robot] = episode(robot)
@@ -372,7 +374,7 @@ def test_while_the_policy_cannot_be_loaded_a_handshake_is_answered_with_503_and_
     with serving(echo_app(adapter)) as url:
         with connect(address(url)) as waiting:
             adapter.may_load.set()
-            assert "model_unavailable: the weights are damaged" in str(waiting.recv(timeout=30))
+            assert "model_unavailable: the weights are damaged" in waiting.recv(timeout=30)
             assert closed_with(waiting) == 1013
         refusal = refused_handshake(address(url) + path)
         assert (refusal.status_code, json.loads(refusal.body)["error"]["message"]) == (503, "the weights are damaged")

@@ -33,28 +33,28 @@ def queried(**message) -> bytes:
 def test_openvla_s_body_is_a_turn(reader):
     request = openvla.read_act(body(unnorm_key="echo", session_id="arm"), reader)
     assert (request.form, request.is_encoded) == ("action", False)
-    assert (request.turn.task.instruction, request.turn.session_id) == ("go", "arm")
-    assert request.turn.settings == {"dataset": "echo"}
+    assert (request.step.task.instruction, request.step.session_id) == ("go", "arm")
+    assert request.step.settings == {"dataset": "echo"}
 
 
 def test_an_encoded_body_is_the_same_turn(reader):
     request = openvla.read_act(encoded(), reader)
     assert request.is_encoded
-    np.testing.assert_array_equal(request.turn.observation.images["primary"], RED)
+    np.testing.assert_array_equal(request.step.observation.images["primary"], RED)
 
 
 def test_oft_s_body_asks_for_the_chunk(reader):
     message = {"full_image": RED, "left_wrist_image": RED, "state": np.zeros(3), "instruction": "go"}
     request = openvla.read_act(json_numpy.dumps(message).encode(), reader)
     assert request.form == "chunk"
-    assert set(request.turn.observation.images) == {"primary", "wrist"}
+    assert set(request.step.observation.images) == {"primary", "wrist"}
 
 
 def test_a_query_is_a_turn_of_an_ensemble(reader):
     request = openvla.read_query(queried(ensemble=True), reader)
     assert request.is_encoded
-    assert request.turn.settings == {"execution": "ensemble", "dataset": "echo"}
-    assert openvla.read_query(queried(ensemble=False), reader).turn.settings == {"dataset": "echo"}
+    assert request.step.settings == {"execution": "ensemble", "dataset": "echo"}
+    assert openvla.read_query(queried(ensemble=False), reader).step.settings == {"dataset": "echo"}
 
 
 @pytest.mark.parametrize("wrong", [b"", b"[]", b'"x"', json.dumps({"encoded": 3}).encode(), b'{"encoded": "["}'])
@@ -174,7 +174,7 @@ def test_a_seed_of_one_program_keeps_no_other_out(robot):
 def test_a_reset_cannot_say_what_each_request_says(robot):
     refused = robot.post("/reset", json={"execution": "ensemble", "dataset": "echo"})
     assert refused.status_code == 422
-    assert "execution, dataset: a reset cannot say this for an address" in refused.json()["error"]["message"]
+    assert "execution, dataset: a reset cannot set this for an address" in refused.json()["error"]["message"]
     assert robot.post("/reset", json={"execution": "ensemble", "session_id": "arm"}).status_code == 200
     act(robot, session_id="arm")
     assert robot.get("/sessions").json()["sessions"][0]["execution"] == "ensemble"

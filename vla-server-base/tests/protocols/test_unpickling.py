@@ -72,7 +72,7 @@ def test_a_setup_is_read():
 
 
 def test_another_record_than_the_asked_one_is_refused():
-    with pytest.raises(ProtocolError, match="no TimedObservation"):
+    with pytest.raises(ProtocolError, match="does not hold a TimedObservation"):
         unpickle(pickled_setup(), "TimedObservation")
     with pytest.raises(ProtocolError, match=r"helpers\.FPSTracker"):
         unpickle(pickled_record("FPSTracker", {}), "TimedObservation")
@@ -214,7 +214,7 @@ def test_what_the_machine_cannot_do_is_refused(steps):
 
 def test_nothing_of_the_servers_own_changes_by_a_state():
     steps = b"cnumpy.core.multiarray\nscalar\n}" + text(b"__defaults__") + b"Nsb."
-    with pytest.raises(ProtocolError, match="takes none"):
+    with pytest.raises(ProtocolError, match="has none"):
         unpickle(steps, "TimedObservation")
 
 

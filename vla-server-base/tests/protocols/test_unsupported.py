@@ -11,7 +11,7 @@ from test_lerobot_grpc import END, chunk, joined, with_data
 from vla_client.message_pack import pack
 from vla_server_base.errors import RequestError
 from vla_server_base.protocols import gr00t, lerobot, openpi, openvla, vla_eval
-from vla_server_base.protocols.unsupported import NOT_DONE
+from vla_server_base.protocols.unsupported import UNSUPPORTED
 
 RED = np.full((4, 6, 3), (255, 0, 0), np.uint8)
 ASKED = {"image": RED, "instruction": "go"}
@@ -39,7 +39,7 @@ def read_by_query(reader, said):
 def read_by_lerobot(reader, said):
     fields = {"timestamp": 1.0, "timestep": 0, "observation": {"primary": RED, "task": "go"}, "must_go": True, **said}
     message = joined(chunk(END, pickled_record("TimedObservation", fields)))
-    lerobot.read_observation(message, reader, lerobot.Setup())
+    lerobot.read_observation(message, reader, lerobot.LerobotSetup())
 
 
 READS = {
@@ -73,29 +73,29 @@ def test_each_is_refused_by_name_on_every_protocol(reader, read, said):
     assert raised.value.hint
 
 
-@pytest.mark.parametrize("name", NOT_DONE)
+@pytest.mark.parametrize("name", UNSUPPORTED)
 def test_each_is_refused_where_it_asks_for_something_and_not_where_it_asks_for_nothing(reader, name):
-    with pytest.raises(RequestError, match=f"^{name}: this server does not do what it asks for") as raised:
-        reader.turn({**ASKED, name: 1})
-    assert raised.value.hint == NOT_DONE[name]
+    with pytest.raises(RequestError, match=f"^{name}: this server does not support it") as raised:
+        reader.step({**ASKED, name: 1})
+    assert raised.value.hint == UNSUPPORTED[name]
     for nothing in (None, False, {}, []):
-        reader.turn({**ASKED, name: nothing})
+        reader.step({**ASKED, name: nothing})
 
 
 def test_each_is_refused_wherever_it_stands(reader):
     for said in ({"observation": {"noise": 1}}, {"observation/noise": 1}, {"options": {"noise": 1}}):
         with pytest.raises(RequestError, match="noise"):
-            reader.turn({**ASKED, **said})
+            reader.step({**ASKED, **said})
 
 
 def test_what_changes_nothing_is_left_alone(reader):
     said = {"joint_position": np.zeros(7), "timestamp": 3.5, "robot": "so101", "depth": RED[..., 0], "step": 3}
-    assert reader.turn({**ASKED, **said}).task.instruction == "go"
+    assert reader.step({**ASKED, **said}).task.instruction == "go"
 
 
 def test_an_unknown_execution_is_refused(reader):
     with pytest.raises(RequestError, match="execution: Input should be 'receding', 'chunk' or 'ensemble'"):
-        reader.turn({**ASKED, "execution": "rtc"})
+        reader.step({**ASKED, "execution": "rtc"})
 
 
 def test_an_unknown_option_of_gr00t_s_and_what_stands_beside_the_observation_is_refused(reader):

@@ -14,7 +14,7 @@ from vla_server_base.errors import RequestError
 from vla_server_base.protocols import gr00t, lerobot, openpi, openvla, vla_eval
 from vla_server_base.protocols.known_keys import KNOWN_KEYS
 from vla_server_base.protocols.observations import MessageFields
-from vla_server_base.protocols.unsupported import NOT_DONE
+from vla_server_base.protocols.unsupported import UNSUPPORTED
 
 RED = np.full((4, 6, 3), (255, 0, 0), np.uint8)
 ODD = {
@@ -40,7 +40,11 @@ ODD = {
     "a list of arrays": [np.zeros(2), np.zeros(2)],
 }
 IN_JSON = {name: value for name, value in ODD.items() if name not in ("infinity", "bytes")}
-NAMED = [*MessageFields.model_fields, *(key for keys in KNOWN_KEYS.values() for key in keys[:3]), *list(NOT_DONE)[::8]]
+NAMED = [
+    *MessageFields.model_fields,
+    *(key for keys in KNOWN_KEYS.values() for key in keys[:3]),
+    *list(UNSUPPORTED)[::8],
+]
 NAMED += ["image_mask", "images", "gripper", "observation", "video"]
 ASKED = {"image": RED, "instruction": "go"}
 SEEN = {"video": {"primary": RED}, "state": {"x": np.zeros((1, 3))}, "language": {"task": "go"}}
@@ -87,7 +91,7 @@ def read_setup(reader, fields):
 
 def read_observation(reader, fields):
     message = joined(chunk(END, pickled_record("TimedObservation", fields)))
-    lerobot.read_observation(message, reader, lerobot.Setup(state_names=("a.pos",)))
+    lerobot.read_observation(message, reader, lerobot.LerobotSetup(state_names=("a.pos",)))
 
 
 CASES = {

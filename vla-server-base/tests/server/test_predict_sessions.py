@@ -149,7 +149,7 @@ def test_eight_robots_at_once_get_what_each_gets_alone(client):
 
 def test_a_deadline_that_passes_is_said_so(client):
     for session in ({}, {"session_id": "late"}):
-        assert refused(client, deadline_ms=1e-6, **session)[:2] == (504, "late")
+        assert refused(client, deadline_ms=1e-6, **session)[:2] == (504, "deadline_exceeded")
     assert turn(client, "late", deadline_ms=20_000)["session"]["step"] == 1
 
 
@@ -161,8 +161,8 @@ def test_a_deadline_that_passes_is_said_so(client):
         ({"session_id": "a", "step": 1}, "step cannot be given in a session"),
         ({"session_id": "a", "num_samples": 2}, "num_samples cannot be given in a session"),
         ({"session_id": "a", "execution_horizon": 2}, "execution_horizon can only be given together with execution"),
-        ({"session_id": "a", "execution": "chunk", "execution_horizon": 9}, "execution_horizon: 9 of a chunk"),
-        ({"session_id": "a\n"}, "cannot be one"),
+        ({"session_id": "a", "execution": "chunk", "execution_horizon": 9}, "execution_horizon: expected 1 to"),
+        ({"session_id": "a\n"}, "is not a session id"),
         ({"session_id": "a", "sequence": -1}, "sequence"),
     ],
 )

@@ -36,11 +36,17 @@ def lines(caplog):
 @pytest.mark.parametrize(
     ("method", "path", "body", "code", "reason"),
     [
-        ("POST", "/act", {"instruction": "go"}, "protocol", "there is no picture for the camera 'primary'"),
+        ("POST", "/act", {"instruction": "go"}, "protocol", "there is no image for the camera 'primary'"),
         ("POST", "/predict", {"instruction": "go"}, "invalid_request", "exactly one of"),
         ("POST", "/predict", {"instruction": " ", "image": RED}, "instruction", "the instruction is empty"),
         ("POST", "/predict", {"image": "x" * 2**20}, "body_too_large", "the body is over this server's limit"),
-        ("POST", "/predict", {"instruction": "go", "image": RED, "deadline_ms": 1e-6}, "late", "no answer within"),
+        (
+            "POST",
+            "/predict",
+            {"instruction": "go", "image": RED, "deadline_ms": 1e-6},
+            "deadline_exceeded",
+            "no answer within",
+        ),
         ("POST", "/execute", {**EPISODE, "robot": "ur5e"}, "scene_invalid", ""),
         ("PUT", "/predict", {}, "method_not_allowed", "/predict does not take PUT"),
         ("GET", "/nowhere", {}, "not_found", "there is nothing at /nowhere"),

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.episodes.loop import EpisodeSettings
 from vla_server_base.episodes.policies import HttpPolicy, load_policy
+from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.errors import Unavailable
 from vla_server_base.scenes.messages import RenderedView, RolloutRequest, SceneState, View
 from vla_server_base.server.app import create_vla_app
@@ -123,7 +123,7 @@ def outcome(result):
 
 async def test_a_policy_that_does_nothing_moves_nothing_and_its_video_shows_both_cameras(pool):
     here = LocalEpisodes(policy=Idle(), world=pool)
-    shown = replace(SETTINGS, max_steps=2, execution_horizon=4, with_pictures=True, view=View(height=32, width=32))
+    shown = replace(SETTINGS, max_steps=2, execution_horizon=4, with_images=True, view=View(height=32, width=32))
     (played,) = [played async for played in evaluate(here, [draw_trial(RED, 0)], shown)]
     assert (played.result.success, played.result.moved, played.result.lifted) == (False, None, ())
     assert (played.result.reason, played.result.num_steps) == ("max_steps", 2)
@@ -180,7 +180,7 @@ async def test_a_server_that_plays_whole_episodes_comes_to_the_same_results(pool
     async with load_policy(Upwards(), "up") as policy:
         here = await results(LocalEpisodes(policy=policy, world=pool), trials, settings, num_at_once=1)
     async with HttpPolicy(url) as server:
-        shown = replace(settings, with_pictures=True)
+        shown = replace(settings, with_images=True)
         there = [played async for played in evaluate(RemoteEpisodes(server=server), trials, shown, num_at_once=1)]
     assert [outcome(played.result) for played in there] == [outcome(result) for result in here]
     assert [(result.success, result.lifted) for result in here] == [(True, ("red_cube",)), (False, ())]

@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from policy_server import predict, wait_until_healthy
 from vocabulary import train_vocabulary
 
 from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
-from octo_service.http_client import Server
 from octo_service.model import OctoModel
 from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.library import bundled_scene
@@ -94,14 +94,14 @@ def test_predict_prints_an_action_and_where_the_pictures_lie(tmp_path: Path):
             assert image.size == (224, 224)
 
 
-def test_predict_asks_a_running_server_with_pictures_and_a_seed(tmp_path: Path):
+def test_predict_asks_a_running_server_with_images_and_a_seed(tmp_path: Path):
     picture, wrist, broken = (tmp_path / name for name in ("seen.png", "wrist.png", "broken.png"))
     Image.new("RGB", (320, 240), (200, 30, 30)).save(picture)
     Image.new("RGB", (320, 240), (30, 200, 30)).save(wrist)
     broken.write_text("no picture")
     server = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
     with serving(create_app(server, OctoConfig(model="random://octo-tiny"))) as url:
-        Server(url).wait_until_healthy()
+        wait_until_healthy(url)
         arguments = ("predict", "open the drawer", "--image", picture, "--seed", "7", "--url", url)
         first, again = (octo_service(*arguments, cwd=tmp_path) for _ in range(2))
         both = octo_service(*arguments, "--image-wrist", wrist, "--out", tmp_path / "both", cwd=tmp_path)
@@ -128,15 +128,15 @@ def test_predict_shows_pictures_to_any_cameras_of_the_checkpoint(goldens: Path, 
         Image.new("RGB", (64, 48), (50 * number, 0, 0)).save(tmp_path / f"{camera}.png")
     server = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
     with serving(create_app(server, OctoConfig(model=checkpoint, tokenizer=vocabulary))) as url:
-        Server(url).wait_until_healthy()
+        wait_until_healthy(url)
         images = [f"{camera}={camera}.png" for camera in cameras]
         shown = octo_service("predict", "fold", "--images", *images, "--url", url, cwd=tmp_path)
         seen = {camera: base64.b64encode((tmp_path / f"{camera}.png").read_bytes()).decode() for camera in cameras}
         exchanged = {**seen, "wrist_left": seen["wrist_right"], "wrist_right": seen["wrist_left"]}
         asked = {"instruction": "fold", "seed": 7}
-        first, other = (Server(url).post("/predict", {**asked, "images": each}) for each in (seen, exchanged))
+        first, other = (predict(url, {**asked, "images": each}) for each in (seen, exchanged))
         scene = {"xml_string": bundled_scene("panda", "tabletop"), "cameras": {"wrist_left": "wrist"}}
-        rendered = Server(url).post("/predict", {**asked, **scene})
+        rendered = predict(url, {**asked, **scene})
     assert shown.returncode == 0, shown.stderr
     assert {path.name for path in (tmp_path / "out").iterdir()} == {f"{camera}.png" for camera in cameras}
     assert first["action"] != other["action"], "each picture goes to its own camera"

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from policy_server import wait_until_healthy
 
 from octo_service import cli
-from octo_service.http_client import Server
 from octo_service.options import Demonstrate
 from octo_service.preprocessing.images import resize_lanczos
 from vla_server_base.config import ServerConfig
@@ -85,7 +85,7 @@ def test_glances_are_recorded_beside(tmp_path: Path):
 def test_a_servers_policy_drives_and_lerobots_form_is_written(tmp_path: Path):
     command = f"--out {tmp_path} --format lerobot --tasks push_left_red --sizes primary=32 --episodes-per-task 1"
     with serving(create_vla_app(EchoAdapter(), ServerConfig(scene_workers=1), model_id="echo")) as url:
-        Server(url).wait_until_healthy()
+        wait_until_healthy(url)
         demonstrate(f"{command} --policy {url} --policy-share 1 --policy-steps 4 --policy-horizon 2 --seed 2")
     (episode,) = episodes_in(tmp_path)
     assert (tmp_path / "meta" / "info.json").exists()

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from policy_server import wait_until_healthy
 
 from octo_service import cli
 from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
-from octo_service.http_client import Server
 from octo_service.options import Evaluate
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import RequestError, UnknownName
@@ -40,7 +40,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url(cache: Path) -> Iterator[str]:
     config = ServerConfig(cache_dir=cache, device="cpu", renderer="raycast", scene_workers=1)
     with serving(create_app(config, OctoConfig(model=MODEL))) as url:
-        Server(url).wait_until_healthy()
+        wait_until_healthy(url)
         yield url
 
 

@@ -26,7 +26,8 @@ from vla_server_base.contract import Observation, PolicyInput, PolicyRequest, Ta
 from vla_server_base.engine.engine import Engine
 from vla_server_base.sessions.action_chunking import ObservationWindow
 from vla_server_base.sessions.registry import Sessions
-from vla_server_base.sessions.step import TurnRequest, take_turn
+from vla_server_base.sessions.requests import StepRequest
+from vla_server_base.sessions.step import run_step
 
 CAMERAS = ("primary", "wrist")
 NUM_ROBOTS = 5
@@ -93,13 +94,13 @@ class Robot:
         seen = self._world.observation(*([] if shows_first(self._history, self._length) else ["primary"]))
         window, step = self._history.append(seen), self._step
         self._step += 1
-        turn = TurnRequest(observation=seen, task=self._task, reset=bool(starts_anew), seed=self._seed)
+        request = StepRequest(observation=seen, task=self._task, reset=bool(starts_anew), seed=self._seed)
         named = {"token": self._token} if self._token else {"session_id": self._id}
-        reply = await take_turn(sessions, replace(turn, **named, return_token=bool(is_last)))
-        self._token = reply.session.token if is_last else None
+        result = await run_step(sessions, replace(request, **named, return_token=bool(is_last)))
+        self._token = result.token if is_last else None
         if is_last:
             sessions.end(self._id)
-        return reply.answer.action.actions, (window, self._task, self._seed, step)
+        return result.action.actions, (window, self._task, self._seed, step)
 
 
 async def ask_with_history(engine: Engine, adapter: OctoSmallAdapter, world: World) -> tuple[np.ndarray, Asked]:

@@ -30,7 +30,6 @@ from vla_server_base.engine.loading import (
 )
 from vla_server_base.errors import NotFinite, Overloaded, VLAError
 from vla_server_base.fairness import FairQueue, Flow, current_flow, greediest_beside
-from vla_server_base.protocols.known_keys import check_own_keys
 from vla_server_base.request_context import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -199,8 +198,16 @@ class RequestQueue:
 class DeviceThread:
     """The one thread on which the policy loads, compiles and runs."""
 
-    def __init__(self, adapter: VLAModelAdapter, config: ServerConfig, model_id: str, queue: RequestQueue):
+    def __init__(
+        self,
+        adapter: VLAModelAdapter,
+        config: ServerConfig,
+        model_id: str,
+        queue: RequestQueue,
+        check_spec: Callable[[PolicySpec], None],
+    ):
         self._adapter, self._config, self._model_id, self._queue = adapter, config, model_id, queue
+        self._check_spec = check_spec
         self._background_inputs: Iterator[PolicyInput] | None = None
         self.status = LOADING
         self.spec: PolicySpec | None = None
@@ -233,7 +240,7 @@ class DeviceThread:
                 self._adapter, self._config, self._model_id, report=self._report, closed_within=closed_within
             )
             self.status = WARMING_UP
-            check_own_keys(self._config, self._adapter.spec)
+            self._check_spec(self._adapter.spec)
             self.spec = self._adapter.spec
             for policy_input in self._adapter.warm_up_inputs():
                 if batch := self._queue.take_batch(self._max_batch):

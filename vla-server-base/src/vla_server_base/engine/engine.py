@@ -5,6 +5,7 @@ import gc
 import hashlib
 import logging
 import threading
+from collections.abc import Callable
 
 import numpy as np
 from cachetools import LRUCache, cached
@@ -44,10 +45,18 @@ class Engine:
     is cancelled leaves the queue at once.
     """
 
-    def __init__(self, adapter: VLAModelAdapter, config: ServerConfig, model_id: str):
+    def __init__(
+        self,
+        adapter: VLAModelAdapter,
+        config: ServerConfig,
+        model_id: str,
+        *,
+        check_spec: Callable[[PolicySpec], None] = lambda _spec: None,
+    ):
+        """`check_spec` raises a VLAError where the loaded policy does not fit the server's configuration."""
         self._adapter = adapter
         self._queue = RequestQueue(config.max_queue)
-        self._device = DeviceThread(adapter, config, model_id, self._queue)
+        self._device = DeviceThread(adapter, config, model_id, self._queue, check_spec)
         self._preprocessors = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess")
         remember = cached(LRUCache(_NUM_TASKS), key=_content, lock=threading.Lock())
         self._preprocess_task = remember(adapter.preprocess_instruction)

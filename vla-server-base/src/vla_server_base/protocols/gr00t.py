@@ -1,11 +1,11 @@
 """GR00T's protocol: MessagePack over ZeroMQ, one request and one reply at a time.
 
-A request is a map of `endpoint` and `data`. Its clients differ by release, and each is answered as it asks:
+A request is a map of `endpoint` and `data`. Its clients differ by release, and each gets replies in its own form:
 
-| release | an array | `data` of `get_action` | the answer |
+| release | an array | `data` of `get_action` | the reply |
 |---|---|---|---|
 | N1.5 | a .npy file | the observation, flat: "video.front" | flat: "action.x", (horizon, 1) |
-| N1.6 | a .npy file | `observation` and `options` | actions (1, horizon, 1) and what else there is to say |
+| N1.6 | a .npy file | `observation` and `options` | actions (1, horizon, 1) and information about the session |
 | N1.7 | a map of msgpack-numpy's | the same | the same |
 
 An observation has `video`, `state` and `language`, of one robot and one or more timesteps, in nested maps or under flat
@@ -15,94 +15,63 @@ names. Each number of the action is an array of its own, by the policy's name fo
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import numpy as np
 
-from vla_client.message_pack import ArrayForm, pack, unpack_with_form
+from vla_client.message_pack import pack, unpack_with_form
 from vla_server_base.contract import PolicySpec
 from vla_server_base.episodes.policies import ARM_ACTION
 from vla_server_base.errors import ProtocolError, VLAError
+from vla_server_base.protocols.gr00t_request import Endpoint, Gr00tRequest, map_of_values
+from vla_server_base.protocols.message_fields import MessageFields
 from vla_server_base.protocols.named_values import is_one_of
-from vla_server_base.protocols.observations import MessageFields, ObservationReader
+from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.stopwatch import Stopwatch
-from vla_server_base.sessions.step import EpisodeRequest, TurnReply, TurnRequest
+from vla_server_base.schemas.session_reply import session_reply
+from vla_server_base.sessions.requests import EpisodeRequest, StepRequest, StepResult
 
-Endpoint = Literal["get_action", "reset", "ping", "get_modality_config"]
 PONG = pack({"status": "ok", "message": "Server is running"})
 RESET_DONE = pack({"status": "ok"})
 # Of the end effector's pose, as GR00T's own single-arm embodiments have them.
 ARM_KEYS = ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
 TASK = "annotation.human.action.task_description"
 _DATA = {"get_action": ("observation", "options"), "reset": ("options",)}
-_FLAT = ("video.", "state.", "language.", "annotation.")
 
 
-@dataclass(frozen=True, kw_only=True)
-class Request:
-    """What a client asks, with what it says to it, and in which form it has arrays."""
-
-    endpoint: Endpoint
-    data: Mapping[str, Any]
-    form: ArrayForm
-
-    @property
-    def is_bare(self) -> bool:
-        """Whether the observation is not in a map of its own, as N1.5 has it."""
-        return "observation" not in self.data and any(key.startswith(_FLAT) for key in self.data)
-
-    @property
-    def observation(self) -> Mapping[str, Any]:
-        """What the robot sees and is to do."""
-        return self.data if self.is_bare else _map(self.data.get("observation"), "observation")
-
-    @property
-    def is_flat(self) -> bool:
-        """Whether the observation is under flat names."""
-        return any(key.startswith(_FLAT) for key in self.observation)
-
-    @property
-    def lacks_robot_axis(self) -> bool:
-        """Whether the observation has no axis for robots, as N1.5's clients may leave it out."""
-        num_axes = {"state": 2, "video": 4}
-        return self.is_bare and any(
-            isinstance(value, np.ndarray) and value.ndim <= num_axes.get(name.partition(".")[0], 0)
-            for name, value in self.data.items()
-        )
-
-
-def read(message: bytes) -> Request:
-    """Return what a message asks; not for the event loop.
+def read(message: bytes) -> Gr00tRequest:
+    """Parse a message; not for the event loop.
 
     Raises:
-        ProtocolError: it is none, or asks for what is not done here.
+        ProtocolError: it is not a message of GR00T's, or asks for something unsupported.
     """
     content, form = unpack_with_form(message)
-    content = _map(content, "the message")
+    content = map_of_values(content, "the message")
     endpoint = content.get("endpoint", "get_action")
     if is_one_of(endpoint, ["kill"]):
-        raise ProtocolError("a client may not end this server", hint="end it where it runs")
+        raise ProtocolError("a client cannot end this server", hint="stop it on the machine where it runs")
     if not is_one_of(endpoint, get_args(Endpoint)):
         known = ", ".join(get_args(Endpoint))
         raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint=f"known are: {known}")
     data = content.get("data")
-    request = Request(endpoint=endpoint, data={} if data is None else _map(data, "data"), form=form or "npy")
+    request = Gr00tRequest(
+        endpoint=endpoint, data={} if data is None else map_of_values(data, "data"), form=form or "npy"
+    )
     _check_data(request)
     return request
 
 
-def read_reset(request: Request, reader: ObservationReader) -> EpisodeRequest:
-    """Return what a reset says of its session.
+def read_reset(request: Gr00tRequest, reader: ObservationReader) -> EpisodeRequest:
+    """Return the episode that a reset begins.
 
     Raises:
-        RequestError: naming what cannot be.
+        RequestError: naming the invalid field.
     """
     return reader.episode(_options(request))
 
 
-def read_observation(request: Request, reader: ObservationReader) -> TurnRequest:
-    """Return the turn that an observation is; not for the event loop.
+def read_observation(request: Gr00tRequest, reader: ObservationReader) -> StepRequest:
+    """Return the step that an observation asks for; not for the event loop.
 
     Raises:
         ProtocolError, RequestError: naming what the policy takes.
@@ -110,25 +79,22 @@ def read_observation(request: Request, reader: ObservationReader) -> TurnRequest
     named = {name: value for name, value in _flat_observation(request).items() if name != "options"}
     states = [_now(value, name, ndim=1) for name, value in named.items() if name.startswith("state.")]
     videos = {name: _now(value, name, ndim=3) for name, value in named.items() if name.startswith("video.")}
-    said = [value for name, value in named.items() if name.startswith(("language.", "annotation."))]
-    return reader.turn(
+    instructions = [value for name, value in named.items() if name.startswith(("language.", "annotation."))]
+    return reader.step(
         {
             **_options(request),
             **named,
             **videos,
             **({"proprio": np.concatenate(states)} if states else {}),
-            # By any name, where there is one alone.
-            **({"instruction": said[0]} if len(said) == 1 else {}),
+            # Its name does not matter where there is only one.
+            **({"instruction": instructions[0]} if len(instructions) == 1 else {}),
         }
     )
 
 
-def write(reply: TurnReply, request: Request, watch: Stopwatch) -> bytes:
-    """Return the message with the actions from the one to execute now on, and unless it is N1.5's what else there is.
-
-    That is the session, its seed and the times.
-    """
-    action = reply.answer.action
+def write(result: StepResult, request: Gr00tRequest, watch: Stopwatch) -> bytes:
+    """Return the reply: the actions from the one to execute now on; since N1.6 also the session, seed and times."""
+    action = result.action
     keys = action_keys(action.actions.shape[-1])
     prefix = "action." if request.is_flat else ""
     numbers = action.actions.astype(np.float32).T[..., None]
@@ -137,17 +103,17 @@ def write(reply: TurnReply, request: Request, watch: Stopwatch) -> bytes:
     if request.is_bare:
         return pack(actions, request.form)
     watch.lap("write")
-    info = reply.session.model_dump(exclude_unset=True) | {
-        "seed": reply.answer.seed,
-        "timing_ms": watch.timing_ms(queue=reply.answer.queue_ms, infer=reply.answer.infer_ms),
+    info = session_reply(result).model_dump(exclude_unset=True) | {
+        "seed": result.seed,
+        "timing_ms": watch.timing_ms(queue=result.queue_ms, infer=result.infer_ms),
     }
     return pack([actions, info], request.form)
 
 
 def write_modality_config(spec: PolicySpec, *, as_text: bool = False) -> bytes:
-    """Return what the policy takes and gives: one timestep at a time, as the server keeps the window itself.
+    """Return the policy's inputs and outputs: one timestep at a time, because the server keeps the window.
 
-    N1.5's clients read it from text of JSON, later ones from a map; neither takes the other.
+    N1.5's clients read it from JSON text, later ones from a map; neither accepts the other.
     """
 
     def modality(delta_indices: Sequence[int], keys: Sequence[str]) -> dict[str, Any]:
@@ -164,27 +130,27 @@ def write_modality_config(spec: PolicySpec, *, as_text: bool = False) -> bytes:
 
 
 def write_error(error: VLAError, request_id: str) -> bytes:
-    """Return the message that a client raises."""
+    """Return the reply that a client raises."""
     return pack({"error": error.as_text(request_id)})
 
 
 def action_keys(action_dim: int) -> tuple[str, ...]:
-    """Return what the numbers of an action are called."""
+    """Return the names of an action's numbers."""
     return ARM_KEYS if action_dim == len(ARM_ACTION) else tuple(f"action_{number}" for number in range(action_dim))
 
 
-def _check_data(request: Request) -> None:
-    """Refuse what GR00T's own servers would not take either: what is neither observation nor options."""
+def _check_data(request: Gr00tRequest) -> None:
+    """Refuse fields that GR00T's own servers refuse too: other than observation and options."""
     unknown = sorted(request.data.keys() - _DATA.get(request.endpoint, request.data))
     if unknown and not request.is_bare:
         known = ", ".join(_DATA[request.endpoint])
         raise ProtocolError(f"data: '{unknown[0][:40]}' is not known", hint=f"{request.endpoint} takes: {known}")
 
 
-def _options(request: Request) -> Mapping[str, Any]:
-    """Return what is said beside the observation: fields of a session."""
-    given = request.data.get("options")
-    options = {} if given is None else _map(given, "options")
+def _options(request: Gr00tRequest) -> Mapping[str, Any]:
+    """Return the fields beside the observation, which are those of a session."""
+    content = request.data.get("options")
+    options = {} if content is None else map_of_values(content, "options")
     unknown = sorted(options.keys() - MessageFields.model_fields)
     if unknown:
         known = ", ".join(MessageFields.model_fields)
@@ -192,30 +158,28 @@ def _options(request: Request) -> Mapping[str, Any]:
     return options
 
 
-def _flat_observation(request: Request) -> Mapping[str, Any]:
+def _flat_observation(request: Gr00tRequest) -> Mapping[str, Any]:
     if request.is_flat:
         return request.observation
-    groups = {name: _map(group, name) for name, group in request.observation.items()}
+    groups = {name: map_of_values(group, name) for name, group in request.observation.items()}
     return {f"{name}.{key}": value for name, group in groups.items() for key, value in group.items()}
 
 
 def _now(value: Any, name: str, ndim: int) -> np.ndarray:
-    """Return what one robot sees or is now, of (1, timesteps, ...), (timesteps, ...) or (...)."""
+    """Return the newest timestep of (1, timesteps, ...), (timesteps, ...) or (...)."""
     if not isinstance(value, np.ndarray):
-        raise ProtocolError(f"{name} is {type(value).__name__}, no array")
+        raise ProtocolError(f"{name}: expected an array, got {type(value).__name__}", hint="send a numpy array")
     array = value
     if array.ndim == ndim + 2:
         if len(array) != 1:
-            raise ProtocolError(f"{name} is of {len(array)} robots", hint="each robot has a connection of its own")
+            raise ProtocolError(
+                f"{name}: expected one robot, got {len(array)}", hint="open a connection for each robot"
+            )
         array = array[0]
     if array.ndim == ndim + 1 and len(array):
         array = array[-1]
     if array.ndim != ndim:
-        raise ProtocolError(f"{name} has the shape {list(array.shape)}", hint="1 x timesteps x ... is taken")
+        raise ProtocolError(
+            f"{name}: unexpected shape {list(array.shape)}", hint=f"send 1 x timesteps x {ndim} more axes"
+        )
     return array
-
-
-def _map(content: Any, what: str) -> Mapping[str, Any]:
-    if not isinstance(content, dict):
-        raise ProtocolError(f"{what} is {type(content).__name__}, no map of named values")
-    return content

@@ -1,7 +1,7 @@
-"""What clients call pictures, proprio and the instruction: the names in use, each an exact entry, and a lab's own.
+"""The names under which clients send images, proprio and the instruction, and a lab's additions to them.
 
-Where a value stands does not matter: `observation/images/cam_high`, `observation.images.cam_high`, `images.cam_high`
-and `cam_high` in a map `images` all are `cam_high`.
+The place of a value does not matter: `observation/images/cam_high`, `observation.images.cam_high`, `images.cam_high`
+and `cam_high` in a map `images` are all `cam_high`.
 """
 
 import re
@@ -13,7 +13,7 @@ from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.contract import PolicySpec
 
 PLACES = ("observation", "observations", "images", "image", "video", "pixels", "language")
-"""What may stand before a name, once or more; maps that pictures and the like are in."""
+"""Prefixes of a name, once or more: the maps that hold images and the like."""
 
 KNOWN_KEYS: Mapping[str, Sequence[str]] = MappingProxyType(
     {
@@ -110,28 +110,28 @@ IN_ORDER: Sequence[Sequence[str]] = (
     ("cam_left_wrist", "cam_right_wrist"),
     ("left_wrist", "right_wrist"),
 )
-"""Cameras that clients send together, the one that is taken first: DROID's and RoboArena's, two hands' and the like."""
+"""Cameras that clients send together, in order of precedence: DROID's and RoboArena's, two hands' and the like."""
 
 GROUPS: Mapping[str, str] = MappingProxyType({key: order[0] for order in IN_ORDER for key in order})
-"""By the name of a camera that others may come along with, the name of them all."""
+"""The group of each camera that clients send together with others."""
 
 ALSO_NUMBERS = ("gripper",)
-"""Cameras' names by which robots also send numbers: here, how far a hand is open."""
+"""Cameras' names under which robots also send numbers, such as the gripper's opening."""
 
 _SEPARATOR = re.compile(r"[./]")
 
 
 @lru_cache(maxsize=4096)
 def bare_key(key: str) -> str:
-    """Return a key without the places that stand before it, its parts separated by dots; a client says it each turn."""
+    """Return a key without the places before it, its parts separated by dots; cached, as clients repeat it."""
     parts = _SEPARATOR.split(key)
     while len(parts) > 1 and parts[0] in PLACES:
         del parts[0]
     return ".".join(parts)
 
 
-def own_keys(config: ServerConfig) -> dict[str, tuple[str, ...]]:
-    """Return a lab's own keys by what they are of, the one to take first in front.
+def lab_keys(config: ServerConfig) -> dict[str, tuple[str, ...]]:
+    """Return the keys that the configuration adds to each name, in order of precedence.
 
     Raises:
         ConfigError: `config.observation_keys` is not of the form "primary=images.top wrist=hand".
@@ -140,20 +140,20 @@ def own_keys(config: ServerConfig) -> dict[str, tuple[str, ...]]:
     for entry in config.observation_keys.split():
         name, _, key = entry.partition("=")
         if not name or not key:
-            hint = "names are those of the policy's cameras, proprio and instruction"
-            raise ConfigError(f"VLA_OBSERVATION_KEYS: '{entry}' is not name=key", hint=hint)
+            hint = "write name=key; names are the policy's cameras, proprio and instruction"
+            raise ConfigError(f"VLA_OBSERVATION_KEYS: '{entry}' is not of the form name=key", hint=hint)
         keys[name] = (key, *keys.get(name, ()))
     return keys
 
 
-def check_own_keys(config: ServerConfig, spec: PolicySpec) -> None:
-    """Refuse keys of cameras that neither this policy has nor others usually have.
+def check_lab_keys(config: ServerConfig, spec: PolicySpec) -> None:
+    """Refuse keys of cameras that neither this policy nor other policies have.
 
     Raises:
         ConfigError: naming the cameras.
     """
     names = dict.fromkeys((*spec.camera_names, *KNOWN_KEYS))
-    if unknown := [name for name in own_keys(config) if name not in names]:
+    if unknown := [name for name in lab_keys(config) if name not in names]:
         raise ConfigError(
             f"VLA_OBSERVATION_KEYS: this policy has no camera '{unknown[0]}'", hint=f"names are: {', '.join(names)}"
         )

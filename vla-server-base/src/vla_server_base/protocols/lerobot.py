@@ -1,7 +1,7 @@
 """LeRobot's asynchronous inference: pickled observations in chunks, for a pickled list of timed actions.
 
-The messages are protobuf's, built here from a description. What they carry is pickled: `RemotePolicyConfig`, then
-`TimedObservation`, answered with a list of `TimedAction`, which the client's own torch makes tensors of. Follows
+The messages are protobuf's (`lerobot_protobuf`). Their payloads are pickled: `RemotePolicyConfig`, then
+`TimedObservation`, whose reply is a list of `TimedAction`; the client's torch turns its actions into tensors. Follows
 transport/services.proto, async_inference/robot_client.py and policy_server.py of huggingface/lerobot 0.4.
 """
 
@@ -12,30 +12,26 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from google.protobuf import descriptor_pool, message_factory
-from google.protobuf.descriptor_pb2 import FieldDescriptorProto, FileDescriptorProto
-from google.protobuf.message import DecodeError
 from pydantic import Field
 
-from vla_server_base.errors import BodyTooLarge, ProtocolError
+from vla_server_base.errors import ProtocolError
+from vla_server_base.protocols.lerobot_protobuf import MESSAGES, ChunkedMessage, parse
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.unpickling import unpickle
-from vla_server_base.protocols.unsupported import refuse_not_done
+from vla_server_base.protocols.unsupported import refuse_unsupported
 from vla_server_base.schemas.base import Body, body_from_values
 from vla_server_base.schemas.ranges import ExecutionHorizon, Seconds, Step
-from vla_server_base.sessions.step import TurnReply, TurnRequest
+from vla_server_base.sessions.requests import StepRequest, StepResult
 
 SERVICE = "transport.AsyncInference"
 FPS = 30
-"""LeRobot's own; a client says none, and logs the times that follow from it."""
-_BEGIN, _MIDDLE, _END = 1, 2, 3
-_STATES = {"TRANSFER_UNKNOWN": 0, "TRANSFER_BEGIN": _BEGIN, "TRANSFER_MIDDLE": _MIDDLE, "TRANSFER_END": _END}
+"""LeRobot's default: clients do not send a rate, and log the times that follow from this one."""
 _STATE = "observation.state"
 _IMAGES = "observation.images."
 
 
 class SetupFields(Body):
-    """What is read of a RemotePolicyConfig."""
+    """The fields that are read from a RemotePolicyConfig."""
 
     policy_type: str
     pretrained_name_or_path: str
@@ -45,7 +41,7 @@ class SetupFields(Body):
 
 
 class ObservationFields(Body):
-    """What is read of a TimedObservation."""
+    """The fields that are read from a TimedObservation."""
 
     timestamp: Seconds
     timestep: Step
@@ -54,10 +50,10 @@ class ObservationFields(Body):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
-    """What a client asks for; the model that it names is for the log alone, and never loaded.
+class LerobotSetup:
+    """What a client asks for; the model that it names is only logged, never loaded.
 
-    `renamed` are names of the policy's by those of the robot's cameras, `state_names` the robot's numbers in order.
+    `renamed` maps the robot's cameras to the policy's, `state_names` orders the robot's numbers.
     """
 
     named_model: str = ""
@@ -67,59 +63,28 @@ class Setup:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TimedTurn:
-    """An observation as a turn, and what its answer repeats of it; `module` is where the client has its records."""
+class TimedStep:
+    """An observation as a step, and what its reply repeats of it; `module` has the client's record classes."""
 
-    request: TurnRequest
+    request: StepRequest
     timestamp: float
     timestep: int
     must_go: bool
     module: str
 
 
-class ChunkedMessage:
-    """A message of at most `max_bytes`, from the chunks of a stream."""
-
-    def __init__(self, max_bytes: int):
-        self._max_bytes = max_bytes
-        self._parts: list[bytes] = []
-        self._num_bytes = 0
-
-    def add(self, chunk: bytes) -> bool:
-        """Take a chunk and return whether it is the last.
-
-        Raises:
-            ProtocolError: the chunk is none.
-            BodyTooLarge: the message is over the limit.
-        """
-        part = _parsed("Observation", chunk)
-        if part.transfer_state not in (_BEGIN, _MIDDLE, _END):
-            raise ProtocolError(f"transfer_state {part.transfer_state} is not known")
-        if part.transfer_state == _BEGIN:
-            self._parts, self._num_bytes = [], 0
-        self._num_bytes += len(part.data)
-        if self._num_bytes > self._max_bytes:
-            raise BodyTooLarge(f"the observation is over this server's limit of {self._max_bytes} bytes")
-        self._parts.append(part.data)
-        return part.transfer_state == _END
-
-    def joined(self) -> bytes:
-        """Return the message; not for the event loop."""
-        return b"".join(self._parts)
-
-
-def read_setup(message: bytes) -> Setup:
-    """Return what a PolicySetup asks for; not for the event loop.
+def read_setup(message: bytes) -> LerobotSetup:
+    """Parse a PolicySetup; not for the event loop.
 
     Raises:
-        ProtocolError, RequestError: naming what is wrong with it.
+        ProtocolError, RequestError: naming the invalid field.
     """
-    record = unpickle(_parsed("PolicySetup", message).data, "RemotePolicyConfig")
-    refuse_not_done((name, value) for name, value in record.fields.items() if name not in SetupFields.model_fields)
+    record = unpickle(parse("PolicySetup", message).data, "RemotePolicyConfig")
+    refuse_unsupported((name, value) for name, value in record.fields.items() if name not in SetupFields.model_fields)
     fields = body_from_values(SetupFields, record.fields)
     state = fields.lerobot_features.get(_STATE)
     names = state.get("names") if isinstance(state, dict) else None
-    return Setup(
+    return LerobotSetup(
         named_model=f"{fields.policy_type} {fields.pretrained_name_or_path}",
         actions_per_chunk=fields.actions_per_chunk,
         state_names=tuple(name for name in names if isinstance(name, str)) if isinstance(names, list | tuple) else (),
@@ -127,18 +92,18 @@ def read_setup(message: bytes) -> Setup:
     )
 
 
-def read_observation(message: ChunkedMessage, reader: ObservationReader, setup: Setup) -> TimedTurn:
-    """Return the turn that an observation is; not for the event loop.
+def read_observation(message: ChunkedMessage, reader: ObservationReader, setup: LerobotSetup) -> TimedStep:
+    """Return the step that an observation asks for; not for the event loop.
 
     Raises:
         ProtocolError, ImageError, InstructionError, RequestError: naming what the policy takes.
     """
     record = unpickle(message.joined(), "TimedObservation")
-    refuse_not_done(record.fields.items())
+    refuse_unsupported(record.fields.items())
     fields = body_from_values(ObservationFields, record.fields)
     place = {"sequence": fields.timestep, "obs_time": fields.timestamp}
-    return TimedTurn(
-        request=reader.turn(_named_values(fields.observation, setup) | place),
+    return TimedStep(
+        request=reader.step(_named_values(fields.observation, setup) | place),
         timestamp=fields.timestamp,
         timestep=fields.timestep,
         must_go=fields.must_go,
@@ -146,38 +111,40 @@ def read_observation(message: ChunkedMessage, reader: ObservationReader, setup: 
     )
 
 
-def write_actions(turn: TimedTurn, reply: TurnReply, setup: Setup) -> bytes:
-    """Return the Actions message that answers an observation: a row of the chunk for each timestep from its own on."""
-    rows = reply.answer.action.actions[: setup.actions_per_chunk]
+def write_actions(step: TimedStep, result: StepResult, setup: LerobotSetup) -> bytes:
+    """Return the Actions message that replies to an observation: an action for each timestep from its own on."""
+    rows = result.action.actions[: setup.actions_per_chunk]
     timed = [
         _called(
-            (turn.module, "TimedAction"),
-            _float(turn.timestamp + ahead / FPS),
-            _int(turn.timestep + ahead),
+            (step.module, "TimedAction"),
+            _float(step.timestamp + ahead / FPS),
+            _int(step.timestep + ahead),
             _called(("torch", "tensor"), _list(_float(number) for number in row)),
         )
         for ahead, row in enumerate(rows)
     ]
-    return _MESSAGES["Actions"](data=pickle.PROTO + b"\x03" + _list(timed) + pickle.STOP).SerializeToString()
+    return MESSAGES["Actions"](data=pickle.PROTO + b"\x03" + _list(timed) + pickle.STOP).SerializeToString()
 
 
-def _named_values(observation: Mapping[str, Any], setup: Setup) -> dict[str, Any]:
-    """Return pictures, state and instruction as an ObservationReader takes them, and nothing else."""
+def _named_values(observation: Mapping[str, Any], setup: LerobotSetup) -> dict[str, Any]:
+    """Return only images, state and instruction, as an ObservationReader takes them."""
     numbers = {name: value for name, value in observation.items() if type(value) in (int, float)}
-    pictures: dict[str, Any] = {}
+    images: dict[str, Any] = {}
     for name, value in observation.items():
         if not isinstance(value, np.ndarray | bytes):
             continue
         renamed = setup.renamed.get(_IMAGES + name, name)
-        if renamed in pictures:
-            raise ProtocolError(f"{name} and another camera both are {renamed}", hint="rename_map gives each its own")
-        pictures[renamed] = value
+        if renamed in images:
+            raise ProtocolError(
+                f"{name} and another camera are both renamed to {renamed}", hint="give each its own name in rename_map"
+            )
+        images[renamed] = value
     state = [numbers[name] for name in setup.state_names or numbers if name in numbers]
-    return {**({_STATE: state} if state else {}), **pictures, "task": observation.get("task")}
+    return {**({_STATE: state} if state else {}), **images, "task": observation.get("task")}
 
 
 def _called(named: tuple[str, str], *arguments: bytes) -> bytes:
-    """Return what has an unpickler call what is named, with pickled arguments."""
+    """Return opcodes that make an unpickler call a function by its name, with pickled arguments."""
     module, name = named
     called = pickle.GLOBAL + f"{module}\n{name}\n".encode()
     return called + pickle.MARK + b"".join(arguments) + pickle.TUPLE + pickle.REDUCE
@@ -193,33 +160,3 @@ def _float(number: float) -> bytes:
 
 def _int(number: int) -> bytes:
     return pickle.LONG1 + b"\x08" + struct.pack("<q", number)
-
-
-def _parsed(name: str, message: bytes) -> Any:
-    try:
-        return _MESSAGES[name].FromString(message)
-    except DecodeError as error:
-        raise ProtocolError(f"the message is no {name} of protobuf's") from error
-
-
-def _message_types() -> dict[str, Any]:
-    """Build the messages in a pool of their own, beside which LeRobot's own can be."""
-    described = FileDescriptorProto(name="lerobot.proto", package="transport", syntax="proto3")
-    states = described.enum_type.add(name="TransferState")
-    for name, number in _STATES.items():
-        states.value.add(name=name, number=number)
-    for name in ("Observation", "Actions", "PolicySetup"):
-        message = described.message_type.add(name=name)
-        if name == "Observation":
-            state = message.field.add(name="transfer_state", number=1, type=FieldDescriptorProto.TYPE_ENUM)
-            state.type_name = ".transport.TransferState"
-        message.field.add(name="data", number=len(message.field) + 1, type=FieldDescriptorProto.TYPE_BYTES)
-    pool = descriptor_pool.DescriptorPool()
-    pool.AddSerializedFile(described.SerializeToString())
-    return {
-        message.name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"transport.{message.name}"))
-        for message in described.message_type
-    }
-
-
-_MESSAGES = _message_types()

@@ -1,4 +1,4 @@
-"""The named values of a client's message, however deep in it, and which of them is the one that is meant."""
+"""The named values of a client's message, at any depth, and how to choose among several of one kind."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,18 +14,18 @@ MAX_VALUES, MAX_DEPTH, MAX_KEY_CHARS = 1000, 4, 200
 
 @dataclass(frozen=True, kw_only=True)
 class NamedValue:
-    """A value with its key as the client has it, maps in maps joined by dots, and as the tables of names have it."""
+    """A value with its key as the client sent it; nested maps' keys are joined by dots."""
 
     shown: str
     value: Any
 
     @property
     def bare(self) -> str:
-        """The key without the places that stand before it."""
+        """The key without the places before it, as `known_keys` has it."""
         return bare_key(self.shown)
 
     def is_at(self, key: str) -> bool:
-        """Return whether it stands just where a key says."""
+        """Return whether it is exactly where a key says."""
         return self.shown.replace("/", ".") == key.replace("/", ".")
 
 
@@ -35,42 +35,42 @@ def named_values(message: Mapping[str, Any]) -> list[NamedValue]:
     Raises:
         ProtocolError: there are too many.
     """
-    found: list[NamedValue] = []
+    values: list[NamedValue] = []
     for named in _walked(message, "", 1):
-        if len(found) == MAX_VALUES:
-            raise ProtocolError(f"the message has more than {MAX_VALUES} named values")
-        found.append(named)
-    return found
+        if len(values) == MAX_VALUES:
+            raise ProtocolError(f"the message has more than {MAX_VALUES} named values", hint="send numbers as arrays")
+        values.append(named)
+    return values
 
 
-def the_one(found: Sequence[NamedValue], what: str, setting: str) -> NamedValue | None:
-    """Return which of some values that may be meant is; None where there is none.
+def select(values: Sequence[NamedValue], what: str, setting: str) -> NamedValue | None:
+    """Return which of several values to use; None where there are none.
 
     Raises:
-        ProtocolError: there are several, not the same, of which none goes before the others.
+        ProtocolError: several differ, and none takes precedence.
     """
-    keys = {named.bare for named in found}
+    keys = {named.bare for named in values}
     ordered = [[key for key in order if key in keys] for order in IN_ORDER]
     later = {key for order in ordered for key in order[1:]}
-    left = [named for named in found if named.bare not in later]
+    left = [named for named in values if named.bare not in later]
     for other in left[1:]:
         if not _same(left[0].value, other.value):
             raise ProtocolError(
-                f"{left[0].shown} and {other.shown} both are {what}, and not the same",
-                hint=f'send one of them, or say which one is meant: VLA_OBSERVATION_KEYS="{setting}={left[0].shown}"',
+                f"{left[0].shown} and {other.shown} are both {what}, and differ",
+                hint=f'send one of them, or set which one to use: VLA_OBSERVATION_KEYS="{setting}={left[0].shown}"',
             )
     return left[0] if left else None
 
 
 def is_one_of(value: Any, words: Collection[str]) -> bool:
-    """Return whether a client's value is one of some words; an array itself would be compared number by number."""
+    """Return whether a client's value is one of some words; an array would be compared number by number."""
     return isinstance(value, str) and value in words
 
 
-def _walked(content: Mapping[str, Any], before: str, depth: int) -> Iterator[NamedValue]:
+def _walked(content: Mapping[str, Any], prefix: str, depth: int) -> Iterator[NamedValue]:
     for key, value in content.items():
-        # As long as a key may be, none that is known is.
-        shown = f"{before}{key}"[:MAX_KEY_CHARS]
+        # No known key is this long.
+        shown = f"{prefix}{key}"[:MAX_KEY_CHARS]
         if isinstance(value, dict) and value and depth < MAX_DEPTH:
             yield from _walked(value, f"{shown}.", depth + 1)
         else:

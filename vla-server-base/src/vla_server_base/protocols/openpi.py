@@ -1,8 +1,8 @@
 """openpi's WebSocket protocol, and RoboArena's on the same path: MessagePack, an observation for a chunk of actions.
 
-The server speaks first, with what it serves. Each message then is an observation, a map of named values, and is
-answered with `actions`, from the one to execute now on; errors are text, which the clients raise. RoboArena's clients
-say `endpoint`: "infer" or "reset". Follows openpi_client/websocket_client_policy.py of Physical-Intelligence/openpi.
+The server sends the first message: what it serves. Each message of the client is an observation, a map of named values;
+the reply has `actions`, from the one to execute now on. Errors are text, which the clients raise. RoboArena's clients
+send `endpoint`: "infer" or "reset". Follows openpi_client/websocket_client_policy.py of Physical-Intelligence/openpi.
 """
 
 from dataclasses import dataclass
@@ -14,21 +14,22 @@ from vla_server_base.errors import ProtocolError, VLAError
 from vla_server_base.protocols.named_values import is_one_of
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.stopwatch import Stopwatch
-from vla_server_base.sessions.step import EpisodeRequest, TurnReply, TurnRequest
+from vla_server_base.schemas.session_reply import session_reply
+from vla_server_base.sessions.requests import EpisodeRequest, StepRequest, StepResult
 
 RESET_DONE = "reset successful"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Infer:
-    """A turn, and in which form its client has arrays."""
+class InferRequest:
+    """An observation, and the form of its client's arrays."""
 
-    turn: TurnRequest
+    step: StepRequest
     form: ArrayForm
 
 
 def greeting(reader: ObservationReader) -> bytes:
-    """Return the first frame: what is served, and what RoboArena's clients want to know of it."""
+    """Return the first message: what is served, and the fields that RoboArena's clients read."""
     spec = reader.spec
     named = (*spec.camera_names, "instruction")
     cameras = [{"name": camera.name, "height": camera.height, "width": camera.width} for camera in spec.cameras]
@@ -60,38 +61,40 @@ def greeting(reader: ObservationReader) -> bytes:
     )
 
 
-def read(frame: bytes | str, reader: ObservationReader) -> Infer | EpisodeRequest:
-    """Return what a frame asks for; not for the event loop.
+def read(content: bytes | str, reader: ObservationReader) -> InferRequest | EpisodeRequest:
+    """Parse a client's message; not for the event loop.
 
     Raises:
         ProtocolError, RequestError: naming what the policy takes.
     """
-    message, form = unpack_with_form(frame)
+    message, form = unpack_with_form(content)
     if not isinstance(message, dict):
-        raise ProtocolError(f"the message is {type(message).__name__}, not a map of named values")
+        raise ProtocolError(
+            f"the message: expected a map of named values, got {type(message).__name__}",
+            hint="send a map with images, an instruction and so on",
+        )
     endpoint = message.get("endpoint", "infer")
     if not is_one_of(endpoint, ("infer", "reset")):
         raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint="infer and reset are")
     if endpoint == "reset":
         return reader.episode(message)
-    return Infer(turn=reader.turn(message), form=form or "bytes_keys")
+    return InferRequest(step=reader.step(message), form=form or "bytes_keys")
 
 
-def write(reply: TurnReply, request: Infer, watch: Stopwatch) -> bytes:
-    """Return the frame that answers an observation, with its times, arrays in the form that it was asked in.
+def write(result: StepResult, request: InferRequest, watch: Stopwatch) -> bytes:
+    """Return the reply to an observation, with its times, arrays in the client's form.
 
     `actions` is the only array in it: openpi's ActionChunkBroker cuts every array along its first axis.
     """
-    answer = reply.answer
-    actions = msgspec.Raw(pack(answer.action.actions, request.form))
+    actions = msgspec.Raw(pack(result.action.actions, request.form))
     watch.lap("write")
-    timing_ms = watch.timing_ms(queue=answer.queue_ms, infer=answer.infer_ms)
+    timing_ms = watch.timing_ms(queue=result.queue_ms, infer=result.infer_ms)
     return pack(
         {
             "actions": actions,
             "server_timing": {f"{name}_ms": ms for name, ms in timing_ms.items()},
-            "policy_timing": {"infer_ms": answer.infer_ms},
-            "session": reply.session.model_dump(exclude_unset=True) | {"seed": answer.seed},
+            "policy_timing": {"infer_ms": result.infer_ms},
+            "session": session_reply(result).model_dump(exclude_unset=True) | {"seed": result.seed},
         },
         request.form,
     )

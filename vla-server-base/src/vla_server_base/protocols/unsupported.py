@@ -1,6 +1,6 @@
-"""What clients of other servers ask for that would change the motion and is not done here: refused by name.
+"""Options of other servers that would change the motion and are not supported here: refused by name.
 
-Other values that are not known are left alone, for robots send much besides; these would be missed in silence.
+Other unknown values are ignored, because robots send many; ignoring these would silently change the motion.
 """
 
 from collections.abc import Iterable, Mapping
@@ -9,13 +9,13 @@ from typing import Any
 
 from vla_server_base.errors import RequestError
 
-_CHUNKS = "a chunk is as long as the policy's; execution and execution_horizon say how it is executed"
-_NOISE = "how actions are drawn follows from the checkpoint and the seed; leave it out"
-_REAL_TIME = "real-time chunking is not done here; leave it out, and see execution: chunk and ensemble"
-_ACTIONS = "actions are the policy's own; leave it out, and convert them at the robot"
-_PREDICT = "POST /predict takes it"
+_CHUNKS = "leave it out; execution and execution_horizon set how a chunk is executed, its length is the policy's"
+_NOISE = "leave it out; the checkpoint and the seed determine how actions are sampled"
+_REAL_TIME = "leave it out, and see execution: chunk and ensemble; real-time chunking is not supported"
+_ACTIONS = "leave it out, and convert actions at the robot; they are the policy's own"
+_PREDICT = "use POST /predict, which takes it"
 
-NOT_DONE: Mapping[str, str] = MappingProxyType(
+UNSUPPORTED: Mapping[str, str] = MappingProxyType(
     {
         **dict.fromkeys(
             (
@@ -103,22 +103,22 @@ NOT_DONE: Mapping[str, str] = MappingProxyType(
             ),
             _PREDICT,
         ),
-        "options": "say each of them beside the observation",
+        "options": "send each of them beside the observation",
     }
 )
-"""By name, the way on."""
+"""The hint for each unsupported name."""
 
 
-def refuse_not_done(given: Iterable[tuple[str, Any]]) -> None:
-    """Refuse the first of some named values that asks for what is not done here; None, False and nothing ask for none.
+def refuse_unsupported(given: Iterable[tuple[str, Any]]) -> None:
+    """Refuse the first named value that asks for something unsupported; None, False and empty values do not.
 
     Raises:
-        RequestError: naming it, with a way on.
+        RequestError: naming it, with a hint.
     """
     for key, value in given:
         name = key.partition(".")[0]
-        if name in NOT_DONE and _asks(value):
-            raise RequestError(f"{key}: this server does not do what it asks for", hint=NOT_DONE[name])
+        if name in UNSUPPORTED and _asks(value):
+            raise RequestError(f"{key}: this server does not support it", hint=UNSUPPORTED[name])
 
 
 def _asks(value: Any) -> bool:

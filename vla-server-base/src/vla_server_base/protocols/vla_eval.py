@@ -1,7 +1,7 @@
 """vla-evaluation-harness's WebSocket protocol, version 1: MessagePack, one action for each observation.
 
-The client speaks first. A message has `type`, `payload`, `seq` and `timestamp`; an answer has the `seq` of what it
-answers. Pictures are arrays, or files of PNG or JPEG. Follows src/vla_eval/protocol and model_servers/serve.py of
+The client sends the first message. A message has `type`, `payload`, `seq` and `timestamp`; a reply has the `seq` of its
+request. Images are arrays, or PNG or JPEG files. Follows src/vla_eval/protocol and model_servers/serve.py of
 allenai/vla-evaluation-harness.
 """
 
@@ -23,67 +23,71 @@ from vla_server_base.protocols.known_keys import bare_key
 from vla_server_base.protocols.named_values import is_one_of
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.stopwatch import Stopwatch
-from vla_server_base.sessions.step import EpisodeRequest, TurnReply, TurnRequest
+from vla_server_base.sessions.requests import EpisodeRequest, StepRequest, StepResult
 
 PROTOCOL_VERSION = 1
-Kind = Literal["hello", "episode_start", "observation", "episode_end", "error"]
+MessageKind = Literal["hello", "episode_start", "observation", "episode_end", "error"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Message:
-    """What a client says, and in which form it has arrays."""
+class VlaEvalMessage:
+    """A client's message, and the form of its arrays."""
 
-    kind: Kind
+    kind: MessageKind
     payload: Mapping[str, Any]
     seq: int
     form: ArrayForm
 
 
-def read(frame: bytes | str) -> Message:
-    """Return a frame's message; not for the event loop.
+def read(data: bytes | str) -> VlaEvalMessage:
+    """Parse a message; not for the event loop.
 
     Raises:
-        ProtocolError: it is none.
+        ProtocolError: it is not a message of vla-eval's.
     """
-    content, form = unpack_with_form(frame)
+    content, form = unpack_with_form(data)
     if not isinstance(content, dict) or not {"type", "payload", "seq"} <= content.keys():
-        raise ProtocolError("the message is no map of type, payload and seq")
+        raise ProtocolError("the message: expected a map of type, payload and seq", hint="send all three")
     kind, payload, seq = content["type"], content["payload"], content["seq"]
-    if not is_one_of(kind, get_args(Kind)):
-        raise ProtocolError(f"type '{str(kind)[:40]}' is not known", hint=f"known are: {', '.join(get_args(Kind))}")
+    if not is_one_of(kind, get_args(MessageKind)):
+        raise ProtocolError(
+            f"type '{str(kind)[:40]}' is not known", hint=f"known are: {', '.join(get_args(MessageKind))}"
+        )
     if not isinstance(payload, dict) or type(seq) is not int:
-        raise ProtocolError("payload is no map, or seq no integer")
-    return Message(kind=kind, payload=payload, seq=seq, form=form or "text_keys")
+        raise ProtocolError("expected payload to be a map and seq an integer", hint="send both as vla-eval does")
+    return VlaEvalMessage(kind=kind, payload=payload, seq=seq, form=form or "text_keys")
 
 
-def read_start(message: Message, reader: ObservationReader) -> EpisodeRequest:
-    """Return what the start of an episode says of its session.
+def read_start(message: VlaEvalMessage, reader: ObservationReader) -> EpisodeRequest:
+    """Return the episode that a start begins.
 
     Raises:
-        RequestError: naming what cannot be.
+        RequestError: naming the invalid field.
     """
     return reader.episode(message.payload)
 
 
-def read_observation(message: Message, reader: ObservationReader) -> TurnRequest:
-    """Return the turn that an observation is; not for the event loop.
+def read_observation(message: VlaEvalMessage, reader: ObservationReader) -> StepRequest:
+    """Return the step that an observation asks for; not for the event loop.
 
     Raises:
         ProtocolError, RequestError: naming what the policy takes.
     """
-    images = message.payload.get("images", {})
-    if not isinstance(images, dict):
-        raise ProtocolError("images is no map of pictures by camera")
-    pictures = {camera: _picture(image) for camera, image in images.items()}
+    content = message.payload.get("images", {})
+    if not isinstance(content, dict):
+        raise ProtocolError(
+            f"images: expected a map by camera, got {type(content).__name__}", hint="send images: {camera: image}"
+        )
+    images = {camera: _image(value) for camera, value in content.items()}
     first, *others = reader.spec.camera_names
-    if len(pictures) == 1 and not _is_of(next(iter(pictures)), others, reader):
-        # Benchmarks name their only camera as they like; a known name is of one whose first camera missed this frame.
-        pictures = {first: next(iter(pictures.values()))}
-    return reader.turn({**message.payload, "images": pictures})
+    if len(images) == 1 and not _is_of(next(iter(images)), others, reader):
+        # Benchmarks give their only camera any name; a known name means that the first camera missed this step.
+        images = {first: next(iter(images.values()))}
+    return reader.step({**message.payload, "images": images})
 
 
 def greeting(spec: PolicySpec, seq: int) -> bytes:
-    """Return the answer to a client's hello."""
+    """Return the reply to a client's hello."""
     payload: dict[str, Any] = {
         "harness_version": __version__,
         "protocol_version": PROTOCOL_VERSION,
@@ -91,12 +95,12 @@ def greeting(spec: PolicySpec, seq: int) -> bytes:
         "capabilities": {},
         "observation_spec": {"image": _spec("image", 0, "rgb_hwc_uint8"), "language": _spec("language", 0, "language")},
     }
-    # What benchmarks send on demand; theirs that have no such parameter say so.
+    # Benchmarks send these on demand; those that have no such parameter report it.
     wanted = {"send_wrist_image": "wrist" in spec.camera_names, "send_state": bool(spec.proprio_dim)}
     if any(wanted.values()):
         payload["observation_params"] = {name: True for name, is_wanted in wanted.items() if is_wanted}
     if spec.action_names == ARM_ACTION:
-        # A format of our own: the harness compares formats alone, and "delta_xyz" is from -1 to 1 with its benchmarks.
+        # Not the harness's name: it compares only formats, and "delta_xyz" is from -1 to 1 with its benchmarks.
         payload["action_spec"] = {
             "position": _spec("position", 3, "delta_xyz_m", "m"),
             "rotation": _spec("rotation", 3, "euler_xyz", "rad, a change"),
@@ -105,17 +109,18 @@ def greeting(spec: PolicySpec, seq: int) -> bytes:
     return _written("hello", payload, seq)
 
 
-def write(reply: TurnReply, message: Message, watch: Stopwatch) -> bytes:
-    """Return the frame with the action to execute now, and its times."""
-    action = msgspec.Raw(pack(reply.answer.action.actions[0].astype(np.float32), message.form))
+def write(result: StepResult, message: VlaEvalMessage, watch: Stopwatch) -> bytes:
+    """Return the reply with the action to execute now, and its times."""
+    action = msgspec.Raw(pack(result.action.actions[0].astype(np.float32), message.form))
     watch.lap("write")
-    timing_ms = watch.timing_ms(queue=reply.answer.queue_ms, infer=reply.answer.infer_ms)
-    told = reply.session.model_dump(include={"notes", "unknown_words"}, exclude_none=True)
-    return _written("action", {"actions": action, "timing_ms": timing_ms, **told}, message.seq)
+    timing_ms = watch.timing_ms(queue=result.queue_ms, infer=result.infer_ms)
+    remarks = {"notes": list(result.notes), "unknown_words": list(result.unknown_words)}
+    remarks = {name: texts for name, texts in remarks.items() if texts}
+    return _written("action", {"actions": action, "timing_ms": timing_ms, **remarks}, message.seq)
 
 
 def write_error(error: VLAError, request_id: str, seq: int) -> bytes:
-    """Return the frame that a client raises."""
+    """Return the reply that a client raises."""
     return _written("error", {"error": error.as_text(request_id)}, seq)
 
 
@@ -128,12 +133,12 @@ def _spec(name: str, dims: int, format_: str, description: str = "") -> dict[str
 
 
 def _is_of(camera: str, cameras: Sequence[str], reader: ObservationReader) -> bool:
-    """Return whether a picture's name is a known one of some cameras."""
+    """Return whether an image's name is a known name of one of the cameras."""
     return any(bare_key(camera) in map(bare_key, reader.keys_of(name)) for name in cameras)
 
 
-def _picture(image: Any) -> Any:
-    """Return an array, or the bytes of a file, for what stands for a picture."""
+def _image(image: Any) -> Any:
+    """Return an image's array, or the bytes of its file."""
     if isinstance(image, dict) and "__image__" in image:
         if image.get("format") == "raw":
             return array_from_bytes(image.get("data"), image.get("dtype"), image.get("shape"))

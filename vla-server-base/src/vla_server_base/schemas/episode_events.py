@@ -43,8 +43,8 @@ def start_event(
         ),
         joint_names=list(start.names.joints),
         body_names=list(start.names.bodies),
-        cameras=dict(start.pictures.cameras),
-        geom_groups=list(start.pictures.geom_groups),
+        cameras=dict(start.view.cameras),
+        geom_groups=list(start.view.geom_groups),
     )
     if notes:
         event.notes = list(notes)

@@ -107,5 +107,5 @@ class ExecuteRequest(SceneRequest):
             control=scene.control,
             state=scene.state,
             view=scene.view,
-            with_pictures=self.frames != "none" or "webp" in self.record,
+            with_images=self.frames != "none" or "webp" in self.record,
         )

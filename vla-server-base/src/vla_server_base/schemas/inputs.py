@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vla_server_base.contract import Observation, Task
-from vla_server_base.episodes.loop import EpisodeSettings
+from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.scenes.messages import Bounds, ControlSettings, SceneState, View
 from vla_server_base.scenes.robots import RobotDescription
 
@@ -15,7 +15,7 @@ class PredictInputs:
     """A POST /predict in core types: checked, decoded, and in the policy's own names.
 
     `observations` are oldest first; with a scene there is one, whose images are still to be rendered. `action_format`
-    is one of the policy's, None the first. `session` are the values of a TurnRequest, None without a session. `scene`
+    is one of the policy's, None the first. `session` are the values of a StepRequest, None without a session. `scene`
     is None for a request with images.
     """
 

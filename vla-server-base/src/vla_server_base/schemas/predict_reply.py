@@ -61,6 +61,6 @@ class PredictReply(Reply):
     unknown_words: list[str] | None = None
     """Words of the instruction that the policy's vocabulary does not cover: to it they are all the same."""
     session: SessionReply | None = None
-    """Where the session is, for a turn of one."""
+    """Where the session is, for a step of one."""
     preview: list[MotionReply] | None = None
     """What each action of the chunk is predicted to do, where `preview` or `guard` asked for it."""

@@ -8,8 +8,8 @@ from pydantic import Field
 from vla_server_base.contract import Observation, Task
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Milliseconds, Seconds, Step
-from vla_server_base.sessions.session import Execution
-from vla_server_base.sessions.step import TurnRequest
+from vla_server_base.sessions.requests import StepRequest
+from vla_server_base.sessions.settings import Execution
 
 SessionId = Annotated[
     str | None,
@@ -46,7 +46,7 @@ ObsTime = Annotated[
 ]
 DeadlineMs = Annotated[
     Milliseconds | None,
-    Field(description="From the request's arrival; an answer that takes longer is refused as `late`."),
+    Field(description="From the request's arrival; an answer that takes longer is refused as `deadline_exceeded`."),
 ]
 ExecutionMode = Annotated[
     Execution | None,
@@ -100,13 +100,13 @@ def check_session(fields: Any) -> None:
 
 def step_from_fields(
     fields: StepFields, observation: Observation, task: Task, *, seed: int | None, **settings: str | None
-) -> TurnRequest:
+) -> StepRequest:
     """Return the request to a session; `settings` are the SessionSettings that other fields hold."""
-    return TurnRequest(observation=observation, task=task, seed=seed, **session_values(fields, **settings))
+    return StepRequest(observation=observation, task=task, seed=seed, **session_values(fields, **settings))
 
 
 def session_values(fields: Any, **settings: str | None) -> dict[str, Any]:
-    """Return the values of a TurnRequest that session fields hold; `settings` as in `settings_from_fields`."""
+    """Return the values of a StepRequest that session fields hold; `settings` as in `settings_from_fields`."""
     return {
         "session_id": fields.session_id,
         "token": fields.session_token,

@@ -1,12 +1,13 @@
-"""What is said of sessions."""
+"""What replies say of sessions."""
 
 from typing import Literal
 
 from vla_server_base.schemas.base import Reply
+from vla_server_base.sessions.requests import StepResult
 
 
 class SessionReply(Reply):
-    """Where a session is after this turn."""
+    """Where a session is after this step."""
 
     id: str
     step: int
@@ -25,6 +26,19 @@ class SessionReply(Reply):
     """Resumes the session, where `return_token` asked for it: opaque, base64."""
 
 
+def session_reply(result: StepResult) -> SessionReply:
+    """Return what a reply says of the session of a step; it sets only the fields that have something to say."""
+    optional = {"notes": list(result.notes), "unknown_words": list(result.unknown_words), "token": result.token}
+    return SessionReply(
+        id=result.session_id,
+        step=result.step,
+        sequence=result.sequence,
+        obs_time=result.obs_time,
+        asked_policy=result.asked_policy,
+        **{name: value for name, value in optional.items() if value},
+    )
+
+
 class SessionStatusReply(Reply):
     """One session."""
 
@@ -33,10 +47,10 @@ class SessionStatusReply(Reply):
     instruction: str | None
     seed: int
     step: int
-    """The next turn's."""
+    """The next request's."""
     idle_s: float
     is_waiting: bool
-    """Whether a turn waits for its answer."""
+    """Whether a request waits for its result."""
 
 
 class SessionsReply(Reply):

@@ -7,7 +7,7 @@ import numpy as np
 import pydantic
 from pydantic import Field
 
-from vla_server_base.episodes.loop import Predicate
+from vla_server_base.episodes.settings import Predicate
 from vla_server_base.scenes.messages import Measure, MeasureKind
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import JointPosition, Measurement, Metres, Newtons

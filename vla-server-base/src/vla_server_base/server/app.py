@@ -21,7 +21,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fairness import FairThreads, num_threads
-from vla_server_base.protocols.known_keys import own_keys
+from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
 from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.execute import ExecuteRequest
@@ -52,7 +52,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     >>> app = create_vla_app(EchoAdapter(), ServerConfig(), model_id="echo")  # then: uvicorn module:app
     """
 
-    keys = own_keys(config)
+    keys = lab_keys(config)
     own_ports = _own_ports(config)
     origins, traffic = Origins(config), Traffic(config)
 
@@ -67,7 +67,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         host = Host()
         host.prepare(config, traffic)
         asyncio.get_running_loop().set_default_executor(FairThreads(num_threads(), "vla-reading"))
-        engine = Engine(adapter, config, model_id)
+        engine = Engine(adapter, config, model_id, check_spec=functools.partial(check_lab_keys, config))
         pool = ScenePool(config)
         pool_start = asyncio.create_task(start_pool(pool))
         app.state.service = Service(
@@ -109,7 +109,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app.state.config = config
     for each in (predict, execute, routes, act, kserve, websocket):
         app.include_router(each.router)
-    app.router.default = websocket.or_told_where(app.router.default)
+    app.router.default = websocket.not_found_app(app.router.default)
     if origins.allowed:
         app.add_middleware(CORSMiddleware, allow_origins=origins.allowed, allow_methods=["*"], allow_headers=["*"])
     app.add_middleware(RequestMiddleware, origins=origins, bodies=traffic.bodies, lifespan=lifespan_in_one_sentence)

@@ -9,7 +9,8 @@ from typing import Literal
 from fastapi import APIRouter, Request, Response
 
 from vla_server_base.contract import Image
-from vla_server_base.episodes.loop import EpisodeEnd, EpisodeStart, EpisodeStep, play
+from vla_server_base.episodes.events import EpisodeEnd, EpisodeStart, EpisodeStep
+from vla_server_base.episodes.loop import play
 from vla_server_base.episodes.policies import EnginePolicy
 from vla_server_base.episodes.recording import animated_webp, state_log
 from vla_server_base.errors import RequestError
@@ -73,14 +74,14 @@ async def execute_events(service: Service, inputs: ExecuteInputs, scene: Scene) 
                 service.scenes.remember(scene)
                 if "state_log" in inputs.record:
                     _check_kept(inputs, event.state)
-                images = event.pictures if inputs.wants_frames else None
+                images = event.view if inputs.wants_frames else None
                 seed, dataset = inputs.settings.seed, policy.dataset
                 start = await asyncio.to_thread(start_event, event, images, seed, scene.key, dataset, inputs.notes)
                 if unknown := service.engine.unknown_words(inputs.task):
                     start.unknown_words = list(unknown)
                 yield start
             elif isinstance(event, EpisodeStep):
-                yield await asyncio.to_thread(step_event, event, event.pictures if inputs.wants_frames else None)
+                yield await asyncio.to_thread(step_event, event, event.view if inputs.wants_frames else None)
             else:
                 yield end_event(event, await asyncio.to_thread(recorder.recordings))
 
@@ -138,9 +139,9 @@ class _Recorder:
 
     def add(self, event: EpisodeStart | EpisodeStep | EpisodeEnd) -> None:
         if isinstance(event, EpisodeStart):
-            self._keep(event.state, event.pictures)
+            self._keep(event.state, event.view)
         elif isinstance(event, EpisodeStep):
-            self._keep(event.result.state, event.pictures)
+            self._keep(event.result.state, event.view)
 
     def _keep(self, state: SimulationState, pictures: RenderedView | None) -> None:
         if "state_log" in self.kinds:

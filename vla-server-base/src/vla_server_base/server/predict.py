@@ -16,7 +16,7 @@ from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.inputs import PredictInputs
 from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.schemas.predict_reply import PredictReply, Timing
-from vla_server_base.schemas.session_reply import SessionReply
+from vla_server_base.schemas.session_reply import SessionReply, session_reply
 from vla_server_base.server.middleware import unless_disconnected
 from vla_server_base.server.openapi import PREDICT_EXAMPLES, request_body
 from vla_server_base.server.preview import add_preview, preview_chunk
@@ -24,7 +24,8 @@ from vla_server_base.server.request_body import read_request
 from vla_server_base.server.service import Service
 from vla_server_base.sessions.action_chunking import ObservationWindow
 from vla_server_base.sessions.deadline import within_deadline
-from vla_server_base.sessions.step import TurnRequest, take_turn
+from vla_server_base.sessions.requests import StepRequest
+from vla_server_base.sessions.step import run_step
 
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
 
@@ -115,17 +116,16 @@ async def _ask_in_session(
 ) -> _Decision:
     (observation,) = observations
     assert inputs.session is not None, "the caller has checked it"
-    turn = TurnRequest(observation=observation, task=inputs.task, seed=inputs.seed, **inputs.session)
-    reply = await take_turn(service.sessions, replace(turn, deadline_ms=left_ms))
-    answer = reply.answer
+    request = StepRequest(observation=observation, task=inputs.task, seed=inputs.seed, **inputs.session)
+    result = await run_step(service.sessions, replace(request, deadline_ms=left_ms))
     return _Decision(
-        actions=(answer.action,),
-        seed=answer.seed,
-        queue_ms=answer.queue_ms,
-        infer_ms=answer.infer_ms,
-        dataset=answer.dataset,
-        action_format=answer.action_format or service.engine.spec.actions_of(answer.dataset).formats[0],
-        session=reply.session,
+        actions=(result.action,),
+        seed=result.seed,
+        queue_ms=result.queue_ms,
+        infer_ms=result.infer_ms,
+        dataset=result.dataset,
+        action_format=result.action_format,
+        session=session_reply(result),
     )
 
 
@@ -135,7 +135,7 @@ async def _ask_once(
     """Ask the policy with the window that the request brings.
 
     Raises:
-        Late: the deadline passed first.
+        DeadlineExceeded: the deadline passed first.
     """
     engine, spec = service.engine, service.engine.spec
     dataset = inputs.dataset or spec.default_dataset

@@ -31,12 +31,15 @@ async def root(request: Request, service: CurrentService) -> HTMLResponse:
 
 @router.get("/sessions", summary="The sessions that are held")
 async def sessions(service: CurrentService) -> SessionsReply:
-    return SessionsReply(sessions=service.sessions.statuses(), max_sessions=service.config.max_sessions)
+    return SessionsReply(
+        sessions=[SessionStatusReply(**dataclasses.asdict(status)) for status in service.sessions.statuses()],
+        max_sessions=service.config.max_sessions,
+    )
 
 
 @router.delete("/sessions/{session_id:path}", summary="End a session")
 async def end_session(session_id: str, service: CurrentService) -> SessionStatusReply:
-    return service.sessions.end(session_id)
+    return SessionStatusReply(**dataclasses.asdict(service.sessions.end(session_id)))
 
 
 @router.put(

@@ -70,7 +70,7 @@ class Service:
         return ObservationReader(
             spec=self.engine.spec,
             max_image_pixels=self.config.max_image_pixels,
-            own_keys=self.observation_keys,
+            lab_keys=self.observation_keys,
             default_instruction=self.config.default_instruction,
             fit_image=self.engine.fit_image,
         )

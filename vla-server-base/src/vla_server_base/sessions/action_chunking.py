@@ -30,17 +30,17 @@ class ObservationWindow:
         return self.window()
 
     def window(self) -> Window:
-        """Return the window that ends with what was seen last; there is no such thing before the first observation."""
+        """Return the window that ends with the last observation; call it after the first `append`."""
         mask = np.arange(self._length) >= self._length - self._num_seen
         return Window(observations=tuple(self._observations), timestep_pad_mask=mask)
 
     @property
     def seen(self) -> tuple[Observation, ...]:
-        """What was seen, oldest first, without copies that fill the window."""
+        """The observations, oldest first, without the copies that fill the window."""
         return tuple(self._observations)[self._length - self._num_seen :] if self._num_seen else ()
 
     def reset(self) -> None:
-        """Forget everything: a new episode begins."""
+        """Forget all observations: a new episode begins."""
         self._observations.clear()
         self._num_seen = 0
 
@@ -54,50 +54,50 @@ class RecedingHorizon:
     def __init__(self, execution_horizon: int):
         self._execution_horizon = execution_horizon
         self._chunk: Chunk | None = None
-        self._num_taken = 0
+        self._num_executed = 0
 
     @property
     def num_queued(self) -> int:
-        """How many actions are left before the policy is to be asked."""
-        return 0 if self._chunk is None else max(0, self._execution_horizon - self._num_taken)
+        """How many actions are left before the policy is asked again."""
+        return 0 if self._chunk is None else max(0, self._execution_horizon - self._num_executed)
 
     def put(self, chunk: Chunk) -> None:
-        """Replace what is queued by the start of `chunk`."""
+        """Replace the queued actions by the start of `chunk`."""
         assert len(chunk) >= self._execution_horizon, "the chunk is shorter than the execution horizon"
-        self._chunk, self._num_taken = chunk, 0
+        self._chunk, self._num_executed = chunk, 0
 
-    def ahead(self) -> Chunk:
-        """Return the next action and what the chunk has after it."""
+    def remaining(self) -> Chunk:
+        """Return the next action and the chunk's actions after it."""
         assert self._chunk is not None, "a chunk was put"
-        return self._chunk[self._num_taken :]
+        return self._chunk[self._num_executed :]
 
-    def take(self) -> SingleAction:
+    def next_action(self) -> SingleAction:
         """Return the next action to execute."""
-        action = self.ahead()[0]
+        action = self.remaining()[0]
         self.skip(1)
         return action
 
     def skip(self, num_steps: int) -> None:
         """Leave out the actions of steps that went by."""
-        self._num_taken += num_steps
+        self._num_executed += num_steps
 
-    def kept(self) -> list[np.ndarray]:
-        """Return what `restore` takes to go on from here, in another process."""
-        return [] if self._chunk is None else [self._chunk, np.array([self._num_taken])]
+    def state(self) -> list[np.ndarray]:
+        """Return the arrays from which `restore` goes on, in another process."""
+        return [] if self._chunk is None else [self._chunk, np.array([self._num_executed])]
 
-    def restore(self, kept: list[np.ndarray]) -> None:
-        """Go on where another plan of the same kind was."""
+    def restore(self, state: list[np.ndarray]) -> None:
+        """Go on from the `state` of another plan of the same class."""
         self.reset()
-        if kept:
-            self._chunk, (self._num_taken,) = kept[0], kept[1].tolist()
+        if state:
+            self._chunk, (self._num_executed,) = state[0], state[1].tolist()
 
     def reset(self) -> None:
-        """Drop what is queued: a new episode begins."""
-        self._chunk, self._num_taken = None, 0
+        """Drop the queued actions: a new episode begins."""
+        self._chunk, self._num_executed = None, 0
 
 
 class TemporalEnsemble:
-    """Averages what the last `horizon` chunks say about the present step.
+    """Averages the actions of the last `horizon` chunks for the present step.
 
     Follows `TemporalEnsembleWrapper` of octo-models/octo and arXiv 2304.13705, algorithm 2: weights
     exp(-exp_weight * i) with i = 0 the oldest chunk, so a positive `exp_weight` trusts the oldest most.
@@ -111,7 +111,7 @@ class TemporalEnsemble:
 
     @property
     def num_queued(self) -> int:
-        """None are left, ever: the policy is asked at each step."""
+        """Always 0: the policy is asked at each step."""
         return 0
 
     def put(self, chunk: Chunk) -> None:
@@ -119,31 +119,31 @@ class TemporalEnsemble:
         assert len(chunk) >= self._horizon, "the chunk is shorter than the ensemble's horizon"
         self._chunks.append(chunk[: self._horizon])
 
-    def ahead(self) -> Chunk:
-        """Return the action to execute now, as the only row: what comes next is not decided yet."""
+    def remaining(self) -> Chunk:
+        """Return the action to execute now, as the only row: later chunks change the next ones."""
         predictions = np.stack([chunk[0] for chunk in self._chunks])
         exponents = -self._exp_weight * np.arange(len(predictions))
-        # The largest is 1, so that none is too large a number; only their proportions count.
+        # The largest is 1, so that none overflows; only their proportions count.
         weights = np.exp(exponents - exponents.max())
         return (weights / weights.sum())[None] @ predictions
 
-    def take(self) -> SingleAction:
+    def next_action(self) -> SingleAction:
         """Return the action to execute now."""
-        action = self.ahead()[0]
+        action = self.remaining()[0]
         self.skip(1)
         return action
 
     def skip(self, num_steps: int) -> None:
-        """Leave out what was said of steps that went by."""
+        """Leave out the actions of steps that went by."""
         self._chunks = [chunk[num_steps:] for chunk in self._chunks if len(chunk) > num_steps]
 
-    def kept(self) -> list[np.ndarray]:
-        """Return what `restore` takes to go on from here, in another process."""
+    def state(self) -> list[np.ndarray]:
+        """Return the arrays from which `restore` goes on, in another process."""
         return list(self._chunks)
 
-    def restore(self, kept: list[np.ndarray]) -> None:
-        """Go on where another plan of the same kind was."""
-        self._chunks = list(kept)
+    def restore(self, state: list[np.ndarray]) -> None:
+        """Go on from the `state` of another plan of the same class."""
+        self._chunks = list(state)
 
     def reset(self) -> None:
         """Forget all chunks: a new episode begins."""

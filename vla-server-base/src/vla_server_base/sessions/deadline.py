@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from vla_server_base.errors import Late
+from vla_server_base.errors import DeadlineExceeded
 
 T = TypeVar("T")
 
@@ -13,12 +13,12 @@ async def within_deadline(work: Awaitable[T], deadline_ms: float | None) -> T:
     """Await work, and cancel it at its deadline.
 
     Raises:
-        Late: the deadline came first.
+        DeadlineExceeded: the deadline came first.
     """
     try:
         return await asyncio.wait_for(work, None if deadline_ms is None else deadline_ms / 1e3)
     except asyncio.TimeoutError as error:
-        raise Late(
+        raise DeadlineExceeded(
             f"no answer within the deadline, {deadline_ms:.0f} ms from when the policy was to be asked",
-            hint="send the next observation",
+            hint="send the next observation; it is answered as usual",
         ) from error

@@ -1,6 +1,6 @@
-"""Session tokens: all that a session has come to, signed, for the client to keep through a restart of the server.
+"""Session tokens: a session's state, signed, which the client keeps and sends after a restart of the server.
 
-A token is opaque to clients: base64 of a signature (HMAC-SHA256), then MessagePack, deflated. It holds the pictures of
+A token is opaque to clients: base64 of a signature (HMAC-SHA256), then MessagePack, deflated. It holds the images of
 the window as they were sent, so it is about as large as an observation.
 """
 
@@ -24,40 +24,43 @@ import numpy as np
 
 from vla_server_base.contract import Observation, PolicySpec, Task
 from vla_server_base.errors import InvalidToken
-from vla_server_base.sessions.session import Progress, SessionSettings, new_progress
+from vla_server_base.sessions.progress import SessionProgress, new_progress
+from vla_server_base.sessions.settings import SessionSettings
 
 logger = logging.getLogger(__name__)
 
 KEY_BYTES, SIGNATURE_BYTES = 32, 32
 MAX_INFLATED_BYTES = 256 * 2**20
 VERSION = 3
-HINT = "begin a new session: leave session_token out"
+KEY_FILE = "session.key"
+BEGIN_NEW_SESSION = "begin a new session: leave session_token out"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Resumed:
-    """What a token says."""
+class ResumedSession:
+    """The session that a token holds."""
 
     id: str
     settings: SessionSettings
-    progress: Progress
+    progress: SessionProgress
     is_too_old: bool
 
 
 class TokenSeal:
-    """Signs and reads tokens; those of one model's server are another model's forgeries."""
+    """Signs and reads tokens; a token of one model's server is invalid at another model's."""
 
-    def __init__(self, key_file: Path, model_id: str, max_age_s: float):
+    def __init__(self, folder: Path, model_id: str, max_age_s: float):
+        key_file = folder / KEY_FILE
         try:
-            key = _kept_key(key_file)
+            key = _stored_key(key_file)
         except OSError as error:
-            logger.warning("%s cannot be kept (%s): session tokens end with this server", key_file, error.strerror)
+            logger.warning("%s cannot be stored (%s): session tokens end with this server", key_file, error.strerror)
             key = secrets.token_bytes(KEY_BYTES)
         self._key = hmac.digest(key, model_id.encode(), "sha256")
         self._max_age_s = max_age_s
 
-    def content(self, session_id: str, settings: SessionSettings, progress: Progress) -> dict[str, Any]:
-        """Return what a token will hold; arrays are not copied."""
+    def content(self, session_id: str, settings: SessionSettings, progress: SessionProgress) -> dict[str, Any]:
+        """Return the content of a token; arrays are not copied."""
         return {
             "version": VERSION,
             "expires": time.time() + self._max_age_s,
@@ -71,8 +74,8 @@ class TokenSeal:
         packed = zlib.compress(msgspec.msgpack.encode(content, enc_hook=_from_array), 1)
         return base64.b64encode(self._signature(packed) + packed).decode("ascii")
 
-    def read(self, token: str, spec: PolicySpec) -> Resumed:
-        """Return what a token says; not for the event loop.
+    def read(self, token: str, spec: PolicySpec) -> ResumedSession:
+        """Return the session that a token holds; not for the event loop.
 
         Raises:
             InvalidToken: it was not signed here, or not by this version.
@@ -81,17 +84,17 @@ class TokenSeal:
             sealed = base64.b64decode(token, validate=True)
         except (binascii.Error, ValueError) as error:
             raise InvalidToken(
-                "the session token is not base64", hint="send session.token as it was replied"
+                "the session token is not base64", hint="send session.token unchanged, as the server replied it"
             ) from error
         signature, packed = sealed[:SIGNATURE_BYTES], sealed[SIGNATURE_BYTES:]
-        # Nothing of it is read before it is known to be ours.
+        # Check the signature before reading any of the content.
         if not hmac.compare_digest(signature, self._signature(packed)):
-            raise InvalidToken("the session token was not signed by this server, or is damaged", hint=HINT)
+            raise InvalidToken("the session token was not signed by this server, or is damaged", hint=BEGIN_NEW_SESSION)
         content = msgspec.msgpack.decode(zlib.decompressobj().decompress(packed, MAX_INFLATED_BYTES))
         if content["version"] != VERSION:
-            raise InvalidToken("the session token is of another version of this server", hint=HINT)
+            raise InvalidToken("the session token was made by another version of this server", hint=BEGIN_NEW_SESSION)
         settings = msgspec.convert(content["settings"], SessionSettings)
-        return Resumed(
+        return ResumedSession(
             id=content["id"],
             settings=settings,
             progress=_to_progress(content["progress"], spec, settings),
@@ -102,10 +105,10 @@ class TokenSeal:
         return hmac.digest(self._key, packed, "sha256")
 
 
-def _kept_key(path: Path) -> bytes:
-    """Return the key in a file that only its owner reads, made where there is none that is secret and whole."""
+def _stored_key(path: Path) -> bytes:
+    """Return the key in a file that only its owner can read; make a new one if it is missing or cannot be trusted."""
     if path.exists() and (why := _distrust(path)):
-        logger.warning("%s %s: it is replaced, and session tokens from before are refused", path, why)
+        logger.warning("%s %s: it is replaced, and earlier session tokens are refused", path, why)
         path.unlink()
     if not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -114,7 +117,7 @@ def _kept_key(path: Path) -> bytes:
         with open(descriptor, "wb") as file:
             file.write(secrets.token_bytes(KEY_BYTES))
         try:
-            # Another server may have made one meanwhile: then that one counts.
+            # Another server may have made one meanwhile: then use that one.
             os.link(new, path)
         except FileExistsError:
             pass
@@ -124,18 +127,18 @@ def _kept_key(path: Path) -> bytes:
 
 
 def _distrust(path: Path) -> str:
-    """Say why others may know a key, or guess it; nothing where there is no reason."""
-    found = path.stat()
-    if found.st_uid != os.getuid():
-        return f"belongs to the user {found.st_uid}, and this is {os.getuid()}"
-    if found.st_mode & 0o077:
-        return f"has the mode {stat.S_IMODE(found.st_mode):04o}, with which others read or write it"
-    if found.st_size < KEY_BYTES:
-        return f"has {found.st_size} bytes, and a key has {KEY_BYTES}"
+    """Return why others may know or guess a key; empty if they cannot."""
+    status = path.stat()
+    if status.st_uid != os.getuid():
+        return f"belongs to the user {status.st_uid}, and this process runs as {os.getuid()}"
+    if status.st_mode & 0o077:
+        return f"has the mode {stat.S_IMODE(status.st_mode):04o}, which lets others read or write it"
+    if status.st_size < KEY_BYTES:
+        return f"has {status.st_size} bytes, and a key has {KEY_BYTES}"
     return ""
 
 
-def _from_progress(progress: Progress) -> dict[str, Any]:
+def _from_progress(progress: SessionProgress) -> dict[str, Any]:
     task = progress.task
     return {
         "seed": progress.seed,
@@ -145,16 +148,16 @@ def _from_progress(progress: Progress) -> dict[str, Any]:
         "obs_time": progress.obs_time,
         "sources": progress.sources,
         "task": None if task is None else {"instruction": task.instruction, "goal_images": dict(task.goal_images)},
-        "seen": [{"images": dict(seen.images), "proprio": seen.proprio} for seen in progress.history.seen],
-        "plan": progress.plan.kept(),
+        "seen": [{"images": dict(each.images), "proprio": each.proprio} for each in progress.history.seen],
+        "plan": progress.plan.state(),
     }
 
 
-def _to_progress(content: Mapping[str, Any], spec: PolicySpec, settings: SessionSettings) -> Progress:
+def _to_progress(content: Mapping[str, Any], spec: PolicySpec, settings: SessionSettings) -> SessionProgress:
     progress = new_progress(spec, settings, content["seed"])
-    for seen in content["seen"]:
-        proprio = seen["proprio"]
-        images = {name: _to_array(image) for name, image in seen["images"].items()}
+    for observation in content["seen"]:
+        proprio = observation["proprio"]
+        images = {name: _to_array(image) for name, image in observation["images"].items()}
         progress.history.append(Observation(images=images, proprio=None if proprio is None else _to_array(proprio)))
     task = content["task"]
     if task is not None:
@@ -163,7 +166,7 @@ def _to_progress(content: Mapping[str, Any], spec: PolicySpec, settings: Session
     progress.plan.restore([_to_array(chunk) for chunk in content["plan"]])
     for name in ("episode", "step", "sequence", "obs_time"):
         setattr(progress, name, content[name])
-    progress.sources = {name: (group, own) for name, (group, own) in content["sources"].items()}
+    progress.sources = {name: (group, camera) for name, (group, camera) in content["sources"].items()}
     return progress
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Bool, Float
 
 from vla_server_base.contract import Observation, Task
-from vla_server_base.episodes.loop import Policy
+from vla_server_base.episodes.interfaces import EpisodePolicy
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.messages import RenderedView
 from vla_server_base.sessions.action_chunking import ObservationWindow, RecedingHorizon
@@ -40,7 +40,7 @@ class Lead:
     lets it drive to the end. It is asked again after `execution_horizon` actions of each chunk.
     """
 
-    policy: Policy
+    policy: EpisodePolicy
     share: float = 1.0
     max_steps: int | None = 25
     execution_horizon: int = 1
@@ -98,7 +98,7 @@ class _LeadingPolicy:
             if len(chunk) < self._horizon:
                 raise RequestError(f"a policy is to do {self._horizon} actions of each chunk, and gives {len(chunk)}")
             self._plan.put(chunk)
-        return self._plan.take()
+        return self._plan.next_action()
 
 
 class _Disturbed:

@@ -15,7 +15,7 @@ from PIL import Image as PillowImage
 
 from vla_server_base.contract import Image, Observation
 from vla_server_base.datasets import RecordedEpisode
-from vla_server_base.episodes.loop import World
+from vla_server_base.episodes.interfaces import World
 from vla_server_base.scenes.messages import RenderedView, RolloutRequest, SimulationState, View
 from vla_server_base.tabletop.dagger import Disturbances, Driver, Lead
 from vla_server_base.tabletop.experts import expert_action

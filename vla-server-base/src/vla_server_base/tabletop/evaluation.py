@@ -16,9 +16,12 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.contract import Image
-from vla_server_base.episodes.loop import EpisodeEnd, EpisodeSettings, EpisodeStart, EpisodeStep, Policy, World, play
+from vla_server_base.episodes.events import EpisodeEnd, EpisodeStart, EpisodeStep
+from vla_server_base.episodes.interfaces import EpisodePolicy, World
+from vla_server_base.episodes.loop import play
 from vla_server_base.episodes.policies import HttpPolicy
 from vla_server_base.episodes.recording import animated_webp
+from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.scenes.messages import RenderedView
 from vla_server_base.schemas.success import success_to_body
 from vla_server_base.tabletop.splits import Split
@@ -72,7 +75,7 @@ async def evaluate(
 ) -> AsyncGenerator[PlayedTrial, None]:
     """Play trials, so many at once, and yield each when it has ended.
 
-    A result depends on nothing but the policy, the trial and `settings`. With `with_pictures`, failures have a video.
+    A result depends on nothing but the policy, the trial and `settings`. With `with_images`, failures have a video.
 
     Raises:
         SceneError, RequestError, Unavailable: what the policy or the world say; what was played before is not lost.
@@ -106,7 +109,7 @@ def listening_trials(seeds: Iterable[int], *, robot: str = "panda", split: Split
 class LocalEpisodes:
     """Trials simulated here; only the policy's own cameras are drawn."""
 
-    policy: Policy
+    policy: EpisodePolicy
     world: World
 
     async def play(self, trial: Trial, settings: EpisodeSettings) -> PlayedTrial:
@@ -126,10 +129,10 @@ class LocalEpisodes:
             if isinstance(event, EpisodeStep):
                 predict_ms.append(event.timing.predict_ms)
             qpos.append(event.state.qpos if isinstance(event, EpisodeStart) else event.result.state.qpos)
-            if settings.with_pictures and event.pictures is not None:
-                frames.append(_side_by_side(event.pictures))
+            if settings.with_images and event.view is not None:
+                frames.append(_side_by_side(event.view))
         assert end is not None, "an episode ends"
-        is_shown = settings.with_pictures and not end.success
+        is_shown = settings.with_images and not end.success
         return PlayedTrial(
             trial=trial,
             result=_result(trial, end.reason, np.array(qpos), predict_ms, time.perf_counter() - started),
@@ -176,7 +179,7 @@ def _request(trial: Trial, settings: EpisodeSettings) -> Mapping[str, Any]:
         "execution_horizon": settings.execution_horizon,
         "ensemble_weight": settings.ensemble_weight,
         "latency_ms": 1e3 * settings.latency_s,
-        "record": ["webp"] if settings.with_pictures else [],
+        "record": ["webp"] if settings.with_images else [],
     }
 
 

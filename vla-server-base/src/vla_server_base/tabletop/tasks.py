@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Literal
 
-from vla_server_base.episodes.loop import Predicate
+from vla_server_base.episodes.settings import Predicate
 from vla_server_base.errors import UnknownName
 from vla_server_base.scenes.messages import Measure
 from vla_server_base.tabletop.tables import OBJECTS, Table

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.contract import Task
-from vla_server_base.episodes.loop import EpisodeSettings
+from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import Scene, SceneState
 from vla_server_base.tabletop.paraphrases import phrasings

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from vla_server_base.episodes.loop import World
+from vla_server_base.episodes.interfaces import World
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import RolloutReply, RolloutRequest, Scene, SceneState
 

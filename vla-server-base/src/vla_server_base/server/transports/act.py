@@ -1,7 +1,7 @@
 """The routes of OpenVLA's, AutoEval's and the old Octo server's clients: `/act`, `/reset` and `/query`.
 
-These clients name no session: each of their addresses has one of its own, until a client names another. Programs take
-turns at an address without a word, so that each request says anew what settings hold.
+These clients do not name a session, so each address has a default one. The server does not notice when another program
+starts at an address, so each request states all its settings.
 """
 
 import asyncio
@@ -19,7 +19,7 @@ from vla_server_base.schemas.session_reply import ResetReply
 from vla_server_base.server.middleware import unless_disconnected
 from vla_server_base.server.request_body import read_body
 from vla_server_base.server.service import CurrentService, Service
-from vla_server_base.sessions.step import begin_episode, take_turn
+from vla_server_base.sessions.step import begin_episode, run_step
 
 _JSON = {"application/json": {"schema": {"description": "JSON with arrays, as json-numpy has it"}}}
 _JSON_BODY = {"requestBody": {"required": True, "content": _JSON}}
@@ -29,59 +29,57 @@ router = APIRouter(responses={"default": {"model": ErrorReply, "description": "A
 
 @router.post(
     "/act",
-    summary="OpenVLA's: the action for a picture and an instruction",
+    summary="OpenVLA's: the action for an image and an instruction",
     responses={200: {"content": _JSON}},
     response_class=Response,
     openapi_extra=_JSON_BODY,
 )
 async def act(request: Request, service: CurrentService) -> Response:
-    return await _answered(request, service, openvla.read_act)
+    return await _act(request, service, openvla.read_act)
 
 
 @router.post(
     "/query",
-    summary="The old Octo server's: the same in its words",
+    summary="The old Octo server's: the same under its names",
     responses={200: {"content": _JSON}},
     response_class=Response,
     openapi_extra=_JSON_BODY,
 )
 async def query(request: Request, service: CurrentService) -> Response:
-    return await _answered(request, service, openvla.read_query)
+    return await _act(request, service, openvla.read_query)
 
 
 @router.post("/reset", summary="AutoEval's: a new episode begins", openapi_extra=_JSON_BODY)
 async def reset(request: Request, service: CurrentService) -> ResetReply:
     body = await _body(request, service)
     episode = await asyncio.to_thread(openvla.read_reset, body, service.observation_reader)
-    begin_episode(service.sessions, episode, _own_session(request), is_connection=False)
+    begin_episode(service.sessions, episode, _session_id(request), is_connection=False)
     return ResetReply()
 
 
-async def _answered(
-    request: Request, service: Service, read: Callable[[bytes, ObservationReader], ActRequest]
-) -> Response:
+async def _act(request: Request, service: Service, read: Callable[[bytes, ObservationReader], ActRequest]) -> Response:
     reader = service.observation_reader
     body = await _body(request, service)
 
     async def answer() -> Response:
         watch = Stopwatch()
-        asked = await asyncio.to_thread(read, body, reader)
+        act_request = await asyncio.to_thread(read, body, reader)
         watch.lap("read")
-        reply = await take_turn(service.sessions, asked.turn.from_address(_own_session(request)))
+        result = await run_step(service.sessions, act_request.step.from_address(_session_id(request)))
         watch.lap("answer")
-        written = openvla.write(reply, asked)
+        content = openvla.write(result, act_request)
         watch.lap("write")
-        timing_ms = watch.timing_ms(queue=reply.answer.queue_ms, infer=reply.answer.infer_ms)
-        # The body has no room for it (https://www.w3.org/TR/server-timing).
-        said = ", ".join(f"{name};dur={ms}" for name, ms in timing_ms.items())
-        headers = {"Server-Timing": said, **openvla.write_notes(reply.session)}
-        return Response(written, media_type="application/json", headers=headers)
+        timing_ms = watch.timing_ms(queue=result.queue_ms, infer=result.infer_ms)
+        # The body has no field for it (https://www.w3.org/TR/server-timing).
+        timing = ", ".join(f"{name};dur={ms}" for name, ms in timing_ms.items())
+        headers = {"Server-Timing": timing, **openvla.write_notes(result)}
+        return Response(content, media_type="application/json", headers=headers)
 
     return await unless_disconnected(request, answer())
 
 
 async def _body(request: Request, service: Service) -> bytes:
-    """Read a body; of the types that any web page may send without being asked for leave, none is taken."""
+    """Read a body; content types that any web page may send without a CORS preflight are refused."""
     media = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if media not in ("", "application/json"):
         raise UnsupportedMedia(
@@ -91,6 +89,6 @@ async def _body(request: Request, service: Service) -> bytes:
     return bytes(await read_body(request, service.config.max_body_mb * 2**20))
 
 
-def _own_session(request: Request) -> str:
+def _session_id(request: Request) -> str:
     # An IPv6 address may end with its interface, behind a %.
     return "act:" + (request.client.host.replace("%", "-") if request.client else "-")

@@ -1,4 +1,4 @@
-"""A ZeroMQ socket for GR00T's clients; each of them is a session."""
+"""A ZeroMQ socket for GR00T's clients; each client has a session."""
 
 import asyncio
 import logging
@@ -13,7 +13,7 @@ from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.request_context import begin_request, current_request_id
 from vla_server_base.server.error_replies import client_error, reason_of
 from vla_server_base.server.service import Service
-from vla_server_base.sessions.step import begin_episode, take_turn
+from vla_server_base.sessions.step import begin_episode, run_step
 
 try:
     import zmq
@@ -28,7 +28,7 @@ _HEARTBEAT_MS = 30_000
 
 @asynccontextmanager
 async def serving_gr00t(service: Service, host: str, port: int) -> AsyncIterator[int]:
-    """Answer GR00T's clients meanwhile, and give the port; 0 takes a free one.
+    """Serve GR00T's clients, and yield the port; 0 takes a free one.
 
     Raises:
         ConfigError: the port is taken.
@@ -38,18 +38,20 @@ async def serving_gr00t(service: Service, host: str, port: int) -> AsyncIterator
         socket.set(zmq.IPV6, ":" in host)
         # A larger message ends its client's connection.
         socket.set(zmq.MAXMSGSIZE, service.config.max_body_mb * 2**20)
-        # GR00T's clients wait for each answer: what else one sends stays in its own kernel, and what it does not read
-        # is dropped.
+        # GR00T's clients wait for each reply: further messages stay in the client's kernel, and replies that it does
+        # not read are dropped.
         socket.set(zmq.RCVHWM, 1)
         socket.set(zmq.SNDHWM, 2)
-        # Who says nothing of ZeroMQ's, or no longer answers, is let go.
+        # A peer that does not speak ZeroMQ, or no longer answers, is disconnected.
         socket.set(zmq.HANDSHAKE_IVL, round(service.config.head_timeout_s * 1e3))
         socket.set(zmq.HEARTBEAT_IVL, _HEARTBEAT_MS)
         socket.set(zmq.HEARTBEAT_TIMEOUT, 2 * _HEARTBEAT_MS)
         try:
             socket.bind(f"tcp://{f'[{host}]' if ':' in host else host}:{port}")
         except zmq.ZMQError as error:
-            raise ConfigError(f"VLA_ZMQ_PORT: {host}:{port} cannot be listened on ({error})") from error
+            raise ConfigError(
+                f"VLA_ZMQ_PORT: cannot listen on {host}:{port} ({error})", hint="set a port that is free"
+            ) from error
         answering = asyncio.create_task(_answer_all(service, socket))
         try:
             yield int(socket.getsockopt_string(zmq.LAST_ENDPOINT).rpartition(":")[2])
@@ -59,18 +61,20 @@ async def serving_gr00t(service: Service, host: str, port: int) -> AsyncIterator
 
 
 async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
-    """Answer whoever asks, many at once: a client that waits keeps none of the others."""
-    # Where too many are being answered, messages stay in the sockets' queues.
+    """Answer many clients at once: one that waits does not hold up the others."""
+    # At the limit, messages stay in the sockets' queues.
     free = asyncio.Semaphore(service.config.max_connections)
     tasks: set[asyncio.Task[None]] = set()
-    # Who speaks as N1.5 does: a question alone does not show it.
-    oldest: deque[bytes] = deque(maxlen=service.config.max_connections)
+    # Clients of N1.5: a message without an observation does not show the release.
+    n15_clients: deque[bytes] = deque(maxlen=service.config.max_connections)
 
-    async def answer(frames: "list[zmq.Frame]") -> None:
-        client, *between, message = (frame.bytes for frame in frames)
-        begin_request(client=str(frames[-1].get("Peer-Address")))
+    async def answer(parts: "list[zmq.Frame]") -> None:
+        client, *envelope, message = (part.bytes for part in parts)
+        begin_request(client=str(parts[-1].get("Peer-Address")))
         try:
-            await socket.send_multipart([client, *between, await _answered(service, client, message, oldest)])
+            await socket.send_multipart(
+                [client, *envelope, await _reply_or_error(service, client, message, n15_clients)]
+            )
         finally:
             free.release()
 
@@ -86,32 +90,36 @@ async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
 
 
-async def _answered(service: Service, client: bytes, message: bytes, oldest: deque[bytes]) -> bytes:
-    """Return what a message is answered with: whatever goes wrong, an answer."""
-    own_session, request_id = f"zmq:{client.hex()}", current_request_id.get()
+async def _reply_or_error(service: Service, client: bytes, message: bytes, n15_clients: deque[bytes]) -> bytes:
+    """Return the reply to a message; an error is a reply too."""
+    request_id = current_request_id.get()
     try:
         with service.shutdown.running():
-            return await _answer(service, client, message, oldest)
+            return await _reply(service, client, message, n15_clients)
     except Exception as error:
-        told = client_error(error)
-        logger.info("zmq session=%s request_id=%s%s", own_session, request_id, reason_of(told))
-        return gr00t.write_error(told, request_id)
+        shown = client_error(error)
+        logger.info("zmq session=%s request_id=%s%s", _session_id(client), request_id, reason_of(shown))
+        return gr00t.write_error(shown, request_id)
 
 
-async def _answer(service: Service, client: bytes, message: bytes, oldest: deque[bytes]) -> bytes:
-    watch, own_session = Stopwatch(), f"zmq:{client.hex()}"
+async def _reply(service: Service, client: bytes, message: bytes, n15_clients: deque[bytes]) -> bytes:
+    watch, session_id = Stopwatch(), _session_id(client)
     request = await asyncio.to_thread(gr00t.read, message)
-    if request.is_bare and client not in oldest:
-        oldest.append(client)
+    if request.is_bare and client not in n15_clients:
+        n15_clients.append(client)
     if request.endpoint == "ping":
         return gr00t.PONG
     if request.endpoint == "get_modality_config":
-        return gr00t.write_modality_config(service.engine.spec, as_text=client in oldest)
+        return gr00t.write_modality_config(service.engine.spec, as_text=client in n15_clients)
     if request.endpoint == "reset":
-        begin_episode(service.sessions, gr00t.read_reset(request, service.observation_reader), own_session)
+        begin_episode(service.sessions, gr00t.read_reset(request, service.observation_reader), session_id)
         return gr00t.RESET_DONE
-    turn = await asyncio.to_thread(gr00t.read_observation, request, service.observation_reader)
+    step = await asyncio.to_thread(gr00t.read_observation, request, service.observation_reader)
     watch.lap("read")
-    reply = await take_turn(service.sessions, turn.on_connection(own_session))
+    result = await run_step(service.sessions, step.on_connection(session_id))
     watch.lap("answer")
-    return gr00t.write(reply, request, watch)
+    return gr00t.write(result, request, watch)
+
+
+def _session_id(client: bytes) -> str:
+    return f"zmq:{client.hex()}"

@@ -1,16 +1,18 @@
 """`octo-service demo`: a server whose policy does what it is told in a scene, and then stays up."""
 
+import asyncio
 import base64
 import os
 import signal
 import statistics
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from octo_service.commands.predict import local_server, model_and_meaning, scene_xml, write
-from octo_service.http_client import Server
 from octo_service.options import Demo
+from vla_server_base.episodes import PolicyServer
 from vla_server_base.schemas.success import success_to_body
 from vla_server_base.tabletop.paraphrases import task_said
 from vla_server_base.tabletop.tables import table_of
@@ -22,14 +24,14 @@ def run(options: Demo) -> None:
     """Print how the episode went; with ONCE=1, or without a terminal, end there."""
     body = _body(options)
     options.out.mkdir(parents=True, exist_ok=True)
-    with local_server(options.server, options.octo) as server:
-        _play(server, body, options)
+    with local_server(options.server, options.octo) as url:
+        _play(url, body, options)
         if os.environ.get("ONCE") == "1" or not sys.stdin.isatty():
             return
-        _stay(server)
+        _stay(url)
 
 
-def _stay(server: Server) -> None:
+def _stay(url: str) -> None:
     """Serve until somebody ends it."""
     ended = False
 
@@ -40,7 +42,7 @@ def _stay(server: Server) -> None:
     # Not KeyboardInterrupt, which is lost where it comes in the midst of a destructor.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, end)
-    print(f"\nserving at {server.url} - its API is at {server.url}/docs; Ctrl-C ends it")
+    print(f"\nserving at {url} - its API is at {url}/docs; Ctrl-C ends it")
     while not ended:
         time.sleep(_LOOK_S)
 
@@ -63,9 +65,9 @@ def _success(scene: str, instruction: str) -> list[dict[str, Any]]:
     return success_to_body(task.success(table_of(robot))) if task and name == "tabletop" else []
 
 
-def _play(server: Server, body: dict[str, Any], options: Demo) -> None:
+def _play(url: str, body: Mapping[str, Any], options: Demo) -> None:
     """Have an episode played, print how it went, and write its animation."""
-    reply = server.post("/execute", body)
+    reply = asyncio.run(_execute(url, body))
     steps = reply["steps"]
     asked_ms = statistics.median(step["timing_ms"]["predict"] for step in steps)
     done = {True: "done", False: "not done", None: "whether it is done is not known"}[reply["success"]]
@@ -75,3 +77,8 @@ def _play(server: Server, body: dict[str, Any], options: Demo) -> None:
     print(f"episode      {done}: {len(steps)} actions, {reply['states'][-1]['time']:.1f} s of simulated time")
     print(f"animation    {animation}")
     print(f"took         {reply['duration_ms'] / 1e3:.1f} s, of which the policy {asked_ms:.0f} ms an action")
+
+
+async def _execute(url: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    async with PolicyServer(url) as server:
+        return await server.execute(body)

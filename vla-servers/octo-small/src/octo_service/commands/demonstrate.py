@@ -17,7 +17,7 @@ from octo_service.preprocessing.images import resize_lanczos
 from octo_service.progress import phase, progress
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.datasets import EpisodeWriter, form_of, open_dataset, open_writer
-from vla_server_base.episodes.loop import Policy
+from vla_server_base.episodes.interfaces import EpisodePolicy
 from vla_server_base.episodes.policies import HttpPolicy, load_policy
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.messages import ControlSettings
@@ -120,7 +120,7 @@ async def _lead(options: Demonstrate, server: ServerConfig) -> AsyncIterator[Lea
         yield _led_by(options, policy)
 
 
-def _led_by(options: Demonstrate, policy: Policy) -> Lead:
+def _led_by(options: Demonstrate, policy: EpisodePolicy) -> Lead:
     return Lead(
         policy=policy,
         share=options.policy_share,

@@ -19,8 +19,9 @@ from octo_service.adapter import OctoSmallAdapter
 from octo_service.errors import Interrupted
 from octo_service.options import Evaluate
 from octo_service.progress import phase, progress
-from vla_server_base.episodes.loop import EpisodeSettings, Policy
+from vla_server_base.episodes.interfaces import EpisodePolicy
 from vla_server_base.episodes.policies import HttpPolicy, LastObservations, load_policy
+from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.tabletop.evaluation import (
@@ -118,7 +119,7 @@ async def _episodes(options: Evaluate) -> AsyncIterator[tuple[Episodes, Mapping[
             yield _local(options, policy, pool, info), info
 
 
-def _local(options: Evaluate, policy: Policy, pool: ScenePool, info: Mapping[str, Any]) -> LocalEpisodes:
+def _local(options: Evaluate, policy: EpisodePolicy, pool: ScenePool, info: Mapping[str, Any]) -> LocalEpisodes:
     if not 1 <= options.execution_horizon <= info["horizon"]:
         raise RequestError(
             f"--execution-horizon {options.execution_horizon}: the policy's chunks have {info['horizon']}"
@@ -135,7 +136,7 @@ def _settings(options: Evaluate) -> EpisodeSettings:
         execution_horizon=options.execution_horizon,
         ensemble_weight=options.ensemble_weight,
         latency_s=options.latency_ms / 1e3,
-        with_pictures=options.videos is not None,
+        with_images=options.videos is not None,
     )
 
 

@@ -1,5 +1,6 @@
 """`octo-service predict`: one action, of a running server or of one that is started for it."""
 
+import asyncio
 import base64
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -11,10 +12,10 @@ from typing import Any
 from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
 from octo_service.errors import UsageError
-from octo_service.http_client import Server
 from octo_service.options import Predict
 from octo_service.progress import phase
 from vla_server_base.config import ServerConfig
+from vla_server_base.episodes import PolicyServer
 from vla_server_base.errors import SceneError
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.server.uvicorn_server import serving
@@ -27,10 +28,10 @@ def run(options: Predict) -> None:
     body = _body(options)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.url is not None:
-        _ask(Server(options.url), body, options.out)
+        _ask(options.url, body, options.out)
         return
-    with local_server(replace(options.server, host="127.0.0.1", port=0), options.octo) as server:
-        _ask(server, body, options.out)
+    with local_server(replace(options.server, host="127.0.0.1", port=0), options.octo) as url:
+        _ask(url, body, options.out)
 
 
 def _body(options: Predict) -> dict[str, Any]:
@@ -68,10 +69,10 @@ def _encoded(path: Path) -> str:
     return base64.b64encode(path.read_bytes()).decode()
 
 
-def _ask(server: Server, body: Mapping[str, Any], out: Path) -> None:
+def _ask(url: str, body: Mapping[str, Any], out: Path) -> None:
     """Send it, and print what comes back."""
     started = time.perf_counter()
-    reply = server.post("/predict", body)
+    reply = asyncio.run(_predict(url, body))
     took_ms = 1e3 * (time.perf_counter() - started)
     print(f"model        {model_and_meaning(reply)}")
     print(f"instruction  {body['instruction']}")
@@ -84,9 +85,14 @@ def _ask(server: Server, body: Mapping[str, Any], out: Path) -> None:
     print(f"took         {took_ms:.0f} ms, of which {reply['timing_ms']['infer']:.0f} ms on the device")
 
 
+async def _predict(url: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    async with PolicyServer(url) as server:
+        return await server.predict(body)
+
+
 @contextmanager
-def local_server(config: ServerConfig, octo: OctoConfig) -> Iterator[Server]:
-    """Start a server for the length of a `with` block, and wait until its policy answers.
+def local_server(config: ServerConfig, octo: OctoConfig) -> Iterator[str]:
+    """Start a server for a `with` block, wait until its policy answers, and yield its address.
 
     Raises:
         Unavailable: the policy cannot be loaded; with the reason.
@@ -94,9 +100,13 @@ def local_server(config: ServerConfig, octo: OctoConfig) -> Iterator[Server]:
     config = replace(config, load_retry_s=0)  # somebody waits
     with serving(create_app(config, octo), host=config.host, port=config.port) as url:
         phase(f"loading and compiling {octo.model}")
-        server = Server(url)
-        server.wait_until_healthy()
-        yield server
+        asyncio.run(_wait_until_healthy(url))
+        yield url
+
+
+async def _wait_until_healthy(url: str) -> None:
+    async with PolicyServer(url) as server:
+        await server.wait_until_healthy()
 
 
 def scene_xml(name: str) -> str:

@@ -45,16 +45,16 @@ def test_a_reset_window_starts_over_with_the_new_first_observation():
     assert window.timestep_pad_mask.tolist() == [False, True]
 
 
-def put_and_take(ensemble: TemporalEnsemble, chunk: np.ndarray) -> np.ndarray:
+def put_and_execute(ensemble: TemporalEnsemble, chunk: np.ndarray) -> np.ndarray:
     assert ensemble.num_queued == 0
     ensemble.put(chunk)
-    return ensemble.take()
+    return ensemble.next_action()
 
 
 @pytest.mark.parametrize("exp_weight", [0, 0.5])
 def test_an_ensemble_is_the_references(exp_weight):
     ensemble = TemporalEnsemble(4, exp_weight)
-    actions = [put_and_take(ensemble, chunk) for chunk in CHUNKS]
+    actions = [put_and_execute(ensemble, chunk) for chunk in CHUNKS]
     golden = GOLDEN[f"temporal_ensemble_expweight_{exp_weight}"]
     np.testing.assert_allclose(actions, golden, rtol=0, atol=1e-12)
 
@@ -63,13 +63,13 @@ def test_a_reset_ensemble_trusts_the_next_chunk_alone():
     ensemble = TemporalEnsemble(4)
     ensemble.put(CHUNKS[0])
     ensemble.reset()
-    np.testing.assert_array_equal(put_and_take(ensemble, CHUNKS[1]), CHUNKS[1][0])
+    np.testing.assert_array_equal(put_and_execute(ensemble, CHUNKS[1]), CHUNKS[1][0])
 
 
 def test_a_receding_horizon_executes_what_the_reference_executes():
     plan = RecedingHorizon(2)
     plan.put(CHUNKS[0])
-    executed = [plan.take(), plan.take()]
+    executed = [plan.next_action(), plan.next_action()]
     np.testing.assert_array_equal(executed, GOLDEN["rhc_exec2"]["executed"])
     assert plan.num_queued == 0
 

@@ -1,0 +1,63 @@
+"""What happens in an episode: its start, its steps and its end."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from jaxtyping import Float
+
+from vla_server_base.scenes.messages import Cost, Pose, RenderedView, RolloutStep, SceneNames, SimulationState
+from vla_server_base.scenes.robots import RobotDescription
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeStart:
+    """The scene before the first action."""
+
+    state: SimulationState
+    pose: Pose
+    names: SceneNames
+    robot: RobotDescription
+    view: RenderedView
+    cost: Cost
+
+
+@dataclass(frozen=True, kw_only=True)
+class StepTiming:
+    """Milliseconds of one step; `predict_ms` and `preview_ms` are 0 where a chunk was still being executed."""
+
+    predict_ms: float
+    preview_ms: float
+    physics_ms: float
+    render_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeStep:
+    """One action, as the policy returned it, and its result.
+
+    `preview` is the chunk's predicted motion, where the policy was asked at this step.
+    """
+
+    index: int
+    action: Float[np.ndarray, " 7"]
+    result: RolloutStep
+    success: bool
+    preview: tuple[RolloutStep, ...] | None
+    view: RenderedView | None
+    timing: StepTiming
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeEnd:
+    """Why the episode ended; `rejected` holds the preview of the chunk that the guard rejected."""
+
+    reason: Literal["success", "max_steps", "rejected"]
+    num_steps: int
+    success: bool | None
+    duration_ms: float
+    rejected: tuple[RolloutStep, ...] | None = None
+
+
+EpisodeEvent = EpisodeStart | EpisodeStep | EpisodeEnd

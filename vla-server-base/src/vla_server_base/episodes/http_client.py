@@ -1,0 +1,105 @@
+"""The one HTTP client of a policy server: health, info, predict and execute."""
+
+import asyncio
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import httpx
+
+from vla_server_base.errors import RequestError, Unavailable
+
+_POLL_S = 0.1
+_REQUEST_TIMEOUT_S = 300.0
+_EPISODE_TIMEOUT_S = 1800.0
+_HINT = "give the address of one that runs, such as http://127.0.0.1:8002; `octo-service serve` starts one"
+
+
+class PolicyServer:
+    """A running server, by its address.
+
+    >>> async with PolicyServer("http://127.0.0.1:8002") as server:
+    ...     reply = await server.predict({"image": ..., "instruction": "lift the red cube"})
+
+    Raises:
+        Unavailable: no policy server answers there, or it cannot answer now.
+        RequestError: the server refuses a request; with its message and hint.
+    """
+
+    def __init__(self, url: str):
+        self.url = url.rstrip("/")
+
+    async def __aenter__(self) -> "PolicyServer":
+        try:
+            self._client = httpx.AsyncClient(base_url=self.url, timeout=_REQUEST_TIMEOUT_S)
+        except httpx.InvalidURL as error:
+            raise self._no_policy_server(str(error)) from error
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._client.aclose()
+
+    async def wait_until_healthy(self) -> None:
+        """Wait until the policy answers."""
+        while True:
+            response, reply = await self._request("GET", "/health")
+            if response.is_success:
+                return
+            if reply.get("status") != "loading":
+                raise self._error(response, reply)
+            await asyncio.sleep(_POLL_S)
+
+    async def info(self) -> Mapping[str, Any]:
+        """Return what the server says of its policy: the fields of a PolicySpec."""
+        reply = await self._ask("GET", "/info", expected="policy")
+        if reply["policy"] is None:
+            reason = reply.get("reason") or "the server gives no reason"
+            raise Unavailable(
+                f"the policy at {self.url} is not loaded ({reason})", hint="wait until GET /health is 200"
+            )
+        return reply["policy"]
+
+    async def predict(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return the reply of `POST /predict`."""
+        return await self._ask("POST", "/predict", expected="model", json=body)
+
+    async def execute(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Have the server run a whole episode, and return the reply of `POST /execute`."""
+        return await self._ask("POST", "/execute", expected="model", json=body, timeout=_EPISODE_TIMEOUT_S)
+
+    async def _ask(self, method: str, path: str, *, expected: str, **content: Any) -> Mapping[str, Any]:
+        """Return a reply; `expected` is a field that every policy server's reply has."""
+        response, reply = await self._request(method, path, **content)
+        if not response.is_success:
+            raise self._error(response, reply)
+        if expected not in reply:
+            raise self._no_policy_server(f"its reply has no '{expected}'")
+        return reply
+
+    async def _request(self, method: str, path: str, **content: Any) -> tuple[httpx.Response, Mapping[str, Any]]:
+        try:
+            response = await self._client.request(method, path, **content)
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise self._no_policy_server(str(error) or type(error).__name__) from error
+        try:
+            reply = response.json()
+        except ValueError:
+            reply = None
+        if not isinstance(reply, dict):
+            raise self._no_policy_server(f"it answers {response.status_code}")
+        return response, reply
+
+    def _error(self, response: httpx.Response, reply: Mapping[str, Any]) -> RequestError | Unavailable:
+        """Return the server's own error."""
+        error = reply.get("error")
+        if isinstance(error, dict):
+            kind = Unavailable if response.status_code == Unavailable.status else RequestError
+            return kind(error["message"], hint=error["hint"])
+        if "reason" in reply:
+            return Unavailable(str(reply["reason"]), hint=f"the log of the server at {self.url} says more")
+        return self._no_policy_server(f"it answers {response.status_code}")
+
+    def _no_policy_server(self, reason: str) -> Unavailable:
+        return Unavailable(f"no policy server answers at {self.url} ({reason.strip()})", hint=_HINT)

@@ -1,0 +1,55 @@
+"""How an episode runs, and when it has succeeded."""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from vla_server_base.scenes.messages import Bounds, ControlSettings, Measure, SceneState, View
+from vla_server_base.scenes.robots import RobotDescription
+
+GuardMode = Literal["off", "warn", "clamp", "reject"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Predicate:
+    """A part of success: a measure within `low` to `high`, or its change `since_start`."""
+
+    measure: Measure
+    low: float = -np.inf
+    high: float = np.inf
+    since_start: bool = False
+
+    def holds(self, value: float, at_start: float) -> bool:
+        """Return whether the measure satisfies it."""
+        return self.low <= value - at_start * self.since_start <= self.high
+
+
+@dataclass(frozen=True, kw_only=True)
+class EpisodeSettings:
+    """How an episode runs.
+
+    The policy is asked again after `execution_horizon` actions of a chunk, or at every step where
+    `ensemble_weight` is given (`TemporalEnsemble`). While it computes, `latency_s` of simulated time pass in which
+    the arm holds its last targets. The episode ends when all of `success` hold at once, when `guard` rejects a
+    chunk, or after `max_steps` actions. With a guard or `preview`, each chunk is rolled out before its first action
+    is executed. The policy's cameras are rendered, whatever other cameras `view` names; `with_images` renders
+    also the steps that will not be in the policy's window when it is asked again. `max_worker_s` bounds the
+    workers' time, all steps together.
+    """
+
+    max_steps: int = 75
+    max_worker_s: float = np.inf
+    execution_horizon: int = 1
+    ensemble_weight: float | None = None
+    seed: int = 0
+    latency_s: float = 0.0
+    success: tuple[Predicate, ...] = ()
+    guard: GuardMode = "off"
+    preview: bool = False
+    bounds: Bounds = field(default_factory=Bounds)
+    robot: str | RobotDescription | None = None
+    control: ControlSettings = field(default_factory=ControlSettings)
+    state: SceneState = field(default_factory=SceneState)
+    view: View = field(default_factory=View)
+    with_images: bool = False

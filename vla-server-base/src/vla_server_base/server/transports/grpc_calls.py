@@ -1,0 +1,67 @@
+"""gRPC calls: each ends in a reply, or in a code and an error's text, and in one line of the log."""
+
+import logging
+import time
+import urllib.parse
+from collections.abc import Awaitable, Callable, Mapping
+from types import MappingProxyType
+from typing import Any
+
+import grpc
+import grpc.aio
+
+from vla_server_base.request_context import begin_request
+from vla_server_base.server.error_replies import client_error, reason_of
+from vla_server_base.server.in_flight import Shutdown
+
+logger = logging.getLogger(__name__)
+
+CODES: Mapping[int, grpc.StatusCode] = MappingProxyType(
+    {
+        404: grpc.StatusCode.NOT_FOUND,
+        408: grpc.StatusCode.DEADLINE_EXCEEDED,
+        409: grpc.StatusCode.ABORTED,
+        413: grpc.StatusCode.RESOURCE_EXHAUSTED,
+        422: grpc.StatusCode.INVALID_ARGUMENT,
+        500: grpc.StatusCode.INTERNAL,
+        503: grpc.StatusCode.UNAVAILABLE,
+        504: grpc.StatusCode.DEADLINE_EXCEEDED,
+    }
+)
+"""The gRPC code of each HTTP status."""
+
+CallContext = grpc.aio.ServicerContext
+CallHandler = Callable[[Any, str], Awaitable[bytes]]
+
+
+def _address(peer: str) -> str:
+    """Return the address in gRPC's `ipv4:127.0.0.1:5555` or `ipv6:%5B::1%5D:5555`."""
+    return urllib.parse.unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
+
+
+def reporting(name: str, handler: CallHandler, shutdown: Shutdown) -> Callable[[Any, CallContext], Awaitable[bytes]]:
+    """Return a call that replies or aborts with a code and an error's text, and logs one line."""
+
+    async def call(request: Any, context: CallContext) -> bytes:
+        started, request_id = time.perf_counter(), begin_request(client=_address(context.peer()))
+        code, reply, error = grpc.StatusCode.OK, b"", None
+        try:
+            with shutdown.running():
+                reply = await handler(request, context.peer())
+        except Exception as raised:
+            error = client_error(raised)
+            code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
+        logger.info(
+            "grpc call=%s status=%s ms=%.1f client=%s request_id=%s%s",
+            name,
+            code.name,
+            1e3 * (time.perf_counter() - started),
+            context.peer(),
+            request_id,
+            reason_of(error),
+        )
+        if error is not None:
+            await context.abort(code, error.as_text(request_id))
+        return reply
+
+    return call

@@ -1,0 +1,42 @@
+"""openpi's and RoboArena's clients on a WebSocket."""
+
+import asyncio
+
+from vla_server_base.errors import ModelUnavailable
+from vla_server_base.protocols import openpi
+from vla_server_base.protocols.stopwatch import Stopwatch
+from vla_server_base.server.transports.websocket_connection import SocketConnection, WireMessage
+from vla_server_base.sessions.requests import EpisodeRequest
+from vla_server_base.sessions.step import begin_episode, run_step
+
+
+async def serve_openpi(connection: SocketConnection) -> None:
+    """Greet the client and answer its messages until it leaves."""
+    service = connection.service
+    try:
+        # Clients wait for the greeting without a limit, so the policy may load while they do.
+        await service.policy_loaded()
+    except ModelUnavailable as error:
+        await connection.refuse(openpi.write_error(*connection.client_error(error)))
+        return
+    await connection.send(openpi.greeting(service.observation_reader))
+
+    async def answer(message: WireMessage) -> WireMessage:
+        try:
+            return await _answer(connection, message)
+        except Exception as error:
+            return openpi.write_error(*connection.client_error(error))
+
+    await connection.answer_all(answer)
+
+
+async def _answer(connection: SocketConnection, message: WireMessage) -> WireMessage:
+    service, watch = connection.service, Stopwatch()
+    request = await asyncio.to_thread(openpi.read, message, service.observation_reader)
+    watch.lap("read")
+    if isinstance(request, EpisodeRequest):
+        begin_episode(service.sessions, request, connection.session_id)
+        return openpi.RESET_DONE
+    result = await run_step(service.sessions, request.step.on_connection(connection.session_id))
+    watch.lap("answer")
+    return openpi.write(result, request, watch)

@@ -1,0 +1,92 @@
+"""One WebSocket connection, with a default session that ends with it."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Awaitable, Callable
+
+from fastapi import WebSocket
+
+from vla_server_base.errors import Unavailable, VLAError
+from vla_server_base.request_context import begin_request, current_request_id, logged_path
+from vla_server_base.server.error_replies import client_error, reason_of
+from vla_server_base.server.service import Service
+
+logger = logging.getLogger(__name__)
+
+_GOING_AWAY, _SERVICE_RESTART, _TRY_AGAIN_LATER = 1001, 1012, 1013
+
+WireMessage = bytes | str
+
+
+class SocketConnection:
+    """Receives a client's messages and sends the replies of its protocol."""
+
+    def __init__(self, socket: WebSocket):
+        self.service: Service = socket.app.state.service
+        self.session_id = f"socket:{secrets.token_hex(8)}"
+        self._socket = socket
+
+    async def answer_all(self, answer: Callable[[WireMessage], Awaitable[WireMessage | None]]) -> None:
+        """Answer each message until the client leaves or is silent for too long, or the server shuts down."""
+        shutdown = self.service.shutdown
+        shutdown_begins = asyncio.create_task(shutdown.begun.wait())
+        try:
+            while (message := await self._next_message(shutdown_begins)) is not None:
+                begin_request()
+                with shutdown.running():
+                    reply = await answer(message)
+                    if reply is not None:
+                        await self.send(reply)
+        finally:
+            shutdown_begins.cancel()
+
+    async def send(self, message: WireMessage) -> None:
+        """Send a message, text or bytes."""
+        await (self._socket.send_text(message) if isinstance(message, str) else self._socket.send_bytes(message))
+
+    def client_error(self, error: Exception, request_id: str | None = None) -> tuple[VLAError, str]:
+        """Return the error that the client gets, with its request's id, and log it."""
+        request_id = request_id or current_request_id.get()
+        shown = client_error(error)
+        self.log("session=%s request_id=%s%s", self.session_id, request_id, reason_of(shown))
+        return shown, request_id
+
+    async def refuse(self, reason: WireMessage) -> None:
+        """Send the reason for a refusal, and close the connection."""
+        await self.send(reason)
+        await self._socket.close(_TRY_AGAIN_LATER)
+
+    async def close_after(self, error: Exception) -> None:
+        """Close a connection whose client is silent, or that the server's shutdown ends."""
+        if isinstance(error, Unavailable):
+            await self._socket.close(_SERVICE_RESTART, error.message)
+        else:
+            await self._socket.close(_GOING_AWAY, "no message came for too long")
+
+    def log(self, fields: str, *arguments: object) -> None:
+        """Log one line about this connection."""
+        client = self._socket.client.host if self._socket.client else "-"
+        logger.info(f"socket path=%s client=%s {fields}", logged_path(self._socket.scope["path"]), client, *arguments)
+
+    async def _next_message(self, shutdown_begins: "asyncio.Task[bool]") -> WireMessage | None:
+        """Return the next message; None when the client has left.
+
+        Raises:
+            TimeoutError: no message came for too long.
+            Unavailable: the server is shutting down.
+        """
+        receiving = asyncio.ensure_future(self._socket.receive())
+        try:
+            idle_s = self.service.config.connection_idle_s
+            await asyncio.wait({receiving, shutdown_begins}, timeout=idle_s, return_when=asyncio.FIRST_COMPLETED)
+            if not receiving.done():
+                with self.service.shutdown.running():
+                    raise asyncio.TimeoutError
+            message = receiving.result()
+        finally:
+            receiving.cancel()
+        if message["type"] == "websocket.disconnect":
+            return None
+        data = message.get("bytes")
+        return message["text"] if data is None else data

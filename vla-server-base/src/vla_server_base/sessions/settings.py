@@ -1,0 +1,69 @@
+"""How a session executes the policy's chunks; fixed for an episode."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Literal
+
+from vla_server_base.contract import PolicySpec
+from vla_server_base.errors import RequestError, UnknownName
+from vla_server_base.sessions.action_chunking import ActionPlan, RecedingHorizon, TemporalEnsemble
+
+Execution = Literal["receding", "chunk", "ensemble"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SessionSettings:
+    """How a session acts.
+
+    `receding` asks the policy at every step, `chunk` after `execution_horizon` actions of each chunk, and `ensemble`
+    averages the last chunks with `ensemble_weight` (`TemporalEnsemble`). A `dataset` or `action_format` of None becomes
+    the policy's default when the session begins.
+    """
+
+    execution: Execution = "receding"
+    execution_horizon: int = 1
+    ensemble_weight: float = 0.0
+    dataset: str | None = None
+    action_format: str | None = None
+    reset_on_new_task: bool = True
+
+
+def checked_settings(spec: PolicySpec, settings: SessionSettings, changes: Mapping[str, Any]) -> SessionSettings:
+    """Return `settings` with `changes`, and with the policy's default dataset and format where they name none.
+
+    Raises:
+        RequestError: `execution_horizon` is longer than the policy's chunks.
+        UnknownName: the policy does not have the dataset or format.
+    """
+    settings = replace(settings, **changes)
+    if not 1 <= settings.execution_horizon <= spec.horizon:
+        raise RequestError(
+            f"execution_horizon: expected 1 to {spec.horizon}, the length of the policy's chunks, got"
+            f" {settings.execution_horizon}",
+            hint=f"send an execution_horizon of at most {spec.horizon}",
+        )
+    dataset = _known("dataset", settings.dataset, spec.datasets, spec.default_dataset)
+    formats = spec.actions_of(dataset).formats
+    # A format that is only another dataset's default was not asked for.
+    is_kept = "action_format" in changes or settings.action_format in formats
+    action_format = _known("action_format", settings.action_format if is_kept else None, formats, formats[0])
+    return replace(settings, dataset=dataset, action_format=action_format)
+
+
+def differences(present: SessionSettings, asked: SessionSettings) -> list[str]:
+    """Return where settings differ, as `execution 'chunk' instead of 'receding'`."""
+    pairs = [(each.name, getattr(present, each.name), getattr(asked, each.name)) for each in fields(present)]
+    return [f"{name} {new!r} instead of {old!r}" for name, old, new in pairs if new != old]
+
+
+def new_plan(spec: PolicySpec, settings: SessionSettings) -> ActionPlan:
+    """Return an empty plan that executes chunks as `settings` say."""
+    if settings.execution == "ensemble":
+        return TemporalEnsemble(spec.horizon, settings.ensemble_weight)
+    return RecedingHorizon(settings.execution_horizon if settings.execution == "chunk" else 1)
+
+
+def _known(what: str, name: str | None, known: tuple[str, ...], default: str | None) -> str | None:
+    if name is not None and name not in known:
+        raise UnknownName(what, name, known)
+    return name or default
