@@ -169,7 +169,7 @@ def run_session(adapter: OctoSmallAdapter, case: Case, calls: int, row: dict[str
             window = history.append(Observation(images=images))
             seen = PolicyInput(observation=adapter.preprocess_observation(window), task=task, seed=0, step=step)
             request = timed(lambda seen=seen: adapter.predict([seen]))
-            idle = timed(lambda seen=seen: list(adapter.anticipate(seen)))
+            idle = timed(lambda seen=seen: list(adapter.prefetch(seen)))
             if is_measured and step == 0:
                 row["first_ms"].append(request[0])
             if is_measured and step == 2:
@@ -194,7 +194,7 @@ def measure_together(adapter: OctoSmallAdapter, case: Case, robots: int) -> list
             took = timed(lambda batch=batch: adapter.predict(batch))[0]
             if step < case.window - 1:
                 for seen in batch:
-                    list(adapter.anticipate(seen))
+                    list(adapter.prefetch(seen))
         found.append(took)
     return found[WARM_UP:]
 
@@ -213,16 +213,16 @@ def measure_stages(adapter: OctoSmallAdapter, calls: int) -> dict[str, list[floa
     task = model.create_tasks(texts=[TASK.instruction or ""])
     embedded = {**task, "language_instruction": model.embed_text(**task["language_instruction"])}
     prefix = octo.prefix(embedded)
-    frame = octo.frame(prefix, pictures)
-    past = octo.past(prefix, [frame])
-    readout = octo.read_out(past, frame)
+    tokens = octo.tokenize(prefix, pictures)
+    prefill = octo.prefill(prefix, [tokens])
+    readout = octo.read_out(prefill, tokens)
     noise = draw_noise(model.head, jax.random.PRNGKey(0), (1, 1))
     stages: dict[str, Callable[[], Any]] = {
         "text encoder": lambda: model.embed_text(**task["language_instruction"]),
-        "task prefix": lambda: octo.prefix(embedded).contexts,
-        "image stems": lambda: octo.frame(prefix, pictures).groups,
-        "the past, a frame at the window's first place": lambda: octo.past(prefix, [frame]).contexts(),
-        "transformer, one timestep": lambda: octo.read_out(past, frame).tokens,
+        "task prefix": lambda: octo.prefix(embedded).caches,
+        "image stems": lambda: octo.tokenize(prefix, pictures).groups,
+        "prefill of one timestep": lambda: octo.prefill(prefix, [tokens]).caches(),
+        "transformer, one timestep": lambda: octo.read_out(prefill, tokens).tokens,
         "action head": lambda: model.predict_chunk(readout, noise),
     }
     found = {name: [timed(stage)[0] for _ in range(WARM_UP + calls)][WARM_UP:] for name, stage in stages.items()}

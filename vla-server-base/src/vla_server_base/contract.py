@@ -140,8 +140,8 @@ class PolicySpec:
 class VLAModelAdapter(abc.ABC):
     """One policy behind five steps, called in this order; a server knows nothing else of it.
 
-    `load_model`, `warm_up_inputs`, `rarer_inputs`, `predict` and `anticipate` run on the one device thread; the other
-    steps may run on any thread, several at once, and must not touch the device.
+    `load_model`, `warm_up_inputs`, `background_warm_up_inputs`, `predict` and `prefetch` run on the one device thread;
+    the other steps may run on any thread, several at once, and must not touch the device.
     """
 
     @property
@@ -191,7 +191,7 @@ class VLAModelAdapter(abc.ABC):
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
         """Run the policy; one entry per input, each what the input would have got alone."""
 
-    def anticipate(self, policy_input: PolicyInput) -> Iterator[None]:
+    def prefetch(self, policy_input: PolicyInput) -> Iterator[None]:
         """Prepare, piece by piece, for the request that goes on from this one: its window is this one and a step more.
 
         Each `next` does one piece of a few milliseconds, while no request waits; it may be that no other follows.
@@ -214,6 +214,6 @@ class VLAModelAdapter(abc.ABC):
     def warm_up_inputs(self) -> Iterable[PolicyInput]:
         """Give one input for every signature that requests usually have, so that all are compiled at start."""
 
-    def rarer_inputs(self) -> Iterable[PolicyInput]:
+    def background_warm_up_inputs(self) -> Iterable[PolicyInput]:
         """Give one for every other signature; these are compiled later, while nobody asks for anything."""
         return ()

@@ -362,7 +362,7 @@ class PreparingEcho(EchoAdapter):
         self.done += [f"answered {policy_input.step}" for policy_input in batch]
         return super().predict(batch)
 
-    def anticipate(self, policy_input):
+    def prefetch(self, policy_input):
         for piece in range(3):
             self.done.append(f"piece {piece} for {policy_input.step}")
             assert self.gate.wait(DEADLINE_S)
@@ -429,7 +429,7 @@ class RareEcho(EchoAdapter):
         self.seeds: list[int] = []
         self.failing_seed = failing_seed
 
-    def rarer_inputs(self):
+    def background_warm_up_inputs(self):
         for seed in (100, 101):
             yield replace(next(iter(self.warm_up_inputs())), seed=seed)
 

@@ -34,7 +34,7 @@ class TestOctoSmallAdapter(AdapterContract):
 def test_seed_k_is_the_references_key_k(adapter: OctoSmallAdapter):
     policy_input = an_input(adapter, seed=3)
     chunks = adapter.predict([policy_input])[0]
-    readout = adapter._remembered.read_out(policy_input.observation, policy_input.task)
+    readout = adapter._inference_cache.read_out(policy_input.observation, policy_input.task)
     noise = draw_noise(adapter.model.head, jax.random.PRNGKey(3), (1, adapter.spec.window))
     np.testing.assert_allclose(chunks, adapter.model.predict_chunk(readout, noise), rtol=0, atol=1e-6)
     expected = adapter.model.sample_actions(policy_input.observation, policy_input.task, rng=jax.random.PRNGKey(3))
@@ -74,7 +74,7 @@ def test_only_a_goal_image_means_the_instruction_is_masked(adapter: OctoSmallAda
 
 
 def test_answering_compiles_nothing_new_after_the_warm_up(adapter: OctoSmallAdapter):
-    for policy_input in itertools.chain(adapter.warm_up_inputs(), adapter.rarer_inputs()):
+    for policy_input in itertools.chain(adapter.warm_up_inputs(), adapter.background_warm_up_inputs()):
         adapter.predict([policy_input])
     parts = [vars(part).values() for part in (adapter.model.stepwise, adapter.model._text_encoder)]
     programs = [part for part in itertools.chain(*parts) if hasattr(part, "_cache_size")]

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from octo_service import cli
+from octo_service.commands.options import COMMANDS, Convert, Demo, Serve
 from octo_service.config import OctoConfig
 from octo_service.errors import UsageError
-from octo_service.options import COMMANDS, Convert, Demo, Serve
 from vla_server_base.config import ConfigError, ServerConfig
 
 HEAVY = {

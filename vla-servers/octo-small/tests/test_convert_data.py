@@ -13,8 +13,8 @@ import pytest
 
 from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.commands import convert_data
+from octo_service.commands.options import ConvertData
 from octo_service.errors import TrainingError
-from octo_service.options import ConvertData
 from vla_server_base.datasets import open_dataset
 from vla_server_base.errors import DatasetError
 from vla_server_base.testing.recordings import numbers, write_rlds, write_robomimic

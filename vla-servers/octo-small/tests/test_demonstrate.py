@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from octo_service import cli
+from octo_service.commands.options import Demonstrate
 from octo_service.http_client import Server
-from octo_service.options import Demonstrate
 from octo_service.preprocessing.images import resize_lanczos
 from vla_server_base.config import ServerConfig
 from vla_server_base.datasets import RecordedEpisode, open_dataset
@@ -71,15 +71,15 @@ def test_a_second_run_adds_what_is_missing(recorded: Path, tmp_path: Path, capsy
     assert "1 episodes recorded, 1 were there; 0 failed" in capsys.readouterr().out
 
 
-def test_glances_are_recorded_beside(tmp_path: Path):
-    demonstrate(f"--out {tmp_path / 'shown'} {SHORT} --episodes-per-task 1 --glances 2")
-    (episode,), glances = episodes_in(tmp_path / "shown"), episodes_in(tmp_path / "shown-glances")
-    assert len(glances) == 2 * len(episode)
-    assert {len(glance) for glance in glances} == {1}
-    for recorded in (episode, glances[0]):
+def test_random_views_are_recorded_beside(tmp_path: Path):
+    demonstrate(f"--out {tmp_path / 'shown'} {SHORT} --episodes-per-task 1 --random-views 2")
+    (episode,), views = episodes_in(tmp_path / "shown"), episodes_in(tmp_path / "shown-random-views")
+    assert len(views) == 2 * len(episode)
+    assert {len(view) for view in views} == {1}
+    for recorded in (episode, views[0]):
         assert recorded.environment_state is not None
         assert recorded.environment_state.shape[1] == 16
-    assert glances[0].images["primary"].shape == (1, 96, 96, 3)
+    assert views[0].images["primary"].shape == (1, 96, 96, 3)
 
 
 def test_a_servers_policy_drives_and_lerobots_form_is_written(tmp_path: Path):

@@ -19,13 +19,13 @@ from small_octo import REGRESSION, small_checkpoint
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.checkpoints.checkpoint import load_checkpoint, save_checkpoint
 from octo_service.checkpoints.weight_file import map_weights
+from octo_service.commands.options import Finetune
 from octo_service.errors import TrainingError
 from octo_service.model import t5
-from octo_service.options import Finetune
 from octo_service.preprocessing.vocabulary import word_vocabulary
 from octo_service.training.batches import augmented
 from octo_service.training.fit import Fit
-from octo_service.training.intervals import Timetable
+from octo_service.training.intervals import Intervals
 from octo_service.training.preparation import prepare
 from octo_service.training.recipe import Recipe
 from octo_service.training.run import Run
@@ -233,7 +233,7 @@ def test_a_run_whose_loss_is_not_finite_stops(tmp_path: Path, checkpoint: Path):
         batches=made.batches,
         checkpoint=made.checkpoint,
         folder=RunFolder(tmp_path / "run", {}, resume=False),
-        timetable=Timetable(log_every=1),
+        intervals=Intervals(log_every=1),
         steps=recipe.steps,
         batch_size=recipe.batch_size,
         seed=recipe.seed,
@@ -304,6 +304,6 @@ def test_a_run_is_only_gone_on_with_by_its_own_recipe(tmp_path: Path, straight: 
 
 def test_every_option_is_documented():
     page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
-    names = {field.name for kind in (Recipe, Timetable, Fit, Finetune) for field in fields(kind)}
-    names = names - {"recipe", "timetable", "fit", "server", "source"} | {"from"}
+    names = {field.name for kind in (Recipe, Intervals, Fit, Finetune) for field in fields(kind)}
+    names = names - {"recipe", "intervals", "fit", "server", "source"} | {"from"}
     assert {f"--{name.replace('_', '-')}" for name in names} <= set(re.findall(r"`(--[a-z-]+)", page))

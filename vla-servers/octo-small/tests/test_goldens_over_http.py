@@ -24,7 +24,8 @@ from octo_service.model.heads import ContinuousHead, DiffusionHead
 from octo_service.parity.goldens import GoldenSet, golden_sets, recorded_texts
 from octo_service.parity.inputs import build_inputs
 from octo_service.parity.measures import largest, spread
-from octo_service.preprocessing.statistics import action_statistics, statistics_of, un_normalize
+from octo_service.preprocessing.dataset_statistics import statistics_of
+from octo_service.preprocessing.statistics import action_statistics, un_normalize
 from vla_server_base.config import ServerConfig
 from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving

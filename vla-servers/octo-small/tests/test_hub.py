@@ -94,7 +94,7 @@ def test_a_step_that_is_asked_for_is_downloaded_instead(hub: SmallHub, tmp_path:
 
 def test_a_step_that_is_not_there_is_refused_with_those_that_are(hub: SmallHub, tmp_path: Path):
     hub.add("lab/octo", small_files(**{"20000/default/checkpoint": b"old"}))
-    assert "has no step 7; it has: 20000, 300000" in complaint(MODEL, tmp_path, step=7, endpoint=hub.url)
+    assert "has no step 7, only 20000, 300000" in complaint(MODEL, tmp_path, step=7, endpoint=hub.url)
 
 
 def test_a_branch_and_a_commit_can_be_named(hub: SmallHub, tmp_path: Path):

@@ -14,10 +14,9 @@ import numpy as np
 import pytest
 from small_octo import checkpoint_with_two_cameras_and_proprio
 
-from octo_service.adapter import PAST_MB, OctoSmallAdapter
+from octo_service.adapter import PREFILL_MB, OctoSmallAdapter
 from octo_service.checkpoints.checkpoint import save_checkpoint
-from octo_service.inference.batched import Together
-from octo_service.inference.cache import Remembered
+from octo_service.inference.cache import InferenceCache
 from octo_service.preprocessing.images import resize_lanczos
 from octo_service.preprocessing.vocabulary import word_vocabulary
 from vla_server_base.config import ServerConfig
@@ -136,8 +135,8 @@ async def answered(adapter: OctoSmallAdapter, config: ServerConfig, num_windows:
 def alone(adapter: OctoSmallAdapter, asked: Asked) -> np.ndarray:
     """Return the answer of an adapter that remembers nothing."""
     embed = adapter.model.embed_text
-    adapter._remembered = Remembered(adapter.model.stepwise, lambda tokens: embed(**tokens), PAST_MB)
-    for kept in (adapter._resized, adapter._drawn, adapter.model.stepwise._beside_no_goal):
+    adapter._inference_cache = InferenceCache(adapter.model.stepwise, lambda tokens: embed(**tokens), PREFILL_MB)
+    for kept in (adapter._resized, adapter._drawn, adapter.model.stepwise._no_goal_features):
         kept.clear()
     (chunks,) = adapter.predict([as_input(adapter, asked)])
     return chunks[0]
@@ -194,6 +193,6 @@ def test_requests_that_miss_frames_share_a_pass(adapter: OctoSmallAdapter):
     asked = list(some_windows(adapter.spec.window, 8))
     batch = [as_input(adapter, each) for each in asked]
     noises, dims = [adapter._noises(each) for each in batch], [adapter.spec.action_dim] * len(batch)
-    together = Together(adapter.model).predict(batch, noises, dims)
+    together = BatchedInference(adapter.model).predict(batch, noises, dims)
     for chunks, each in zip(together, asked, strict=True):
         np.testing.assert_allclose(chunks[0], alone(adapter, each), rtol=0, atol=TOLERANCE)

@@ -8,7 +8,7 @@ import pytest
 from octo_service import device
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.config import OctoConfig
-from octo_service.precision import Precision
+from octo_service.model import Precision
 from vla_server_base.testing.contract import an_input
 
 
@@ -21,7 +21,7 @@ def readouts(tmp_path_factory: pytest.TempPathFactory) -> dict[Precision, np.nda
         adapter.load_model("random://octo-tiny", "cpu", tmp_path_factory.mktemp("cache"))
         assert adapter.spec.details["precision"] == precision
         seen = an_input(adapter, num_seen=3)
-        found[precision] = np.asarray(adapter._remembered.read_out(seen.observation, seen.task).tokens)
+        found[precision] = np.asarray(adapter._inference_cache.read_out(seen.observation, seen.task).tokens)
     return found
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from octo_service.inference.cache import CONTENT, Remembered, digest
+from octo_service.inference.cache import CONTENT, InferenceCache, digest
 from octo_service.model import OctoModel
 
 NUM_STEPS = 5
@@ -35,8 +35,8 @@ def episode(model: OctoModel, seed: int) -> tuple[list[dict], dict]:
     return windows, {**tasks, CONTENT: digest({}, seed)[None]}
 
 
-def remembered(model: OctoModel, past_mb: int = 64) -> Remembered:
-    return Remembered(model.stepwise, lambda tokens: model.embed_text(**tokens), past_mb)
+def cache_of(model: OctoModel, prefill_mb: int = 64) -> InferenceCache:
+    return InferenceCache(model.stepwise, lambda tokens: model.embed_text(**tokens), prefill_mb)
 
 
 def whole(pieces: Iterator[None]) -> None:
@@ -51,11 +51,11 @@ def one(pieces: Iterator[None]) -> None:
 @pytest.mark.parametrize("prepare", [whole, one])
 def test_nothing_changes_by_what_was_prepared(model: OctoModel, prepare: Callable[[Iterator[None]], None]):
     windows, task = episode(model, 3)
-    plain, prepared = remembered(model), remembered(model)
+    plain, prepared = cache_of(model), cache_of(model)
     for window in windows:
         expected = plain.read_out(window, task)
         np.testing.assert_array_equal(prepared.read_out(window, task).tokens, expected.tokens)
-        prepare(prepared.ahead(window, task))
+        prepare(prepared.prefetch(window, task))
         np.testing.assert_allclose(
             expected.tokens[:, -1],
             model.read_out(window, task, window["timestep_pad_mask"]).tokens[:, -1],
@@ -64,34 +64,33 @@ def test_nothing_changes_by_what_was_prepared(model: OctoModel, prepare: Callabl
         )
 
 
-@pytest.mark.parametrize("past_mb", [0, 1])
-def test_robots_that_take_turns_get_what_each_gets_alone_however_little_is_kept(model: OctoModel, past_mb: int):
+@pytest.mark.parametrize("prefill_mb", [0, 1])
+def test_robots_that_take_turns_get_what_each_gets_alone_however_little_is_kept(model: OctoModel, prefill_mb: int):
     episodes = [episode(model, seed) for seed in range(3)]
     alone = [
-        [np.asarray(remembered(model).read_out(window, task).tokens) for window in windows]
-        for windows, task in episodes
+        [np.asarray(cache_of(model).read_out(window, task).tokens) for window in windows] for windows, task in episodes
     ]
-    together = remembered(model, past_mb)
+    together = cache_of(model, prefill_mb)
     for step in range(NUM_STEPS):
         for number, (windows, task) in enumerate(episodes):
             found = together.read_out(windows[step], task)
             np.testing.assert_array_equal(found.tokens, alone[number][step])
-            whole(together.ahead(windows[step], task))
+            whole(together.prefetch(windows[step], task))
 
 
 def test_what_was_computed_in_part_when_something_failed_is_not_used(model: OctoModel, monkeypatch: pytest.MonkeyPatch):
     windows, task = episode(model, 4)
-    expected = [np.asarray(remembered(model).read_out(window, task).tokens) for window in windows[:2]]
-    kept = remembered(model)
+    expected = [np.asarray(cache_of(model).read_out(window, task).tokens) for window in windows[:2]]
+    kept = cache_of(model)
     np.testing.assert_array_equal(kept.read_out(windows[0], task).tokens, expected[0])
-    pieces = kept.ahead(windows[0], task)
+    pieces = kept.prefetch(windows[0], task)
     next(pieces)
 
     def fail(*_):
         raise MemoryError("the device is full")
 
     with monkeypatch.context() as patched:
-        patched.setattr(model.stepwise, "_remember", fail)
+        patched.setattr(model.stepwise._layerwise, "_append", fail)
         with pytest.raises(MemoryError):
             whole(pieces)
     np.testing.assert_array_equal(kept.read_out(windows[1], task).tokens, expected[1])

@@ -8,12 +8,10 @@ import pytest
 from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.errors import CheckpointError, InputError
 from octo_service.model import OctoModel
+from octo_service.preprocessing.dataset_statistics import check_statistics, dataset_names, statistics_of
 from octo_service.preprocessing.statistics import (
     Statistics,
     action_statistics,
-    check_statistics,
-    dataset_names,
-    statistics_of,
     un_normalize,
 )
 
@@ -83,25 +81,25 @@ OF_TWO = {"mean": [0.0, 1.0], "std": [1.0, 2.0], "min": [-1.0, -1.0], "max": [1.
 @pytest.mark.parametrize(
     ("statistics", "said"),
     [
-        ({"action": {"mean": 0.1, "std": 0.3}}, "mean is no list of numbers, one a dimension"),
+        ({"action": {"mean": 0.1, "std": 0.3}}, "mean is not a list of numbers, one a dimension"),
         ({"action": {"mean": [0.0] * 4, "std": [1.0] * 4}}, "are of 4 numbers, the head predicts 3"),
         ({"action": {**OF_THREE, "std": [1.0, 2.0]}}, "std is of 2 numbers, their mean of 3"),
         ({"action": {**OF_THREE, "mask": [True, False]}}, "mask is of 2 numbers, their mean of 3"),
-        ({"action": {**OF_THREE, "mask": [1, 1, 0]}}, "mask is no list of true and false"),
+        ({"action": {**OF_THREE, "mask": [1, 1, 0]}}, "mask is not a list of true and false"),
         ({"action": {"mean": [0.0] * 3}}, "lack std"),
         ({"action": {**OF_THREE, "mean": [0.0, float("nan"), 0.0]}}, "mean holds a number that is not finite"),
         ({"action": {**OF_THREE, "p01": [0.0, -1e400, 0.0]}}, "p01 holds a number that is not finite"),
         ({"action": {**OF_THREE, "std": [1.0, 1e60, 1.0]}}, "std holds a number that is not finite, or far too large"),
         ({"action": {**OF_THREE, "std": [1.0, -1.0, 1.0]}}, "std is negative"),
-        ({"action": {**OF_THREE, "mean": ["0", "1", "2"]}}, "mean is no list of numbers"),
-        ({"action": {**OF_THREE, "mean": [None, 1, 2]}}, "mean is no list of numbers"),
-        ({"action": {**OF_THREE, "mean": [True, False, True]}}, "mean is no list of numbers"),
+        ({"action": {**OF_THREE, "mean": ["0", "1", "2"]}}, "mean is not a list of numbers"),
+        ({"action": {**OF_THREE, "mean": [None, 1, 2]}}, "mean is not a list of numbers"),
+        ({"action": {**OF_THREE, "mean": [True, False, True]}}, "mean is not a list of numbers"),
         ({"action": {**OF_THREE, "mean": [[0.0], [1.0], [2.0]]}}, "one a dimension"),
-        ({"action": {**OF_THREE, "mean": [[0.0], [1.0, 2.0], 3.0]}}, "mean is no list of numbers"),
+        ({"action": {**OF_THREE, "mean": [[0.0], [1.0, 2.0], 3.0]}}, "mean is not a list of numbers"),
         ({"action": {**OF_THREE, "min": [9.0] * 3, "max": [10.0] * 3}}, "min is larger than their p01"),
         ({"action": {**OF_THREE, "p99": [-9.0] * 3}}, "p01 is larger than their p99"),
         ({"action": {"mean": [1.0], "std": [0.0], "min": [0.0], "max": [2.0]}}, "std is 0 where min and max differ"),
-        ({"action": [1, 2, 3]}, "no mean and std by name"),
+        ({"action": [1, 2, 3]}, "not a mean and std by name"),
         ({"proprio": OF_TWO}, "no statistics of actions"),
         ({"one": {"action": OF_THREE}, "other": {"action": {**OF_THREE, "std": [0.0] * 2}}}, r"\(dataset 'other'\)"),
         ({"one": {"action": OF_THREE}, "other": None}, r"no statistics of actions \(dataset 'other'\)"),

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from octo_service.adapter import OctoSmallAdapter
-from octo_service.inference.batched import BUCKETS, Together
+from octo_service.inference.batched import BUCKETS, BatchedInference
 from vla_server_base.contract import PolicyInput, Task
 from vla_server_base.testing.contract import an_input
 
@@ -23,7 +23,7 @@ def adapter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 
 def predicted(adapter: OctoSmallAdapter, batch: list[PolicyInput]) -> list[np.ndarray]:
-    together = Together(adapter.model)
+    together = BatchedInference(adapter.model)
     noises = [adapter._noises(policy_input) for policy_input in batch]
     return together.predict(batch, noises, [adapter.spec.action_dim] * len(batch))
 

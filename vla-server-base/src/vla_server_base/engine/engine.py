@@ -343,7 +343,7 @@ class Engine:
                 if self._closing:
                     return False
                 _check_warm(self._adapter.predict([policy_input]))
-            self._rarer = iter(self._adapter.rarer_inputs())
+            self._rarer = iter(self._adapter.background_warm_up_inputs())
             self._last_asked = time.monotonic()  # who has waited for this asks first
         except VLAError as error:
             logger.error("model %s is not available: %s", self._model_id, error.as_sentence())
@@ -420,7 +420,7 @@ class Engine:
             return False
         try:
             assert first.policy_input is not None, "it was put into the queue with it"
-            first.pieces = first.pieces or self._adapter.anticipate(first.policy_input)
+            first.pieces = first.pieces or self._adapter.prefetch(first.policy_input)
             next(first.pieces)
         except StopIteration:
             first.cancel()

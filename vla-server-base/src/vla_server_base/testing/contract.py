@@ -128,7 +128,7 @@ class AdapterContract:
         assert all(name in str(format_error.value.hint) for name in spec.action_formats)
 
     def test_the_warm_up_covers_every_signature_a_request_can_have(self, adapter: VLAModelAdapter):
-        inputs = itertools.chain(adapter.warm_up_inputs(), adapter.rarer_inputs())
+        inputs = itertools.chain(adapter.warm_up_inputs(), adapter.background_warm_up_inputs())
         warm = {_input_signature(policy_input) for policy_input in inputs}
         names = [camera.name for camera in adapter.spec.cameras]
         for cameras in (names[: count + 1] for count in range(len(names))):

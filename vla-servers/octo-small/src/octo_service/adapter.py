@@ -18,17 +18,16 @@ from octo_service import device
 from octo_service.checkpoints.hub import resolve
 from octo_service.config import OctoConfig
 from octo_service.errors import CheckpointError, ConfigError, HubUnreachable, OctoError
-from octo_service.inference.batched import BUCKETS, Together, minds_masks
-from octo_service.inference.cache import CONTENT, NUM_FRAMES, Remembered, digest
+from octo_service.inference.batched import BUCKETS, BatchedInference, honours_masks
+from octo_service.inference.cache import CONTENT, NUM_OBSERVATIONS, InferenceCache, digest
 from octo_service.model import OctoModel, random_weights, t5
 from octo_service.model.prediction import Noise, draw_noise
+from octo_service.preprocessing.dataset_statistics import dataset_names, statistics_of
 from octo_service.preprocessing.images import resize_and_crop, resize_lanczos
 from octo_service.preprocessing.statistics import (
     action_statistics,
-    dataset_names,
     normalize,
     proprio_statistics,
-    statistics_of,
     un_normalize,
 )
 from vla_server_base.contract import (
@@ -62,8 +61,8 @@ CROPPED = "primary"
 FARTHEST_PROPRIO = 1e6
 # Samples of one observation run through the head in groups of this size: one program serves any number of them.
 SAMPLE_GROUP = 8
-# What the pasts of robots may take; one of Octo-Small's, with both cameras, is 13 MB.
-PAST_MB = 512
+# Memory for the prefills of robots; one of Octo-Small's, with both cameras, is 13 MB.
+PREFILL_MB = 512
 NUM_NOISES = 64
 # The cameras that a timestep shows, and of how many numbers its proprio is.
 Shown = tuple[tuple[str, ...], int | None]
@@ -74,10 +73,10 @@ class OctoSmallAdapter(VLAModelAdapter):
 
     def __init__(self, config: OctoConfig | None = None):
         self._config = config or OctoConfig()
-        self._resized: LRUCache[bytes, PolicyArrays] = LRUCache(NUM_FRAMES)
+        self._resized: LRUCache[bytes, PolicyArrays] = LRUCache(NUM_OBSERVATIONS)
         self._resizing = threading.Lock()
         self._drawn: LRUCache[tuple[Any, ...], Noise] = LRUCache(NUM_NOISES)
-        self._together: Together | None = None
+        self._batched: BatchedInference | None = None
 
     @property
     def spec(self) -> PolicySpec:
@@ -94,9 +93,9 @@ class OctoSmallAdapter(VLAModelAdapter):
         try:
             self._load(model_id, device, cache_dir)
         except HubUnreachable as error:
-            raise ModelOutOfReach(str(error)) from error
+            raise ModelOutOfReach(error.message, hint=error.hint) from error
         except OctoError as error:
-            raise ModelUnavailable(str(error)) from error
+            raise ModelUnavailable(error.message, hint=error.hint) from error
 
     def _load(self, model_id: str, platform: str, cache_dir: Path) -> None:
         device.prepare(platform, cache_dir)
@@ -109,12 +108,14 @@ class OctoSmallAdapter(VLAModelAdapter):
         )
         if config.precision == "bf16" and not device.multiplies_bfloat16():
             logger.warning("this processor has no instructions for bf16: OCTO_PRECISION=highest is faster, and exact")
-        self._remembered = Remembered(self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), PAST_MB)
+        self._inference_cache = InferenceCache(
+            self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), PREFILL_MB
+        )
         statistics = self.model.dataset_statistics
         if not statistics:
             raise CheckpointError(
-                "the checkpoint has no statistics of actions (dataset_statistics.json is empty), without which they "
-                "cannot be brought into a robot's units; copy or download it again"
+                "the checkpoint has no statistics (dataset_statistics.json is empty), so its actions have no units",
+                hint="copy or download it again",
             )
         of_datasets = {name: statistics_of(statistics, name) for name in dataset_names(statistics) or (None,)}
         self._actions = {name: action_statistics(each["action"]) for name, each in of_datasets.items()}
@@ -125,8 +126,8 @@ class OctoSmallAdapter(VLAModelAdapter):
         }
         action_dims = {name: len(each.mean) for name, each in self._actions.items()}
         self._spec = _spec_of(self.model, model_id, source and source.revision, is_random, config, action_dims)
-        if jax.default_backend() != "cpu" and minds_masks(self.model.octo):
-            self._together = Together(self.model)
+        if jax.default_backend() != "cpu" and honours_masks(self.model.octo):
+            self._batched = BatchedInference(self.model)
             blank = next(self._blank_episode([self._all_there]))
             for size in BUCKETS[1:]:
                 self.predict([blank] * size)
@@ -214,15 +215,15 @@ class OctoSmallAdapter(VLAModelAdapter):
 
         On a CPU one after the other, which takes no longer there; elsewhere several inputs share a pass.
         """
-        if self._together is None or len(batch) == 1:
+        if self._batched is None or len(batch) == 1:
             return [self._predict_one(policy_input) for policy_input in batch]
         noises, dims = [self._noises(each) for each in batch], [self._action_dim(each.dataset) for each in batch]
-        chunks = self._together.predict(batch, noises, dims)
+        chunks = self._batched.predict(batch, noises, dims)
         return [each[..., :action_dim] for each, action_dim in zip(chunks, dims, strict=True)]
 
     def _predict_one(self, policy_input: PolicyInput) -> NormalizedChunks:
         """Predict the first sample alone, whatever follows: how many there are changes no bit of it."""
-        readout = self._remembered.read_out(policy_input.observation, policy_input.task)
+        readout = self._inference_cache.read_out(policy_input.observation, policy_input.task)
         noises, dims = self._noises(policy_input), self._action_dim(policy_input.dataset)
         first = np.asarray(self.model.predict_chunk(readout, noises[0], embodiment_action_dim=dims))[..., :dims]
         if noises[0] is None:
@@ -239,9 +240,9 @@ class OctoSmallAdapter(VLAModelAdapter):
         statistics = self._actions.get(dataset or self.spec.default_dataset)
         return self.model.head.action_dim if statistics is None else len(statistics.mean)
 
-    def anticipate(self, policy_input: PolicyInput) -> Iterator[None]:
+    def prefetch(self, policy_input: PolicyInput) -> Iterator[None]:
         """Compute, layer by layer, what the window that goes on from this one will attend to."""
-        yield from self._remembered.ahead(policy_input.observation, policy_input.task)
+        yield from self._inference_cache.prefetch(policy_input.observation, policy_input.task)
         self._noise(policy_input, sample=0)
 
     def _noises(self, policy_input: PolicyInput) -> list[Noise]:
@@ -283,7 +284,7 @@ class OctoSmallAdapter(VLAModelAdapter):
         for shown in self._usually_there:
             yield from self._blank_episode([shown] * self.spec.window)
 
-    def rarer_inputs(self) -> Iterable[PolicyInput]:
+    def background_warm_up_inputs(self) -> Iterable[PolicyInput]:
         """Give what robots miss in a single timestep, and what they seldom show throughout; then several samples."""
         cameras, rest = self.spec.camera_names, [self._all_there] * (self.spec.window - 1)
         subsets = [[name for i, name in enumerate(cameras) if bits >> i & 1] for bits in range(1, 2 ** len(cameras))]
@@ -349,7 +350,8 @@ def _spec_of(
     window = config.window or observation["timestep_pad_mask"].shape[1]
     if window > model.octo.max_horizon:
         raise ConfigError(
-            f"OCTO_WINDOW={window}: this checkpoint attends to {model.octo.max_horizon} observations at most"
+            f"OCTO_WINDOW={window}: this checkpoint attends to {model.octo.max_horizon} observations at most",
+            hint=f"set OCTO_WINDOW to 1 to {model.octo.max_horizon}",
         )
     usual = USUAL_DATASET if USUAL_DATASET in datasets else datasets[0] if len(datasets) == 1 else None
     default = config.dataset or usual

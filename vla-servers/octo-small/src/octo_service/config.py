@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from octo_service.precision import Precision
+from octo_service.model import Precision
 from vla_server_base.config import Count, Settings
 
 

@@ -40,7 +40,7 @@ def prepare(platform: str, cache_dir: Path) -> None:
     found, failed = _default_backend()
     if is_needed and (failed or found == "cpu" or (platform == "gpu" and found != "gpu")):
         raise DeviceError(
-            f"a GPU is asked for, but JAX {jax.__version__} {failed or f'finds only: {found}'}; {_without_gpu()}"
+            f"a GPU is asked for, but JAX {jax.__version__} {failed or f'finds only: {found}'}", hint=_without_gpu()
         )
     if failed:
         jax.config.update("jax_platforms", "cpu")

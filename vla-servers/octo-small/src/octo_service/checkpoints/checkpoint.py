@@ -64,7 +64,7 @@ def load_checkpoint(folder: Path, step: int | None = None, cache_dir: Path | Non
     steps = _steps_in(folder)
     step = max(steps, default=None) if step is None else step
     if step is None or step not in steps:
-        raise CheckpointError(_no_such_step(folder, step, steps))
+        raise _no_such_step(folder, step, steps)
     config = _read_config(folder / CONFIG)
     statistics, statistics_hash = read_file(folder / STATISTICS, _decode_statistics)
     example_batch = _read_example_batch(folder / EXAMPLE_BATCH)
@@ -97,8 +97,8 @@ def check_params(params: Mapping[str, Any], expected: Mapping[str, tuple[int, ..
     listed = [f"{len(found)} {fault} ({_first_few(found)})" for fault, found in faults.items() if found]
     if listed:
         raise CheckpointError(
-            f"the checkpoint's parameters do not fit its config.json: {'; '.join(listed)}; "
-            "take config.json and parameters from the same training run"
+            f"the checkpoint's parameters do not fit its config.json: {'; '.join(listed)}",
+            hint="take config.json and parameters from the same training run",
         )
 
 
@@ -114,8 +114,9 @@ def check_finite(params: Mapping[str, np.ndarray]) -> None:
         damaged = [path for path in suspects if not np.isfinite(params[path].astype(np.float32)).all()]
     if damaged:
         raise CheckpointError(
-            f"{len(damaged)} of the checkpoint's parameters hold numbers that are not finite ({_first_few(damaged)}); "
-            "its training diverged, or the file is damaged: take an earlier step, or copy or download it again"
+            f"{len(damaged)} of the checkpoint's parameters hold numbers that are not finite ({_first_few(damaged)}): "
+            "its training diverged, or the file is damaged",
+            hint="take an earlier step, or copy or download the checkpoint again",
         )
 
 
@@ -127,7 +128,9 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, form: Form = "referenc
     """
     folder, step = Path(folder), checkpoint.step
     if step in _steps_in(folder):
-        raise CheckpointError(f"{folder} already holds step {step}; save under another step, or remove it first")
+        raise CheckpointError(
+            f"{folder} already holds step {step}", hint="save under another step, or remove that one first"
+        )
     # Written under a name that is no step's, so that a half-written step is never taken for one.
     unfinished = folder / f"{step}.unfinished"
     (unfinished / "default").mkdir(parents=True, exist_ok=True)
@@ -155,12 +158,12 @@ def describe(folder: Path, checkpoint: Checkpoint) -> None:
 
 def _folder_and_step(folder: Path, step: int | None) -> tuple[Path, int | None]:
     if not folder.is_dir():
-        raise CheckpointError(f"there is no checkpoint folder {folder}; give the folder that holds {CONFIG}")
+        raise CheckpointError(f"there is no checkpoint folder {folder}", hint=f"give the folder that holds {CONFIG}")
     if not folder.name.isdigit() or (folder / CONFIG).exists():
         return folder, step
     if step not in (None, int(folder.name)):
         raise CheckpointError(
-            f"{folder} is the folder of step {folder.name}, not of step {step}; give only one of the two"
+            f"{folder} is the folder of step {folder.name}, not of step {step}", hint="give only one of the two"
         )
     return folder.parent, int(folder.name)
 
@@ -170,10 +173,12 @@ def _steps_in(folder: Path) -> dict[int, Path]:
     return {int(entry.name): entry for entry in entries if entry.name.isdigit() and entry.is_dir()}
 
 
-def _no_such_step(folder: Path, step: int | None, steps: Mapping[int, Path]) -> str:
+def _no_such_step(folder: Path, step: int | None, steps: Mapping[int, Path]) -> CheckpointError:
     if not steps:
-        return f"{folder} holds no step's folder (such as 300000/); copy or download the checkpoint again"
-    return f"{folder} holds no step {step}; it holds: {', '.join(map(str, sorted(steps)))}"
+        return CheckpointError(
+            f"{folder} holds no step's folder (such as 300000/)", hint="copy or download the checkpoint again"
+        )
+    return CheckpointError(f"{folder} holds no step {step}", hint=f"it holds: {', '.join(map(str, sorted(steps)))}")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -184,7 +189,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             head["action_horizon"] = head.pop("pred_horizon")
     except (KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path} is not a config of Octo (it has no model.heads.action.kwargs); copy or download it again"
+            f"{path} is not a config of Octo (it has no model.heads.action.kwargs)", hint="copy or download it again"
         ) from error
     return config
 
@@ -208,7 +213,9 @@ def _read_example_batch(path: Path) -> dict[str, Any]:
             batch["observation"]["timestep_pad_mask"] = batch["observation"]["pad_mask"]
         return {**batch, "task": batch["task"]}
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not an example batch of Octo ({error}); copy or download it again") from error
+        raise CheckpointError(
+            f"{path} is not an example batch of Octo ({error})", hint="copy or download it again"
+        ) from error
 
 
 def _read_vocabulary(path: Path) -> str | None:

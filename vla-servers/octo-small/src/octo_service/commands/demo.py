@@ -8,9 +8,9 @@ import sys
 import time
 from typing import Any
 
+from octo_service.commands.options import Demo
 from octo_service.commands.predict import local_server, model_and_meaning, scene_xml, write
 from octo_service.http_client import Server
-from octo_service.options import Demo
 from vla_server_base.schemas.execute import success_to_body
 from vla_server_base.tabletop.paraphrases import task_said
 from vla_server_base.tabletop.tables import table_of

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from octo_service.adapter import OctoSmallAdapter
+from octo_service.commands.options import Evaluate
 from octo_service.errors import Interrupted
-from octo_service.options import Evaluate
 from octo_service.progress import phase, progress
 from vla_server_base.episodes.loop import EpisodeSettings, Policy
 from vla_server_base.episodes.policies import HttpPolicy, LastObservations, load_policy
@@ -44,17 +44,21 @@ def run(options: Evaluate) -> None:
     try:
         asyncio.run(evaluate_policy(options, found))
     except KeyboardInterrupt as interrupt:
-        raise Interrupted(_how_to_go_on(options, found)) from interrupt
+        raise _interrupted(options, found) from interrupt
     finally:
         if found and found[0].found:
             print(report(found[0]))
 
 
-def _how_to_go_on(options: Evaluate, found: list[Results]) -> str:
+def _interrupted(options: Evaluate, found: list[Results]) -> Interrupted:
     if options.out is None:
-        return "its results are not kept; with --out FILE they are, and the same command goes on from there"
+        return Interrupted(
+            "its results are not kept", hint="with --out FILE they are, and the same command goes on from there"
+        )
     num_found = len(found[0].found) if found else 0
-    return f"{options.out} holds {num_found} trials; to go on: octo-service {shlex.join(sys.argv[1:])}"
+    return Interrupted(
+        f"{options.out} holds {num_found} trials", hint=f"to go on: octo-service {shlex.join(sys.argv[1:])}"
+    )
 
 
 async def evaluate_policy(options: Evaluate, found: list[Results]) -> None:
@@ -85,7 +89,7 @@ def _trials(options: Evaluate) -> Mapping[Part, list[Trial]]:
     tasks = tasks_beginning(options.tasks)
     seeds = range(options.seed, options.seed + options.trials)
     draw = partial(draw_trial, robot=options.robot, split=options.split)
-    num_scenes = options.listening
+    num_scenes = options.grounding
     if num_scenes is None:
         num_scenes = options.trials * any(task.verb == "pick_up" for task in tasks)
     scenes = range(options.seed, options.seed + num_scenes)
@@ -102,7 +106,10 @@ async def _episodes(options: Evaluate) -> AsyncIterator[tuple[Episodes, Mapping[
     is_remote = options.policy.startswith(("http://", "https://"))
     if options.through == "execute":
         if not is_remote or options.window is not None:
-            raise RequestError("--through execute is for a server's address, and without --window")
+            raise RequestError(
+                f"--through execute: {'--window is given' if is_remote else 'the policy is not an address'}",
+                hint="give a server's address (http://...) and leave --window out",
+            )
         async with HttpPolicy(options.policy, options.octo.dataset) as server:
             yield RemoteEpisodes(server=server), server.info
         return
@@ -121,10 +128,14 @@ async def _episodes(options: Evaluate) -> AsyncIterator[tuple[Episodes, Mapping[
 def _local(options: Evaluate, policy: Policy, pool: ScenePool, info: Mapping[str, Any]) -> LocalEpisodes:
     if not 1 <= options.execution_horizon <= info["horizon"]:
         raise RequestError(
-            f"--execution-horizon {options.execution_horizon}: the policy's chunks have {info['horizon']}"
+            f"--execution-horizon {options.execution_horizon}: the policy's chunks have {info['horizon']} actions",
+            hint=f"give 1 to {info['horizon']}",
         )
     if options.ensemble_weight is not None and options.execution_horizon > 1:
-        raise RequestError("--execution-horizon and --ensemble-weight exclude one another")
+        raise RequestError(
+            "--execution-horizon and --ensemble-weight exclude one another",
+            hint="an ensemble needs a chunk at every step: leave --execution-horizon out",
+        )
     shown = policy if options.window is None else LastObservations(policy, options.window)
     return LocalEpisodes(policy=shown, world=pool)
 
@@ -165,8 +176,8 @@ def report(results: Results) -> str:
     sections = [f"`{command}`: {'; '.join(others)}."]
     if suite := results.of("suite"):
         sections.append(success_table(suite))
-    if listening := results.of("listening"):
-        sections.append(listening_table(listening))
+    if grounding := results.of("listening"):
+        sections.append(listening_table(grounding))
     return "\n\n".join(sections)
 
 

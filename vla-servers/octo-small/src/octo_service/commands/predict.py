@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from octo_service.commands.options import Predict
 from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
 from octo_service.errors import UsageError
 from octo_service.http_client import Server
-from octo_service.options import Predict
 from octo_service.progress import phase
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import SceneError
@@ -41,7 +41,9 @@ def _body(options: Predict) -> dict[str, Any]:
     if (given or images) and (options.scene is not None or options.cameras):
         flags = " and ".join("--" + name.replace("_", "-") for name in (*given, *(["images"] if images else [])))
         scene = "--scene" if options.scene is not None else "--cameras"
-        raise UsageError(f"{scene} and {flags} exclude one another: the policy sees a scene, or your own pictures")
+        raise UsageError(
+            f"{scene} and {flags} exclude one another", hint="the policy sees either a scene or your own images"
+        )
     body: dict[str, Any] = {name: _encoded(path) for name, path in given.items()}
     if images:
         body["images"] = {camera: _encoded(Path(path)) for camera, path in images.items()}
@@ -59,7 +61,7 @@ def _by_camera(flag: str, entries: Iterable[str]) -> dict[str, str]:
     for entry in entries:
         camera, is_said, value = entry.partition("=")
         if not (camera and is_said) or camera in found:
-            raise UsageError(f"{flag} {entry} is not camera=..., with each camera named once")
+            raise UsageError(f"{flag} {entry} is not camera=...", hint="name each camera once, such as left=left.png")
         found[camera] = value
     return found
 

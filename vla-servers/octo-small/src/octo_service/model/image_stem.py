@@ -141,16 +141,16 @@ class SmallStem:
         """Return what the first convolution makes of pictures with their goals' channels, 0..255."""
         return self._convolved(weights, 0, normalize_images(pixels, self.img_norm_type))
 
-    def encode(self, weights: StemWeights, pixels: Pixels, rest: Array) -> Features:
-        """Encode pictures without their goals' channels, 0..255.
+    def encode(self, weights: StemWeights, pixels: Pixels, goal_features: Array) -> Features:
+        """Encode a batch of images, 0..255, given without the goals' channels.
 
-        `rest` is the `first_layer` of the same where the pictures are black: a convolution is linear in its channels.
+        `goal_features` is the `first_layer` of black images with the goals: a convolution is linear in its channels.
         """
         kernel = weights.layers[0][0][:, :, : pixels.shape[-1]]
         black = normalize_images(jnp.zeros((1, 1, 1, pixels.shape[-1]), jnp.float32), self.img_norm_type)
         shade = normalize_images(jnp.ones((1, 1, 1, pixels.shape[-1]), jnp.float32), self.img_norm_type) - black
-        seen = _apply(kernel * shade.reshape(-1, 1), pixels, self.strides[0], self._padding(0))
-        return self._encoded(weights, rest + seen)
+        image_features = _apply(kernel * shade.reshape(-1, 1), pixels, self.strides[0], self._padding(0))
+        return self._encoded(weights, goal_features + image_features)
 
     def _encoded(self, weights: StemWeights, x: Array) -> Array:
         """Return the patches' features, given the first convolution's output."""

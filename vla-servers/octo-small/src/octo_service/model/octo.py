@@ -74,10 +74,12 @@ class Octo:
         """Return the transformer's input, in its order: the task's groups, and those of every timestep."""
         window = timestep_pad_mask.shape[1]
         if window > self.max_horizon:
-            raise InputError(f"a window of {window} timesteps is too long; this model takes up to {self.max_horizon}")
+            raise InputError(
+                f"a window of {window} timesteps is too long", hint=f"this model takes up to {self.max_horizon}"
+            )
         prefix = self.task_groups(place, observations, tasks)
         timestep = {}
-        for name, group in self.frame_groups(place, observations, tasks).items():
+        for name, group in self.observation_groups(place, observations, tasks).items():
             tokens = group.tokens + self.positions(place, name, group.tokens.shape[-2])[:, :window]
             timestep[name] = TokenGroup(tokens, group.mask & timestep_pad_mask[:, :, None])
         if self.repeat_task_tokens:
@@ -101,7 +103,7 @@ class Octo:
                 groups[f"task_{name}"] = TokenGroup(tokens + positions, mask)
         return groups
 
-    def frame_groups(
+    def observation_groups(
         self, place: Parameters, observations: Arrays, tasks: Arrays, tokenized: Mapping[str, TokenGroup] | None = None
     ) -> dict[str, TokenGroup]:
         """Return the groups of every timestep's observation, which say nothing yet of its place in the window.
@@ -174,13 +176,16 @@ def build_octo(model_config: Mapping[str, Any]) -> Octo:
             **options,
         )
     except KeyError as error:
-        raise ConfigError(f"config.json says nothing of {error}, which every checkpoint of Octo has") from error
+        raise ConfigError(f"config.json lacks {error}", hint="give a checkpoint of Octo") from error
 
 
 def _build_transformer(options: Mapping[str, Any]) -> Transformer:
     transformer = _make(Transformer, "transformer_kwargs", **options)
     if transformer.add_position_embedding:
-        raise ConfigError("add_position_embedding is not possible with Octo: tokens carry their positions already")
+        raise ConfigError(
+            "config.json asks for add_position_embedding",
+            hint="leave it out: Octo's tokens have positions already",
+        )
     return transformer
 
 
@@ -202,7 +207,7 @@ def _build_all(specs: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]
 
 def _build(spec: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]) -> Any:
     if spec["name"] not in kinds:
-        raise ConfigError(f"config.json asks for '{spec['name']}'; known here: {', '.join(kinds)}")
+        raise ConfigError(f"config.json asks for '{spec['name']}'", hint=f"known here: {', '.join(kinds)}")
     return _make(kinds[spec["name"]], spec["name"], **spec["kwargs"])
 
 
@@ -212,4 +217,7 @@ def _make(kind: Callable[..., Any], name: str, **options: Any) -> Any:
     try:
         return kind(**frozen)
     except TypeError as error:
-        raise ConfigError(f"config.json has options that '{name}' does not take: {error}") from error
+        raise ConfigError(
+            f"config.json has options that '{name}' does not take: {error}",
+            hint="remove them from config.json",
+        ) from error

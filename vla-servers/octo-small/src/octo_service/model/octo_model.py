@@ -14,6 +14,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from octo_service.checkpoints import checkpoint as checkpoints
@@ -21,7 +22,7 @@ from octo_service.checkpoints import hub
 from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.checkpoints.weight_file import leave_to_disk
 from octo_service.errors import InputError, TokenizerError
-from octo_service.model import prediction, random_weights, t5
+from octo_service.model import Precision, prediction, random_weights, t5
 from octo_service.model.heads import ActionHead
 from octo_service.model.octo import Octo, build_octo
 from octo_service.model.parameters import Leaves, nested, stack_layers
@@ -30,11 +31,10 @@ from octo_service.model.shapes import expected_shapes
 from octo_service.model.stepwise import StepwiseOcto
 from octo_service.model.text_encoder import TextEncoder
 from octo_service.model.tokens import Arrays, TokenGroup
-from octo_service.precision import Precision
 from octo_service.preprocessing import text
-from octo_service.preprocessing.statistics import action_statistics, check_form, check_statistics, un_normalize
+from octo_service.preprocessing.dataset_statistics import check_statistics
+from octo_service.preprocessing.statistics import action_statistics, check_form, un_normalize
 from octo_service.preprocessing.text import TextTokenizer
-from octo_service.tracing import is_traced
 
 logger = logging.getLogger(__name__)
 
@@ -173,12 +173,16 @@ class OctoModel:
             InputError: neither given, different batch sizes, or goals of a shape the model does not take.
         """
         if goals is None and texts is None:
-            raise InputError("a task needs texts=[...], goals={'image_primary': ...}, or both")
+            raise InputError("the task is empty", hint="give texts=[...], goals={'image_primary': ...}, or both")
         if isinstance(texts, str):
-            raise InputError("texts must be a list, one instruction per batch entry: texts=['pick up the spoon']")
+            raise InputError(
+                "texts must be a list, one instruction per batch entry", hint="such as texts=['pick up the spoon']"
+            )
         batches = {value.shape[0] for value in (goals or {}).values()} | ({len(texts)} if texts is not None else set())
         if len(batches) != 1:
-            raise InputError(f"texts and goals must have one batch size, not {sorted(batches)}")
+            raise InputError(
+                f"texts and goals must have one batch size, not {sorted(batches)}", hint="give as many of each"
+            )
         (batch,) = batches
         if goals is None:
             examples = self.example_batch["task"]
@@ -316,14 +320,17 @@ class OctoModel:
         """
         dims = self.head.action_dim if embodiment_action_dim is None else embodiment_action_dim
         if np.max(dims) > self.head.action_dim:
-            raise InputError(f"the statistics are of {np.max(dims)} numbers, the head predicts {self.head.action_dim}")
+            raise InputError(
+                f"the statistics are of {np.max(dims)} numbers, the head predicts {self.head.action_dim}",
+                hint="pass statistics of this checkpoint: model.dataset_statistics",
+            )
         return self._predict_chunk(self._heads, readout, noise, temperature, np.asarray(dims, np.int32))
 
     def embed_text(self, input_ids: Any, attention_mask: Any) -> Float[Array, "batch tokens dim"]:
         """Return the text encoder's embedding of token ids; a task may carry it in their place."""
         if self._text_encoder is None:
-            raise InputError("this checkpoint has no text encoder: pass language_instruction as embeddings")
-        if self._origin is not self or is_traced(input_ids, attention_mask):
+            raise InputError("this checkpoint has no text encoder", hint="pass language_instruction as embeddings")
+        if self._origin is not self or isinstance(input_ids, Tracer):
             return self._text_encoder.embed_within(self._text_leaves, input_ids, attention_mask)
         return self._text_encoder.embed(input_ids, attention_mask)
 
@@ -336,7 +343,9 @@ class OctoModel:
             InputError: shapes that do not fit the checkpoint.
         """
         if timestep_pad_mask is None:
-            raise InputError("timestep_pad_mask is missing: put it into observations or pass it, (batch, window)")
+            raise InputError(
+                "timestep_pad_mask is missing", hint="put it into observations or pass it, (batch, window)"
+            )
         mask = _as_bool(timestep_pad_mask)
         examples = self.example_batch
         _check_shapes("observation", observations, examples["observation"], leading_axes=2)
@@ -344,12 +353,15 @@ class OctoModel:
         names = self.octo.observation_names(observations)
         if not names:
             known = ", ".join(self.octo.observation_names(examples["observation"]))
-            raise InputError(f"none of {sorted(observations)} is an observation of this model; it takes: {known}")
+            raise InputError(
+                f"none of {sorted(observations)} is an observation of this model", hint=f"it takes {known}"
+            )
         for name in names:
             if observations[name].shape[:2] != mask.shape:
                 raise InputError(
                     f"observation '{name}' is {observations[name].shape[:2]} (batch, window), "
-                    f"timestep_pad_mask is {mask.shape}"
+                    f"timestep_pad_mask is {mask.shape}",
+                    hint="give both one batch and one window",
                 )
         own = {name: observations[name] for name in names}
         own |= _pad_masks(observations, names)
@@ -372,8 +384,8 @@ def _tokenizer_of(checkpoint: Checkpoint, path: Path | None) -> TextTokenizer | 
         return text.load_tokenizer(path, options)
     if path is not None:
         raise TokenizerError(
-            f"the checkpoint brings the vocabulary that its text encoder was trained with, {path} is another; "
-            "name no tokenizer (OCTO_TOKENIZER) with it"
+            f"the checkpoint has the vocabulary that its text encoder was trained with, {path} is another",
+            hint="leave the tokenizer (OCTO_TOKENIZER) out",
         )
     return text.json_tokenizer(checkpoint.vocabulary, options)
 
@@ -385,7 +397,7 @@ def _numbers_in(statistics: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_number(value: Any) -> bool:
-    return is_traced(value) or not isinstance(value, np.ndarray) or value.dtype.kind in "biuf"
+    return isinstance(value, Tracer) or not isinstance(value, np.ndarray) or value.dtype.kind in "biuf"
 
 
 def _pad_masks(arrays: Arrays, names: Sequence[str]) -> dict[str, dict[str, np.ndarray | Array]]:
@@ -394,7 +406,7 @@ def _pad_masks(arrays: Arrays, names: Sequence[str]) -> dict[str, dict[str, np.n
 
 
 def _as_bool(mask: Any) -> np.ndarray | Array:
-    return jnp.asarray(mask, bool) if is_traced(mask) else np.asarray(mask, bool)
+    return jnp.asarray(mask, bool) if isinstance(mask, Tracer) else np.asarray(mask, bool)
 
 
 def _check_shapes(what: str, given: Arrays, examples: Arrays, leading_axes: int) -> None:
@@ -402,7 +414,7 @@ def _check_shapes(what: str, given: Arrays, examples: Arrays, leading_axes: int)
         if name in given and isinstance(example, np.ndarray) and not isinstance(given[name], Mapping):
             shape, expected = given[name].shape[leading_axes:], example.shape[leading_axes:]
             if shape != expected:
-                raise InputError(f"{what} '{name}' is {shape} per entry; this model takes {expected}")
+                raise InputError(f"{what} '{name}' is {shape} per entry", hint=f"this model takes {expected}")
 
 
 def _describe(examples: Arrays, names_read: Any, axes: tuple[str, ...]) -> list[str]:
@@ -416,4 +428,4 @@ def _describe(examples: Arrays, names_read: Any, axes: tuple[str, ...]) -> list[
 
 def _refuse_training(train: bool) -> None:
     if train:
-        raise InputError("train=True is for training; this class only predicts")
+        raise InputError("train=True: this class only predicts", hint="train with octo-service finetune")

@@ -33,7 +33,7 @@ def architecture_named(name: str) -> tuple[Architecture, int]:
     seed = parse_qs(parts.query).get("seed", ["0"])[0]
     if architecture is None or not seed.isdecimal():
         known = ", ".join(f"{SCHEME}{known}" for known in ARCHITECTURES)
-        raise ConfigError(f"'{name}' is not known; random weights exist for {known}, each with ?seed=<number>")
+        raise ConfigError(f"'{name}' is not known", hint=f"random weights exist for {known}, each with ?seed=<number>")
     return architecture, int(seed)
 
 

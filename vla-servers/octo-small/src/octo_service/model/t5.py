@@ -54,7 +54,7 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> T5Sizes | None:
         )
     except KeyError as error:
         raise ConfigError(
-            f"the text encoder has no parameter {error}; only T5 with a relu MLP is known (t5-small to t5-11b)"
+            f"the text encoder has no parameter {error}", hint="only T5 with a relu MLP is known (t5-small to t5-11b)"
         ) from error
 
 

@@ -100,8 +100,8 @@ class ImageTokenizer:
         is_plain = not self.task_film_keys and not self.use_token_learner
         return self.encoder if is_plain and isinstance(self.encoder, SmallStem) else None
 
-    def beside(self, weights: StemWeights, observations: Arrays, tasks: Arrays) -> Array:
-        """Return what a plain stem's first layer makes of all but the camera's picture: goal and biases."""
+    def goal_features(self, weights: StemWeights, observations: Arrays, tasks: Arrays) -> Array:
+        """Return what a plain stem's first layer makes of the goal, with its biases, beside a black image."""
         black = jnp.zeros_like(self.pixels(observations))[:, 0]
         stacked = [black, self._goal(observations, tasks)] if self.task_stack_keys else [black]
         assert self.plain_stem is not None, "asked of plain stems alone"
@@ -210,7 +210,7 @@ class LowdimObsTokenizer:
             return None
         for key in keys:
             if observations[key].ndim != 3:
-                raise InputError(f"'{key}' is {observations[key].shape}; it must be (batch, window, numbers)")
+                raise InputError(f"'{key}' is {observations[key].shape}", hint="it must be (batch, window, numbers)")
         numbers = jnp.concatenate([jnp.asarray(observations[key], jnp.float32) for key in keys], axis=-1)
         if not self.discretize:
             tokens = numbers[..., None]

@@ -18,7 +18,7 @@ from octo_service.parity.goldens import GoldenSet
 from octo_service.parity.inputs import build_inputs
 from octo_service.parity.measures import Comparison, largest, num_different, spread
 from octo_service.parity.step_by_step import read_out_stepwise
-from octo_service.preprocessing.statistics import statistics_of
+from octo_service.preprocessing.dataset_statistics import statistics_of
 
 # What a comparison yields: quantity, largest difference, tolerance.
 Found = Iterator[tuple[str, float, float]]

@@ -13,7 +13,7 @@ from octo_service.model.image_stem import IMAGE_ENCODERS
 from octo_service.model.parameters import Leaves, declared_shapes, stored
 from octo_service.parity.inputs import frames, goal, image
 from octo_service.parity.measures import Comparison, largest, num_different
-from octo_service.parity.synthetic_weights import stand_in_parameters
+from octo_service.parity.synthetic_weights import synthetic_parameters
 from octo_service.preprocessing.images import resize_and_crop, resize_lanczos
 from octo_service.preprocessing.text import TextTokenizer
 
@@ -73,5 +73,5 @@ def _encode(name: str, case: Mapping[str, Any]) -> np.ndarray:
         film = jnp.asarray(generator.standard_normal((2, 8), dtype=np.float32))
     shapes = declared_shapes(lambda parameters: encoder(parameters, pixels, film))
     assert len(shapes) == case["num_leaves"], f"{name} has {len(shapes)} parameters, not {case['num_leaves']}"
-    leaves = {path: jnp.asarray(leaf) for path, leaf in stand_in_parameters(shapes, f"encoders/{name}").items()}
+    leaves = {path: jnp.asarray(leaf) for path, leaf in synthetic_parameters(shapes, f"encoders/{name}").items()}
     return np.asarray(jax.jit(lambda leaves: encoder(stored(Leaves(leaves, {})), pixels, film))(leaves))

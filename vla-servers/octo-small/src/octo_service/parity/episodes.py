@@ -10,7 +10,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from octo_service.inference.cache import CONTENT, Remembered, digest
+from octo_service.inference.cache import CONTENT, InferenceCache, digest
 from octo_service.model import OctoModel
 from octo_service.model.prediction import draw_noise
 from octo_service.parity.goldens import TINY, tiny_model
@@ -96,20 +96,20 @@ class _Episode:
 
 
 class _StepwiseEpisode(_Episode):
-    """The same as a server does it: every other time with the past computed ahead."""
+    """The same as a server does it: every other time with a prefetched prefill."""
 
     @functools.cached_property
-    def _remembered(self) -> Remembered:
-        return Remembered(self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), past_mb=64)
+    def _inference_cache(self) -> InferenceCache:
+        return InferenceCache(self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), prefill_mb=64)
 
     def _chunk(self, window: ObservationWindow, step: int, key: np.ndarray) -> np.ndarray:
         seen = window.append(self._observation(step))
         contents = [digest(observation.images) for observation in seen.observations]
         observation = {**self._stacked(seen), CONTENT: np.stack(contents)[None]}
         task = {**self.tasks, CONTENT: digest({})[None]}
-        readout = self._remembered.read_out(observation, task)
+        readout = self._inference_cache.read_out(observation, task)
         if step % 2:
-            for _ in self._remembered.ahead(observation, task):
+            for _ in self._inference_cache.prefetch(observation, task):
                 pass
         noise = draw_noise(self.model.head, jnp.asarray(key), seen.timestep_pad_mask[None].shape)
         return np.asarray(self.model.predict_chunk(readout, noise)[0])

@@ -67,32 +67,34 @@ def fitting_micro_batch(step: Step, asked: Fit, free: int | None) -> tuple[int, 
     """
     sizes = [size for size in range(1, step.batch_size + 1) if step.batch_size % size == 0]
     if asked.micro_batch is not None and asked.micro_batch not in sizes:
-        given = f"--micro-batch {asked.micro_batch} does not divide --batch-size {step.batch_size}"
-        raise TrainingError(f"{given}: {', '.join(map(str, sizes))} do")
+        raise TrainingError(
+            f"--micro-batch {asked.micro_batch} does not divide --batch-size {step.batch_size}",
+            hint=f"{', '.join(map(str, sizes))} do",
+        )
     size = asked.micro_batch or sizes[-1]
     needed = step.bytes_at_once(size, asked.remat)
     if free is not None and needed > free:
         fit = sizes[: bisect.bisect_right(sizes, free, key=lambda size: step.bytes_at_once(size, asked.remat))]
         if asked.micro_batch is not None or not fit:
-            raise TrainingError(_too_much(step, asked, size if fit else 1, free, fit))
+            raise _too_much(step, asked, size if fit else 1, free, fit)
         size = fit[-1]
         needed = step.bytes_at_once(size, asked.remat)
     of_free = "" if free is None else f" of {_said(free)} that are free"
     return size, f"a step takes about {_said(needed)}{of_free}: {size} of its {step.batch_size} samples at a time"
 
 
-def _too_much(step: Step, asked: Fit, size: int, free: int, fit: list[int]) -> str:
+def _too_much(step: Step, asked: Fit, size: int, free: int, fit: list[int]) -> TrainingError:
     needed = step.bytes_at_once(size, asked.remat)
     sentence = f"--micro-batch {size} takes about {_said(needed)}, and {_said(free)} are free"
     if fit:
-        return f"{sentence}; give --micro-batch {fit[-1]}"
+        return TrainingError(sentence, hint=f"give --micro-batch {fit[-1]}")
     head_only = replace(step, optimizer=replace(step.optimizer, frozen_keys=FROZEN_KEYS["head_only"]))
     others = {
         "--remat": step.bytes_at_once(size, remat=True),
         "--mode head_only": head_only.bytes_at_once(size, asked.remat),
     }
     less = [f"{flag} would take {_said(takes)}" for flag, takes in others.items() if takes < needed]
-    return f"{sentence}; {', '.join(less) or 'free some, or train a smaller policy'}"
+    return TrainingError(sentence, hint=", ".join(less) or "free some memory, or train a smaller policy")
 
 
 def _said(num_bytes: int) -> str:

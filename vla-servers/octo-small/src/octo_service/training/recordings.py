@@ -42,11 +42,11 @@ def prepared(dataset: EpisodeDataset, cameras: Mapping[str, Camera], folder: Pat
         DatasetError: it cannot be read.
     """
     if not len(dataset):
-        raise TrainingError("the dataset has no episode; record some, or give another --data")
+        raise TrainingError("the dataset has no episode", hint="record some, or give another --data")
     first = dataset[0]
     if absent := sorted(camera.source for camera in cameras.values() if camera.source not in first.images):
         raise TrainingError(
-            f"the dataset has no camera {', '.join(absent)}; it has: {', '.join(first.images) or 'none'}"
+            f"the dataset has no camera {', '.join(absent)}", hint=f"it has: {', '.join(first.images) or 'none'}"
         )
     if isinstance(dataset, ArrayStore) and _fits(first, cameras):
         return dataset
@@ -190,7 +190,7 @@ def all_episodes(
 def _check_alike(what: str, measures: Sequence[tuple[str, str]]) -> None:
     if len({measure for _, measure in measures}) > 1:
         listed = ", ".join(f"{measure} in {name}" for name, measure in measures)
-        raise TrainingError(f"the datasets have different {what} ({listed}); train on those that are alike")
+        raise TrainingError(f"the datasets have different {what} ({listed})", hint="train on those that are alike")
 
 
 def _with_one_proprio(episodes: list[RecordedEpisode]) -> list[RecordedEpisode]:

@@ -52,21 +52,23 @@ class RunFolder:
             there = self._read_settings(path / RUN)
             self.micro_batch: int | None = there.get(MICRO_BATCH)
             if not resume:
-                raise TrainingError(f"{path} holds a run already; go on with it by --resume, or give another --out")
+                raise TrainingError(
+                    f"{path} holds a run already", hint="resume it with --resume, or give another --out"
+                )
             if different := [
                 name for name in (there.keys() | settings) - {MICRO_BATCH} if there.get(name) != settings.get(name)
             ]:
                 listed = ", ".join(f"{name}: {there.get(name)}, now {settings.get(name)}" for name in sorted(different))
-                raise TrainingError(f"the run in {path} has other settings ({listed}); resume it with its own")
+                raise TrainingError(f"the run in {path} has other settings ({listed})", hint="resume it with its own")
         elif path.exists() and any(entry.name != EPISODES for entry in path.iterdir()):
-            raise TrainingError(f"{path} is not empty and holds no run; give another --out")
+            raise TrainingError(f"{path} is not empty and holds no run", hint="give another --out")
 
     @staticmethod
     def _read_settings(file: Path) -> dict[str, Any]:
         try:
             return dict(json.loads(file.read_text()))
         except (ValueError, TypeError) as error:
-            raise TrainingError(f"{file} is damaged ({error}); give another --out, or remove its folder") from error
+            raise TrainingError(f"{file} is damaged ({error})", hint="give another --out, or remove it") from error
 
     @property
     def has_begun(self) -> bool:

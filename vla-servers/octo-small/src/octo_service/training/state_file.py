@@ -29,13 +29,15 @@ def load_state(path: Path, started: TrainState) -> TrainState:
         arrays, metadata = map_weights(Path(path))
         step, rng = int(metadata["step"]), np.array(metadata["rng"].split(), np.uint32)
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is no state of a training run ({error}); start anew, without it") from error
+        raise CheckpointError(
+            f"{path} is not the state of a training run ({error})", hint="start again without it"
+        ) from error
     expected = {name: (leaf.shape, leaf.dtype) for name, leaf in _named(started)}
     found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
     if different := sorted(name for name in expected.keys() | found if expected.get(name) != found.get(name)):
         raise CheckpointError(
-            f"{path} is of another run: {len(different)} arrays differ ({', '.join(different[:3])}, ...); "
-            "resume with the model, the mode, the frozen parameters and the averaging that it was started with"
+            f"{path} is of another run: {len(different)} arrays differ ({', '.join(different[:3])}, ...)",
+            hint="resume with the model, the mode, the frozen parameters and the averaging that it was started with",
         )
     # Copied: the file is only mapped, and the state's arrays are given up at the next step.
     held = {name: jnp.asarray(np.array(array)) for name, array in arrays.items()}

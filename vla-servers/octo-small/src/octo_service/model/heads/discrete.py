@@ -35,7 +35,8 @@ class DiscreteHead:
         if tokens.shape[-2] != self._num_tokens:
             raise ConfigError(
                 f"a discrete head with token_per='{self.token_per}' needs {self._num_tokens} tokens, "
-                f"but '{self.readout_key}' has {tokens.shape[-2]}"
+                f"but '{self.readout_key}' has {tokens.shape[-2]}",
+                hint="take config.json and parameters from the same training run",
             )
         numbers = self.action_horizon * self.action_dim * self.vocab_size
         logits = dense(parameters / "vocab_proj", tokens, numbers // self._num_tokens)
@@ -68,5 +69,5 @@ class DiscreteHead:
             "action_dim_and_action_horizon": self.action_horizon * self.action_dim,
         }
         if self.token_per not in counts:
-            raise ConfigError(f"token_per='{self.token_per}' is not known; known: {', '.join(counts)}")
+            raise ConfigError(f"token_per='{self.token_per}' is not known", hint=f"known: {list(counts)}")
         return counts[self.token_per]

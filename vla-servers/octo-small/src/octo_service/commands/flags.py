@@ -4,6 +4,7 @@ import ast
 import dataclasses
 import inspect
 import os
+import sys
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -15,6 +16,19 @@ from octo_service.errors import UsageError
 from vla_server_base.config import ConfigError, config_from_environment
 
 REGISTRY = ConstructorRegistry()
+
+SCENE_SETTINGS = (
+    "renderer",
+    "scene_workers",
+    "scene_timeout_s",
+    "scene_memory_mb",
+    "scene_worker_max_scenes",
+    "scene_worker_max_jobs",
+    "scene_shadows",
+    "scene_reflections",
+    "scene_multisampling",
+)
+"""The server's settings that also apply to a command that renders scenes itself."""
 
 Options = TypeVar("Options")
 
@@ -45,7 +59,7 @@ def flags_of(kind: type, prefix: str, *names: str, **defaults: str) -> Any:
                 return dataclasses.replace(config, **given)
             except ConfigError as error:
                 name, _, rest = str(error).partition("=")
-                raise UsageError(f"{_flag(name)}={rest}") from error
+                raise UsageError(f"{_flag(name)}={rest}", hint=_see_help()) from error
 
         config_from_flags.__signature__ = inspect.Signature(parameters)
         config_from_flags.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -103,8 +117,12 @@ def validated(options: Options) -> Options:
         pydantic.TypeAdapter(type(options)).validate_python(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"{_flag(first['loc'][0])}={first['input']} cannot be used: {first['msg']}") from error
+        raise UsageError(f"{_flag(first['loc'][0])}={first['input']}: {first['msg']}", hint=_see_help()) from error
     return options
+
+
+def _see_help() -> str:
+    return f"`octo-service {' '.join(sys.argv[1:2])} --help` lists what each flag takes"
 
 
 def _flag(name: str | int) -> str:
