@@ -1,6 +1,7 @@
 """OctoSmallAdapter: what every adapter keeps, and what is Octo's own."""
 
 import itertools
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,9 +10,11 @@ import numpy as np
 import pytest
 from small_octo import checkpoint_with_two_cameras_and_proprio
 
-from octo_service.adapter import OctoSmallAdapter, noise_key
-from octo_service.checkpoints.checkpoint import Checkpoint, save_checkpoint
+from octo_service.adapter import OctoSmallAdapter
+from octo_service.checkpoints.checkpoint import Checkpoint
+from octo_service.checkpoints.saving import save_checkpoint
 from octo_service.config import OctoConfig
+from octo_service.inference.noise_samples import noise_key
 from octo_service.model.prediction import draw_noise
 from octo_service.parity.inputs import image
 from vla_server_base.contract import Observation, Task, Window
@@ -185,12 +188,14 @@ def test_a_dataset_of_fewer_dimensions_is_denoised_as_in_a_script(two_datasets: 
     ],
 )
 def test_a_model_that_cannot_be_had_says_what_to_do(model_id: str, says: str, tmp_path: Path):
-    with pytest.raises(ModelUnavailable, match=says):
+    with pytest.raises(ModelUnavailable) as unavailable:
         OctoSmallAdapter().load_model(model_id, "cpu", tmp_path)
+    assert re.search(says, unavailable.value.as_sentence())
 
 
 def test_a_gpu_that_is_not_there_is_named(tmp_path: Path):
     if jax.default_backend() == "gpu":
         pytest.skip("this machine has a GPU")
-    with pytest.raises(ModelUnavailable, match="VLA_DEVICE"):
+    with pytest.raises(ModelUnavailable) as unavailable:
         OctoSmallAdapter().load_model("random://octo-tiny", "gpu", tmp_path)
+    assert "VLA_DEVICE" in str(unavailable.value.hint)

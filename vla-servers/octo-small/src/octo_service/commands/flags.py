@@ -117,7 +117,9 @@ def validated(options: Options) -> Options:
         pydantic.TypeAdapter(type(options)).validate_python(values)
     except pydantic.ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"{_flag(first['loc'][0])}={first['input']}: {first['msg']}", hint=_see_help()) from error
+        raise UsageError(
+            f"{_flag(first['loc'][0])}={first['input']} cannot be used: {first['msg']}", hint=_see_help()
+        ) from error
     return options
 
 

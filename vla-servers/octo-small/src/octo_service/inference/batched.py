@@ -9,11 +9,11 @@ import numpy as np
 from cachetools import LRUCache, cachedmethod
 from jaxtyping import Array
 
-from octo_service.inference.cache import CONTENT
 from octo_service.model import OctoModel
 from octo_service.model.octo import Octo
 from octo_service.model.prediction import Noise
 from octo_service.model.tokens import TokenGroup
+from octo_service.preprocessing.content import CONTENT
 from vla_server_base.contract import NormalizedChunks, PolicyArrays, PolicyInput
 
 # One compiled program each; a batch is padded up to the next size.

@@ -3,26 +3,23 @@
 Nothing here changes an answer: what is not cached is computed by the same programs from the same numbers.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import jax
 import numpy as np
 from cachetools import LRUCache
-from jaxtyping import Array, UInt8
+from jaxtyping import Array
 
 from octo_service.model.observation_tokens import ObservationTokens
 from octo_service.model.prefill import Prefill, Prefix
 from octo_service.model.stepwise import StepwiseOcto
 from octo_service.model.tokens import TokenGroup
-from vla_server_base.contract import Image, PolicyArrays
+from octo_service.preprocessing.content import CONTENT
+from vla_server_base.contract import PolicyArrays
 
 # Of Octo-Small, a task's prefix takes 0.6 MB, the prefill of an episode's padding 1.2 MB, an observation 0.5 MB.
 NUM_TASKS, NUM_PADDINGS, NUM_OBSERVATIONS = 64, 64, 64
-
-CONTENT = "content"
-"""The name under which observations (1, window, 32) and tasks (1, 32) carry a digest of what they are made of."""
 
 
 class InferenceCache:
@@ -95,15 +92,6 @@ class InferenceCache:
             tokens = self._octo.tokenize(self._prefix(window), window.timestep(index))
             self._observations[key] = tokens
         return tokens
-
-
-def digest(images: Mapping[str, Image], other: object = None) -> UInt8[np.ndarray, "32"]:
-    """Name an observation or a task by its content: images by camera, and what the `repr` of `other` distinguishes."""
-    hashed = hashlib.sha256(repr(other).encode())
-    for name in sorted(images):
-        hashed.update(f" {name!r} {images[name].dtype} {images[name].shape} ".encode())
-        hashed.update(np.ascontiguousarray(images[name]))
-    return np.frombuffer(hashed.digest(), np.uint8)
 
 
 class _Window:

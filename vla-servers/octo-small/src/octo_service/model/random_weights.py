@@ -8,8 +8,8 @@ import numpy as np
 from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.errors import ConfigError
 from octo_service.model.architectures import ARCHITECTURES, Architecture
-from octo_service.model.octo import build_octo
-from octo_service.model.parameters import random_leaves
+from octo_service.model.octo_config import build_octo
+from octo_service.model.random_leaves import random_leaves
 from octo_service.model.shapes import expected_shapes
 
 SCHEME = "random://"

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from octo_service.model.image_stem import IMAGE_ENCODERS
+from octo_service.model.image_encoders import IMAGE_ENCODERS
 from octo_service.model.parameters import Leaves, declared_shapes, stored
 from octo_service.parity.inputs import frames, goal, image
 from octo_service.parity.measures import Comparison, largest, num_different

@@ -10,12 +10,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from octo_service.inference.cache import CONTENT, InferenceCache, digest
+from octo_service.inference.cache import InferenceCache
 from octo_service.model import OctoModel
 from octo_service.model.prediction import draw_noise
 from octo_service.parity.goldens import TINY, tiny_model
 from octo_service.parity.inputs import build_inputs
 from octo_service.parity.measures import Comparison, largest, spread
+from octo_service.preprocessing.content import CONTENT, digest
 from vla_server_base.contract import Observation, Window
 from vla_server_base.sessions.action_chunking import ObservationWindow, RecedingHorizon, TemporalEnsemble
 

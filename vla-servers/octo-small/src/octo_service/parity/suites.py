@@ -9,7 +9,8 @@ from octo_service.parity.components import compare_encoders, compare_resize, com
 from octo_service.parity.episodes import compare_closed_loop
 from octo_service.parity.goldens import golden_sets
 from octo_service.parity.measures import Comparison
-from octo_service.preprocessing.text import TokenizerOptions, load_tokenizer
+from octo_service.preprocessing.text import TokenizerOptions
+from octo_service.preprocessing.vocabulary_files import load_tokenizer
 
 
 def compare_all(goldens: Path, only: Collection[str] = (), vocabulary: Path | None = None) -> Iterator[Comparison]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from octo_service.model.parameters import hand_noise_through
+from octo_service.model.random_leaves import hand_noise_through
 
 
 def synthetic_parameters(shapes: Mapping[str, tuple[int, ...]], salt: str = "") -> dict[str, np.ndarray]:

@@ -13,13 +13,15 @@ import numpy as np
 from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.errors import TrainingError
 from octo_service.model import OctoModel, t5
-from octo_service.model.octo import Octo, build_octo
+from octo_service.model.octo import Octo
+from octo_service.model.octo_config import build_octo
 from octo_service.model.random_weights import architecture_named
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.tokens import ImageTokenizer
 from octo_service.preprocessing.dataset_statistics import statistics_of
-from octo_service.preprocessing.text import TextTokenizer, json_tokenizer, tokenizer_options
+from octo_service.preprocessing.text import TextTokenizer, tokenizer_options
 from octo_service.preprocessing.vocabulary import word_vocabulary
+from octo_service.preprocessing.vocabulary_files import json_tokenizer
 from octo_service.progress import progress
 from octo_service.training.architecture import Camera, Merged, Robot, chosen_cameras, describe, merge, policy_for
 from octo_service.training.augmentation import PRIMARY, WRIST

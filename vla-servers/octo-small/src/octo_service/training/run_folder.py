@@ -15,14 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from octo_service.checkpoints.checkpoint import (
-    CONFIG,
-    EXAMPLE_BATCH,
-    STATISTICS,
-    VOCABULARY,
-    Checkpoint,
-    save_checkpoint,
-)
+from octo_service.checkpoints.checkpoint import CONFIG, EXAMPLE_BATCH, STATISTICS, VOCABULARY, Checkpoint
+from octo_service.checkpoints.saving import save_checkpoint
 from octo_service.checkpoints.weight_file import map_weights
 from octo_service.errors import TrainingError
 from octo_service.training.plots import plot_run

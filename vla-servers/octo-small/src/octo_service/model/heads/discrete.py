@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from jaxtyping import Array, Float, Int
 
 from octo_service.errors import ConfigError
+from octo_service.model.bins import bin_thresholds, bin_tokens, bin_values
 from octo_service.model.parameters import Parameters
-from octo_service.model.tokens import TokenGroup, bin_thresholds, bin_tokens, bin_values
+from octo_service.model.tokens import TokenGroup
 from octo_service.model.transformer import attention_pool, dense
 
 

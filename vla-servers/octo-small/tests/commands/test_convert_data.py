@@ -19,7 +19,7 @@ from vla_server_base.datasets import open_dataset
 from vla_server_base.errors import DatasetError
 from vla_server_base.testing.recordings import numbers, write_rlds, write_robomimic
 
-PAGE = Path(__file__).parents[3] / "docs" / "datasets.md"
+PAGE = Path(__file__).parents[4] / "docs" / "datasets.md"
 
 
 @pytest.fixture

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from small_hub import SmallHub
-from test_hub import tiny_files
+from small_hub import SmallHub, tiny_files
 from vocabulary import train_vocabulary
 
 SERVE = ("-m", "octo_service.cli", "serve")

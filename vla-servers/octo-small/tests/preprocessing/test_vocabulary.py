@@ -6,12 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octo_service.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from octo_service.checkpoints.checkpoint import load_checkpoint
+from octo_service.checkpoints.saving import save_checkpoint
 from octo_service.errors import TokenizerError
 from octo_service.model import OctoModel
 from octo_service.model.random_weights import random_checkpoint
-from octo_service.preprocessing.text import EOS, PAD, TokenizerOptions, json_tokenizer
+from octo_service.preprocessing.text import EOS, PAD, TokenizerOptions
 from octo_service.preprocessing.vocabulary import UNKNOWN, word_vocabulary
+from octo_service.preprocessing.vocabulary_files import json_tokenizer
 
 INSTRUCTIONS = ("pick up the red cube", "Push the cube!")
 

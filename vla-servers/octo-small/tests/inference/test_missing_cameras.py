@@ -1,6 +1,6 @@
 """Cameras and proprio that come and go: masked as by the reference, and what one robot sees never reaches another.
 
-`pytest tests/test_missing_cameras.py --windows 10000` asks for more.
+`pytest tests/inference/test_missing_cameras.py --windows 10000` asks for more.
 """
 
 import asyncio
@@ -15,7 +15,7 @@ import pytest
 from small_octo import checkpoint_with_two_cameras_and_proprio
 
 from octo_service.adapter import PREFILL_MB, OctoSmallAdapter
-from octo_service.checkpoints.checkpoint import save_checkpoint
+from octo_service.checkpoints.saving import save_checkpoint
 from octo_service.inference.cache import InferenceCache
 from octo_service.preprocessing.images import resize_lanczos
 from octo_service.preprocessing.vocabulary import word_vocabulary
@@ -136,7 +136,7 @@ def alone(adapter: OctoSmallAdapter, asked: Asked) -> np.ndarray:
     """Return the answer of an adapter that remembers nothing."""
     embed = adapter.model.embed_text
     adapter._inference_cache = InferenceCache(adapter.model.stepwise, lambda tokens: embed(**tokens), PREFILL_MB)
-    for kept in (adapter._resized, adapter._drawn, adapter.model.stepwise._no_goal_features):
+    for kept in (adapter._preprocessor._prepared, adapter._noise._drawn, adapter.model.stepwise._no_goal_features):
         kept.clear()
     (chunks,) = adapter.predict([as_input(adapter, asked)])
     return chunks[0]
@@ -192,7 +192,7 @@ def test_what_a_timestep_lacks_is_masked_as_by_the_reference(adapter: OctoSmallA
 def test_requests_that_miss_frames_share_a_pass(adapter: OctoSmallAdapter):
     asked = list(some_windows(adapter.spec.window, 8))
     batch = [as_input(adapter, each) for each in asked]
-    noises, dims = [adapter._noises(each) for each in batch], [adapter.spec.action_dim] * len(batch)
+    noises, dims = [adapter._noise.of(each) for each in batch], [adapter.spec.action_dim] * len(batch)
     together = BatchedInference(adapter.model).predict(batch, noises, dims)
     for chunks, each in zip(together, asked, strict=True):
         np.testing.assert_allclose(chunks[0], alone(adapter, each), rtol=0, atol=TOLERANCE)

@@ -140,7 +140,7 @@ def test_what_was_found_is_printed_where_it_is_interrupted(url: str, tmp_path: P
 
 
 def test_every_option_is_documented():
-    page = (Path(__file__).parents[3] / "docs" / "evaluation.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "evaluation.md").read_text()
     options = {field.name for field in dataclasses.fields(Evaluate)} - {"policy", "server", "octo"}
     named = {option.replace("-", "_") for option in re.findall(r"`--([a-z-]+)[` ]", page)}
     assert options <= named

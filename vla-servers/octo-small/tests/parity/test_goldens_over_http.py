@@ -18,7 +18,7 @@ from PIL import Image
 from recorded_texts import tokenizer_json
 
 from octo_service.adapter import OctoSmallAdapter
-from octo_service.checkpoints.checkpoint import save_checkpoint
+from octo_service.checkpoints.saving import save_checkpoint
 from octo_service.config import OctoConfig
 from octo_service.model.heads import ContinuousHead, DiffusionHead
 from octo_service.parity.goldens import GoldenSet, golden_sets, recorded_texts

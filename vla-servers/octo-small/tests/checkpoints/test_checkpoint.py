@@ -20,13 +20,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from octo_service.checkpoints.checkpoint import check_finite, check_params, load_checkpoint, save_checkpoint
+from octo_service.checkpoints.checkpoint import load_checkpoint
+from octo_service.checkpoints.checks import check_finite, check_params
 from octo_service.checkpoints.flax_msgpack import read_tree, write_tree
+from octo_service.checkpoints.saving import save_checkpoint
 from octo_service.checkpoints.stored_params import load_params
 from octo_service.checkpoints.weight_file import write_weights
 from octo_service.errors import CheckpointError
 
-GOLDENS = Path(__file__).parent / "goldens"
+GOLDENS = Path(__file__).parents[1] / "goldens"
 TINY, TINY_OCDBT = GOLDENS / "octo" / "tiny_ckpt", GOLDENS / "octo" / "tiny_ckpt_ocdbt"
 # The fingerprints that the goldens' own index gives.
 FINGERPRINTS = {

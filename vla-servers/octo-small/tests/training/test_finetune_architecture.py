@@ -7,7 +7,7 @@ import pytest
 
 from octo_service.errors import TrainingError
 from octo_service.model.architectures import ARCHITECTURES
-from octo_service.model.octo import build_octo
+from octo_service.model.octo_config import build_octo
 from octo_service.training.architecture import Robot, chosen_cameras, describe, merge, policy_for
 from octo_service.training.recordings import Camera
 

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import pytest
 
-from octo_service.inference.cache import CONTENT, InferenceCache, digest
+from octo_service.inference.cache import InferenceCache
 from octo_service.model import OctoModel
+from octo_service.preprocessing.content import CONTENT, digest
 
 NUM_STEPS = 5
 

@@ -9,7 +9,7 @@ from octo_service.parity.inputs import image
 from octo_service.preprocessing import images
 from octo_service.preprocessing.images import resize_and_crop, resize_lanczos
 
-RESIZED = np.load(Path(__file__).parent / "goldens" / "octo" / "golden_resize.npz")
+RESIZED = np.load(Path(__file__).parents[1] / "goldens" / "octo" / "golden_resize.npz")
 SIZES = [(480, 640), (256, 256), (224, 224), (128, 168), (720, 1280)]
 CAMERAS = {"primary": 256, "wrist": 128}
 

@@ -17,7 +17,8 @@ from small_dataset import episode, small_store
 from small_octo import REGRESSION, small_checkpoint
 
 from octo_service.adapter import OctoSmallAdapter
-from octo_service.checkpoints.checkpoint import load_checkpoint, save_checkpoint
+from octo_service.checkpoints.checkpoint import load_checkpoint
+from octo_service.checkpoints.saving import save_checkpoint
 from octo_service.checkpoints.weight_file import map_weights
 from octo_service.commands.options import Finetune
 from octo_service.errors import TrainingError
@@ -303,7 +304,7 @@ def test_a_run_is_only_gone_on_with_by_its_own_recipe(tmp_path: Path, straight: 
 
 
 def test_every_option_is_documented():
-    page = (Path(__file__).parents[3] / "docs" / "training.md").read_text()
+    page = (Path(__file__).parents[4] / "docs" / "training.md").read_text()
     names = {field.name for kind in (Recipe, Intervals, Fit, Finetune) for field in fields(kind)}
     names = names - {"recipe", "intervals", "fit", "server", "source"} | {"from"}
     assert {f"--{name.replace('_', '-')}" for name in names} <= set(re.findall(r"`(--[a-z-]+)", page))

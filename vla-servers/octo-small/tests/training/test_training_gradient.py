@@ -10,8 +10,9 @@ from small_octo import ACTION_DIM, DIFFUSION, HORIZON, REGRESSION, batch_of, sma
 
 from octo_service.model import parameters, t5
 from octo_service.model.noise import module_key
-from octo_service.model.octo import build_octo
-from octo_service.model.parameters import Leaves, Parameters, declared_shapes, random_leaves, stored
+from octo_service.model.octo_config import build_octo
+from octo_service.model.parameters import Leaves, Parameters, declared_shapes, stored
+from octo_service.model.random_leaves import random_leaves
 from octo_service.model.tokens import TokenGroup
 from octo_service.training.losses import draw, head_loss, loss_fn
 

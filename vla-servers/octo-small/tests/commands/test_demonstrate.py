@@ -114,7 +114,7 @@ def test_what_cannot_be_shown_is_refused_before_anything_is_written(tmp_path: Pa
 
 def test_every_flag_is_documented_with_its_default():
     page = (
-        (Path(__file__).parents[3] / "docs" / "datasets.md").read_text().partition("## `octo-service demonstrate`")[2]
+        (Path(__file__).parents[4] / "docs" / "datasets.md").read_text().partition("## `octo-service demonstrate`")[2]
     )
     for field in dataclasses.fields(Demonstrate):
         (default,) = re.findall(rf"^\| `--{field.name.replace('_', '-')}` \| (.*?) \|", page, re.MULTILINE)

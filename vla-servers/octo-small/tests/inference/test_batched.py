@@ -24,7 +24,7 @@ def adapter(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 
 def predicted(adapter: OctoSmallAdapter, batch: list[PolicyInput]) -> list[np.ndarray]:
     together = BatchedInference(adapter.model)
-    noises = [adapter._noises(policy_input) for policy_input in batch]
+    noises = [adapter._noise.of(policy_input) for policy_input in batch]
     return together.predict(batch, noises, [adapter.spec.action_dim] * len(batch))
 
 

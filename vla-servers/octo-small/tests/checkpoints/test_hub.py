@@ -8,13 +8,12 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
-from small_hub import SmallHub
+from small_hub import TINY, SmallHub, tiny_files
 
 from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.checkpoints.hub import fetch_tokenizer, resolve
 from octo_service.errors import HubError, HubUnreachable
 
-TINY = Path(__file__).parent / "goldens" / "octo" / "tiny_ckpt"
 MODEL = "hf://lab/octo"
 WHOLE = {"config.json", "dataset_statistics.json", "example_batch.msgpack", "300000/default/checkpoint"}
 
@@ -31,11 +30,6 @@ def client_as_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
 def hub():
     with SmallHub() as hub:
         yield hub
-
-
-def tiny_files() -> dict[str, bytes]:
-    paths = [path for path in TINY.rglob("*") if path.is_file() and path.name != "_METADATA"]
-    return {path.relative_to(TINY).as_posix(): path.read_bytes() for path in paths} | {"README.md": b"Octo"}
 
 
 def small_files(**others: bytes) -> dict[str, bytes]:

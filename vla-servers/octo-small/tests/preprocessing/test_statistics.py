@@ -15,7 +15,7 @@ from octo_service.preprocessing.statistics import (
     un_normalize,
 )
 
-GOLDENS = Path(__file__).parent / "goldens"
+GOLDENS = Path(__file__).parents[1] / "goldens"
 NESTED = load_checkpoint(GOLDENS / "variants/discrete/ckpt").dataset_statistics
 FLAT = load_checkpoint(GOLDENS / "variants/aloha_l1/ckpt").dataset_statistics
 ONE = {

@@ -16,17 +16,12 @@ import tokenizers
 from vocabulary import SENTENCES, train_vocabulary
 
 from octo_service.errors import ConfigError, InputError, TokenizerError
-from octo_service.preprocessing.text import (
-    ByteTokenizer,
-    TextTokenizer,
-    TokenizerOptions,
-    load_tokenizer,
-    tokenizer_options,
-)
+from octo_service.preprocessing.text import ByteTokenizer, TextTokenizer, TokenizerOptions, tokenizer_options
+from octo_service.preprocessing.vocabulary_files import load_tokenizer
 
-GOLDENS = Path(__file__).parent / "goldens" / "octo"
+GOLDENS = Path(__file__).parents[1] / "goldens" / "octo"
 ROWS = json.loads((GOLDENS / "golden_tokens.json").read_text())["rows"]
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[4]
 VOCABULARY = Path(os.environ.get("OCTO_T5_VOCABULARY", REPOSITORY.parent / "shared" / "t5"))
 
 
