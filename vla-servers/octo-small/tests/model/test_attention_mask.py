@@ -94,10 +94,7 @@ def test_in_the_first_checkpoints_a_groups_first_token_counts_as_one_of_the_grou
 
 def test_a_padded_token_is_attended_by_none_and_still_has_a_row():
     prefix = {"task_language": a_group(np.array([[True, True, False]]))}
-    timestep = {
-        "obs_primary": a_group(np.array([[[False], [True]]])),
-        "readout_action": a_group(np.ones((1, 2, 1), bool)),
-    }
+    timestep = groups(np.array([[[False], [True]]]))
     mask = np.asarray(attention_mask(prefix, timestep, use_correct_attention=True))[0]
     rules = attention_rules(PREFIX, (("obs_primary", 1), ("readout_action", 1)), 2, use_correct_attention=True)
     assert not mask[:, [2, 3]].any()
@@ -106,10 +103,7 @@ def test_a_padded_token_is_attended_by_none_and_still_has_a_row():
 
 
 def test_each_item_of_a_batch_is_masked_by_its_own_padding():
-    timestep = {
-        "obs_primary": a_group(np.array([[[True]], [[False]]])),
-        "readout_action": a_group(np.ones((2, 1, 1), bool)),
-    }
+    timestep = groups(np.array([[[True]], [[False]]]))
     mask = np.asarray(attention_mask({}, timestep, use_correct_attention=True))
     assert mask.tolist() == [[[True, False], [True, True]], [[False, False], [False, True]]]
 

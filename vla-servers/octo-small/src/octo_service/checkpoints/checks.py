@@ -21,7 +21,7 @@ def check_params(params: Mapping[str, Any], expected: Mapping[str, tuple[int, ..
         "unknown to the model": [path for path in shapes if path not in expected],
         "of another shape": [f"{path} {shapes[path]} instead of {tuple(expected[path])}" for path in reshaped],
     }
-    listed = [f"{len(found)} {fault} ({_first_few(found)})" for fault, found in faults.items() if found]
+    listed = [f"{len(paths)} {fault} ({_first_few(paths)})" for fault, paths in faults.items() if paths]
     if listed:
         raise CheckpointError(
             f"the checkpoint's parameters do not fit its config.json: {'; '.join(listed)}",

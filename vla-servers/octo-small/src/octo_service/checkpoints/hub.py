@@ -85,13 +85,13 @@ def fetch_tokenizer(name: str, cache_dir: Path | None = None, *, endpoint: str |
 def _patterns_of_step(step: int | None, files: set[str]) -> list[str]:
     if missing := [name for name in MODEL_FILES if name not in files]:
         raise LookupError(f"is not a checkpoint of Octo: it has no {', '.join(missing)}")
-    steps = sorted({int(found[1]) for file in files if (found := re.match(r"(\d+)/default/", file))})
+    steps = sorted({int(match[1]) for file in files if (match := re.match(r"(\d+)/default/", file))})
     if not steps:
         raise LookupError("is not a checkpoint of Octo: it has no step's folder (such as 300000/default)")
     if step not in (None, *steps):
         raise LookupError(f"has no step {step}, only {', '.join(map(str, steps))}")
-    own = [TOKENIZER_FILE] if TOKENIZER_FILE in files else []
-    return [*MODEL_FILES, *own, f"{steps[-1] if step is None else step}/*"]
+    tokenizer = [TOKENIZER_FILE] if TOKENIZER_FILE in files else []
+    return [*MODEL_FILES, *tokenizer, f"{steps[-1] if step is None else step}/*"]
 
 
 def _patterns_of_tokenizer(files: set[str]) -> list[str]:

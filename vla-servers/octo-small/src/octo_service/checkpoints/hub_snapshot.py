@@ -109,10 +109,10 @@ def _snapshot(repository: Repository, patterns: list[str], *, local_files_only: 
 
 
 def _is_cached(repository: Repository, file: str, commit: str | None) -> bool:
-    found = huggingface_hub.try_to_load_from_cache(
+    cached = huggingface_hub.try_to_load_from_cache(
         repository.name, file, cache_dir=repository.cache_dir, revision=commit
     )
-    return isinstance(found, str)
+    return isinstance(cached, str)
 
 
 def _is_damaged(file: Path) -> bool:

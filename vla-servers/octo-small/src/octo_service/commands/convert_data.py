@@ -9,7 +9,7 @@ from pathlib import Path
 
 from octo_service.commands.options import ConvertData
 from octo_service.errors import TrainingError
-from octo_service.progress import progress
+from octo_service.training.progress import progress
 from vla_server_base.datasets import EpisodeDataset, Keys, RecordedEpisode, open_recording, open_writer
 from vla_server_base.datasets.episode import said_of
 
@@ -34,10 +34,10 @@ def run(options: ConvertData) -> None:
         shutil.rmtree(partial, ignore_errors=True)
     sizes = [f"{name} {frames.shape[2]}x{frames.shape[1]}" for name, frames in episode.images.items()]
     proprio = "no proprio" if episode.proprio is None else f"proprio of {episode.proprio.shape[1]} numbers"
-    said = f"the last instruction '{episode.instruction}'" if episode.instruction else "no instruction (--instruction)"
+    instruction = f"the last instruction '{episode.instruction}'" if episode.instruction else "no --instruction"
     print(
         f"{options.out}: {count} episodes at {options.fps or dataset.fps:g} fps, cameras {', '.join(sizes) or 'none'}, "
-        f"actions of {episode.actions.shape[1]} numbers, {proprio}, {said}"
+        f"actions of {episode.actions.shape[1]} numbers, {proprio}, {instruction}"
     )
 
 

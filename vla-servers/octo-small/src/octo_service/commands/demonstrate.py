@@ -14,7 +14,8 @@ from octo_service.commands.options import Demonstrate
 from octo_service.config import OctoConfig
 from octo_service.errors import Interrupted
 from octo_service.preprocessing.images import resize_lanczos
-from octo_service.progress import phase, progress
+from octo_service.training.progress import phase, progress
+from vla_server_base.cache_folder import writable_cache
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.datasets import EpisodeWriter, form_of, open_dataset, open_writer
 from vla_server_base.episodes.loop import Policy
@@ -73,8 +74,8 @@ async def _demonstrate(options: Demonstrate) -> None:
                         num_recorded += 1
                     bar.set_postfix(failed=making.num_failed, refresh=False)
                     bar.update()
-    there = f", {len(recorded)} were there" if recorded else ""
-    print(f"{options.out}: {num_recorded} episodes recorded{there}; {making.num_failed} failed")
+    earlier = f", {len(recorded)} were there" if recorded else ""
+    print(f"{options.out}: {num_recorded} episodes recorded{earlier}; {making.num_failed} failed")
 
 
 def random_views_out(out: Path) -> Path:
@@ -114,12 +115,14 @@ async def _lead(options: Demonstrate, server: ServerConfig) -> AsyncIterator[Lea
         return
     octo = config_from_environment(OctoConfig, "OCTO")
     if options.policy.startswith(("http://", "https://")):
-        opened = HttpPolicy(options.policy, octo.dataset)
-    else:
-        phase(f"loading and compiling {options.policy}")
-        opened = load_policy(OctoSmallAdapter(octo), options.policy, config=server)
-    async with opened as policy:
-        yield _led_by(options, policy)
+        async with HttpPolicy(options.policy, octo.dataset) as policy:
+            yield _led_by(options, policy)
+        return
+    phase(f"loading and compiling {options.policy}")
+    with writable_cache(server.cache_dir) as cache_dir:
+        config = dataclasses.replace(server, cache_dir=cache_dir)
+        async with load_policy(OctoSmallAdapter(octo), options.policy, config=config) as policy:
+            yield _led_by(options, policy)
 
 
 def _led_by(options: Demonstrate, policy: Policy) -> Lead:

@@ -2,23 +2,20 @@
 
 import asyncio
 import dataclasses
-import importlib.metadata
-import os
-import platform
 import re
 import shlex
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from octo_service.adapter import OctoSmallAdapter
+from octo_service.commands.circumstances import circumstances
 from octo_service.commands.options import Evaluate
 from octo_service.errors import Interrupted
-from octo_service.progress import phase, progress
+from octo_service.training.progress import phase, progress
+from vla_server_base.cache_folder import writable_cache
 from vla_server_base.episodes.loop import EpisodeSettings, Policy
 from vla_server_base.episodes.policies import HttpPolicy, LastObservations, load_policy
 from vla_server_base.errors import RequestError
@@ -40,35 +37,35 @@ from vla_server_base.tabletop.variants import with_patience
 
 def run(options: Evaluate) -> None:
     """Evaluate and print the report; what was found is printed also where it ends early."""
-    found: list[Results] = []
+    runs: list[Results] = []
     try:
-        asyncio.run(evaluate_policy(options, found))
+        asyncio.run(evaluate_policy(options, runs))
     except KeyboardInterrupt as interrupt:
-        raise _interrupted(options, found) from interrupt
+        raise _interrupted(options, runs) from interrupt
     finally:
-        if found and found[0].found:
-            print(report(found[0]))
+        if runs and runs[0].found:
+            print(report(runs[0]))
 
 
-def _interrupted(options: Evaluate, found: list[Results]) -> Interrupted:
+def _interrupted(options: Evaluate, runs: list[Results]) -> Interrupted:
     if options.out is None:
         return Interrupted(
             "its results are not kept", hint="with --out FILE they are, and the same command goes on from there"
         )
-    num_found = len(found[0].found) if found else 0
+    num_found = len(runs[0].found) if runs else 0
     return Interrupted(
         f"{options.out} holds {num_found} trials", hint=f"to go on: octo-service {shlex.join(sys.argv[1:])}"
     )
 
 
-async def evaluate_policy(options: Evaluate, found: list[Results]) -> None:
-    """Play all trials that are not in the results' file yet; `found` gets the results, which grow from then on."""
+async def evaluate_policy(options: Evaluate, runs: list[Results]) -> None:
+    """Play all trials that are not in the results' file yet; `runs` gets the results, which grow from then on."""
     parts = _trials(options)
     # Here twice as many as are simulated at once, so that no worker waits for the policy.
     num_at_once = options.server.scene_workers * (2 if options.through == "predict" else 1)
     async with _episodes(options) as (episodes, policy):
-        results = Results(options.out, _conditions(options, policy), _circumstances(policy))
-        found.append(results)
+        results = Results(options.out, _conditions(options, policy), circumstances(policy))
+        runs.append(results)
         for part, trials in parts.items():
             left = [trial for trial in trials if (part, trial.task.name, trial.seed) not in results.found]
             if not left:
@@ -120,9 +117,11 @@ async def _episodes(options: Evaluate) -> AsyncIterator[tuple[Episodes, Mapping[
             return
         adapter = OctoSmallAdapter(options.octo)
         phase(f"loading and compiling {options.policy}")
-        async with load_policy(adapter, options.policy, config=options.server) as policy:
-            info = dataclasses.asdict(adapter.spec)
-            yield _local(options, policy, pool, info), info
+        with writable_cache(options.server.cache_dir) as cache_dir:
+            server = dataclasses.replace(options.server, cache_dir=cache_dir)
+            async with load_policy(adapter, options.policy, config=server) as policy:
+                info = dataclasses.asdict(adapter.spec)
+                yield _local(options, policy, pool, info), info
 
 
 def _local(options: Evaluate, policy: Policy, pool: ScenePool, info: Mapping[str, Any]) -> LocalEpisodes:
@@ -153,12 +152,12 @@ def _settings(options: Evaluate) -> EpisodeSettings:
 def _conditions(options: Evaluate, policy: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what makes two runs the same evaluation."""
     names = ("split", "robot", "through", "execution_horizon", "ensemble_weight", "latency_ms", "max_steps")
-    own = {name: getattr(options, name) for name in names}
+    settings = {name: getattr(options, name) for name in names}
     return {
         "policy": policy["details"].get("checkpoint_hash", policy["model"]),
         "dataset": options.octo.dataset or policy["default_dataset"],
         "window": options.window or policy["window"],
-        **own,
+        **settings,
     }
 
 
@@ -166,8 +165,8 @@ def _keep_video(options: Evaluate, played: PlayedTrial) -> None:
     if options.videos is None or played.video is None or len(list(options.videos.glob("*.webp"))) >= options.max_videos:
         return
     options.videos.mkdir(parents=True, exist_ok=True)
-    said = re.sub(r"\W+", "_", played.trial.instruction)
-    (options.videos / f"{played.result.task}-{played.result.seed}-{said}.webp").write_bytes(played.video)
+    instruction = re.sub(r"\W+", "_", played.trial.instruction)
+    (options.videos / f"{played.result.task}-{played.result.seed}-{instruction}.webp").write_bytes(played.video)
 
 
 def report(results: Results) -> str:
@@ -179,24 +178,3 @@ def report(results: Results) -> str:
     if grounding := results.of("listening"):
         sections.append(listening_table(grounding))
     return "\n\n".join(sections)
-
-
-def _circumstances(policy: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return when, where and how this is run, for people."""
-    details = policy["details"]
-    packages = ("octo-service", "jax", "mujoco")
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
-    return {
-        "command": f"octo-service {shlex.join(sys.argv[1:])}",
-        "date": str(date.today()),
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
-        "versions": ", ".join((f"Python {platform.python_version()}", *versions)),
-        "policy": f"{policy['model']}, step {details.get('step')}, {str(details.get('checkpoint_hash'))[:12]}"
-        f" on {policy['device']}",
-    }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
-    return names[0] if names else platform.machine()

@@ -4,13 +4,15 @@ import asyncio
 import dataclasses
 import shlex
 import sys
+from pathlib import Path
 
 from octo_service import device
 from octo_service.commands import evaluate
 from octo_service.commands.options import Evaluate, Finetune
 from octo_service.config import OctoConfig
 from octo_service.errors import Interrupted, TrainingError
-from octo_service.progress import phase
+from octo_service.training.progress import phase
+from vla_server_base.cache_folder import writable_cache
 from vla_server_base.extras import how_to_install
 from vla_server_base.tabletop.results import Results
 
@@ -27,19 +29,20 @@ def run(options: Finetune) -> None:
     """Train, and say where the checkpoints are."""
     folder = RunFolder(options.out, dataclasses.asdict(options.recipe), options.resume)
     try:
-        _train(options, folder)
+        with writable_cache(options.server.cache_dir) as cache_dir:
+            _train(options, folder, cache_dir)
     except KeyboardInterrupt as interrupt:
         raise _interrupted(options, folder) from interrupt
 
 
-def _train(options: Finetune, folder: RunFolder) -> None:
+def _train(options: Finetune, folder: RunFolder, cache_dir: Path) -> None:
     recipe, intervals = options.recipe, options.intervals
-    device.prepare(options.server.device, options.server.cache_dir)
+    device.prepare(options.server.device, cache_dir)
     phase(f"loading {recipe.source} and {', '.join(map(str, recipe.data))}")
     fit = options.fit
     if fit.micro_batch is None:
         fit = dataclasses.replace(fit, micro_batch=folder.micro_batch)
-    prepared = prepare(recipe, options.server.cache_dir, options.out / EPISODES, fit)
+    prepared = prepare(recipe, cache_dir, options.out / EPISODES, fit)
     folder.micro_batch = prepared.trainer.micro_batch
     print(prepared.report)
     validation = None
@@ -84,8 +87,8 @@ def _success(options: Finetune, step: int) -> float:
         server=options.server,
         octo=OctoConfig(model=str(options.out), tokenizer=options.recipe.tokenizer),
     )
-    found: list[Results] = []
-    asyncio.run(evaluate.evaluate_policy(evaluation, found))
-    print(evaluate.report(found[0]))
-    successes = [result.success for result in found[0].of("suite")]
+    runs: list[Results] = []
+    asyncio.run(evaluate.evaluate_policy(evaluation, runs))
+    print(evaluate.report(runs[0]))
+    successes = [result.success for result in runs[0].of("suite")]
     return sum(successes) / len(successes)

@@ -13,7 +13,7 @@ from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
 from octo_service.errors import UsageError
 from octo_service.http_client import Server
-from octo_service.progress import phase
+from octo_service.training.progress import phase
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import SceneError
 from vla_server_base.scenes.library import bundled_scene
@@ -34,9 +34,9 @@ def run(options: Predict) -> None:
 
 
 def _body(options: Predict) -> dict[str, Any]:
-    """Return what is asked: the scene or the pictures, and the instruction."""
-    pictures = {"image": options.image, "image_wrist": options.image_wrist}
-    given = {name: path for name, path in pictures.items() if path is not None}
+    """Return the request: the scene or the images, and the instruction."""
+    named = {"image": options.image, "image_wrist": options.image_wrist}
+    given = {name: path for name, path in named.items() if path is not None}
     images = _by_camera("--images", options.images)
     if (given or images) and (options.scene is not None or options.cameras):
         flags = " and ".join("--" + name.replace("_", "-") for name in (*given, *(["images"] if images else [])))
@@ -57,13 +57,13 @@ def _body(options: Predict) -> dict[str, Any]:
 
 def _by_camera(flag: str, entries: Iterable[str]) -> dict[str, str]:
     """Return what is said of each camera, in `camera=value` each."""
-    found = {}
+    values = {}
     for entry in entries:
         camera, is_said, value = entry.partition("=")
-        if not (camera and is_said) or camera in found:
+        if not (camera and is_said) or camera in values:
             raise UsageError(f"{flag} {entry} is not camera=...", hint="name each camera once, such as left=left.png")
-        found[camera] = value
-    return found
+        values[camera] = value
+    return values
 
 
 def _encoded(path: Path) -> str:
@@ -81,8 +81,8 @@ def _ask(server: Server, body: Mapping[str, Any], out: Path) -> None:
     print(f"             {', '.join(reply['action_names'])}; dataset {reply['dataset']}, seed {reply['seed']}")
     if unknown := reply.get("unknown_words"):
         print(f"             words that the policy does not know: {', '.join(unknown)}")
-    for camera, picture in reply["images"].items():
-        print(f"picture      {write(out / f'{camera}.png', base64.b64decode(picture))}")
+    for camera, image in reply["images"].items():
+        print(f"image        {write(out / f'{camera}.png', base64.b64decode(image))}")
     print(f"took         {took_ms:.0f} ms, of which {reply['timing_ms']['infer']:.0f} ms on the device")
 
 

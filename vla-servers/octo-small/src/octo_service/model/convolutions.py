@@ -55,7 +55,7 @@ def apply_kernel(kernel: Array, x: Array, stride: int, padding: Padding) -> Arra
 
 
 def group_norm(parameters: Parameters, x: Features) -> Features:
-    """Normalize 32 groups of features over the picture, then scale and shift."""
+    """Normalize 32 groups of features over the image, then scale and shift."""
     return normalize_groups(x, parameters.get("scale", x.shape[-1]), parameters.get("bias", x.shape[-1]))
 
 

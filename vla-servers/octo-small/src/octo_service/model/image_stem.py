@@ -35,7 +35,7 @@ class PatchEncoder:
     img_norm_type: str = "default"
 
     def __call__(self, parameters: Parameters, pixels: Pixels, film: Array | None) -> Features:
-        """Encode a batch of pictures, 0..255."""
+        """Encode a batch of images, 0..255."""
         x = normalize_images(pixels, self.img_norm_type)
         size = self.patch_size
         x = convolve(parameters / "embedding", x, self.num_features, size, size, "VALID")
@@ -63,13 +63,13 @@ class SmallStem:
     img_norm_type: str = "default"
 
     def __call__(self, parameters: Parameters, pixels: Pixels, film: Array | None) -> Features:
-        """Encode a batch of pictures, 0..255."""
+        """Encode a batch of images, 0..255."""
         weights = self.weights(parameters, pixels.shape[-1])
         x = self._encoded(weights, self.first_layer(weights, pixels))
         return x if film is None else condition(parameters / "FilmConditioning_0", x, film)
 
     def weights(self, parameters: Parameters, num_channels: int) -> StemWeights:
-        """Return the weights for pictures of so many channels, standardized."""
+        """Return the weights for images of so many channels, standardized."""
         layers = []
         for layer, (size, features) in enumerate(zip(self.kernel_sizes, self.features, strict=False)):
             place, norm = parameters / f"StdConv_{layer}", parameters / f"GroupNorm_{layer}"
@@ -82,7 +82,7 @@ class SmallStem:
         return StemWeights(tuple(layers), (kernel, place.get("bias", self.num_features)))
 
     def first_layer(self, weights: StemWeights, pixels: Pixels) -> Features:
-        """Return what the first convolution makes of pictures with their goals' channels, 0..255."""
+        """Return what the first convolution makes of images with their goals' channels, 0..255."""
         return self._convolved(weights, 0, normalize_images(pixels, self.img_norm_type))
 
     def encode(self, weights: StemWeights, pixels: Pixels, goal_features: Array) -> Features:

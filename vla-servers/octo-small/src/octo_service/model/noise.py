@@ -125,8 +125,8 @@ def _as_the_reference_draws(draw: Callable) -> Callable:
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _uniform_chain(rng: Array, shape: tuple[int, ...], count: int) -> Array:
     def draw(key: Array, _: None) -> tuple[Array, Array]:
-        key, own = jax.random.split(key)
-        return key, jax.random.uniform(own, shape, minval=LOWEST, maxval=1.0)
+        key, step_key = jax.random.split(key)
+        return key, jax.random.uniform(step_key, shape, minval=LOWEST, maxval=1.0)
 
     return jax.lax.scan(draw, rng, None, length=count)[1]
 

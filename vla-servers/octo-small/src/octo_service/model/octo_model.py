@@ -239,11 +239,11 @@ class OctoModel:
         readout = self.read_out(observations, tasks, mask)
         if noise is None:
             noise = draw_noise(self.head, rng, np.shape(mask), tuple(sample_shape), argmax)
-        own = None if unnormalization_statistics is None else action_statistics(unnormalization_statistics)
-        actions = self.predict_chunk(readout, noise, temperature, None if own is None else len(own.mean))
+        statistics = None if unnormalization_statistics is None else action_statistics(unnormalization_statistics)
+        actions = self.predict_chunk(readout, noise, temperature, None if statistics is None else len(statistics.mean))
         if noise is None:
             actions = jnp.broadcast_to(actions, (*sample_shape, *actions.shape))
-        return actions if own is None else jnp.asarray(un_normalize(actions, own, normalization_type))
+        return actions if statistics is None else jnp.asarray(un_normalize(actions, statistics, normalization_type))
 
     def save_pretrained(self, step: int, checkpoint_path: str | Path) -> None:
         """Write a checkpoint in the reference's layout; the reference and `load_pretrained` read it back."""
@@ -323,7 +323,7 @@ def _is_transformers(path: str) -> bool:
 
 
 def _numbers_in(statistics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return statistics without what is no number, which no program takes."""
+    """Return the numeric entries of statistics; a compiled program takes no others."""
     nested = {name: _numbers_in(value) if isinstance(value, Mapping) else value for name, value in statistics.items()}
     return {name: value for name, value in nested.items() if isinstance(value, dict) or _is_number(value)}
 

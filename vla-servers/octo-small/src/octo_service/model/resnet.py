@@ -24,7 +24,7 @@ class ViTResnet:
     img_norm_type: str = "default"
 
     def __call__(self, parameters: Parameters, pixels: Pixels, film: Array | None) -> Features:
-        """Encode a batch of pictures, 0..255."""
+        """Encode a batch of images, 0..255."""
         width = int(64 * self.width)
         x = normalize_images(pixels, self.img_norm_type)
         x = convolve(parameters / "conv_root", x, width, 7, 2, standardize=True, bias=False)

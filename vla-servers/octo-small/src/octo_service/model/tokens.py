@@ -45,7 +45,7 @@ def pad_mask(tokens: Array, arrays: Arrays, keys: Sequence[str]) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTokenizer:
-    """Turn a camera's pictures, stacked on their channels with the goal's, into tokens.
+    """Turn a camera's images, stacked on their channels with the goal's, into tokens.
 
     `encoder_name` is the encoder's place in the parameter tree; the other fields are the config's.
     """
@@ -65,7 +65,7 @@ class ImageTokenizer:
         return bool(matching([*self.obs_stack_keys, *self.task_stack_keys, *self.task_film_keys], [name]))
 
     def __call__(self, parameters: Parameters, observations: Arrays, tasks: Arrays) -> TokenGroup | None:
-        """Return (batch, window, tokens, features), or None where the observation has no such picture."""
+        """Return (batch, window, tokens, features), or None where the observation has no such image."""
         keys = matching(self.obs_stack_keys, observations)
         if not keys:
             return None
@@ -87,11 +87,11 @@ class ImageTokenizer:
         return TokenGroup(tokens, pad_mask(tokens, masks, keys))
 
     def is_in(self, names: Iterable[str]) -> bool:
-        """Say whether there are pictures of this camera among observations of these names."""
+        """Say whether there are images of this camera among observations of these names."""
         return bool(matching(self.obs_stack_keys, names))
 
     def pixels(self, observations: Arrays) -> Array:
-        """Return the camera's pictures, (batch, window, height, width, channels), without goals."""
+        """Return the camera's images, (batch, window, height, width, channels), without goals."""
         keys = matching(self.obs_stack_keys, observations)
         return jnp.concatenate([jnp.asarray(observations[key], jnp.float32) for key in keys], axis=-1)
 

@@ -35,8 +35,8 @@ def compare_closed_loop(goldens: Path) -> Iterator[Comparison]:
             unit = 1.0 if stats is None else spread(stats)
             given = (model, frames, tasks, stats, arrays[f"{name}/keys"])
             episode = _Episode(*given)
-            found = {**episode.ensemble(), **episode.receding_horizon()}
-            compared = [(quantity, quantity, values) for quantity, values in found.items()]
+            replayed = {**episode.ensemble(), **episode.receding_horizon()}
+            compared = [(quantity, quantity, values) for quantity, values in replayed.items()]
             if stats is None:
                 stepwise = _StepwiseEpisode(*given).chunks()
                 compared.append(("every_step_chunks, step by step", "every_step_chunks", stepwise))
@@ -91,9 +91,9 @@ class _Episode:
         actions = self.model.sample_actions(observations, self.tasks, self.statistics, rng=jnp.asarray(key))
         return np.asarray(actions[0])
 
-    def _stacked(self, seen: Window) -> dict[str, np.ndarray]:
-        stacked = {name: np.stack([o.images[name] for o in seen.observations])[None] for name in self.frames}
-        return {**stacked, "timestep_pad_mask": seen.timestep_pad_mask[None]}
+    def _stacked(self, window_now: Window) -> dict[str, np.ndarray]:
+        stacked = {name: np.stack([o.images[name] for o in window_now.observations])[None] for name in self.frames}
+        return {**stacked, "timestep_pad_mask": window_now.timestep_pad_mask[None]}
 
 
 class _StepwiseEpisode(_Episode):
@@ -104,13 +104,13 @@ class _StepwiseEpisode(_Episode):
         return InferenceCache(self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), prefill_mb=64)
 
     def _chunk(self, window: ObservationWindow, step: int, key: np.ndarray) -> np.ndarray:
-        seen = window.append(self._observation(step))
-        contents = [digest(observation.images) for observation in seen.observations]
-        observation = {**self._stacked(seen), CONTENT: np.stack(contents)[None]}
+        window_now = window.append(self._observation(step))
+        contents = [digest(observation.images) for observation in window_now.observations]
+        observation = {**self._stacked(window_now), CONTENT: np.stack(contents)[None]}
         task = {**self.tasks, CONTENT: digest({})[None]}
         readout = self._inference_cache.read_out(observation, task)
         if step % 2:
             for _ in self._inference_cache.prefetch(observation, task):
                 pass
-        noise = draw_noise(self.model.head, jnp.asarray(key), seen.timestep_pad_mask[None].shape)
+        noise = draw_noise(self.model.head, jnp.asarray(key), window_now.timestep_pad_mask[None].shape)
         return np.asarray(self.model.predict_chunk(readout, noise)[0])

@@ -36,9 +36,9 @@ class ObservationPreprocessor:
         An image that is cropped stays as it is: it is resized and cropped in one step, and rounded once.
         """
         if not self._is_cropped(camera):
-            for taken in self._spec.cameras:
-                if taken.name == camera and image.size > 3 * taken.height * taken.width:
-                    return resize_lanczos(image, taken.height, taken.width)
+            for spec in self._spec.cameras:
+                if spec.name == camera and image.size > 3 * spec.height * spec.width:
+                    return resize_lanczos(image, spec.height, spec.width)
         return image
 
     def window(self, window: Window, dataset: str | None = None) -> PolicyArrays:

@@ -24,7 +24,7 @@ from vla_server_base.datasets.keys import camera_name
 Config = dict[str, Any]
 COMPONENTS = "octo.model.components"
 NEW_CAMERA = (128, 128)
-"""Height and width of a new camera's pictures, as those of the released checkpoints' wrist camera."""
+"""Height and width of a new camera's images, as those of the released checkpoints' wrist camera."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,7 @@ def chosen_cameras(
     """Return which of the dataset's cameras is which of the policy's: those of one name, or those that are `asked` for.
 
     One is asked for as "name=source" or "name=source@size"; `recorded` and `known` are the dataset's and the policy's
-    cameras, with the height and width of their pictures. A name that is not known is a new camera's.
+    cameras, with the height and width of their images. A name that is not known is a new camera's.
 
     Raises:
         TrainingError: nothing is left to see, or what is asked for cannot be read.

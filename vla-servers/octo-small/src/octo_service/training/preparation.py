@@ -22,7 +22,6 @@ from octo_service.preprocessing.dataset_statistics import statistics_of
 from octo_service.preprocessing.text import TextTokenizer, tokenizer_options
 from octo_service.preprocessing.vocabulary import word_vocabulary
 from octo_service.preprocessing.vocabulary_files import json_tokenizer
-from octo_service.progress import progress
 from octo_service.training.architecture import Camera, Merged, Robot, chosen_cameras, describe, merge, policy_for
 from octo_service.training.augmentation import PRIMARY, WRIST
 from octo_service.training.batches import Batches, Sampling
@@ -31,6 +30,7 @@ from octo_service.training.free_memory import free_bytes
 from octo_service.training.instructions import embeddings, let_text_encoder_train, trains_text_encoder
 from octo_service.training.memory import Step, fitting_micro_batch
 from octo_service.training.optimizer import FROZEN_KEYS, Optimizer, create_optimizer
+from octo_service.training.progress import progress
 from octo_service.training.recipe import Recipe
 from octo_service.training.recordings import Recordings, all_episodes, dataset_statistics, held_out, prepared
 from octo_service.training.trainer import Trainer
@@ -187,12 +187,12 @@ def _labelled(recipe: Recipe, episode: RecordedEpisode) -> RecordedEpisode:
 
 
 def _statistics(recipe: Recipe, episodes: Sequence[RecordedEpisode], model: OctoModel) -> dict[str, Any]:
-    found = dataset_statistics(episodes, _raw_dims(recipe, episodes[0]))
+    computed = dataset_statistics(episodes, _raw_dims(recipe, episodes[0]))
     if recipe.statistics == "data":
-        return found
+        return computed
     stored = dict(statistics_of(model.dataset_statistics, None))
     for name in ("action", "proprio"):
-        if name in found and len(stored.get(name, {}).get("mean", ())) != len(found[name]["mean"]):
+        if name in computed and len(stored.get(name, {}).get("mean", ())) != len(computed[name]["mean"]):
             raise TrainingError(
                 f"--statistics checkpoint: its {name} is not the one of the dataset", hint="use --statistics data"
             )

@@ -68,7 +68,7 @@ class Recipe:
     """How often a word is taken for an unknown one, where the text encoder is trained."""
 
     augment: bool = True
-    """Crop pictures and change their colours at random, as Octo's own training does."""
+    """Crop images and change their colours at random, as Octo's own training does."""
 
     steps: Count = 50_000
     """Updates in all."""

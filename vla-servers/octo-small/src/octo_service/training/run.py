@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.errors import TrainingError
-from octo_service.progress import progress
 from octo_service.training.batches import Batches, augmented, made_ahead
 from octo_service.training.intervals import Intervals
 from octo_service.training.losses import Metrics
+from octo_service.training.progress import progress
 from octo_service.training.run_folder import RunFolder
 from octo_service.training.trainer import Trainer, TrainState
 from octo_service.training.validation import Validation

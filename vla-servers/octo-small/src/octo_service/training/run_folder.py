@@ -4,8 +4,8 @@ config.json ... <step>/         checkpoints as the reference writes them: serve 
 tokenizer.json                  the vocabulary, where it is the policy's own
 run.json                        the settings, which a resumed run must have too; how many samples it computes at a time
 state.safetensors               parameters, moments and noise of the last save
-metrics.jsonl  losses.svg       what was measured, a line a time, and its picture
-episodes/                       pictures at the policy's sizes, where the dataset has others
+metrics.jsonl  losses.svg       what was measured, a line a time, and its image
+episodes/                       images at the policy's sizes, where the dataset has others
 """
 
 import json
@@ -43,16 +43,18 @@ class RunFolder:
         self.path, self.micro_batch = path, None
         self._settings = settings = json.loads(json.dumps(settings, default=str))
         if (path / RUN).exists():
-            there = self._read_settings(path / RUN)
-            self.micro_batch: int | None = there.get(MICRO_BATCH)
+            stored = self._read_settings(path / RUN)
+            self.micro_batch: int | None = stored.get(MICRO_BATCH)
             if not resume:
                 raise TrainingError(
                     f"{path} holds a run already", hint="resume it with --resume, or give another --out"
                 )
             if different := [
-                name for name in (there.keys() | settings) - {MICRO_BATCH} if there.get(name) != settings.get(name)
+                name for name in (stored.keys() | settings) - {MICRO_BATCH} if stored.get(name) != settings.get(name)
             ]:
-                listed = ", ".join(f"{name}: {there.get(name)}, now {settings.get(name)}" for name in sorted(different))
+                listed = ", ".join(
+                    f"{name}: {stored.get(name)}, now {settings.get(name)}" for name in sorted(different)
+                )
                 raise TrainingError(f"the run in {path} has other settings ({listed})", hint="resume it with its own")
         elif path.exists() and any(entry.name != EPISODES for entry in path.iterdir()):
             raise TrainingError(f"{path} is not empty and holds no run", hint="give another --out")

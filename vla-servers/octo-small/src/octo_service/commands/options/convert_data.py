@@ -22,7 +22,7 @@ class ConvertData:
     """Timesteps a second; by default what the recording says."""
 
     camera: tuple[str, ...] = ()
-    """Cameras as name=key, such as primary=obs/agentview_image; by default all pictures that are observed."""
+    """Cameras as name=key, such as primary=obs/agentview_image; by default all images that are observed."""
 
     action_key: tuple[str, ...] = ()
     """What the action is, several arrays one behind another; `action` or `actions` by default."""
@@ -46,7 +46,7 @@ class ConvertData:
     """LeRobot's parquet and video, or raw arrays, which training reads fastest."""
 
     lossless: bool = False
-    """Keep LeRobot's pictures as PNG instead of video."""
+    """Keep LeRobot's images as PNG instead of video."""
 
     robot: str | None = None
     """What LeRobot's form is to call the robot."""

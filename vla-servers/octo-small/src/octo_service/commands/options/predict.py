@@ -20,16 +20,16 @@ class Predict:
     """What the robot is to do."""
 
     scene: str | None = None
-    """A bundled scene as robot/scene, or the path of an MJCF file; panda/tabletop where no picture is given."""
+    """A bundled scene as robot/scene, or the path of an MJCF file; panda/tabletop where no image is given."""
 
     image: Path | None = None
-    """A picture of the policy's first camera, instead of a scene."""
+    """A image of the policy's first camera, instead of a scene."""
 
     image_wrist: Path | None = None
-    """A picture of the camera `wrist`."""
+    """A image of the camera `wrist`."""
 
     images: tuple[str, ...] = ()
-    """Pictures by the policy's names for its cameras, such as left=left.png top=top.png."""
+    """Images by the policy's names for its cameras, such as left=left.png top=top.png."""
 
     cameras: tuple[str, ...] = ()
     """The scene's cameras by the policy's names for what they show, such as left=frontview."""
@@ -38,7 +38,7 @@ class Predict:
     """The noise; the same seed gives the same action."""
 
     out: Path = Path("out")
-    """Where the pictures go that the policy saw."""
+    """Where the images go that the policy saw."""
 
     url: str | None = None
     """A running server, such as http://127.0.0.1:8002; by default one is started, to which the settings below apply."""

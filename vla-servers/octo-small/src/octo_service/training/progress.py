@@ -1,4 +1,4 @@
-"""Progress on standard error, by tqdm: one line that is written over, or without a terminal one now and then."""
+"""Progress on standard error, by tqdm: a bar in a terminal, else a line every half minute."""
 
 import sys
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from tqdm import tqdm
 
 LINE_EVERY_S = 30.0
-"""Between two lines of progress in a log."""
+"""Seconds between two lines of progress in a log."""
 
 # As tqdm has it, without the bar.
 LINE_FORMAT = "{desc}: {n_fmt}/{total_fmt} {unit}s [{elapsed}<{remaining}, {rate_fmt}{postfix}]"
 
 
 class _Lines:
-    """Standard error as tqdm takes it for a file: a line at a time, without carriage returns and padding."""
+    """Standard error as a file for tqdm: whole lines, without carriage returns and padding."""
 
     def write(self, text: str) -> None:
         if line := text.strip():
@@ -24,7 +24,7 @@ class _Lines:
 
 
 def progress(total: int, description: str, unit: str, initial: int = 0) -> "tqdm[Any]":
-    """Begin to show how far something is, of how much, and when it will be done."""
+    """Return a bar that shows how much of `total` is done, and when the rest will be."""
     shown: dict[str, Any] = {"total": total, "desc": description, "unit": unit, "initial": initial}
     if sys.stderr.isatty():
         return tqdm(dynamic_ncols=True, **shown)
@@ -32,6 +32,6 @@ def progress(total: int, description: str, unit: str, initial: int = 0) -> "tqdm
     return tqdm(file=_Lines(), bar_format=LINE_FORMAT, **times, **shown)  # pyright: ignore[reportArgumentType]
 
 
-def phase(what: str) -> None:
-    """Say what is done now that takes long and cannot be counted."""
-    print(what, file=sys.stderr, flush=True)
+def phase(step: str) -> None:
+    """Print a step that takes long and has nothing to count."""
+    print(step, file=sys.stderr, flush=True)
