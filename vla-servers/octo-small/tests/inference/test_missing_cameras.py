@@ -16,6 +16,7 @@ from small_octo import checkpoint_with_two_cameras_and_proprio
 
 from octo_service.adapter import PREFILL_MB, OctoSmallAdapter
 from octo_service.checkpoints.saving import save_checkpoint
+from octo_service.inference.batched import BatchedInference
 from octo_service.inference.cache import InferenceCache
 from octo_service.preprocessing.images import resize_lanczos
 from octo_service.preprocessing.vocabulary import word_vocabulary
