@@ -213,16 +213,16 @@ def measure_stages(adapter: OctoSmallAdapter, calls: int) -> dict[str, list[floa
     task = model.create_tasks(texts=[TASK.instruction or ""])
     embedded = {**task, "language_instruction": model.embed_text(**task["language_instruction"])}
     prefix = octo.prefix(embedded)
-    frame = octo.frame(prefix, pictures)
-    past = octo.past(prefix, [frame])
-    readout = octo.read_out(past, frame)
+    tokens = octo.tokenize(prefix, pictures)
+    prefill = octo.prefill(prefix, [tokens])
+    readout = octo.read_out(prefill, tokens)
     noise = draw_noise(model.head, jax.random.PRNGKey(0), (1, 1))
     stages: dict[str, Callable[[], Any]] = {
         "text encoder": lambda: model.embed_text(**task["language_instruction"]),
-        "task prefix": lambda: octo.prefix(embedded).contexts,
-        "image stems": lambda: octo.frame(prefix, pictures).groups,
-        "the past, a frame at the window's first place": lambda: octo.past(prefix, [frame]).contexts(),
-        "transformer, one timestep": lambda: octo.read_out(past, frame).tokens,
+        "task prefix": lambda: octo.prefix(embedded).caches,
+        "image stems": lambda: octo.tokenize(prefix, pictures).groups,
+        "prefill of one timestep": lambda: octo.prefill(prefix, [tokens]).caches(),
+        "transformer, one timestep": lambda: octo.read_out(prefill, tokens).tokens,
         "action head": lambda: model.predict_chunk(readout, noise),
     }
     found = {name: [timed(stage)[0] for _ in range(WARM_UP + calls)][WARM_UP:] for name, stage in stages.items()}

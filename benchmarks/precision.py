@@ -14,7 +14,7 @@ from server import add_figures, machine
 
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.config import OctoConfig
-from octo_service.precision import Precision
+from octo_service.model import Precision
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, PolicyInput, Task
 from vla_server_base.sessions.action_chunking import ObservationWindow

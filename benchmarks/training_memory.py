@@ -14,7 +14,7 @@ import numpy as np
 from server import machine
 
 from octo_service.model import t5
-from octo_service.model.octo import build_octo
+from octo_service.model.octo_config import build_octo
 from octo_service.model.random_weights import random_checkpoint
 from octo_service.training.memory import MARGIN, Step
 from octo_service.training.optimizer import FROZEN_KEYS, create_optimizer

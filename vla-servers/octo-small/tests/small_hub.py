@@ -9,7 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from urllib.parse import unquote, urlsplit
+
+TINY = Path(__file__).parent / "goldens" / "octo" / "tiny_ckpt"
 
 NO_SUCH_REPOSITORY = (401, "RepoNotFound", "Invalid username or password.")
 NO_SUCH_REVISION = (404, "RevisionNotFound", "Invalid rev id")
@@ -196,3 +199,8 @@ def _listed(path: str, data: bytes) -> dict:
     if _is_large(path):
         entry["lfs"] = {"oid": _etag(path, data), "size": len(data), "pointerSize": 134}
     return entry
+
+
+def tiny_files() -> dict[str, bytes]:
+    paths = [path for path in TINY.rglob("*") if path.is_file() and path.name != "_METADATA"]
+    return {path.relative_to(TINY).as_posix(): path.read_bytes() for path in paths} | {"README.md": b"Octo"}

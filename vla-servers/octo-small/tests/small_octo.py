@@ -8,8 +8,9 @@ import numpy as np
 from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.checkpoints.stored_params import hash_of
 from octo_service.model.architectures import ARCHITECTURES
-from octo_service.model.octo import Octo, build_octo
-from octo_service.model.parameters import random_leaves
+from octo_service.model.octo import Octo
+from octo_service.model.octo_config import build_octo
+from octo_service.model.random_leaves import random_leaves
 from octo_service.model.random_weights import random_checkpoint
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.t5 import T5Sizes

@@ -1,7 +1,7 @@
 """The command line: `octo-service serve|demo|predict|convert|convert-data|check|demonstrate|finetune|evaluate`.
 
-What can be typed is in options.py, which imports little, so that `--help` is there at once; what a command does is in
-`octo_service.commands`, and imported when it is run.
+The flags are in `octo_service.commands.options`, which imports little, so that `--help` appears at once; a command's
+module, `octo_service.commands.<name>`, is imported when the command runs.
 """
 
 import errno
@@ -12,9 +12,9 @@ from collections.abc import Sequence
 
 import tyro
 
-from octo_service.errors import Interrupted, OctoError, UsageError
-from octo_service.flags import REGISTRY, validated
-from octo_service.options import COMMANDS, Options
+from octo_service.commands.flags import REGISTRY, validated
+from octo_service.commands.options import COMMANDS, Options
+from octo_service.errors import Interrupted, UsageError
 from vla_server_base.errors import VLAError
 
 FILE_HINTS = {
@@ -42,12 +42,11 @@ def main() -> None:
     except KeyboardInterrupt:
         _exit(130, "interrupted")
     except Interrupted as interrupt:
-        _exit(130, f"interrupted; {interrupt}")
+        _exit(130, f"interrupted; {interrupt.as_sentence()}")
     except UsageError as error:
-        _exit(2, str(error))
-    except (OctoError, VLAError) as error:
-        hint = getattr(error, "hint", None)
-        _exit(1, f"{error}" + (f"; {hint}" if hint else ""))
+        _exit(2, error.as_sentence())
+    except VLAError as error:
+        _exit(1, error.as_sentence())
     except OSError as error:
         if error.errno not in FILE_HINTS:
             raise

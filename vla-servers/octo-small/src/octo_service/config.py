@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from octo_service.precision import Precision
+from octo_service.model import Precision
 from vla_server_base.config import Count, Settings
 
 
@@ -26,7 +26,7 @@ class OctoConfig(Settings):
     """How many observations the policy attends to (the reference's HistoryWrapper); by default the checkpoint's."""
 
     center_crop: bool = False
-    """Show the policy the central 90 % of the primary camera's pictures, as the reference's ResizeImageWrapper can."""
+    """Show the policy the central 90 % of the primary camera's images, as the reference's ResizeImageWrapper can."""
 
     precision: Precision = "highest"
     """Of products of matrices: highest is float32, as the reference; default is the device's (TF32 on a GPU); bf16."""

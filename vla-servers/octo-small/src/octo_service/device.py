@@ -7,7 +7,6 @@ import os
 import platform as machine_platform
 import re
 import sys
-import tempfile
 from pathlib import Path
 
 import jax
@@ -23,8 +22,8 @@ logger = logging.getLogger(__name__)
 def prepare(platform: str, cache_dir: Path) -> None:
     """Choose the device ("auto", "cpu", "gpu") and keep compiled programs in `cache_dir` between starts.
 
-    To be called before anything runs on a device. The GPU's memory is taken as it is needed: a scene renderer or
-    another policy may want some.
+    Call it before anything runs on a device; `cache_dir` must be writable. GPU memory is allocated as it is needed,
+    since a scene renderer or another policy may want some.
 
     Raises:
         DeviceError: a GPU is asked for and JAX finds none.
@@ -37,10 +36,10 @@ def prepare(platform: str, cache_dir: Path) -> None:
     is_needed = platform == "gpu" or "cpu" not in chosen.split(",")
     if "cpu" not in chosen.split(","):
         jax.config.update("jax_platforms", f"{chosen},cpu")  # noise is drawn on the processor
-    found, failed = _default_backend()
-    if is_needed and (failed or found == "cpu" or (platform == "gpu" and found != "gpu")):
+    backend, failed = _default_backend()
+    if is_needed and (failed or backend == "cpu" or (platform == "gpu" and backend != "gpu")):
         raise DeviceError(
-            f"a GPU is asked for, but JAX {jax.__version__} {failed or f'finds only: {found}'}; {_without_gpu()}"
+            f"a GPU is asked for, but JAX {jax.__version__} {failed or f'finds only: {backend}'}", hint=_without_gpu()
         )
     if failed:
         jax.config.update("jax_platforms", "cpu")
@@ -49,11 +48,11 @@ def prepare(platform: str, cache_dir: Path) -> None:
 
 
 def _default_backend() -> tuple[str, str]:
-    """Return what JAX runs on, or that it fails: its plugin finds no GPU, or no driver that suits it."""
+    """Return the platform that JAX runs on, or why it fails: no GPU, or no matching driver."""
     try:
         return jax.default_backend(), ""
     except RuntimeError as error:
-        # What follows in parentheses is JAX's advice on packages.
+        # JAX adds advice on packages in parentheses.
         return "", f"fails: {re.split(' [(](?:you may|set JAX)', str(error).splitlines()[0])[0]}"
 
 
@@ -64,47 +63,37 @@ def _without_gpu() -> str:
 
 
 def programs_folder(cache_dir: Path) -> Path:
-    """Return where the programs are that this Python, JAX and processor compiled: those of others may not run here."""
+    """Return the folder of programs that this Python, JAX and processor compiled; others may not run here."""
     jaxlib = importlib.metadata.version("jaxlib")
     python = f"{sys.implementation.name}{sys.version_info.major}.{sys.version_info.minor}"
     return cache_dir / "programs" / f"{python}-jax{jax.__version__}-jaxlib{jaxlib}-{_processor()}"
 
 
 def _processor() -> str:
-    """Name the processor by what it can do, as far as the system says."""
+    """Name the processor by its instructions, as far as the system lists them."""
     flags = " ".join(sorted(_flags(CPU_INFO)))
     return f"{machine_platform.machine()}-{hashlib.sha256(flags.encode()).hexdigest()[:8]}"
 
 
 def _keep_programs(folder: Path) -> None:
     if not hasattr(jax.config, "jax_compilation_cache_dir"):
-        logger.info("JAX %s keeps no compiled programs: each start compiles everything anew", jax.__version__)
+        logger.info("JAX %s keeps no compiled programs: each start compiles everything again", jax.__version__)
         return
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
-    except OSError as error:
-        logger.warning(
-            "%s cannot be written (%s): each start compiles everything anew; set VLA_CACHE_DIR to a folder that can",
-            folder,
-            error.strerror,
-        )
-        return
+    folder.mkdir(parents=True, exist_ok=True)
     jax.config.update("jax_compilation_cache_dir", str(folder))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
 
 
 def multiplies_bfloat16(cpu_info: Path = CPU_INFO) -> bool:
-    """Return whether the device has instructions for it; without such a file a processor is taken to have them."""
+    """Return whether the device has bfloat16 instructions; assume so if there is no `cpu_info` file."""
     if jax.default_backend() != "cpu" or not cpu_info.exists():
         return True
     return bool(_flags(cpu_info) & {"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _flags(cpu_info: Path) -> set[str]:
-    """Return the instructions that a processor has, of those of one core; none where the system does not say."""
+    """Return the instructions of the processor's first core; empty where the system does not list them."""
     if not cpu_info.exists():
         return set()
-    found = re.search(r"^(?:flags|Features)\s*:(.*)$", cpu_info.read_text(), re.MULTILINE)
-    return set(found[1].split()) if found else set()
+    match = re.search(r"^(?:flags|Features)\s*:(.*)$", cpu_info.read_text(), re.MULTILINE)
+    return set(match[1].split()) if match else set()

@@ -1,21 +1,30 @@
 """What can be wrong with a checkpoint, a hub, a tokenizer or the arrays a script hands to the model.
 
-OctoError
-├── CheckpointError     a file missing or damaged, parameters or statistics that do not fit the model
-├── HubError            unknown repository or revision, file missing, no room for it
-│   └── HubUnreachable  the hub does not answer, or not in full: another try may help
-├── TokenizerError      no vocabulary, or not one of the kinds known here
-├── ConfigError         the checkpoint's config.json asks for what this model does not know
-├── DeviceError         the device that is asked for is not there
-├── InputError          observations or tasks that do not fit the checkpoint
-├── TrainingError       a run of training whose data, settings and folder do not fit together
-├── UsageError          a flag's value is out of range, or flags exclude one another
-└── Interrupted         Ctrl-C ended a command; the message says what is kept, and how to go on
+VLAError (vla_client.errors)
+└── OctoError
+    ├── CheckpointError     a file missing or damaged, parameters or statistics that do not fit the model
+    ├── HubError            unknown repository or revision, file missing, no room for it
+    │   └── HubUnreachable  the hub does not answer, or not in full: another try may help
+    ├── TokenizerError      no vocabulary, or not one of the kinds known here
+    ├── ConfigError         the checkpoint's config.json asks for what this model does not know
+    ├── DeviceError         the requested device is not available
+    ├── InputError          observations or tasks that do not fit the checkpoint
+    ├── TrainingError       training data, settings and run folder that do not fit together
+    ├── UsageError          a flag's value is out of range, or flags exclude one another
+    └── Interrupted         Ctrl-C ended a command; the message says what is kept, the hint how to go on
 """
 
+from vla_client.errors import VLAError
 
-class OctoError(Exception):
-    """One sentence that names what was found, what was expected, and what to do instead."""
+
+class OctoError(VLAError):
+    """An error of Octo: the message says what was given and expected, the hint what to do. A traceback shows both."""
+
+    def __init__(self, message: str, *, hint: str):
+        super().__init__(message, hint=hint)
+
+    def __str__(self) -> str:
+        return self.as_sentence()
 
 
 class CheckpointError(OctoError):
@@ -27,11 +36,11 @@ class HubError(OctoError):
 
 
 class HubUnreachable(HubError):
-    """The hub does not answer, or what it sent did not arrive whole: another try may help."""
+    """The hub does not answer, or a download is incomplete: another try may help."""
 
 
 class TokenizerError(OctoError):
-    """The vocabulary is missing, or not one of the kinds known here."""
+    """The vocabulary is missing, or of an unknown kind."""
 
 
 class ConfigError(OctoError):
@@ -39,7 +48,7 @@ class ConfigError(OctoError):
 
 
 class DeviceError(OctoError):
-    """The device that is asked for is not there."""
+    """The requested device is not available."""
 
 
 class InputError(OctoError):
@@ -47,7 +56,7 @@ class InputError(OctoError):
 
 
 class TrainingError(OctoError):
-    """A run of training cannot be started, or gone on with, with this data, these settings and this folder."""
+    """A training run cannot start, or resume, with this data, these settings and this folder."""
 
 
 class UsageError(OctoError):
@@ -55,4 +64,4 @@ class UsageError(OctoError):
 
 
 class Interrupted(OctoError):
-    """Ctrl-C ended a command; the message says what is kept, and how to go on."""
+    """Ctrl-C ended a command; the message says what is kept, the hint how to go on."""

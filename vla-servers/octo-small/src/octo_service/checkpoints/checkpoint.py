@@ -14,23 +14,19 @@ Follows `OctoModel.load_pretrained` and `save_pretrained` of octo-models/octo.
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 
-from octo_service.checkpoints.flax_msgpack import read_tree, write_tree
-from octo_service.checkpoints.stored_params import SAFETENSORS, load_params, read_file
-from octo_service.checkpoints.weight_file import write_weights
+from octo_service.checkpoints.flax_msgpack import read_tree
+from octo_service.checkpoints.stored_params import load_params, read_file
 from octo_service.errors import CheckpointError
 
 CONFIG, STATISTICS, EXAMPLE_BATCH = "config.json", "dataset_statistics.json", "example_batch.msgpack"
 VOCABULARY = "tokenizer.json"
-Form = Literal["reference", "safetensors"]
-"""How parameters are written: as the reference does, in one msgpack file, or to be memory-mapped as they are."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,10 +57,10 @@ def load_checkpoint(folder: Path, step: int | None = None, cache_dir: Path | Non
         CheckpointError: a file is missing or damaged; the message names it.
     """
     folder, step = _folder_and_step(Path(folder), step)
-    steps = _steps_in(folder)
+    steps = steps_in(folder)
     step = max(steps, default=None) if step is None else step
     if step is None or step not in steps:
-        raise CheckpointError(_no_such_step(folder, step, steps))
+        raise _no_such_step(folder, step, steps)
     config = _read_config(folder / CONFIG)
     statistics, statistics_hash = read_file(folder / STATISTICS, _decode_statistics)
     example_batch = _read_example_batch(folder / EXAMPLE_BATCH)
@@ -81,99 +77,30 @@ def load_checkpoint(folder: Path, step: int | None = None, cache_dir: Path | Non
     )
 
 
-def check_params(params: Mapping[str, Any], expected: Mapping[str, tuple[int, ...]]) -> None:
-    """Check that parameters (arrays, or their shapes) are those that the model of config.json has.
-
-    Raises:
-        CheckpointError: naming the first few that are missing, unknown, or of another shape, and how many.
-    """
-    shapes = {path: value if isinstance(value, tuple) else np.shape(value) for path, value in params.items()}
-    reshaped = [path for path in expected if path in shapes and shapes[path] != tuple(expected[path])]
-    faults = {
-        "missing": [path for path in expected if path not in shapes],
-        "unknown to the model": [path for path in shapes if path not in expected],
-        "of another shape": [f"{path} {shapes[path]} instead of {tuple(expected[path])}" for path in reshaped],
-    }
-    listed = [f"{len(found)} {fault} ({_first_few(found)})" for fault, found in faults.items() if found]
-    if listed:
-        raise CheckpointError(
-            f"the checkpoint's parameters do not fit its config.json: {'; '.join(listed)}; "
-            "take config.json and parameters from the same training run"
-        )
-
-
-def check_finite(params: Mapping[str, np.ndarray]) -> None:
-    """Check that every parameter is a number.
-
-    Raises:
-        CheckpointError: naming the first few that are not.
-    """
-    # A sum shows whether one of its terms is not finite, at the speed of memory; it may overflow by itself.
-    with np.errstate(over="ignore", invalid="ignore"):
-        suspects = [path for path, leaf in params.items() if not np.isfinite(np.sum(leaf, dtype=np.float32))]
-        damaged = [path for path in suspects if not np.isfinite(params[path].astype(np.float32)).all()]
-    if damaged:
-        raise CheckpointError(
-            f"{len(damaged)} of the checkpoint's parameters hold numbers that are not finite ({_first_few(damaged)}); "
-            "its training diverged, or the file is damaged: take an earlier step, or copy or download it again"
-        )
-
-
-def save_checkpoint(folder: Path, checkpoint: Checkpoint, form: Form = "reference") -> None:
-    """Write one step in the reference's one-file form, or as safetensors; what describes the model where it is missing.
-
-    Raises:
-        CheckpointError: the step is there already.
-    """
-    folder, step = Path(folder), checkpoint.step
-    if step in _steps_in(folder):
-        raise CheckpointError(f"{folder} already holds step {step}; save under another step, or remove it first")
-    # Written under a name that is no step's, so that a half-written step is never taken for one.
-    unfinished = folder / f"{step}.unfinished"
-    (unfinished / "default").mkdir(parents=True, exist_ok=True)
-    if form == "safetensors":
-        write_weights(unfinished / "default" / SAFETENSORS, checkpoint.params, {"params_hash": checkpoint.params_hash})
-    else:
-        with (unfinished / "default" / "checkpoint").open("wb") as file:
-            write_tree(file, _nested(checkpoint.params))
-    os.replace(unfinished, folder / str(step))
-    describe(folder, checkpoint)
-
-
-def describe(folder: Path, checkpoint: Checkpoint) -> None:
-    """Write what describes a checkpoint's model, where it is missing."""
-    if not (folder / CONFIG).exists():
-        (folder / CONFIG).write_text(json.dumps(checkpoint.config))
-    if not (folder / EXAMPLE_BATCH).exists():
-        with (folder / EXAMPLE_BATCH).open("wb") as file:
-            write_tree(file, checkpoint.example_batch)
-    if not (folder / STATISTICS).exists():
-        (folder / STATISTICS).write_text(json.dumps(_as_lists(checkpoint.dataset_statistics)))
-    if checkpoint.vocabulary is not None and not (folder / VOCABULARY).exists():
-        (folder / VOCABULARY).write_text(checkpoint.vocabulary, encoding="utf-8")
-
-
 def _folder_and_step(folder: Path, step: int | None) -> tuple[Path, int | None]:
     if not folder.is_dir():
-        raise CheckpointError(f"there is no checkpoint folder {folder}; give the folder that holds {CONFIG}")
+        raise CheckpointError(f"there is no checkpoint folder {folder}", hint=f"give the folder that holds {CONFIG}")
     if not folder.name.isdigit() or (folder / CONFIG).exists():
         return folder, step
     if step not in (None, int(folder.name)):
         raise CheckpointError(
-            f"{folder} is the folder of step {folder.name}, not of step {step}; give only one of the two"
+            f"{folder} is the folder of step {folder.name}, not of step {step}", hint="give only one of the two"
         )
     return folder.parent, int(folder.name)
 
 
-def _steps_in(folder: Path) -> dict[int, Path]:
+def steps_in(folder: Path) -> dict[int, Path]:
+    """Return the folders of the steps that a checkpoint folder holds."""
     entries = folder.iterdir() if folder.is_dir() else ()
     return {int(entry.name): entry for entry in entries if entry.name.isdigit() and entry.is_dir()}
 
 
-def _no_such_step(folder: Path, step: int | None, steps: Mapping[int, Path]) -> str:
+def _no_such_step(folder: Path, step: int | None, steps: Mapping[int, Path]) -> CheckpointError:
     if not steps:
-        return f"{folder} holds no step's folder (such as 300000/); copy or download the checkpoint again"
-    return f"{folder} holds no step {step}; it holds: {', '.join(map(str, sorted(steps)))}"
+        return CheckpointError(
+            f"{folder} holds no step's folder (such as 300000/)", hint="copy or download the checkpoint again"
+        )
+    return CheckpointError(f"{folder} holds no step {step}", hint=f"it holds: {', '.join(map(str, sorted(steps)))}")
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -184,7 +111,7 @@ def _read_config(path: Path) -> dict[str, Any]:
             head["action_horizon"] = head.pop("pred_horizon")
     except (KeyError, TypeError) as error:
         raise CheckpointError(
-            f"{path} is not a config of Octo (it has no model.heads.action.kwargs); copy or download it again"
+            f"{path} is not a config of Octo (it has no model.heads.action.kwargs)", hint="copy or download it again"
         ) from error
     return config
 
@@ -208,36 +135,16 @@ def _read_example_batch(path: Path) -> dict[str, Any]:
             batch["observation"]["timestep_pad_mask"] = batch["observation"]["pad_mask"]
         return {**batch, "task": batch["task"]}
     except (KeyError, TypeError) as error:
-        raise CheckpointError(f"{path} is not an example batch of Octo ({error}); copy or download it again") from error
+        raise CheckpointError(
+            f"{path} is not an example batch of Octo ({error})", hint="copy or download it again"
+        ) from error
 
 
 def _read_vocabulary(path: Path) -> str | None:
     return read_file(path, lambda content: bytes(content).decode()) if path.exists() else None
 
 
-def _first_few(names: list[str], count: int = 3) -> str:
-    return ", ".join(names[:count]) + (", ..." if len(names) > count else "")
-
-
-def _nested(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the tree of flat parameters, sorted at every level as the reference's trees are."""
-    tree: dict[str, Any] = {}
-    for path in sorted(params, key=lambda path: path.split("/")):
-        *modules, name = path.split("/")
-        branch = tree
-        for module in modules:
-            branch = branch.setdefault(module, {})
-        branch[name] = np.asarray(params[path])
-    return tree
-
-
 def _as_arrays(statistics: Any) -> Any:
     if isinstance(statistics, dict):
         return {name: _as_arrays(value) for name, value in statistics.items()}
     return np.array(statistics)
-
-
-def _as_lists(statistics: Any) -> Any:
-    if isinstance(statistics, Mapping):
-        return {name: _as_lists(value) for name, value in statistics.items()}
-    return np.asarray(statistics).tolist()

@@ -41,11 +41,11 @@ def resolve(
     if not model_id.startswith(SCHEME):
         folder = Path(model_id).expanduser()
         if not folder.is_dir():
-            raise HubError(f"there is no folder '{model_id}'; give one, or hf://org/name[@revision]")
+            raise HubError(f"there is no folder '{model_id}'", hint="give one, or hf://org/name[@revision]")
         return ResolvedModel(folder=folder, revision=None)
     name, _, revision = model_id.removeprefix(SCHEME).partition("@")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise HubError(f"'{model_id}' names no repository; write hf://org/name or hf://org/name@revision")
+        raise HubError(f"'{model_id}' names no repository", hint="write hf://org/name or hf://org/name@revision")
     repository = Repository(
         name=name,
         revision=revision or None,
@@ -61,7 +61,7 @@ def resolve(
 def _bundled(name: str) -> Path:
     names = sorted(folder.name for folder in BUNDLED.iterdir() if folder.is_dir())
     if name not in names:
-        raise HubError(f"no policy '{name}' comes with the package; there is: {', '.join(names)}")
+        raise HubError(f"no policy '{name}' comes with the package", hint=f"there is: {', '.join(names)}")
     return BUNDLED / name
 
 
@@ -84,17 +84,17 @@ def fetch_tokenizer(name: str, cache_dir: Path | None = None, *, endpoint: str |
 
 def _patterns_of_step(step: int | None, files: set[str]) -> list[str]:
     if missing := [name for name in MODEL_FILES if name not in files]:
-        raise HubError(f"is not a checkpoint of Octo: it has no {', '.join(missing)}")
-    steps = sorted({int(found[1]) for file in files if (found := re.match(r"(\d+)/default/", file))})
+        raise LookupError(f"is not a checkpoint of Octo: it has no {', '.join(missing)}")
+    steps = sorted({int(match[1]) for file in files if (match := re.match(r"(\d+)/default/", file))})
     if not steps:
-        raise HubError("is not a checkpoint of Octo: it has no step's folder (such as 300000/default)")
+        raise LookupError("is not a checkpoint of Octo: it has no step's folder (such as 300000/default)")
     if step not in (None, *steps):
-        raise HubError(f"has no step {step}; it has: {', '.join(map(str, steps))}")
-    own = [TOKENIZER_FILE] if TOKENIZER_FILE in files else []
-    return [*MODEL_FILES, *own, f"{steps[-1] if step is None else step}/*"]
+        raise LookupError(f"has no step {step}, only {', '.join(map(str, steps))}")
+    tokenizer = [TOKENIZER_FILE] if TOKENIZER_FILE in files else []
+    return [*MODEL_FILES, *tokenizer, f"{steps[-1] if step is None else step}/*"]
 
 
 def _patterns_of_tokenizer(files: set[str]) -> list[str]:
     if TOKENIZER_FILE not in files:
-        raise HubError(f"has no {TOKENIZER_FILE}")
+        raise LookupError(f"has no {TOKENIZER_FILE}")
     return [TOKENIZER_FILE]

@@ -2,7 +2,7 @@
 
 All traffic is huggingface_hub's own: its cache, its tokens, HF_ENDPOINT, HF_HUB_OFFLINE. What is added here:
 only the files needed are fetched, what arrived is checked against the hub's hashes, a hub out of reach
-does not matter where the snapshot is cached, and every fault is one sentence that says what to do.
+does not matter where the snapshot is cached, and every error says what to do.
 """
 
 import errno
@@ -30,8 +30,8 @@ STORAGE_FAULTS = (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.E
 class Repository:
     """Where files are wanted from.
 
-    `patterns_for` picks the wanted of all files there are, or raises HubError with what the repository lacks;
-    `instead` says what the user may do without a hub.
+    `patterns_for` selects the wanted files, or raises LookupError with what the repository lacks; `instead`
+    says what the user can do without a hub.
     """
 
     name: str
@@ -46,10 +46,10 @@ class Repository:
 
 
 def fetch_snapshot(repository: Repository) -> Path:
-    """Return the folder of a snapshot with the wanted files in it; its name is the commit.
+    """Return the folder of a snapshot with the wanted files; its name is the commit.
 
     Raises:
-        HubError: in one sentence.
+        HubError: the files cannot be fetched; the hint says what to do.
     """
     try:
         api = huggingface_hub.HfApi(endpoint=repository.endpoint)
@@ -70,15 +70,15 @@ def _cached_snapshot(repository: Repository) -> Path | None:
         folder = _snapshot(repository, [], local_files_only=True)
         files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
         return _snapshot(repository, repository.patterns_for(files), local_files_only=True)
-    except (HubError, errors.LocalEntryNotFoundError):
+    except (LookupError, errors.LocalEntryNotFoundError):
         return None
 
 
 def _download_snapshot(repository: Repository, files: set[str], commit: str | None) -> Path:
     try:
         patterns = repository.patterns_for(files)
-    except HubError as error:
-        raise HubError(f"{repository} {error}; {repository.instead}") from error
+    except LookupError as error:
+        raise HubError(f"{repository} {error}", hint=repository.instead) from error
     wanted = filter_repo_objects(files, allow_patterns=patterns)
     fresh = [file for file in wanted if not _is_cached(repository, file, commit)]
     try:
@@ -90,8 +90,8 @@ def _download_snapshot(repository: Repository, files: set[str], commit: str | No
             (folder / file).resolve().unlink()
             (folder / file).unlink(missing_ok=True)
         raise HubUnreachable(
-            f"{', '.join(damaged)} of {repository} arrived damaged (its hash is wrong) and was removed: "
-            f"start again to download it anew, or {repository.instead}"
+            f"{', '.join(damaged)} of {repository} arrived damaged (its hash is wrong) and was removed",
+            hint=f"start again to download it once more, or {repository.instead}",
         )
     return folder
 
@@ -109,10 +109,10 @@ def _snapshot(repository: Repository, patterns: list[str], *, local_files_only: 
 
 
 def _is_cached(repository: Repository, file: str, commit: str | None) -> bool:
-    found = huggingface_hub.try_to_load_from_cache(
+    cached = huggingface_hub.try_to_load_from_cache(
         repository.name, file, cache_dir=repository.cache_dir, revision=commit
     )
-    return isinstance(found, str)
+    return isinstance(cached, str)
 
 
 def _is_damaged(file: Path) -> bool:
@@ -129,32 +129,34 @@ def _is_damaged(file: Path) -> bool:
 
 
 def _explained(error: Exception, repository: Repository) -> HubError:
-    """Say in one sentence what went wrong and what to do."""
+    """Return what went wrong and what to do."""
     endpoint = repository.endpoint or constants.ENDPOINT
     hub, instead, detail = f"the hub at {endpoint}", repository.instead, _in_short(error)
     if isinstance(error, errors.GatedRepoError):
         page = f"{endpoint}/{repository.name}"
-        return HubError(f"{repository} is gated: accept its terms at {page} and set HF_TOKEN, or {instead}")
+        return HubError(f"{repository} is gated", hint=f"accept its terms at {page} and set HF_TOKEN, or {instead}")
     if isinstance(error, errors.RepositoryNotFoundError):
         name = repository.name
-        return HubError(f"{hub} has no model {name} for you: check the name, set HF_TOKEN, or {instead}")
+        return HubError(f"{hub} has no model {name} for you", hint=f"check the name, set HF_TOKEN, or {instead}")
     if isinstance(error, errors.RevisionNotFoundError):
         return HubError(
-            f"{hub} has no revision '{repository.revision}' of {repository.name}: give a branch, a tag or a "
-            "full commit hash after the @, or leave it away for the newest"
+            f"{hub} has no revision '{repository.revision}' of {repository.name}",
+            hint="give a branch, a tag or a full commit hash after the @, or leave it out for the newest",
         )
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return HubError(f"HF_HUB_OFFLINE is set and {repository} is not wholly cached: unset it, or {instead}")
+        return HubError(f"HF_HUB_OFFLINE is set and {repository} is not wholly cached", hint=f"unset it, or {instead}")
     if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
-        return HubError(f"{hub} lists a file of {repository} that it does not have ({detail}): {instead}")
+        return HubError(f"{hub} lists a file of {repository} that it does not have ({detail})", hint=instead)
     if isinstance(error, OSError) and error.errno in STORAGE_FAULTS:
-        return HubError(f"{repository} cannot be stored ({detail}): make room, or set HF_HOME elsewhere")
+        return HubError(f"{repository} cannot be stored ({detail})", hint="make room, or set HF_HOME elsewhere")
     if "Consistency check failed" in detail or type(error).__name__ == "RemoteProtocolError":
-        return HubUnreachable(f"the download of {repository} was cut short ({detail}): start again, or {instead}")
+        return HubUnreachable(
+            f"the download of {repository} was cut short ({detail})", hint=f"start again, or {instead}"
+        )
     kind = HubUnreachable if _may_pass(error) else HubError
     return kind(
-        f"{hub} gave no usable answer ({detail}) and {repository} is not wholly cached: "
-        f"check the network and HF_ENDPOINT, or {instead}"
+        f"{hub} gave no usable answer ({detail}) and {repository} is not wholly cached",
+        hint=f"check the network and HF_ENDPOINT, or {instead}",
     )
 
 

@@ -27,8 +27,8 @@ def read_stored_arrays(folder: Path) -> dict[str, np.ndarray]:
         tensorstore: Any = importlib.import_module("tensorstore")
     except ImportError as error:
         raise CheckpointError(
-            f"{folder} holds parameters in OCDBT form, which needs tensorstore: {how_to_install('ocdbt')}; "
-            "or convert the checkpoint once where it is installed"
+            f"{folder} holds parameters in OCDBT form, which needs tensorstore",
+            hint=f"{how_to_install('ocdbt')}; or convert the checkpoint once where it is installed",
         ) from error
     try:
         store = _store_of(folder)
@@ -42,7 +42,8 @@ def read_stored_arrays(folder: Path) -> dict[str, np.ndarray]:
         return {name: future.result().read().result() for name, future in futures.items()}
     except (ValueError, OSError, UnicodeDecodeError, KeyError) as error:
         raise CheckpointError(
-            f"{folder} is damaged or not a checkpoint in OCDBT form ({str(error)[:200]}); copy or download it again"
+            f"{folder} is damaged or not a checkpoint in OCDBT form ({str(error)[:200]})",
+            hint="copy or download it again",
         ) from error
 
 

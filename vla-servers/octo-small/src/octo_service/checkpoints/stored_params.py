@@ -75,10 +75,10 @@ def read_file(path: Path, decode: Callable[[Any], Content]) -> Content:
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
             return decode(content)
     except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; copy or download the checkpoint again") from error
+        raise CheckpointError(f"{path} is missing", hint="copy or download the checkpoint again") from error
     except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is damaged or not of its kind ({str(error)[:200]}); copy or download it again"
+            f"{path} is damaged or not of its kind ({str(error)[:200]})", hint="copy or download it again"
         ) from error
 
 
@@ -101,7 +101,7 @@ def _map_params(path: Path) -> dict[str, np.ndarray]:
     try:
         return dict(sorted(map_weights(path)[0].items()))
     except (OSError, ValueError) as error:
-        raise CheckpointError(f"{path} is damaged ({str(error)[:200]}); copy or download it again") from error
+        raise CheckpointError(f"{path} is damaged ({str(error)[:200]})", hint="copy or download it again") from error
 
 
 def _read_params(item: Path) -> dict[str, np.ndarray]:
@@ -110,10 +110,12 @@ def _read_params(item: Path) -> dict[str, np.ndarray]:
     elif any(item.glob("manifest.ocdbt")) or any(item.glob("*/.zarray")) or any(item.glob("*/zarr.json")):
         leaves = {name.replace(".", "/"): array for name, array in read_stored_arrays(item).items()}
     else:
-        raise CheckpointError(f"{item / 'checkpoint'} is missing; copy or download the checkpoint again")
+        raise CheckpointError(f"{item / 'checkpoint'} is missing", hint="copy or download the checkpoint again")
     for path, leaf in leaves.items():
         if not isinstance(leaf, np.ndarray) or leaf.dtype.name not in DTYPE_CODES:
-            raise CheckpointError(f"{item}: parameter {path} is not an array of numbers; the checkpoint is not Octo's")
+            raise CheckpointError(
+                f"{item}: parameter {path} is not an array of numbers", hint="give a checkpoint of Octo"
+            )
         leaf.flags.writeable = False
     return dict(sorted(leaves.items()))
 
@@ -125,8 +127,8 @@ def _read_aggregated(item: Path) -> dict[str, Any]:
     stored = read_stored_arrays(item) if names else {}
     if absent := [name for name in names.values() if name not in stored]:
         raise CheckpointError(
-            f"{item} names {len(absent)} parameters that are not stored there ({', '.join(absent[:3])}); "
-            "copy or download the whole folder again"
+            f"{item} names {len(absent)} parameters that are not stored there ({', '.join(absent[:3])})",
+            hint="copy or download the whole folder again",
         )
     return leaves | {path: stored[name] for path, name in names.items()}
 

@@ -1,1 +1,1 @@
-"""What each command does, a module a command; options.py has what is typed. Only these, and cli.py, print."""
+"""The commands, a module a command, with their flags in options/. Only these modules and cli.py print."""

@@ -3,7 +3,7 @@
 import sys
 
 from octo_service import parity
-from octo_service.options import Check
+from octo_service.commands.options import Check
 
 
 def run(options: Check) -> None:

@@ -1,8 +1,8 @@
 """`octo-service convert`: a checkpoint of any form, written anew."""
 
-from octo_service.checkpoints.checkpoint import save_checkpoint
+from octo_service.checkpoints.saving import save_checkpoint
+from octo_service.commands.options import Convert
 from octo_service.model import OctoModel
-from octo_service.options import Convert
 
 
 def run(options: Convert) -> None:

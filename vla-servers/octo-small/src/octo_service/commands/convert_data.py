@@ -7,9 +7,9 @@ from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
+from octo_service.commands.options import ConvertData
 from octo_service.errors import TrainingError
-from octo_service.options import ConvertData
-from octo_service.progress import progress
+from octo_service.training.progress import progress
 from vla_server_base.datasets import EpisodeDataset, Keys, RecordedEpisode, open_recording, open_writer
 from vla_server_base.datasets.episode import said_of
 
@@ -17,7 +17,7 @@ from vla_server_base.datasets.episode import said_of
 def run(options: ConvertData) -> None:
     """Write all episodes or, where one cannot be, nothing; say what was taken for what."""
     if options.out.exists():
-        raise TrainingError(f"{options.out} is there already; name another folder")
+        raise TrainingError(f"{options.out} exists already", hint="name another folder")
     keys = Keys(
         action=options.action_key,
         state=options.state_key,
@@ -34,10 +34,10 @@ def run(options: ConvertData) -> None:
         shutil.rmtree(partial, ignore_errors=True)
     sizes = [f"{name} {frames.shape[2]}x{frames.shape[1]}" for name, frames in episode.images.items()]
     proprio = "no proprio" if episode.proprio is None else f"proprio of {episode.proprio.shape[1]} numbers"
-    said = f"the last instruction '{episode.instruction}'" if episode.instruction else "no instruction (--instruction)"
+    instruction = f"the last instruction '{episode.instruction}'" if episode.instruction else "no --instruction"
     print(
         f"{options.out}: {count} episodes at {options.fps or dataset.fps:g} fps, cameras {', '.join(sizes) or 'none'}, "
-        f"actions of {episode.actions.shape[1]} numbers, {proprio}, {said}"
+        f"actions of {episode.actions.shape[1]} numbers, {proprio}, {instruction}"
     )
 
 
@@ -45,10 +45,12 @@ def _write(options: ConvertData, dataset: EpisodeDataset, folder: Path) -> tuple
     """Write the episodes; return the last one, and how many there are."""
     names = {dataset.name(index): index for index in range(len(dataset))}
     if unknown := [name for name in options.without if name not in names]:
-        raise TrainingError(f"--without {unknown[0]}: there is no such episode, but {', '.join(list(names)[:20])}")
+        raise TrainingError(
+            f"--without {unknown[0]}: there is no such episode", hint=f"there are {', '.join(list(names)[:20])}"
+        )
     wanted = [index for name, index in names.items() if name not in options.without]
     if not wanted:
-        raise TrainingError(f"{options.source}: there is no episode to convert")
+        raise TrainingError(f"{options.source}: there is no episode to convert", hint="give a recording that has some")
     fps = options.fps or dataset.fps
     writer = open_writer(folder, options.format, fps, options.robot, lossless=options.lossless)
     episode = None
@@ -73,5 +75,5 @@ def _cameras(given: tuple[str, ...]) -> Mapping[str, str]:
 def _named(text: str) -> tuple[str, str]:
     match = re.fullmatch(r"(\w+)=(.+)", text)
     if match is None:
-        raise TrainingError(f"--camera {text} is not name=key, such as primary=obs/agentview_image")
+        raise TrainingError(f"--camera {text} is not name=key", hint="such as primary=obs/agentview_image")
     return match[1], match[2]

@@ -10,8 +10,8 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from octo_service.commands.options import Demo
 from octo_service.commands.predict import local_server, model_and_meaning, scene_xml, write
-from octo_service.options import Demo
 from vla_server_base.episodes import PolicyServer
 from vla_server_base.schemas.success import success_to_body
 from vla_server_base.tabletop.paraphrases import task_said

@@ -10,11 +10,12 @@ from contextlib import ExitStack, aclosing, asynccontextmanager, closing
 from pathlib import Path
 
 from octo_service.adapter import OctoSmallAdapter
+from octo_service.commands.options import Demonstrate
 from octo_service.config import OctoConfig
 from octo_service.errors import Interrupted
-from octo_service.options import Demonstrate
 from octo_service.preprocessing.images import resize_lanczos
-from octo_service.progress import phase, progress
+from octo_service.training.progress import phase, progress
+from vla_server_base.cache_folder import writable_cache
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.datasets import EpisodeWriter, form_of, open_dataset, open_writer
 from vla_server_base.episodes.interfaces import EpisodePolicy
@@ -38,9 +39,11 @@ def run(options: Demonstrate) -> None:
     try:
         asyncio.run(_demonstrate(options))
     except KeyboardInterrupt as interrupt:
-        num_there = len(recorded_trials(options.out))
+        num_recorded = len(recorded_trials(options.out))
         command = f"octo-service {shlex.join(sys.argv[1:])}"
-        raise Interrupted(f"{options.out} holds {num_there} episodes; to record the others: {command}") from interrupt
+        raise Interrupted(
+            f"{options.out} holds {num_recorded} episodes", hint=f"to record the others: {command}"
+        ) from interrupt
 
 
 async def _demonstrate(options: Demonstrate) -> None:
@@ -51,33 +54,33 @@ async def _demonstrate(options: Demonstrate) -> None:
     num_recorded = 0
     with ExitStack() as writers:
         writer = writers.enter_context(closing(_writer(options, options.out)))
-        glances = None
-        if options.glances:
-            glances = writers.enter_context(closing(_writer(options, glances_out(options.out))))
+        views_writer = None
+        if options.random_views:
+            views_writer = writers.enter_context(closing(_writer(options, random_views_out(options.out))))
         async with ScenePool(server) as pool, _lead(options, server) as lead:
             settings = DemonstrationSettings(
-                picture_sides=sides, resize=resize_lanczos, lead=lead, glances=options.glances
+                picture_sides=sides, resize=resize_lanczos, lead=lead, glances=options.random_views
             )
             # As many again as are simulated at once, so that no worker waits for this process.
             making = Demonstrations(pool, trials, settings, keep_failures=True, num_at_once=2 * options.workers)
             bar = writers.enter_context(progress(len(trials), "demonstrating", "episode"))
             async with aclosing(aiter(making)) as demonstrations:
                 async for demonstration in demonstrations:
-                    for glance in demonstration.glances:
-                        assert glances is not None, "none were asked for"
-                        await asyncio.to_thread(glances.append, glance.recorded())
+                    for view in demonstration.glances:
+                        assert views_writer is not None, "no random views were asked for"
+                        await asyncio.to_thread(views_writer.append, view.recorded())
                     if demonstration.is_worth_learning:
                         await asyncio.to_thread(writer.append, demonstration.recorded())
                         num_recorded += 1
                     bar.set_postfix(failed=making.num_failed, refresh=False)
                     bar.update()
-    there = f", {len(recorded)} were there" if recorded else ""
-    print(f"{options.out}: {num_recorded} episodes recorded{there}; {making.num_failed} failed")
+    earlier = f", {len(recorded)} were there" if recorded else ""
+    print(f"{options.out}: {num_recorded} episodes recorded{earlier}; {making.num_failed} failed")
 
 
-def glances_out(out: Path) -> Path:
-    """Return the folder that glances are recorded to."""
-    return out.with_name(f"{out.name}-glances")
+def random_views_out(out: Path) -> Path:
+    """Return the folder that random views are recorded to."""
+    return out.with_name(f"{out.name}-random-views")
 
 
 def _writer(options: Demonstrate, folder: Path) -> EpisodeWriter:
@@ -112,12 +115,14 @@ async def _lead(options: Demonstrate, server: ServerConfig) -> AsyncIterator[Lea
         return
     octo = config_from_environment(OctoConfig, "OCTO")
     if options.policy.startswith(("http://", "https://")):
-        opened = HttpPolicy(options.policy, octo.dataset)
-    else:
-        phase(f"loading and compiling {options.policy}")
-        opened = load_policy(OctoSmallAdapter(octo), options.policy, config=server)
-    async with opened as policy:
-        yield _led_by(options, policy)
+        async with HttpPolicy(options.policy, octo.dataset) as policy:
+            yield _led_by(options, policy)
+        return
+    phase(f"loading and compiling {options.policy}")
+    with writable_cache(server.cache_dir) as cache_dir:
+        config = dataclasses.replace(server, cache_dir=cache_dir)
+        async with load_policy(OctoSmallAdapter(octo), options.policy, config=config) as policy:
+            yield _led_by(options, policy)
 
 
 def _led_by(options: Demonstrate, policy: EpisodePolicy) -> Lead:

@@ -2,23 +2,20 @@
 
 import asyncio
 import dataclasses
-import importlib.metadata
-import os
-import platform
 import re
 import shlex
 import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import aclosing, asynccontextmanager
-from datetime import date
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from octo_service.adapter import OctoSmallAdapter
+from octo_service.commands.circumstances import circumstances
+from octo_service.commands.options import Evaluate
 from octo_service.errors import Interrupted
-from octo_service.options import Evaluate
-from octo_service.progress import phase, progress
+from octo_service.training.progress import phase, progress
+from vla_server_base.cache_folder import writable_cache
 from vla_server_base.episodes.interfaces import EpisodePolicy
 from vla_server_base.episodes.policies import HttpPolicy, LastObservations, load_policy
 from vla_server_base.episodes.settings import EpisodeSettings
@@ -41,31 +38,35 @@ from vla_server_base.tabletop.variants import with_patience
 
 def run(options: Evaluate) -> None:
     """Evaluate and print the report; what was found is printed also where it ends early."""
-    found: list[Results] = []
+    runs: list[Results] = []
     try:
-        asyncio.run(evaluate_policy(options, found))
+        asyncio.run(evaluate_policy(options, runs))
     except KeyboardInterrupt as interrupt:
-        raise Interrupted(_how_to_go_on(options, found)) from interrupt
+        raise _interrupted(options, runs) from interrupt
     finally:
-        if found and found[0].found:
-            print(report(found[0]))
+        if runs and runs[0].found:
+            print(report(runs[0]))
 
 
-def _how_to_go_on(options: Evaluate, found: list[Results]) -> str:
+def _interrupted(options: Evaluate, runs: list[Results]) -> Interrupted:
     if options.out is None:
-        return "its results are not kept; with --out FILE they are, and the same command goes on from there"
-    num_found = len(found[0].found) if found else 0
-    return f"{options.out} holds {num_found} trials; to go on: octo-service {shlex.join(sys.argv[1:])}"
+        return Interrupted(
+            "its results are not kept", hint="with --out FILE they are, and the same command goes on from there"
+        )
+    num_found = len(runs[0].found) if runs else 0
+    return Interrupted(
+        f"{options.out} holds {num_found} trials", hint=f"to go on: octo-service {shlex.join(sys.argv[1:])}"
+    )
 
 
-async def evaluate_policy(options: Evaluate, found: list[Results]) -> None:
-    """Play all trials that are not in the results' file yet; `found` gets the results, which grow from then on."""
+async def evaluate_policy(options: Evaluate, runs: list[Results]) -> None:
+    """Play all trials that are not in the results' file yet; `runs` gets the results, which grow from then on."""
     parts = _trials(options)
     # Here twice as many as are simulated at once, so that no worker waits for the policy.
     num_at_once = options.server.scene_workers * (2 if options.through == "predict" else 1)
     async with _episodes(options) as (episodes, policy):
-        results = Results(options.out, _conditions(options, policy), _circumstances(policy))
-        found.append(results)
+        results = Results(options.out, _conditions(options, policy), circumstances(policy))
+        runs.append(results)
         for part, trials in parts.items():
             left = [trial for trial in trials if (part, trial.task.name, trial.seed) not in results.found]
             if not left:
@@ -86,7 +87,7 @@ def _trials(options: Evaluate) -> Mapping[Part, list[Trial]]:
     tasks = tasks_beginning(options.tasks)
     seeds = range(options.seed, options.seed + options.trials)
     draw = partial(draw_trial, robot=options.robot, split=options.split)
-    num_scenes = options.listening
+    num_scenes = options.grounding
     if num_scenes is None:
         num_scenes = options.trials * any(task.verb == "pick_up" for task in tasks)
     scenes = range(options.seed, options.seed + num_scenes)
@@ -103,7 +104,10 @@ async def _episodes(options: Evaluate) -> AsyncIterator[tuple[Episodes, Mapping[
     is_remote = options.policy.startswith(("http://", "https://"))
     if options.through == "execute":
         if not is_remote or options.window is not None:
-            raise RequestError("--through execute is for a server's address, and without --window")
+            raise RequestError(
+                f"--through execute: {'--window is given' if is_remote else 'the policy is not an address'}",
+                hint="give a server's address (http://...) and leave --window out",
+            )
         async with HttpPolicy(options.policy, options.octo.dataset) as server:
             yield RemoteEpisodes(server=server), server.info
         return
@@ -114,18 +118,24 @@ async def _episodes(options: Evaluate) -> AsyncIterator[tuple[Episodes, Mapping[
             return
         adapter = OctoSmallAdapter(options.octo)
         phase(f"loading and compiling {options.policy}")
-        async with load_policy(adapter, options.policy, config=options.server) as policy:
-            info = dataclasses.asdict(adapter.spec)
-            yield _local(options, policy, pool, info), info
+        with writable_cache(options.server.cache_dir) as cache_dir:
+            server = dataclasses.replace(options.server, cache_dir=cache_dir)
+            async with load_policy(adapter, options.policy, config=server) as policy:
+                info = dataclasses.asdict(adapter.spec)
+                yield _local(options, policy, pool, info), info
 
 
 def _local(options: Evaluate, policy: EpisodePolicy, pool: ScenePool, info: Mapping[str, Any]) -> LocalEpisodes:
     if not 1 <= options.execution_horizon <= info["horizon"]:
         raise RequestError(
-            f"--execution-horizon {options.execution_horizon}: the policy's chunks have {info['horizon']}"
+            f"--execution-horizon {options.execution_horizon}: the policy's chunks have {info['horizon']} actions",
+            hint=f"give 1 to {info['horizon']}",
         )
     if options.ensemble_weight is not None and options.execution_horizon > 1:
-        raise RequestError("--execution-horizon and --ensemble-weight exclude one another")
+        raise RequestError(
+            "--execution-horizon and --ensemble-weight exclude one another",
+            hint="an ensemble needs a chunk at every step: leave --execution-horizon out",
+        )
     shown = policy if options.window is None else LastObservations(policy, options.window)
     return LocalEpisodes(policy=shown, world=pool)
 
@@ -143,12 +153,12 @@ def _settings(options: Evaluate) -> EpisodeSettings:
 def _conditions(options: Evaluate, policy: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return what makes two runs the same evaluation."""
     names = ("split", "robot", "through", "execution_horizon", "ensemble_weight", "latency_ms", "max_steps")
-    own = {name: getattr(options, name) for name in names}
+    settings = {name: getattr(options, name) for name in names}
     return {
         "policy": policy["details"].get("checkpoint_hash", policy["model"]),
         "dataset": options.octo.dataset or policy["default_dataset"],
         "window": options.window or policy["window"],
-        **own,
+        **settings,
     }
 
 
@@ -156,8 +166,8 @@ def _keep_video(options: Evaluate, played: PlayedTrial) -> None:
     if options.videos is None or played.video is None or len(list(options.videos.glob("*.webp"))) >= options.max_videos:
         return
     options.videos.mkdir(parents=True, exist_ok=True)
-    said = re.sub(r"\W+", "_", played.trial.instruction)
-    (options.videos / f"{played.result.task}-{played.result.seed}-{said}.webp").write_bytes(played.video)
+    instruction = re.sub(r"\W+", "_", played.trial.instruction)
+    (options.videos / f"{played.result.task}-{played.result.seed}-{instruction}.webp").write_bytes(played.video)
 
 
 def report(results: Results) -> str:
@@ -166,27 +176,6 @@ def report(results: Results) -> str:
     sections = [f"`{command}`: {'; '.join(others)}."]
     if suite := results.of("suite"):
         sections.append(success_table(suite))
-    if listening := results.of("listening"):
-        sections.append(listening_table(listening))
+    if grounding := results.of("listening"):
+        sections.append(listening_table(grounding))
     return "\n\n".join(sections)
-
-
-def _circumstances(policy: Mapping[str, Any]) -> Mapping[str, str]:
-    """Return when, where and how this is run, for people."""
-    details = policy["details"]
-    packages = ("octo-service", "jax", "mujoco")
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
-    return {
-        "command": f"octo-service {shlex.join(sys.argv[1:])}",
-        "date": str(date.today()),
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
-        "versions": ", ".join((f"Python {platform.python_version()}", *versions)),
-        "policy": f"{policy['model']}, step {details.get('step')}, {str(details.get('checkpoint_hash'))[:12]}"
-        f" on {policy['device']}",
-    }
-
-
-def _processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
-    return names[0] if names else platform.machine()

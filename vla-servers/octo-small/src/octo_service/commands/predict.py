@@ -9,11 +9,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from octo_service.commands.options import Predict
 from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
 from octo_service.errors import UsageError
-from octo_service.options import Predict
-from octo_service.progress import phase
+from octo_service.training.progress import phase
 from vla_server_base.config import ServerConfig
 from vla_server_base.episodes import PolicyServer
 from vla_server_base.errors import SceneError
@@ -35,14 +35,16 @@ def run(options: Predict) -> None:
 
 
 def _body(options: Predict) -> dict[str, Any]:
-    """Return what is asked: the scene or the pictures, and the instruction."""
-    pictures = {"image": options.image, "image_wrist": options.image_wrist}
-    given = {name: path for name, path in pictures.items() if path is not None}
+    """Return the request: the scene or the images, and the instruction."""
+    named = {"image": options.image, "image_wrist": options.image_wrist}
+    given = {name: path for name, path in named.items() if path is not None}
     images = _by_camera("--images", options.images)
     if (given or images) and (options.scene is not None or options.cameras):
         flags = " and ".join("--" + name.replace("_", "-") for name in (*given, *(["images"] if images else [])))
         scene = "--scene" if options.scene is not None else "--cameras"
-        raise UsageError(f"{scene} and {flags} exclude one another: the policy sees a scene, or your own pictures")
+        raise UsageError(
+            f"{scene} and {flags} exclude one another", hint="the policy sees either a scene or your own images"
+        )
     body: dict[str, Any] = {name: _encoded(path) for name, path in given.items()}
     if images:
         body["images"] = {camera: _encoded(Path(path)) for camera, path in images.items()}
@@ -56,13 +58,13 @@ def _body(options: Predict) -> dict[str, Any]:
 
 def _by_camera(flag: str, entries: Iterable[str]) -> dict[str, str]:
     """Return what is said of each camera, in `camera=value` each."""
-    found = {}
+    values = {}
     for entry in entries:
         camera, is_said, value = entry.partition("=")
-        if not (camera and is_said) or camera in found:
-            raise UsageError(f"{flag} {entry} is not camera=..., with each camera named once")
-        found[camera] = value
-    return found
+        if not (camera and is_said) or camera in values:
+            raise UsageError(f"{flag} {entry} is not camera=...", hint="name each camera once, such as left=left.png")
+        values[camera] = value
+    return values
 
 
 def _encoded(path: Path) -> str:
@@ -80,8 +82,8 @@ def _ask(url: str, body: Mapping[str, Any], out: Path) -> None:
     print(f"             {', '.join(reply['action_names'])}; dataset {reply['dataset']}, seed {reply['seed']}")
     if unknown := reply.get("unknown_words"):
         print(f"             words that the policy does not know: {', '.join(unknown)}")
-    for camera, picture in reply["images"].items():
-        print(f"picture      {write(out / f'{camera}.png', base64.b64decode(picture))}")
+    for camera, image in reply["images"].items():
+        print(f"image        {write(out / f'{camera}.png', base64.b64decode(image))}")
     print(f"took         {took_ms:.0f} ms, of which {reply['timing_ms']['infer']:.0f} ms on the device")
 
 

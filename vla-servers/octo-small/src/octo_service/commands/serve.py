@@ -3,8 +3,8 @@
 from fastapi import FastAPI
 
 from octo_service.adapter import OctoSmallAdapter
+from octo_service.commands.options import Serve
 from octo_service.config import OctoConfig
-from octo_service.options import Serve
 from vla_server_base.config import ServerConfig
 from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.program import serve

@@ -1,32 +1,32 @@
-"""Requests that came together, in one pass over their whole windows: what a GPU wants; a CPU gains nothing by it."""
+"""Requests that share one pass over their whole windows: faster on a GPU, not on a CPU."""
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 from cachetools import LRUCache, cachedmethod
 from jaxtyping import Array
 
-from octo_service.inference.cache import CONTENT
 from octo_service.model import OctoModel
 from octo_service.model.octo import Octo
 from octo_service.model.prediction import Noise
 from octo_service.model.tokens import TokenGroup
+from octo_service.preprocessing.content import CONTENT
 from vla_server_base.contract import NormalizedChunks, PolicyArrays, PolicyInput
 
-# Each is a program of its own; fewer rows than one of these are filled up to it.
+# One compiled program each; a batch is padded up to the next size.
 BUCKETS = (1, 2, 4, 8, 16, 32)
 NUM_TASKS = 64
 T = TypeVar("T")
 
 
-class Together:
-    """Answers several requests at once, each as it would be alone but for rounding.
+class BatchedInference:
+    """Answers several requests in one pass; each gets what it would get alone, but for rounding.
 
-    They may differ in everything: what a timestep does not show is masked in it. To be used from one thread, for
-    checkpoints that mind masks.
+    Requests may show different cameras: what a timestep lacks is masked. Use it from one thread, with checkpoints that
+    honour masks.
     """
 
     def __init__(self, model: OctoModel):
@@ -42,22 +42,22 @@ class Together:
             readout = self._read_out([self._arrays(batch[index]) for index in indices])
             wanted = [(row, index, noise) for row, index in enumerate(indices) for noise in noises[index]]
             for rows in _in_buckets(wanted):
-                found = self._chunks(readout, rows, action_dims=[action_dims[indices[row]] for row, _, _ in rows])
-                for (_, index, _), chunk in zip(rows, found, strict=False):
+                group = self._chunks(readout, rows, action_dims=[action_dims[indices[row]] for row, _, _ in rows])
+                for (_, index, _), chunk in zip(rows, group, strict=False):
                     chunks[index].append(chunk)
         return [np.stack(chunks[index]) for index in range(len(batch))]
 
     def _read_out(self, requests: Sequence[tuple[PolicyArrays, PolicyArrays]]) -> TokenGroup:
-        observations, tasks = jax.tree_util.tree_map(lambda *rows: np.concatenate(rows), *_filled_up(requests))
+        observations, tasks = jax.tree_util.tree_map(lambda *rows: np.concatenate(rows), *_padded(requests))
         return self._model.read_out(observations, tasks, observations["timestep_pad_mask"])
 
     def _chunks(
         self, readout: TokenGroup, wanted: Sequence[tuple[int, int, Noise]], action_dims: Sequence[int]
     ) -> np.ndarray:
-        """Return the chunk of each wanted row of a readout, and some more that fill the bucket."""
-        rows, _, noises = zip(*_filled_up(wanted), strict=True)
+        """Return the chunk of each wanted row of a readout, and more that pad the bucket."""
+        rows, _, noises = zip(*_padded(wanted), strict=True)
         of_each = TokenGroup(readout.tokens[np.array(rows)], readout.mask[np.array(rows)])
-        dims = np.array(_filled_up(action_dims), np.int32)
+        dims = np.array(_padded(action_dims), np.int32)
         return np.asarray(self._model.predict_chunk(of_each, _joined(noises), embodiment_action_dim=dims))
 
     @cachedmethod(lambda self: self._embedded, lambda _, task: task[CONTENT].tobytes())
@@ -66,27 +66,31 @@ class Together:
 
     def _arrays(self, policy_input: PolicyInput) -> tuple[PolicyArrays, PolicyArrays]:
         task = policy_input.task
-        seen, told = ({k: v for k, v in arrays.items() if k != CONTENT} for arrays in (policy_input.observation, task))
+        observation, task_arrays = (_without_content(arrays) for arrays in (policy_input.observation, task))
         if isinstance(task.get("language_instruction"), Mapping):
-            told["language_instruction"] = self._embed(task)
-        return seen, told
+            task_arrays["language_instruction"] = self._embed(task)
+        return observation, task_arrays
 
 
-def minds_masks(octo: Octo) -> bool:
-    """Say whether what is masked in a timestep is to this architecture as if it were not there."""
+def honours_masks(octo: Octo) -> bool:
+    """Return whether this architecture ignores everything that a timestep masks."""
     head = octo.heads["action"]
     takes_mean_of_all = head.readout_key == "obs" and not head.use_map
     return not takes_mean_of_all and all(each.proper_pad_mask for each in octo.observation_tokenizers.values())
 
 
+def _without_content(arrays: PolicyArrays) -> dict[str, Any]:
+    return {name: array for name, array in arrays.items() if name != CONTENT}
+
+
 def _in_buckets(items: Sequence[T]) -> Iterator[Sequence[T]]:
-    """Divide into as few parts as there may be of the largest bucket."""
+    """Divide into parts of at most the largest bucket."""
     for start in range(0, len(items), BUCKETS[-1]):
         yield items[start : start + BUCKETS[-1]]
 
 
-def _filled_up(items: Sequence[T]) -> Sequence[T]:
-    """Repeat the last item until there are as many as in a bucket."""
+def _padded(items: Sequence[T]) -> Sequence[T]:
+    """Repeat the last item up to the size of a bucket."""
     size = next(bucket for bucket in BUCKETS if bucket >= len(items))
     return [*items, *[items[-1]] * (size - len(items))]
 

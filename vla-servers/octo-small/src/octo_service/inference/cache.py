@@ -1,90 +1,80 @@
-"""What one request leaves for the next: tasks, frames and pasts, found by their content.
+"""What one request leaves for the next: task prefixes, observation tokens and KV caches, looked up by content.
 
-Nothing here changes an answer: what is not remembered is computed by the same programs from the same numbers.
+Nothing here changes an answer: what is not cached is computed by the same programs from the same numbers.
 """
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import jax
 import numpy as np
 from cachetools import LRUCache
-from jaxtyping import Array, UInt8
+from jaxtyping import Array
 
-from octo_service.model.stepwise import Frame, Past, Prefix, StepwiseOcto
+from octo_service.model.observation_tokens import ObservationTokens
+from octo_service.model.prefill import Prefill, Prefix
+from octo_service.model.stepwise import StepwiseOcto
 from octo_service.model.tokens import TokenGroup
-from vla_server_base.contract import Image, PolicyArrays
+from octo_service.preprocessing.content import CONTENT
+from vla_server_base.contract import PolicyArrays
 
-# Of Octo-Small, a task takes 0.6 MB, what comes before an episode 1.2 MB, a frame 0.5 MB.
-NUM_TASKS, NUM_STARTS, NUM_FRAMES = 64, 64, 64
-
-CONTENT = "content"
-"""The name under which observations (1, window, 32) and tasks (1, 32) carry a digest of what they are made of."""
+# Of Octo-Small, a task's prefix takes 0.6 MB, the prefill of an episode's padding 1.2 MB, an observation 0.5 MB.
+NUM_TASKS, NUM_PADDINGS, NUM_OBSERVATIONS = 64, 64, 64
 
 
-def digest(images: Mapping[str, Image], other: object = None) -> UInt8[np.ndarray, "32"]:
-    """Name what was seen or said by its content: pictures by camera, and whatever else `repr` tells apart."""
-    hashed = hashlib.sha256(repr(other).encode())
-    for name in sorted(images):
-        hashed.update(f" {name!r} {images[name].dtype} {images[name].shape} ".encode())
-        hashed.update(np.ascontiguousarray(images[name]))
-    return np.frombuffer(hashed.digest(), np.uint8)
+class InferenceCache:
+    """Reads out windows by an Octo, reusing what earlier windows left; prefills take at most `prefill_mb`.
 
-
-class Remembered:
-    """Reads out observations by an Octo, with what is kept of earlier ones; `past_mb` is what pasts may take.
-
-    `embed` embeds a tokenized text. To be used from one thread.
+    `embed` embeds a tokenized text. Not thread-safe: use it from one thread.
     """
 
-    def __init__(self, octo: StepwiseOcto, embed: Callable[[Mapping[str, np.ndarray]], Array], past_mb: int):
+    def __init__(self, octo: StepwiseOcto, embed: Callable[[Mapping[str, np.ndarray]], Array], prefill_mb: int):
         self._octo, self._embed = octo, embed
         self._prefixes: LRUCache[bytes, Prefix] = LRUCache(NUM_TASKS)
-        self._frames: LRUCache[bytes, Frame] = LRUCache(NUM_FRAMES)
-        # Pasts of padding alone, with which every episode of a task begins, and those of one window each.
-        self._starts: LRUCache[bytes, Past] = LRUCache(NUM_STARTS)
-        self._pasts: LRUCache[bytes, Past] = LRUCache(past_mb * 2**20, getsizeof=lambda past: past.num_bytes)
+        self._observations: LRUCache[bytes, ObservationTokens] = LRUCache(NUM_OBSERVATIONS)
+        # Prefills of padding alone, with which every episode of a task begins, and those of one window each.
+        self._paddings: LRUCache[bytes, Prefill] = LRUCache(NUM_PADDINGS)
+        self._prefills: LRUCache[bytes, Prefill] = LRUCache(prefill_mb * 2**20, getsizeof=lambda each: each.num_bytes)
 
     def read_out(self, observation: PolicyArrays, task: PolicyArrays) -> TokenGroup:
         """Return what the head reads of a window's last timestep."""
         window = _Window(observation, task)
-        with self._forgetting_on_failure():
-            past = self._past(window, range(window.length - 1))
-            readout = self._octo.read_out(past, self._frame(window, window.length - 1))
-        # The next window has another past.
-        self._pasts.pop(window.key(range(window.length - 1)), None)
+        with self._cleared_on_failure():
+            prefill = self._prefill(window, range(window.length - 1))
+            readout = self._octo.read_out(prefill, self._tokens(window, window.length - 1))
+        # The next window has another prefill.
+        self._prefills.pop(window.key(range(window.length - 1)), None)
         return readout
 
-    def ahead(self, observation: PolicyArrays, task: PolicyArrays) -> Iterator[None]:
-        """Compute, piece by piece, the past of the window that comes after this one."""
+    def prefetch(self, observation: PolicyArrays, task: PolicyArrays) -> Iterator[None]:
+        """Compute, layer by layer, the prefill of the window that comes after this one."""
         window = _Window(observation, task)
-        with self._forgetting_on_failure():
-            past = self._past(window, range(1, window.length))
-            while past.compute_piece():
-                jax.block_until_ready(past.computed)
+        with self._cleared_on_failure():
+            prefill = self._prefill(window, range(1, window.length))
+            while prefill.compute_layer():
+                jax.block_until_ready(prefill.computed)
                 yield
 
     @contextmanager
-    def _forgetting_on_failure(self) -> Iterator[None]:
-        """Let nothing be used again that was computed in part."""
+    def _cleared_on_failure(self) -> Iterator[None]:
+        """Drop everything after an error: some of it may be computed in part."""
         try:
             yield
         except Exception:
-            for kept in (self._prefixes, self._frames, self._starts, self._pasts):
-                kept.clear()
+            for cache in (self._prefixes, self._observations, self._paddings, self._prefills):
+                cache.clear()
             raise
 
-    def _past(self, window: "_Window", timesteps: range) -> Past:
-        kept = self._pasts if window.is_real[timesteps].any() else self._starts
+    def _prefill(self, window: "_Window", timesteps: range) -> Prefill:
+        cache = self._prefills if window.is_real[timesteps].any() else self._paddings
         key = window.key(timesteps)
-        past = kept.get(key)
-        if past is None:
-            frames = [self._frame(window, index) if window.is_real[index] else None for index in timesteps]
-            past = self._octo.past(self._prefix(window), frames)
-            if kept is self._starts or past.num_bytes <= kept.maxsize:
-                kept[key] = past
-        return past
+        prefill = cache.get(key)
+        if prefill is None:
+            tokens = [self._tokens(window, index) if window.is_real[index] else None for index in timesteps]
+            prefill = self._octo.prefill(self._prefix(window), tokens)
+            if cache is self._paddings or prefill.num_bytes <= cache.maxsize:
+                cache[key] = prefill
+        return prefill
 
     def _prefix(self, window: "_Window") -> Prefix:
         prefix = self._prefixes.get(window.task_key)
@@ -95,12 +85,13 @@ class Remembered:
             prefix = self._prefixes[window.task_key] = self._octo.prefix(task)
         return prefix
 
-    def _frame(self, window: "_Window", index: int) -> Frame:
+    def _tokens(self, window: "_Window", index: int) -> ObservationTokens:
         key = window.key(range(index, index + 1))
-        frame = self._frames.get(key)
-        if frame is None:
-            frame = self._frames[key] = self._octo.frame(self._prefix(window), window.timestep(index))
-        return frame
+        tokens = self._observations.get(key)
+        if tokens is None:
+            tokens = self._octo.tokenize(self._prefix(window), window.timestep(index))
+            self._observations[key] = tokens
+        return tokens
 
 
 class _Window:
@@ -111,7 +102,7 @@ class _Window:
         self.is_real = observation["timestep_pad_mask"][0]
         self.length = len(self.is_real)
         self._observation = observation
-        # Padding has none.
+        # The content of padding is zeros.
         self._contents = observation[CONTENT][0] * self.is_real[:, None]
 
     def key(self, timesteps: range) -> bytes:

@@ -15,7 +15,7 @@ TEXT_ENCODER = "t5-base"
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """How one camera's pictures, `side` x `side`, become tokens of `patch_size` x `patch_size` pixels."""
+    """How one camera's images, `side` x `side`, become tokens of `patch_size` x `patch_size` pixels."""
 
     side: int
     patch_size: int = 16

@@ -12,9 +12,8 @@ from collections.abc import Callable, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float32, Int32, UInt32
-
-from octo_service.tracing import is_traced
 
 # Two numbers, as jax.random.PRNGKey makes them, on the host or on a device.
 Key = Array | np.ndarray
@@ -114,7 +113,7 @@ def _as_the_reference_draws(draw: Callable) -> Callable:
         if jnp.issubdtype(rng.dtype, jax.dtypes.prng_key):
             rng = jax.random.key_data(rng)
         with jax.threefry_partitionable(False):
-            if is_traced(rng):
+            if isinstance(rng, Tracer):
                 return draw(rng, *args)
             with jax.default_device(jax.local_devices(backend="cpu")[0]):  # a GPU's log differs in the last bit
                 return draw(np.asarray(rng), *args)
@@ -126,8 +125,8 @@ def _as_the_reference_draws(draw: Callable) -> Callable:
 @functools.partial(jax.jit, static_argnums=(1, 2))
 def _uniform_chain(rng: Array, shape: tuple[int, ...], count: int) -> Array:
     def draw(key: Array, _: None) -> tuple[Array, Array]:
-        key, own = jax.random.split(key)
-        return key, jax.random.uniform(own, shape, minval=LOWEST, maxval=1.0)
+        key, step_key = jax.random.split(key)
+        return key, jax.random.uniform(step_key, shape, minval=LOWEST, maxval=1.0)
 
     return jax.lax.scan(draw, rng, None, length=count)[1]
 
@@ -155,7 +154,7 @@ def _gumbel(rng: Array, shape: tuple[int, ...]) -> Array:
 
 def _normal(uniform: Float32[Array, "*shape"]) -> Float32[np.ndarray | Array, "*shape"]:
     """Map uniform numbers in (-1, 1) to normal ones: sqrt(2) erfinv(u)."""
-    if is_traced(uniform):
+    if isinstance(uniform, Tracer):
         # In a program of somebody else's, the compiler's own formula has to do: the last bits differ.
         return np.float32(np.sqrt(2)) * jax.lax.erf_inv(uniform)
     return _normal_on_host(np.asarray(uniform))

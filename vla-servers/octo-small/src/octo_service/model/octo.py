@@ -3,7 +3,7 @@
 Follows octo/model/octo_module.py of octo-models/octo.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from octo_service.errors import ConfigError, InputError
+from octo_service.errors import InputError
 from octo_service.model.attention_mask import attention_mask
-from octo_service.model.heads import ACTION_HEADS, ActionHead
-from octo_service.model.image_stem import IMAGE_ENCODERS
+from octo_service.model.heads import ActionHead
 from octo_service.model.parameters import Parameters
 from octo_service.model.tokens import (
     Arrays,
@@ -74,10 +73,12 @@ class Octo:
         """Return the transformer's input, in its order: the task's groups, and those of every timestep."""
         window = timestep_pad_mask.shape[1]
         if window > self.max_horizon:
-            raise InputError(f"a window of {window} timesteps is too long; this model takes up to {self.max_horizon}")
+            raise InputError(
+                f"a window of {window} timesteps is too long", hint=f"this model takes up to {self.max_horizon}"
+            )
         prefix = self.task_groups(place, observations, tasks)
         timestep = {}
-        for name, group in self.frame_groups(place, observations, tasks).items():
+        for name, group in self.observation_groups(place, observations, tasks).items():
             tokens = group.tokens + self.positions(place, name, group.tokens.shape[-2])[:, :window]
             timestep[name] = TokenGroup(tokens, group.mask & timestep_pad_mask[:, :, None])
         if self.repeat_task_tokens:
@@ -101,7 +102,7 @@ class Octo:
                 groups[f"task_{name}"] = TokenGroup(tokens + positions, mask)
         return groups
 
-    def frame_groups(
+    def observation_groups(
         self, place: Parameters, observations: Arrays, tasks: Arrays, tokenized: Mapping[str, TokenGroup] | None = None
     ) -> dict[str, TokenGroup]:
         """Return the groups of every timestep's observation, which say nothing yet of its place in the window.
@@ -154,62 +155,3 @@ def _split(out: Float[Array, "batch *window tokens dim"], groups: dict[str, Toke
     ends = np.cumsum([group.mask.shape[-1] for group in groups.values()])[:-1]
     parts = jnp.split(out, ends, axis=-2) if groups else []
     return {name: TokenGroup(part, group.mask) for (name, group), part in zip(groups.items(), parts, strict=True)}
-
-
-def build_octo(model_config: Mapping[str, Any]) -> Octo:
-    """Build the architecture that `config["model"]` of a checkpoint describes.
-
-    Raises:
-        ConfigError: naming a module or an option that is not known here.
-    """
-    options = dict(model_config)
-    try:
-        return _make(
-            Octo,
-            "model",
-            observation_tokenizers=_build_all(options.pop("observation_tokenizers"), _TOKENIZERS),
-            task_tokenizers=_build_all(options.pop("task_tokenizers"), _TOKENIZERS),
-            heads=_build_all(options.pop("heads"), ACTION_HEADS),
-            transformer=_build_transformer(options.pop("transformer_kwargs")),
-            **options,
-        )
-    except KeyError as error:
-        raise ConfigError(f"config.json says nothing of {error}, which every checkpoint of Octo has") from error
-
-
-def _build_transformer(options: Mapping[str, Any]) -> Transformer:
-    transformer = _make(Transformer, "transformer_kwargs", **options)
-    if transformer.add_position_embedding:
-        raise ConfigError("add_position_embedding is not possible with Octo: tokens carry their positions already")
-    return transformer
-
-
-def _build_image_tokenizer(encoder: Mapping[str, Any], **options: Any) -> ImageTokenizer:
-    built = _build(encoder, IMAGE_ENCODERS)
-    return _make(ImageTokenizer, "ImageTokenizer", encoder=built, encoder_name=encoder["name"], **options)
-
-
-_TOKENIZERS: dict[str, Callable[..., Tokenizer]] = {
-    "ImageTokenizer": _build_image_tokenizer,
-    "LanguageTokenizer": LanguageTokenizer,
-    "LowdimObsTokenizer": LowdimObsTokenizer,
-}
-
-
-def _build_all(specs: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]) -> dict[str, Any]:
-    return {name: _build(spec, kinds) for name, spec in specs.items()}
-
-
-def _build(spec: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]) -> Any:
-    if spec["name"] not in kinds:
-        raise ConfigError(f"config.json asks for '{spec['name']}'; known here: {', '.join(kinds)}")
-    return _make(kinds[spec["name"]], spec["name"], **spec["kwargs"])
-
-
-def _make(kind: Callable[..., Any], name: str, **options: Any) -> Any:
-    # Sequences become tuples, so that an architecture is hashable and can be a static argument.
-    frozen = {key: tuple(value) if isinstance(value, list) else value for key, value in options.items()}
-    try:
-        return kind(**frozen)
-    except TypeError as error:
-        raise ConfigError(f"config.json has options that '{name}' does not take: {error}") from error

@@ -14,27 +14,33 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, Float, Int
 
 from octo_service.checkpoints import checkpoint as checkpoints
 from octo_service.checkpoints import hub
 from octo_service.checkpoints.checkpoint import Checkpoint
+from octo_service.checkpoints.checks import check_finite, check_params
+from octo_service.checkpoints.saving import save_checkpoint
+from octo_service.checkpoints.tokenizer import checkpoint_tokenizer
 from octo_service.checkpoints.weight_file import leave_to_disk
-from octo_service.errors import InputError, TokenizerError
-from octo_service.model import prediction, random_weights, t5
+from octo_service.errors import InputError
+from octo_service.model import Precision, prediction, random_weights, t5
+from octo_service.model.description import description
 from octo_service.model.heads import ActionHead
-from octo_service.model.octo import Octo, build_octo
+from octo_service.model.inputs import checked_inputs, make_tasks
+from octo_service.model.octo import Octo
+from octo_service.model.octo_config import build_octo
 from octo_service.model.parameters import Leaves, nested, stack_layers
 from octo_service.model.prediction import Noise, compiled, draw_noise, on_device, on_host
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.stepwise import StepwiseOcto
 from octo_service.model.text_encoder import TextEncoder
 from octo_service.model.tokens import Arrays, TokenGroup
-from octo_service.precision import Precision
 from octo_service.preprocessing import text
-from octo_service.preprocessing.statistics import action_statistics, check_form, check_statistics, un_normalize
+from octo_service.preprocessing.dataset_statistics import check_statistics
+from octo_service.preprocessing.statistics import action_statistics, check_form, un_normalize
 from octo_service.preprocessing.text import TextTokenizer
-from octo_service.tracing import is_traced
 
 logger = logging.getLogger(__name__)
 
@@ -65,8 +71,8 @@ class OctoModel:
         self.octo: Octo = build_octo(checkpoint.config["model"])
         shapes = {path: leaf.shape for path, leaf in checkpoint.params.items()}
         self._t5_sizes = t5.sizes_of(shapes)
-        checkpoints.check_params(shapes, expected_shapes(self.octo, checkpoint.example_batch, self._t5_sizes))
-        checkpoints.check_finite(checkpoint.params)
+        check_params(shapes, expected_shapes(self.octo, checkpoint.example_batch, self._t5_sizes))
+        check_finite(checkpoint.params)
         check_statistics(checkpoint.dataset_statistics, self.head.action_dim, self.proprio_dim)
         params = checkpoint.params
         self._text_encoder = TextEncoder(params, self._t5_sizes) if self._t5_sizes else None
@@ -101,12 +107,12 @@ class OctoModel:
         name, path = str(checkpoint_path), Path(tokenizer) if tokenizer else None
         if name.startswith(random_weights.SCHEME):
             checkpoint = random_weights.random_checkpoint(name)
-            return cls(checkpoint, _tokenizer_of(checkpoint, path), precision)
+            return cls(checkpoint, checkpoint_tokenizer(checkpoint, path), precision)
         checkpoint = checkpoints.load_checkpoint(hub.resolve(name, step=step).folder, step, cache_dir)
         options = text.tokenizer_options(checkpoint.config)
         if path is None and checkpoint.vocabulary is None and options is not None:
             path = hub.fetch_tokenizer(options.name)
-        return cls(checkpoint, _tokenizer_of(checkpoint, path), precision)
+        return cls(checkpoint, checkpoint_tokenizer(checkpoint, path), precision)
 
     @functools.cached_property
     def stepwise(self) -> StepwiseOcto:
@@ -172,31 +178,7 @@ class OctoModel:
         Raises:
             InputError: neither given, different batch sizes, or goals of a shape the model does not take.
         """
-        if goals is None and texts is None:
-            raise InputError("a task needs texts=[...], goals={'image_primary': ...}, or both")
-        if isinstance(texts, str):
-            raise InputError("texts must be a list, one instruction per batch entry: texts=['pick up the spoon']")
-        batches = {value.shape[0] for value in (goals or {}).values()} | ({len(texts)} if texts is not None else set())
-        if len(batches) != 1:
-            raise InputError(f"texts and goals must have one batch size, not {sorted(batches)}")
-        (batch,) = batches
-        if goals is None:
-            examples = self.example_batch["task"]
-            images = {
-                key: np.zeros((batch, *example.shape[1:]), example.dtype)
-                for key, example in examples.items()
-                if key not in ("pad_mask_dict", "language_instruction")
-            }
-        else:
-            images = dict(goals)
-        real = {key: np.full(batch, goals is not None) for key in images}
-        tasks = {
-            **images,
-            "pad_mask_dict": {**real, "language_instruction": np.full(batch, texts is not None)},
-        }
-        if self.tokenizer is not None:
-            tasks["language_instruction"] = self.tokenizer.encode(list(texts) if texts is not None else [""] * batch)
-        _check_shapes("task", tasks, self.example_batch["task"], leading_axes=1)
+        tasks = make_tasks(self.example_batch["task"], self.tokenizer, goals, texts)
         for given in texts or ():
             self._warn_of_unknown_words(given)
         return tasks
@@ -257,29 +239,19 @@ class OctoModel:
         readout = self.read_out(observations, tasks, mask)
         if noise is None:
             noise = draw_noise(self.head, rng, np.shape(mask), tuple(sample_shape), argmax)
-        own = None if unnormalization_statistics is None else action_statistics(unnormalization_statistics)
-        actions = self.predict_chunk(readout, noise, temperature, None if own is None else len(own.mean))
+        statistics = None if unnormalization_statistics is None else action_statistics(unnormalization_statistics)
+        actions = self.predict_chunk(readout, noise, temperature, None if statistics is None else len(statistics.mean))
         if noise is None:
             actions = jnp.broadcast_to(actions, (*sample_shape, *actions.shape))
-        return actions if own is None else jnp.asarray(un_normalize(actions, own, normalization_type))
+        return actions if statistics is None else jnp.asarray(un_normalize(actions, statistics, normalization_type))
 
     def save_pretrained(self, step: int, checkpoint_path: str | Path) -> None:
         """Write a checkpoint in the reference's layout; the reference and `load_pretrained` read it back."""
-        checkpoints.save_checkpoint(Path(checkpoint_path), dataclasses.replace(self.checkpoint, step=step))
+        save_checkpoint(Path(checkpoint_path), dataclasses.replace(self.checkpoint, step=step))
 
     def get_pretty_spec(self) -> str:
         """Describe for people what the model takes and gives."""
-        example = self.example_batch
-        window = example["observation"]["timestep_pad_mask"].shape[1]
-        lines = [
-            f"Octo: window of {window} timesteps (up to {self.octo.max_horizon}), "
-            f"{self.head.action_horizon} actions of {self.head.action_dim} numbers, {type(self.head).__name__}",
-            "observations (any subset):",
-            *_describe(example["observation"], self.octo.observation_names, ("batch", "window")),
-            "tasks (any subset):",
-            *_describe(example["task"], self.octo.task_names, ("batch",)),
-        ]
-        return "\n".join(lines)
+        return description(self.octo, self.example_batch)
 
     @property
     def head(self) -> ActionHead:
@@ -316,14 +288,17 @@ class OctoModel:
         """
         dims = self.head.action_dim if embodiment_action_dim is None else embodiment_action_dim
         if np.max(dims) > self.head.action_dim:
-            raise InputError(f"the statistics are of {np.max(dims)} numbers, the head predicts {self.head.action_dim}")
+            raise InputError(
+                f"the statistics are of {np.max(dims)} numbers, the head predicts {self.head.action_dim}",
+                hint="pass statistics of this checkpoint: model.dataset_statistics",
+            )
         return self._predict_chunk(self._heads, readout, noise, temperature, np.asarray(dims, np.int32))
 
     def embed_text(self, input_ids: Any, attention_mask: Any) -> Float[Array, "batch tokens dim"]:
         """Return the text encoder's embedding of token ids; a task may carry it in their place."""
         if self._text_encoder is None:
-            raise InputError("this checkpoint has no text encoder: pass language_instruction as embeddings")
-        if self._origin is not self or is_traced(input_ids, attention_mask):
+            raise InputError("this checkpoint has no text encoder", hint="pass language_instruction as embeddings")
+        if self._origin is not self or isinstance(input_ids, Tracer):
             return self._text_encoder.embed_within(self._text_leaves, input_ids, attention_mask)
         return self._text_encoder.embed(input_ids, attention_mask)
 
@@ -335,85 +310,28 @@ class OctoModel:
         Raises:
             InputError: shapes that do not fit the checkpoint.
         """
-        if timestep_pad_mask is None:
-            raise InputError("timestep_pad_mask is missing: put it into observations or pass it, (batch, window)")
-        mask = _as_bool(timestep_pad_mask)
-        examples = self.example_batch
-        _check_shapes("observation", observations, examples["observation"], leading_axes=2)
-        _check_shapes("task", tasks, examples["task"], leading_axes=1)
-        names = self.octo.observation_names(observations)
-        if not names:
-            known = ", ".join(self.octo.observation_names(examples["observation"]))
-            raise InputError(f"none of {sorted(observations)} is an observation of this model; it takes: {known}")
-        for name in names:
-            if observations[name].shape[:2] != mask.shape:
-                raise InputError(
-                    f"observation '{name}' is {observations[name].shape[:2]} (batch, window), "
-                    f"timestep_pad_mask is {mask.shape}"
-                )
-        own = {name: observations[name] for name in names}
-        own |= _pad_masks(observations, names)
-        names = self.octo.task_names(tasks)
-        needed = {name: tasks[name] for name in names} | _pad_masks(tasks, ["language_instruction"])
-        if isinstance(needed.get("language_instruction"), Mapping):
-            needed["language_instruction"] = self.embed_text(**needed["language_instruction"])
-        return own, needed, mask
+        observations, tasks, mask = checked_inputs(
+            self.octo, self.example_batch, observations, tasks, timestep_pad_mask
+        )
+        if isinstance(tasks.get("language_instruction"), Mapping):
+            tasks["language_instruction"] = self.embed_text(**tasks["language_instruction"])
+        return observations, tasks, mask
 
 
 def _is_transformers(path: str) -> bool:
     return path.startswith("octo_transformer/") and not path.startswith(t5.ROOT)
 
 
-def _tokenizer_of(checkpoint: Checkpoint, path: Path | None) -> TextTokenizer | None:
-    options = text.tokenizer_options(checkpoint.config)
-    if options is None:
-        return None
-    if checkpoint.vocabulary is None:
-        return text.load_tokenizer(path, options)
-    if path is not None:
-        raise TokenizerError(
-            f"the checkpoint brings the vocabulary that its text encoder was trained with, {path} is another; "
-            "name no tokenizer (OCTO_TOKENIZER) with it"
-        )
-    return text.json_tokenizer(checkpoint.vocabulary, options)
-
-
 def _numbers_in(statistics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return statistics without what is no number, which no program takes."""
+    """Return the numeric entries of statistics; a compiled program takes no others."""
     nested = {name: _numbers_in(value) if isinstance(value, Mapping) else value for name, value in statistics.items()}
     return {name: value for name, value in nested.items() if isinstance(value, dict) or _is_number(value)}
 
 
 def _is_number(value: Any) -> bool:
-    return is_traced(value) or not isinstance(value, np.ndarray) or value.dtype.kind in "biuf"
-
-
-def _pad_masks(arrays: Arrays, names: Sequence[str]) -> dict[str, dict[str, np.ndarray | Array]]:
-    masks = arrays.get("pad_mask_dict") or {}
-    return {"pad_mask_dict": {name: _as_bool(masks[name]) for name in names if name in masks}}
-
-
-def _as_bool(mask: Any) -> np.ndarray | Array:
-    return jnp.asarray(mask, bool) if is_traced(mask) else np.asarray(mask, bool)
-
-
-def _check_shapes(what: str, given: Arrays, examples: Arrays, leading_axes: int) -> None:
-    for name, example in examples.items():
-        if name in given and isinstance(example, np.ndarray) and not isinstance(given[name], Mapping):
-            shape, expected = given[name].shape[leading_axes:], example.shape[leading_axes:]
-            if shape != expected:
-                raise InputError(f"{what} '{name}' is {shape} per entry; this model takes {expected}")
-
-
-def _describe(examples: Arrays, names_read: Any, axes: tuple[str, ...]) -> list[str]:
-    return [
-        f"  {name}: ({', '.join([*axes, *map(str, examples[name].shape[len(axes) :])])}) {examples[name].dtype}"
-        if isinstance(examples[name], np.ndarray)
-        else f"  {name}: text"
-        for name in sorted(names_read(examples))
-    ]
+    return isinstance(value, Tracer) or not isinstance(value, np.ndarray) or value.dtype.kind in "biuf"
 
 
 def _refuse_training(train: bool) -> None:
     if train:
-        raise InputError("train=True is for training; this class only predicts")
+        raise InputError("train=True: this class only predicts", hint="train with octo-service finetune")

@@ -8,13 +8,12 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from octo_service.errors import InputError
-from octo_service.model import t5
+from octo_service.model import Precision, t5
 from octo_service.model.heads import ActionHead, ContinuousHead, DiffusionHead, DiscreteHead
 from octo_service.model.noise import diffusion_noise, gumbel_noise
 from octo_service.model.octo import Octo
 from octo_service.model.parameters import Leaves, stored
 from octo_service.model.tokens import Arrays, TokenGroup
-from octo_service.precision import Precision
 
 # (x_T, z) of a diffusion head, the Gumbel noise of a discrete one, None where the head does not sample.
 Noise = Any
@@ -78,7 +77,7 @@ def draw_noise(
     if isinstance(head, ContinuousHead) or (isinstance(head, DiscreteHead) and argmax):
         return None
     if rng is None:
-        raise InputError("this head samples: pass rng=jax.random.PRNGKey(seed), or noise")
+        raise InputError("this head samples and has no noise", hint="pass rng=jax.random.PRNGKey(seed), or noise")
     numbers = (head.action_horizon, head.action_dim)
     if isinstance(head, DiscreteHead):
         # The samples are drawn in one piece, as the reference's distribution does for every sample shape.

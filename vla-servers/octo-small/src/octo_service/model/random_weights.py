@@ -8,8 +8,8 @@ import numpy as np
 from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.errors import ConfigError
 from octo_service.model.architectures import ARCHITECTURES, Architecture
-from octo_service.model.octo import build_octo
-from octo_service.model.parameters import random_leaves
+from octo_service.model.octo_config import build_octo
+from octo_service.model.random_leaves import random_leaves
 from octo_service.model.shapes import expected_shapes
 
 SCHEME = "random://"
@@ -33,7 +33,7 @@ def architecture_named(name: str) -> tuple[Architecture, int]:
     seed = parse_qs(parts.query).get("seed", ["0"])[0]
     if architecture is None or not seed.isdecimal():
         known = ", ".join(f"{SCHEME}{known}" for known in ARCHITECTURES)
-        raise ConfigError(f"'{name}' is not known; random weights exist for {known}, each with ?seed=<number>")
+        raise ConfigError(f"'{name}' is not known", hint=f"random weights exist for {known}, each with ?seed=<number>")
     return architecture, int(seed)
 
 

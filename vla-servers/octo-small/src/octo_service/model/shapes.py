@@ -16,7 +16,7 @@ from octo_service.model.tokens import Arrays, TokenGroup
 def expected_shapes(octo: Octo, example_batch: Mapping[str, Any], t5_sizes: t5.T5Sizes | None) -> Shapes:
     """Return the path and shape of every parameter; like the reference's, they depend on the example batch.
 
-    A tokenizer whose pictures the example batch lacks has no parameters.
+    A tokenizer whose images the example batch lacks has no parameters.
     """
     observations = {key: value[:1] for key, value in _arrays(example_batch["observation"]).items()}
     tasks = {key: value[:1] for key, value in _arrays(example_batch["task"]).items()}
@@ -42,8 +42,8 @@ def _arrays(tree: Arrays) -> dict[str, np.ndarray]:
 
 def _t5_shapes(embedded: tuple[int, ...], sizes: t5.T5Sizes) -> Shapes:
     ids = jnp.ones(embedded[:2], jnp.int32)
-    own = declared_shapes(lambda place: t5.encode(place, jnp.zeros(embedded, jnp.float32), ids, sizes))
-    return {t5.ROOT + path: shape for path, shape in own.items()} | {t5.EMBEDDING: (sizes.vocabulary, sizes.dim)}
+    encoder = declared_shapes(lambda place: t5.encode(place, jnp.zeros(embedded, jnp.float32), ids, sizes))
+    return {t5.ROOT + path: shape for path, shape in encoder.items()} | {t5.EMBEDDING: (sizes.vocabulary, sizes.dim)}
 
 
 def _run_head(head: Any, parameters: Parameters, readout: TokenGroup) -> None:

@@ -1,152 +1,122 @@
-"""Octo read out step by step: once per task its prefix, once per frame its tokens, and the past before it is asked for.
+"""Octo one timestep at a time: the task's prefix once a task, tokens once an observation, then prefill and read-out.
 
 ```python
 prefix = octo.prefix(tasks)
-past = octo.past(prefix, [frame_before])  # computed when `read_out` wants it, or piece by piece before
-readout = octo.read_out(past, octo.frame(prefix, observation))
+prefill = octo.prefill(prefix, [earlier_observation])  # lazy: `read_out` computes it, or `compute_layer` before that
+readout = octo.read_out(prefill, octo.tokenize(prefix, observation))
 ```
 """
 
 import functools
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float
+from jaxtyping import Array
 
-from octo_service.model import kv_cache as incremental
-from octo_service.model import prediction
-from octo_service.model.image_stem import SmallStem, StemWeights
-from octo_service.model.kv_cache import Block, BlockLayout, Context, Layer, layout_of
+from octo_service.model import Precision, kv_cache, observation_tokens
+from octo_service.model.block_layout import BlockLayout, block_layout
+from octo_service.model.kv_cache import Block, KVCache
+from octo_service.model.layer_weights import LAYERS, Layer, layer_weights, norm_weights
+from octo_service.model.observation_tokens import ObservationTokens, in_order
 from octo_service.model.octo import Octo
-from octo_service.model.parameters import Leaves, stack_layers, stored
-from octo_service.model.tokens import Arrays, ImageTokenizer, TokenGroup
-from octo_service.precision import Precision
+from octo_service.model.parameters import stack_layers
+from octo_service.model.prediction import compiled, on_device
+from octo_service.model.prefill import LayerwisePrefill, Prefill, Prefix
+from octo_service.model.tokens import Arrays, TokenGroup
 
-# A timestep without an observation has one masked token in its place: what comes next is named by what was before it.
+# A timestep without an observation has one masked token: the token after it counts as one of the group before it.
 PADDING = {"obs_padding": (None,)}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Prefix:
-    """A task as the transformer sees it: its tokens, none where it says nothing, what they leave, and its pictures."""
-
-    tasks: Arrays
-    groups: Mapping[str, Float[Array, "tokens dim"]]
-    contexts: tuple[Context, ...]
-    beside: dict[str, Array]
-    """By tokenizer, what its stem makes of the goal, once a frame was tokenized; tasks without a goal share it."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Frame:
-    """One timestep's observation as tokens by group, not yet positioned in a window: (tokens, dim) each."""
-
-    groups: Mapping[str, Float[Array, "tokens dim"]]
-
-
-class Past:
-    """The timesteps of a window before its last: their keys and values, computed piece by piece.
-
-    `computed` is what there is so far, of all layers; `num_bytes` is what it takes once it is whole.
-    """
-
-    def __init__(self, prefix: Prefix, num_frames: int, num_bytes: int, pieces: Iterator[tuple[Context, ...]]):
-        self.prefix, self.num_frames, self.num_bytes = prefix, num_frames, num_bytes
-        self.computed = prefix.contexts
-        self._pieces = pieces
-
-    def compute_piece(self) -> bool:
-        """Compute one piece, of one layer; say whether one was left."""
-        computed = next(self._pieces, None)
-        if computed is None:
-            return False
-        self.computed = computed
-        return True
-
-    def contexts(self) -> tuple[Context, ...]:
-        """Return every layer's context; what is not computed yet is computed now."""
-        while self.compute_piece():
-            pass
-        return self.computed
 
 
 class StepwiseOcto:
     """An Octo's parameters laid out for reading out single timesteps; the results are those of `run_transformer`.
 
-    All arrays have a batch of one. `params` are the transformer's, tokenizers and positions included, without the text
-    encoder's; `readout_key` is the one its head reads.
+    All arrays have a batch of one. `params` are the transformer's, with tokenizers and positions and without the text
+    encoder; `readout_key` is the readout that the action head reads.
     """
 
     def __init__(
         self, octo: Octo, params: Mapping[str, np.ndarray], readout_key: str, precision: Precision = "highest"
     ):
         self._octo, self._readout_key = octo, readout_key
-        transformer, compiled = octo.transformer, functools.partial(prediction.compiled, precision=precision)
         self._dtype = jnp.bfloat16 if precision == "bf16" else jnp.float32
-        self._layers = incremental.layers_of(params, transformer.num_layers, self._dtype)
-        self._norm = incremental.norm_of(params, f"{incremental.LAYERS}encoder_norm")
-        outside = {path: leaf for path, leaf in params.items() if not path.startswith(incremental.LAYERS)}
-        self._leaves = prediction.on_device(stack_layers(outside))
-        self._extend = compiled(incremental.extend)
-        self._remember = compiled(incremental.remember)
-        self._read_out = compiled(_read_out, static_argnames="needed")
-        self._stems = compiled(functools.partial(_stem_weights, octo))(self._leaves)
-        self._beside_no_goal: dict[str, Array] = {}
-        self._beside = compiled(functools.partial(_beside, octo), static_argnames="name")
-        self._task_groups = compiled(functools.partial(_task_groups, octo))
-        self._frame_groups = compiled(functools.partial(_frame_groups, octo), static_argnames="shown")
-        self._block = compiled(functools.partial(_block, octo), static_argnames=("position", "layout"))
+        self._layers = layer_weights(params, octo.transformer.num_layers, self._dtype)
+        self._norm = norm_weights(params, f"{LAYERS}encoder_norm")
+        outside = {path: leaf for path, leaf in params.items() if not path.startswith(LAYERS)}
+        self._leaves = on_device(stack_layers(outside))
+        self._no_goal_features: dict[str, Array] = {}
+        self._compile(precision)
+
+    def _compile(self, precision: Precision) -> None:
+        def program(function: Callable[..., Any], **options: Any) -> Any:
+            return compiled(functools.partial(function, self._octo), precision, **options)
+
+        self._layerwise = LayerwisePrefill(self._layers, precision)
+        self._read_out = compiled(_read_out, precision, static_argnames="read")
+        self._stems = program(observation_tokens.stem_weights)(self._leaves)
+        self._goal_features = program(observation_tokens.goal_features, static_argnames="name")
+        self._task_groups = program(observation_tokens.task_groups)
+        self._observation_groups = program(observation_tokens.observation_groups, static_argnames="names")
+        self._block = program(observation_tokens.positioned_block, static_argnames=("position", "layout"))
 
     def prefix(self, tasks: Arrays) -> Prefix:
-        """Take in a task, its text embedded already; a text that `pad_mask_dict` masks is left out."""
+        """Compute a task's KV cache, its text embedded already; a text that `pad_mask_dict` masks is left out."""
         masks = tasks.get("pad_mask_dict") or {}
-        said = {
+        texts = {
             name: value
             for name, value in tasks.items()
             if any(tokenizer.reads(name) for tokenizer in self._octo.task_tokenizers.values())
             and np.asarray(masks.get(name, True)).all()
         }
-        groups = _in_order(self._octo.task_tokenizers, "task", self._task_groups(self._leaves, said))
-        dim, num_heads = self._octo.token_embedding_size, self._octo.transformer.num_attention_heads
-        contexts = (incremental.empty_context(num_heads, dim // num_heads, self._dtype),) * len(self._layers)
+        groups = in_order(self._octo.task_tokenizers, "task", self._task_groups(self._leaves, texts))
+        caches = self._empty_caches()
         if groups:
-            block = Block(jnp.concatenate(list(groups.values())), jnp.zeros((0, dim), jnp.float32))
-            *_, contexts = self._past_pieces(contexts, [block])
-        shown = {name: tasks[name] for name in self._octo.observation_names(tasks)}
-        has_goal = any(np.asarray(value).any() for value in shown.values())
-        beside = {} if has_goal else self._beside_no_goal
-        return Prefix(tasks=shown, groups=groups, contexts=contexts, beside=beside)
+            no_readouts = jnp.zeros((0, self._octo.token_embedding_size), jnp.float32)
+            block = Block(jnp.concatenate(list(groups.values())), no_readouts)
+            *_, caches = self._layerwise.steps(caches, [block])
+        goals = {name: tasks[name] for name in self._octo.observation_names(tasks)}
+        has_goal = any(np.asarray(value).any() for value in goals.values())
+        goal_features = {} if has_goal else self._no_goal_features
+        return Prefix(tasks=goals, groups=groups, caches=caches, goal_features=goal_features)
 
-    def frame(self, prefix: Prefix, observation: Arrays) -> Frame:
-        """Tokenize one timestep's observation, (1, 1, ...); what its `pad_mask_dict` masks is left out."""
-        read = self._read(observation)
-        plain = [name for name in self._stems if name in read]
+    def _empty_caches(self) -> tuple[KVCache, ...]:
+        dim, num_heads = self._octo.token_embedding_size, self._octo.transformer.num_attention_heads
+        return (kv_cache.empty_cache(num_heads, dim // num_heads, self._dtype),) * len(self._layers)
+
+    def tokenize(self, prefix: Prefix, observation: Arrays) -> ObservationTokens:
+        """Tokenize one timestep's observation, (1, 1, ...); arrays that its `pad_mask_dict` masks are left out."""
+        by_tokenizer = self._by_tokenizer(observation)
+        plain = [name for name in self._stems if name in by_tokenizer]
         for name in plain:
-            if name not in prefix.beside:
-                prefix.beside[name] = self._beside(self._stems[name], read[name], prefix.tasks, name=name)
-        beside = {name: prefix.beside[name] for name in plain}
-        seen = {key: array for arrays in read.values() for key, array in arrays.items()}
-        groups = self._frame_groups(self._leaves, self._stems, beside, seen, prefix.tasks, shown=tuple(read))
-        return Frame(groups=_in_order(self._octo.observation_tokenizers, "obs", groups))
+            if name not in prefix.goal_features:
+                prefix.goal_features[name] = self._goal_features(
+                    self._stems[name], by_tokenizer[name], prefix.tasks, name=name
+                )
+        goals = {name: prefix.goal_features[name] for name in plain}
+        observed = {key: array for arrays in by_tokenizer.values() for key, array in arrays.items()}
+        groups = self._observation_groups(
+            self._leaves, self._stems, goals, observed, prefix.tasks, names=tuple(by_tokenizer)
+        )
+        return ObservationTokens(groups=in_order(self._octo.observation_tokenizers, "obs", groups))
 
-    def past(self, prefix: Prefix, frames: Sequence[Frame | None]) -> Past:
-        """Begin the past of these frames, oldest first; a frame of None is padding, before the episode began."""
-        blocks = [self._positioned(prefix, frame, position)[0] for position, frame in enumerate(frames)]
-        num_tokens = prefix.contexts[0].keys.shape[1] + sum(len(rows) for block in blocks for rows in block)
+    def prefill(self, prefix: Prefix, timesteps: Sequence[ObservationTokens | None]) -> Prefill:
+        """Begin the prefill of these timesteps, oldest first; None is padding, before the episode began."""
+        blocks = [self._positioned(prefix, tokens, position)[0] for position, tokens in enumerate(timesteps)]
+        num_tokens = prefix.caches[0].keys.shape[1] + sum(len(rows) for block in blocks for rows in block)
         heads = self._octo.transformer.num_attention_heads  # each value ends with a one
         size = (2 * self._octo.token_embedding_size + heads) * jnp.dtype(self._dtype).itemsize
         num_bytes = size * num_tokens * len(self._layers)
-        return Past(prefix, len(frames), num_bytes, self._past_pieces(prefix.contexts, blocks))
+        return Prefill(prefix, len(timesteps), num_bytes, self._layerwise.steps(prefix.caches, blocks))
 
-    def read_out(self, past: Past, frame: Frame) -> TokenGroup:
+    def read_out(self, prefill: Prefill, tokens: ObservationTokens) -> TokenGroup:
         """Return the embeddings of the last timestep that the head reads: tokens (1, 1, tokens, dim)."""
-        block, layout = self._positioned(past.prefix, frame, past.num_frames)
-        return self._read_out(self._layers, self._norm, past.contexts(), block, needed=layout.needed)
+        block, layout = self._positioned(prefill.prefix, tokens, prefill.num_timesteps)
+        return self._read_out(self._layers, self._norm, prefill.caches(), block, read=layout.read)
 
-    def _read(self, observation: Arrays) -> dict[str, Arrays]:
-        """Return what each tokenizer reads of an observation, by the names of those for which something is there."""
+    def _by_tokenizer(self, observation: Arrays) -> dict[str, Arrays]:
+        """Return what each tokenizer reads of an observation, without tokenizers for which nothing is shown."""
         masks = observation.get("pad_mask_dict") or {}
         real = [key for key in observation if np.asarray(masks.get(key, True)).all()]
         return {
@@ -155,111 +125,24 @@ class StepwiseOcto:
             if tokenizer.is_in(real)
         }
 
-    def _past_pieces(self, contexts: tuple[Context, ...], blocks: Sequence[Block]) -> Iterator[tuple[Context, ...]]:
-        """Yield the contexts with more and more of the blocks' keys and values, one layer more each time."""
-        for block in blocks:
-            for index, layer in enumerate(self._layers[:-1]):
-                block, extended = self._extend(layer, contexts[index], block)
-                contexts = (*contexts[:index], extended, *contexts[index + 1 :])
-                yield contexts
-            contexts = (*contexts[:-1], self._remember(self._layers[-1], contexts[-1], block))
-            yield contexts
-
-    def _positioned(self, prefix: Prefix, frame: Frame | None, position: int) -> tuple[Block, BlockLayout]:
+    def _positioned(self, prefix: Prefix, tokens: ObservationTokens | None, position: int) -> tuple[Block, BlockLayout]:
         repeated = (
             {f"obs_{name}": group for name, group in prefix.groups.items()} if self._octo.repeat_task_tokens else {}
         )
-        seen = {} if frame is None else frame.groups
-        real = [*seen, *repeated, *(f"readout_{name}" for name in self._octo.readouts)]
-        groups = {name: len(group) for name, group in {**(seen or PADDING), **repeated}.items()}
+        observed = {} if tokens is None else tokens.groups
+        real = [*observed, *repeated, *(f"readout_{name}" for name in self._octo.readouts)]
+        groups = {name: len(group) for name, group in {**(observed or PADDING), **repeated}.items()}
         groups |= {f"readout_{name}": size for name, size in self._octo.readouts.items()}
-        layout = layout_of(tuple(groups.items()), tuple(real), self._readout_key, self._octo.use_correct_attention)
-        return self._block(self._leaves, seen, repeated, position=position, layout=layout), layout
-
-
-def _in_order(names: Iterable[str], kind: str, groups: Mapping[str, Array]) -> dict[str, Array]:
-    """Return groups in the order of the config: what is compiled gives them in that of their names."""
-    ordered = [f"{kind}_{name}" for name in names]
-    return {name: groups[name] for name in ordered if name in groups}
-
-
-def _task_groups(octo: Octo, leaves: Leaves, tasks: Arrays) -> dict[str, Array]:
-    groups = octo.task_groups(stored(leaves) / "octo_transformer", {}, tasks)
-    return {name: group.tokens[0] for name, group in groups.items()}
-
-
-def _frame_groups(
-    octo: Octo,
-    leaves: Leaves,
-    stems: Mapping[str, StemWeights],
-    beside: Mapping[str, Array],
-    observation: Arrays,
-    tasks: Arrays,
-    shown: tuple[str, ...],
-) -> dict[str, Array]:
-    octo = replace(octo, observation_tokenizers={name: octo.observation_tokenizers[name] for name in shown})
-    tokenized = {}
-    for name, rest in beside.items():
-        images, stem = _plain(octo, name)
-        features = stem.encode(stems[name], images.pixels(observation)[0], rest)
-        tokens = features.reshape(1, 1, -1, features.shape[-1])
-        tokenized[name] = TokenGroup(tokens, jnp.ones(tokens.shape[:-1], bool))
-    groups = octo.frame_groups(stored(leaves) / "octo_transformer", observation, tasks, tokenized)
-    return {name: group.tokens[0, 0] for name, group in groups.items()}
+        layout = block_layout(tuple(groups.items()), tuple(real), self._readout_key, self._octo.use_correct_attention)
+        return self._block(self._leaves, observed, repeated, position=position, layout=layout), layout
 
 
 def _read_out(
     layers: Sequence[Layer],
     norm: tuple[Array, Array],
-    contexts: Sequence[Context],
+    caches: Sequence[KVCache],
     block: Block,
-    needed: tuple[int, ...],
+    read: tuple[int, ...],
 ) -> TokenGroup:
-    embeddings = incremental.read_out(layers, norm, contexts, block, needed)
-    return TokenGroup(embeddings[None, None], jnp.ones((1, 1, len(needed)), bool))
-
-
-def _stem_weights(octo: Octo, leaves: Leaves) -> dict[str, StemWeights]:
-    """Return the weights of every stem that works without its goal's pixels, by tokenizer."""
-    weights = {}
-    for name, tokenizer in octo.observation_tokenizers.items():
-        if isinstance(tokenizer, ImageTokenizer) and tokenizer.plain_stem is not None:
-            path = f"octo_transformer/observation_tokenizers_{name}/{tokenizer.encoder_name}_0/"
-            kernel = leaves.single.get(f"{path}StdConv_0/kernel")
-            if kernel is not None:  # there are none for pictures that the checkpoint was trained without
-                weights[name] = tokenizer.plain_stem.weights(stored(leaves) / path.rstrip("/"), kernel.shape[2])
-    return weights
-
-
-def _plain(octo: Octo, name: str) -> tuple[ImageTokenizer, SmallStem]:
-    tokenizer = octo.observation_tokenizers[name]
-    assert isinstance(tokenizer, ImageTokenizer)
-    assert tokenizer.plain_stem is not None
-    return tokenizer, tokenizer.plain_stem
-
-
-def _beside(octo: Octo, weights: StemWeights, observation: Arrays, tasks: Arrays, name: str) -> Array:
-    return _plain(octo, name)[0].beside(weights, observation, tasks)
-
-
-def _block(
-    octo: Octo,
-    leaves: Leaves,
-    seen: Mapping[str, Array],
-    repeated: Mapping[str, Array],
-    position: int,
-    layout: BlockLayout,
-) -> Block:
-    """Lay a timestep's groups side by side, at their place in the window."""
-    place = stored(leaves) / "octo_transformer"
-
-    def positions(name: str, num_tokens: int) -> Array:
-        return octo.positions(place, name, num_tokens)[0, position]
-
-    seen = _in_order(octo.observation_tokenizers, "obs", seen)
-    repeated = _in_order(octo.task_tokenizers, "obs_task", repeated)
-    placed = [group + positions(name, len(group)) for name, group in seen.items()]
-    readouts = [positions(f"readout_{name}", size) for name, size in octo.readouts.items()]
-    padding = [] if seen else [jnp.zeros((1, octo.token_embedding_size), jnp.float32)]
-    tokens = jnp.concatenate([*padding, *placed, *repeated.values(), *readouts])
-    return Block(tokens[np.array(layout.tokens, int)], tokens[np.array(layout.readouts, int)])
+    embeddings = kv_cache.read_out(layers, norm, caches, block, read)
+    return TokenGroup(embeddings[None, None], jnp.ones((1, 1, len(read)), bool))

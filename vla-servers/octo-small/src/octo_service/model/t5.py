@@ -37,24 +37,24 @@ class T5Sizes:
 
 def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> T5Sizes | None:
     """Read the encoder's sizes off its parameters; None where the checkpoint has no text encoder."""
-    own = {path[len(ROOT) :]: shape for path, shape in shapes.items() if path.startswith(ROOT)}
-    if not own:
+    encoder = {path[len(ROOT) :]: shape for path, shape in shapes.items() if path.startswith(ROOT)}
+    if not encoder:
         return None
     block = "encoder/block/0/layer/"
     try:
-        vocabulary, dim = own["shared/embedding"]
-        _, num_heads = own[f"encoder/block/0/{RELATIVE}"]
+        vocabulary, dim = encoder["shared/embedding"]
+        _, num_heads = encoder[f"encoder/block/0/{RELATIVE}"]
         return T5Sizes(
             vocabulary=vocabulary,
             dim=dim,
-            num_layers=1 + max(_block_numbers(own)),
+            num_layers=1 + max(_block_numbers(encoder)),
             num_heads=num_heads,
-            head_dim=own[block + "0/SelfAttention/q/kernel"][1] // num_heads,
-            mlp_dim=own[block + "1/DenseReluDense/wi/kernel"][1],
+            head_dim=encoder[block + "0/SelfAttention/q/kernel"][1] // num_heads,
+            mlp_dim=encoder[block + "1/DenseReluDense/wi/kernel"][1],
         )
     except KeyError as error:
         raise ConfigError(
-            f"the text encoder has no parameter {error}; only T5 with a relu MLP is known (t5-small to t5-11b)"
+            f"the text encoder has no parameter {error}", hint="only T5 with a relu MLP is known (t5-small to t5-11b)"
         ) from error
 
 

@@ -55,7 +55,9 @@ class TextEncoder:
         """
         ids = np.asarray(input_ids)
         if ids.size and not 0 <= ids.min() <= ids.max() < self._sizes.vocabulary:
-            raise InputError(f"token ids must be 0 to {self._sizes.vocabulary - 1}")
+            raise InputError(
+                f"token ids are {ids.min()} to {ids.max()}", hint=f"token ids must be 0 to {self._sizes.vocabulary - 1}"
+            )
         x = np.asarray(self._table[ids], np.float32)
         bias = self._bias(self._relative, np.asarray(attention_mask, np.int32))
         for leaves in self._blocks:

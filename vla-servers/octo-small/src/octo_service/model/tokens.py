@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.scipy.stats import norm
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float
 
 from octo_service.errors import InputError
-from octo_service.model.image_stem import ImageEncoder, SmallStem, StemWeights
+from octo_service.model.bins import bin_tokens
+from octo_service.model.image_encoders import ImageEncoder
+from octo_service.model.image_stem import SmallStem, StemWeights
 from octo_service.model.parameters import Parameters
 from octo_service.model.transformer import attention_pool, layer_norm
 
@@ -44,7 +45,7 @@ def pad_mask(tokens: Array, arrays: Arrays, keys: Sequence[str]) -> Array:
 
 @dataclass(frozen=True, kw_only=True)
 class ImageTokenizer:
-    """Turn a camera's pictures, stacked on their channels with the goal's, into tokens.
+    """Turn a camera's images, stacked on their channels with the goal's, into tokens.
 
     `encoder_name` is the encoder's place in the parameter tree; the other fields are the config's.
     """
@@ -64,7 +65,7 @@ class ImageTokenizer:
         return bool(matching([*self.obs_stack_keys, *self.task_stack_keys, *self.task_film_keys], [name]))
 
     def __call__(self, parameters: Parameters, observations: Arrays, tasks: Arrays) -> TokenGroup | None:
-        """Return (batch, window, tokens, features), or None where the observation has no such picture."""
+        """Return (batch, window, tokens, features), or None where the observation has no such image."""
         keys = matching(self.obs_stack_keys, observations)
         if not keys:
             return None
@@ -86,11 +87,11 @@ class ImageTokenizer:
         return TokenGroup(tokens, pad_mask(tokens, masks, keys))
 
     def is_in(self, names: Iterable[str]) -> bool:
-        """Say whether there are pictures of this camera among observations of these names."""
+        """Say whether there are images of this camera among observations of these names."""
         return bool(matching(self.obs_stack_keys, names))
 
     def pixels(self, observations: Arrays) -> Array:
-        """Return the camera's pictures, (batch, window, height, width, channels), without goals."""
+        """Return the camera's images, (batch, window, height, width, channels), without goals."""
         keys = matching(self.obs_stack_keys, observations)
         return jnp.concatenate([jnp.asarray(observations[key], jnp.float32) for key in keys], axis=-1)
 
@@ -100,8 +101,8 @@ class ImageTokenizer:
         is_plain = not self.task_film_keys and not self.use_token_learner
         return self.encoder if is_plain and isinstance(self.encoder, SmallStem) else None
 
-    def beside(self, weights: StemWeights, observations: Arrays, tasks: Arrays) -> Array:
-        """Return what a plain stem's first layer makes of all but the camera's picture: goal and biases."""
+    def goal_features(self, weights: StemWeights, observations: Arrays, tasks: Arrays) -> Array:
+        """Return what a plain stem's first layer makes of the goal, with its biases, beside a black image."""
         black = jnp.zeros_like(self.pixels(observations))[:, 0]
         stacked = [black, self._goal(observations, tasks)] if self.task_stack_keys else [black]
         assert self.plain_stem is not None, "asked of plain stems alone"
@@ -156,32 +157,6 @@ class LanguageTokenizer:
         return TokenGroup(tokens, pad_mask(tokens, masks, ("language_instruction",)))
 
 
-def bin_thresholds(num_bins: int, bin_type: str, low: float, high: float) -> Float[Array, " edges"]:
-    """Return the edges of the bins: evenly spaced, or of equal probability under a normal distribution."""
-    if bin_type == "uniform":
-        return jnp.linspace(low, high, num_bins + 1)
-    return norm.ppf(jnp.linspace(1e-6, 1 - 1e-6, num_bins + 1))
-
-
-def bin_tokens(
-    numbers: Float[Array, "*batch"], num_bins: int, bin_type: str, low: float, high: float
-) -> Int[Array, "*batch"]:
-    """Return the bin each number falls in; uniform bins take in what lies outside of them.
-
-    A number outside of normal bins falls in bin 0, on either side, as in the reference.
-    """
-    if bin_type == "uniform":
-        numbers = jnp.clip(numbers, low + 1e-6, high - 1e-6)
-    edges = bin_thresholds(num_bins, bin_type, low, high)
-    inside = (numbers[..., None] >= edges[:-1]) & (numbers[..., None] < edges[1:])
-    return jnp.argmax(inside, axis=-1)
-
-
-def bin_values(tokens: Int[Array, "*batch"], thresholds: Float[Array, " edges"]) -> Float[Array, "*batch"]:
-    """Return the middle of each bin."""
-    return ((thresholds[1:] + thresholds[:-1]) / 2)[tokens]
-
-
 @dataclass(frozen=True, kw_only=True)
 class LowdimObsTokenizer:
     """Turn numbers such as proprio into one token each: the number itself, or the bin it falls in."""
@@ -210,7 +185,7 @@ class LowdimObsTokenizer:
             return None
         for key in keys:
             if observations[key].ndim != 3:
-                raise InputError(f"'{key}' is {observations[key].shape}; it must be (batch, window, numbers)")
+                raise InputError(f"'{key}' is {observations[key].shape}", hint="it must be (batch, window, numbers)")
         numbers = jnp.concatenate([jnp.asarray(observations[key], jnp.float32) for key in keys], axis=-1)
         if not self.discretize:
             tokens = numbers[..., None]

@@ -18,10 +18,10 @@ from octo_service.parity.goldens import GoldenSet
 from octo_service.parity.inputs import build_inputs
 from octo_service.parity.measures import Comparison, largest, num_different, spread
 from octo_service.parity.step_by_step import read_out_stepwise
-from octo_service.preprocessing.statistics import statistics_of
+from octo_service.preprocessing.dataset_statistics import statistics_of
 
 # What a comparison yields: quantity, largest difference, tolerance.
-Found = Iterator[tuple[str, float, float]]
+Quantities = Iterator[tuple[str, float, float]]
 
 # From the head's own input on, nothing amplifies: its compile-to-compile noise in the reference is 5e-5.
 HEAD_TOLERANCE = 1e-4
@@ -37,7 +37,7 @@ def compare(golden: GoldenSet) -> Iterator[Comparison]:
             yield Comparison(golden=golden.name, case=name, quantity=quantity, max_error=error, tolerance=tolerance)
 
 
-def _compare_case(golden: GoldenSet, case: Mapping[str, Any], recorded: Mapping[str, np.ndarray]) -> Found:
+def _compare_case(golden: GoldenSet, case: Mapping[str, Any], recorded: Mapping[str, np.ndarray]) -> Quantities:
     model, head = golden.model, golden.model.octo.heads["action"]
     observations, task_arguments = build_inputs(case)
     mask = case.get("explicit_timestep_pad_mask", observations.get("timestep_pad_mask"))
@@ -45,8 +45,8 @@ def _compare_case(golden: GoldenSet, case: Mapping[str, Any], recorded: Mapping[
     ids = tasks["language_instruction"]
     yield from _compare_text(model, ids, recorded)
     if "attention_mask_packed" in recorded:
-        found = _attention_mask(model, model.prepare(observations, tasks, mask))
-        yield "attention mask", num_different(found, _unpacked(recorded)), 0
+        computed = _attention_mask(model, model.prepare(observations, tasks, mask))
+        yield "attention mask", num_different(computed, _unpacked(recorded)), 0
     readout = model.read_out(observations, tasks, mask)
     yield from _compare_readout(readout, recorded, golden.readout_tolerance)
     statistics = _statistics(model, case)
@@ -78,15 +78,15 @@ def _compare_case(golden: GoldenSet, case: Mapping[str, Any], recorded: Mapping[
         )
 
 
-def _compare_text(model: OctoModel, ids: Mapping[str, np.ndarray], recorded: Mapping[str, np.ndarray]) -> Found:
+def _compare_text(model: OctoModel, ids: Mapping[str, np.ndarray], recorded: Mapping[str, np.ndarray]) -> Quantities:
     for key, every in (("t5", 1), ("t5_every3", 3)):
         if key in recorded:
             scale = float(np.abs(recorded[key]).max())
-            found = np.asarray(model.embed_text(**ids))[..., ::every]
-            yield "text embedding [max]", largest(found - recorded[key]) / scale, TEXT_TOLERANCE
+            embedding = np.asarray(model.embed_text(**ids))[..., ::every]
+            yield "text embedding [max]", largest(embedding - recorded[key]) / scale, TEXT_TOLERANCE
 
 
-def _compare_readout(readout: TokenGroup, recorded: Mapping[str, np.ndarray], tolerance: float) -> Found:
+def _compare_readout(readout: TokenGroup, recorded: Mapping[str, np.ndarray], tolerance: float) -> Quantities:
     for key, values in recorded.items():
         if key == "readout":
             yield "readout", largest(readout.tokens - values), tolerance
@@ -112,7 +112,7 @@ def _unpacked(recorded: Mapping[str, np.ndarray]) -> np.ndarray:
     return bits.reshape(shape)[:, 0].astype(bool)
 
 
-def _compare_head(model: OctoModel, readout: TokenGroup, recorded: Mapping[str, np.ndarray], alone: bool) -> Found:
+def _compare_head(model: OctoModel, readout: TokenGroup, recorded: Mapping[str, np.ndarray], alone: bool) -> Quantities:
     head = model.octo.heads["action"]
     place = stored(model.leaves) / "heads_action"
     if isinstance(head, DiffusionHead):
@@ -133,7 +133,7 @@ def _draw(head: ActionHead, batch_and_window: tuple[int, ...], options: Mapping[
     return draw_noise(head, options["rng"], batch_and_window, options["sample_shape"], argmax)
 
 
-def _compare_noise(head: ActionHead, drawn: Noise, recorded: Mapping[str, np.ndarray]) -> Found:
+def _compare_noise(head: ActionHead, drawn: Noise, recorded: Mapping[str, np.ndarray]) -> Quantities:
     if isinstance(head, DiffusionHead):
         different = sum(num_different(*pair) for pair in zip(drawn, (recorded["x_T"], recorded["z"]), strict=True))
         yield "noise, numbers that differ", different, 0

@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from octo_service.model.image_stem import IMAGE_ENCODERS
+from octo_service.model.image_encoders import IMAGE_ENCODERS
 from octo_service.model.parameters import Leaves, declared_shapes, stored
 from octo_service.parity.inputs import frames, goal, image
 from octo_service.parity.measures import Comparison, largest, num_different
-from octo_service.parity.synthetic_weights import stand_in_parameters
+from octo_service.parity.synthetic_weights import synthetic_parameters
 from octo_service.preprocessing.images import resize_and_crop, resize_lanczos
 from octo_service.preprocessing.text import TextTokenizer
 
@@ -30,8 +30,8 @@ def compare_resize(goldens: Path) -> Iterator[Comparison]:
         height, width = map(int, rest[0].split("x"))
         crop = method == "wrapper_uint8" and rest[1] == "primary"
         resize = resize_and_crop if crop else resize_lanczos
-        found = resize(image("resize", height, width), *expected.shape[:2])
-        error = largest(found.astype(int) - expected)
+        resized = resize(image("resize", height, width), *expected.shape[:2])
+        error = largest(resized.astype(int) - expected)
         yield Comparison(golden="resize", case=" ".join(rest), quantity=method, max_error=error, tolerance=1)
 
 
@@ -40,14 +40,14 @@ def compare_tokens(goldens: Path, tokenizer: TextTokenizer | None) -> Iterator[C
     if tokenizer is None:
         return
     for row in json.loads((goldens / "octo" / "golden_tokens.json").read_text())["rows"]:
-        found = tokenizer.encode([row["text"]])
-        different = sum(num_different(found[key][0], row[key]) for key in found)
+        tokens = tokenizer.encode([row["text"]])
+        different = sum(num_different(tokens[key][0], row[key]) for key in tokens)
         case = repr(row["text"]).replace("|", "\\|")
         yield Comparison(golden="tokens", case=case, quantity="ids that differ", max_error=different, tolerance=0)
 
 
 def compare_encoders(goldens: Path) -> Iterator[Comparison]:
-    """Compare image encoders with and without FiLM, on a picture stacked with a goal."""
+    """Compare image encoders with and without FiLM, on a image stacked with a goal."""
     folder = goldens / "encoders"
     arrays = np.load(folder / "golden.npz")
     for name, case in json.loads((folder / "cases.json").read_text())["cases"].items():
@@ -65,13 +65,13 @@ def compare_encoders(goldens: Path) -> Iterator[Comparison]:
 
 def _encode(name: str, case: Mapping[str, Any]) -> np.ndarray:
     encoder = IMAGE_ENCODERS[case["encoder"]](**case["kwargs"])
-    seen = [frames(f"encoders/{name}", 2, 1, case["size"])[:, 0], goal(f"encoders/{name}", 2, case["size"])]
-    pixels = jnp.asarray(np.concatenate(seen, axis=-1), jnp.float32)
+    stacked = [frames(f"encoders/{name}", 2, 1, case["size"])[:, 0], goal(f"encoders/{name}", 2, case["size"])]
+    pixels = jnp.asarray(np.concatenate(stacked, axis=-1), jnp.float32)
     film = None
     if case["film"]:
         generator = np.random.Generator(np.random.Philox(key=5))
         film = jnp.asarray(generator.standard_normal((2, 8), dtype=np.float32))
     shapes = declared_shapes(lambda parameters: encoder(parameters, pixels, film))
     assert len(shapes) == case["num_leaves"], f"{name} has {len(shapes)} parameters, not {case['num_leaves']}"
-    leaves = {path: jnp.asarray(leaf) for path, leaf in stand_in_parameters(shapes, f"encoders/{name}").items()}
+    leaves = {path: jnp.asarray(leaf) for path, leaf in synthetic_parameters(shapes, f"encoders/{name}").items()}
     return np.asarray(jax.jit(lambda leaves: encoder(stored(Leaves(leaves, {})), pixels, film))(leaves))

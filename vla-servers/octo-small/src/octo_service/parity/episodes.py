@@ -10,12 +10,13 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from octo_service.inference.cache import CONTENT, Remembered, digest
+from octo_service.inference.cache import InferenceCache
 from octo_service.model import OctoModel
 from octo_service.model.prediction import draw_noise
 from octo_service.parity.goldens import TINY, tiny_model
 from octo_service.parity.inputs import build_inputs
 from octo_service.parity.measures import Comparison, largest, spread
+from octo_service.preprocessing.content import CONTENT, digest
 from vla_server_base.contract import Observation, Window
 from vla_server_base.sessions.action_chunking import ObservationWindow, RecedingHorizon, TemporalEnsemble
 
@@ -34,8 +35,8 @@ def compare_closed_loop(goldens: Path) -> Iterator[Comparison]:
             unit = 1.0 if stats is None else spread(stats)
             given = (model, frames, tasks, stats, arrays[f"{name}/keys"])
             episode = _Episode(*given)
-            found = {**episode.ensemble(), **episode.receding_horizon()}
-            compared = [(quantity, quantity, values) for quantity, values in found.items()]
+            replayed = {**episode.ensemble(), **episode.receding_horizon()}
+            compared = [(quantity, quantity, values) for quantity, values in replayed.items()]
             if stats is None:
                 stepwise = _StepwiseEpisode(*given).chunks()
                 compared.append(("every_step_chunks, step by step", "every_step_chunks", stepwise))
@@ -67,7 +68,7 @@ class _Episode:
         executed = []
         for chunk in chunks:
             ensemble.put(chunk)
-            executed.append(ensemble.take())
+            executed.append(ensemble.next_action())
         return {"every_step_chunks": chunks, "ensemble_executed": np.stack(executed)}
 
     def receding_horizon(self) -> dict[str, np.ndarray]:
@@ -79,7 +80,7 @@ class _Episode:
                 horizon.put(chunks[-1])
             else:
                 window.append(self._observation(step))
-            executed.append(horizon.take())
+            executed.append(horizon.next_action())
         return {"rhc_chunks": np.stack(chunks), "rhc_executed": np.stack(executed)}
 
     def _observation(self, step: int) -> Observation:
@@ -90,26 +91,26 @@ class _Episode:
         actions = self.model.sample_actions(observations, self.tasks, self.statistics, rng=jnp.asarray(key))
         return np.asarray(actions[0])
 
-    def _stacked(self, seen: Window) -> dict[str, np.ndarray]:
-        stacked = {name: np.stack([o.images[name] for o in seen.observations])[None] for name in self.frames}
-        return {**stacked, "timestep_pad_mask": seen.timestep_pad_mask[None]}
+    def _stacked(self, window_now: Window) -> dict[str, np.ndarray]:
+        stacked = {name: np.stack([o.images[name] for o in window_now.observations])[None] for name in self.frames}
+        return {**stacked, "timestep_pad_mask": window_now.timestep_pad_mask[None]}
 
 
 class _StepwiseEpisode(_Episode):
-    """The same as a server does it: every other time with the past computed ahead."""
+    """The same as a server does it: every other time with a prefetched prefill."""
 
     @functools.cached_property
-    def _remembered(self) -> Remembered:
-        return Remembered(self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), past_mb=64)
+    def _inference_cache(self) -> InferenceCache:
+        return InferenceCache(self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), prefill_mb=64)
 
     def _chunk(self, window: ObservationWindow, step: int, key: np.ndarray) -> np.ndarray:
-        seen = window.append(self._observation(step))
-        contents = [digest(observation.images) for observation in seen.observations]
-        observation = {**self._stacked(seen), CONTENT: np.stack(contents)[None]}
+        window_now = window.append(self._observation(step))
+        contents = [digest(observation.images) for observation in window_now.observations]
+        observation = {**self._stacked(window_now), CONTENT: np.stack(contents)[None]}
         task = {**self.tasks, CONTENT: digest({})[None]}
-        readout = self._remembered.read_out(observation, task)
+        readout = self._inference_cache.read_out(observation, task)
         if step % 2:
-            for _ in self._remembered.ahead(observation, task):
+            for _ in self._inference_cache.prefetch(observation, task):
                 pass
-        noise = draw_noise(self.model.head, jnp.asarray(key), seen.timestep_pad_mask[None].shape)
+        noise = draw_noise(self.model.head, jnp.asarray(key), window_now.timestep_pad_mask[None].shape)
         return np.asarray(self.model.predict_chunk(readout, noise)[0])

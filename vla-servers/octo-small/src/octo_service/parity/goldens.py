@@ -15,7 +15,7 @@ import numpy as np
 from octo_service.checkpoints.checkpoint import Checkpoint, load_checkpoint
 from octo_service.model import OctoModel
 from octo_service.model.architectures import ARCHITECTURES
-from octo_service.parity.synthetic_weights import stand_in_parameters
+from octo_service.parity.synthetic_weights import synthetic_parameters
 from octo_service.preprocessing.text import TextTokenizer, TokenizerOptions
 
 
@@ -104,12 +104,12 @@ def _full_size(folder: Path, size: str, tokenizer: TextTokenizer) -> GoldenSet:
     statistics = _json(folder / "octo" / "sample_dataset_statistics.json")
     checkpoint = Checkpoint(
         config=_json(folder / "octo" / f"config_octo_{size}_1.5_reconstructed.json"),
-        params=stand_in_parameters({path: tuple(leaf["shape"]) for path, leaf in tree.items()}),
+        params=synthetic_parameters({path: tuple(leaf["shape"]) for path, leaf in tree.items()}),
         dataset_statistics=statistics,
         example_batch=ARCHITECTURES["octo-small-1.5"].example_batch(),
         step=0,
-        params_hash="stand-in",
-        statistics_hash="stand-in",
+        params_hash="synthetic",
+        statistics_hash="synthetic",
     )
     cases, arrays = _small_arrays(folder) if size == "small" else _base_arrays(folder)
     model = OctoModel(checkpoint, tokenizer)

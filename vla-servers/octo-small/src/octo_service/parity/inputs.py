@@ -17,7 +17,7 @@ def build_inputs(case: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
 
 def image(name: str, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
-    """Draw a picture that depends on nothing but its arguments: gradients, blocks and noise."""
+    """Draw a image that depends on nothing but its arguments: gradients, blocks and noise."""
     random = _generator(f"image/{name}/{height}x{width}")
     phase = random.random(6)
     y = (np.arange(height) / height)[:, None]
@@ -30,12 +30,12 @@ def image(name: str, height: int, width: int) -> UInt8[np.ndarray, "height width
 
 
 def frames(name: str, batch: int, window: int, size: int) -> UInt8[np.ndarray, "batch window size size 3"]:
-    """Draw windows of square pictures."""
+    """Draw windows of square images."""
     return np.stack([[image(f"{name}/b{b}/t{t}", size, size) for t in range(window)] for b in range(batch)])
 
 
 def goal(name: str, batch: int, size: int) -> UInt8[np.ndarray, "batch size size 3"]:
-    """Draw square goal pictures."""
+    """Draw square goal images."""
     return np.stack([image(f"{name}/b{b}/goal", size, size) for b in range(batch)])
 
 

@@ -27,14 +27,14 @@ def read_out_stepwise(model: OctoModel, observations: Arrays, tasks: Arrays, mas
 def _read_out(model: OctoModel, observation: Arrays, task: Arrays, mask: np.ndarray) -> TokenGroup:
     octo = model.stepwise
     prefix = octo.prefix(task)
-    frames = [
-        octo.frame(prefix, jax.tree_util.tree_map(operator.itemgetter(np.s_[:, step : step + 1]), observation))
+    tokens = [
+        octo.tokenize(prefix, jax.tree_util.tree_map(operator.itemgetter(np.s_[:, step : step + 1]), observation))
         if real
         else None
         for step, real in enumerate(mask)
     ]
-    assert frames[-1] is not None, "the last timestep of a window is real"
-    return octo.read_out(octo.past(prefix, frames[:-1]), frames[-1])
+    assert tokens[-1] is not None, "the last timestep of a window is real"
+    return octo.read_out(octo.prefill(prefix, tokens[:-1]), tokens[-1])
 
 
 def _row(arrays: Arrays, row: int) -> dict[str, Any]:

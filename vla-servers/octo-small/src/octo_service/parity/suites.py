@@ -9,7 +9,8 @@ from octo_service.parity.components import compare_encoders, compare_resize, com
 from octo_service.parity.episodes import compare_closed_loop
 from octo_service.parity.goldens import golden_sets
 from octo_service.parity.measures import Comparison
-from octo_service.preprocessing.text import TokenizerOptions, load_tokenizer
+from octo_service.preprocessing.text import TokenizerOptions
+from octo_service.preprocessing.vocabulary_files import load_tokenizer
 
 
 def compare_all(goldens: Path, only: Collection[str] = (), vocabulary: Path | None = None) -> Iterator[Comparison]:
@@ -19,7 +20,7 @@ def compare_all(goldens: Path, only: Collection[str] = (), vocabulary: Path | No
         InputError: there are no goldens in the folder, or a set is not known.
     """
     if not (goldens / "octo").is_dir():
-        raise InputError(f"there are no goldens in {goldens}; they are in tests/goldens of the source")
+        raise InputError(f"there are no goldens in {goldens}", hint="they are in tests/goldens of the source")
     tokenizer = load_tokenizer(vocabulary, TokenizerOptions()) if vocabulary else None
     sets = {name: lambda load=load: compare(load()) for name, load in golden_sets(goldens, tokenizer).items()}
     sets |= {
@@ -29,6 +30,6 @@ def compare_all(goldens: Path, only: Collection[str] = (), vocabulary: Path | No
         "tokens": lambda: compare_tokens(goldens, tokenizer),
     }
     if unknown := set(only) - set(sets):
-        raise InputError(f"no goldens are named {', '.join(sorted(unknown))}; known: {', '.join(sets)}")
+        raise InputError(f"no goldens are named {', '.join(sorted(unknown))}", hint=f"known: {', '.join(sets)}")
     for name in only or sets:
         yield from sets[name]()

@@ -1,4 +1,4 @@
-"""Deterministic stand-in parameters: the goldens were recorded with these, not with trained weights.
+"""Deterministic synthetic weights: the goldens were recorded with these, not with trained weights.
 
 Each leaf has a generator of its own, keyed by its path, and an offset and scale by its kind.
 """
@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from octo_service.model.parameters import hand_noise_through
+from octo_service.model.random_leaves import hand_noise_through
 
 
-def stand_in_parameters(shapes: Mapping[str, tuple[int, ...]], salt: str = "") -> dict[str, np.ndarray]:
+def synthetic_parameters(shapes: Mapping[str, tuple[int, ...]], salt: str = "") -> dict[str, np.ndarray]:
     """Return every leaf, float32; the same for the same path, shape and salt on every numpy."""
     leaves = {path: _leaf(path, tuple(shape), salt) for path, shape in shapes.items()}
     hand_noise_through(leaves)

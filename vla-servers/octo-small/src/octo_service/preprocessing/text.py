@@ -3,20 +3,16 @@
 Whatever the vocabulary's form, the rule is the same: pieces, cut to leave room for `</s>`, `</s>`, padding.
 """
 
-import re
 import string
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Int64
 
-from octo_service.errors import ConfigError, InputError, TokenizerError
+from octo_service.errors import ConfigError, InputError
 
-# Sentinels of T5's span corruption, <extra_id_0> to <extra_id_99>, numbered downwards above the pieces.
-NUM_SENTINELS = 100
 # T5's first three ids, which the byte tokenizer shares.
 PAD, EOS, NUM_RESERVED = 0, 1, 3
 
@@ -62,7 +58,7 @@ class TextTokenizer:
         """Return `input_ids` and `attention_mask`: 1 where there is a token, 0 where there is padding.
 
         Raises:
-            InputError: a text is not one (half of a surrogate pair, which JSON can carry).
+            InputError: a text is not Unicode (half of a surrogate pair, which JSON can carry).
         """
         rows = [self._ids_of(text) for text in texts]
         longest = max(map(len, rows), default=0)
@@ -78,7 +74,10 @@ class TextTokenizer:
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            raise InputError(f"instruction {text[:80]!r} is not Unicode text ({error.reason})") from error
+            raise InputError(
+                f"instruction {text[:80]!r} is not Unicode text ({error.reason})",
+                hint="send whole characters",
+            ) from error
         pieces = self._pieces_of(text)
         return [*(pieces[: self.options.max_length - 1] if self.options.truncation else pieces), self._eos]
 
@@ -102,8 +101,8 @@ def tokenizer_options(config: Mapping[str, Any]) -> TokenizerOptions | None:
     kwargs = processor.get("kwargs", {})
     if processor.get("name") != "HFTokenizer" or kwargs.get("encode_with_model"):
         raise ConfigError(
-            f"config.json asks for the text processor '{processor.get('name')}' with {kwargs}; "
-            "only HFTokenizer without encode_with_model is known here"
+            f"config.json asks for the text processor '{processor.get('name')}' with {kwargs}",
+            hint="serve a checkpoint with HFTokenizer, without encode_with_model",
         )
     # The defaults are those of the reference's HFTokenizer.
     asked = {
@@ -115,91 +114,12 @@ def tokenizer_options(config: Mapping[str, Any]) -> TokenizerOptions | None:
     padding = "longest" if asked["padding"] is True else asked["padding"]
     if padding not in ("max_length", "longest") or not isinstance(asked["truncation"], bool):
         raise ConfigError(
-            f"config.json asks for padding={asked['padding']!r} and truncation={asked['truncation']!r}; "
-            "known here: padding 'max_length' or 'longest', truncation true or false"
+            f"config.json asks for padding={asked['padding']!r} and truncation={asked['truncation']!r}",
+            hint="padding is 'max_length' or 'longest', truncation true or false",
         )
     return TokenizerOptions(
         name=kwargs.get("tokenizer_name", "t5-base"),
         max_length=asked["max_length"],
         padding=padding,
         truncation=asked["truncation"],
-    )
-
-
-def load_tokenizer(path: Path | None, options: TokenizerOptions = DEFAULT_OPTIONS) -> TextTokenizer:
-    """Load a spiece.model or a tokenizer.json, or the folder of one; None gives the byte tokenizer.
-
-    Raises:
-        TokenizerError: there is no such file, or it is neither of the two.
-    """
-    if path is None:
-        return ByteTokenizer(options)
-    candidates = [path / "tokenizer.json", path / "spiece.model"] if path.is_dir() else [path]
-    for file in candidates:
-        if file.is_file():
-            return _load_json(file, options) if file.suffix == ".json" else _load_sentencepiece(file, options)
-    raise TokenizerError(
-        f"there is no vocabulary {path}; "
-        "set OCTO_TOKENIZER to T5's spiece.model or tokenizer.json, or to the folder of one"
-    )
-
-
-def _load_sentencepiece(path: Path, options: TokenizerOptions) -> TextTokenizer:
-    import sentencepiece  # of the two libraries only one is ever needed
-
-    try:
-        model = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
-    except (RuntimeError, OSError) as error:
-        raise _not_a_vocabulary(path, error) from error
-    pad, eos, unknown, num_pieces = model.pad_id(), model.eos_id(), model.unk_id(), model.vocab_size()
-    if min(pad, eos, unknown) < 0:
-        raise _not_a_vocabulary(path, "it has no padding or end of sentence")
-    special = {model.id_to_piece(index): index for index in (pad, eos, unknown)} | {
-        f"<extra_id_{index}>": num_pieces + NUM_SENTINELS - 1 - index for index in range(NUM_SENTINELS)
-    }
-    # A special token written out in a text stands for itself; what is on either side is encoded on its own.
-    split = re.compile(f"({'|'.join(map(re.escape, special))})").split
-
-    def pieces_of(text: str) -> list[int]:
-        parts = [[special[part]] if part in special else model.encode(part) for part in split(text)]
-        return [piece for part in parts for piece in part]
-
-    return TextTokenizer(pieces_of, options, pad=pad, eos=eos, unknown=unknown)
-
-
-def _load_json(path: Path, options: TokenizerOptions) -> TextTokenizer:
-    try:
-        return json_tokenizer(path.read_text(encoding="utf-8"), options)
-    except (OSError, UnicodeDecodeError, TokenizerError) as error:
-        raise _not_a_vocabulary(path, error) from error
-
-
-def json_tokenizer(content: str, options: TokenizerOptions = DEFAULT_OPTIONS) -> TextTokenizer:
-    """Make the tokenizer that the content of a tokenizer.json describes.
-
-    Raises:
-        TokenizerError: it describes none, or one without <pad> and </s>.
-    """
-    import tokenizers
-
-    try:
-        tokenizer = tokenizers.Tokenizer.from_str(content)
-    except Exception as error:  # the library raises nothing narrower
-        raise TokenizerError(f"it is no tokenizer.json: {str(error)[:200]}") from error
-    pad, eos, unknown = map(tokenizer.token_to_id, ("<pad>", "</s>", "<unk>"))
-    if pad is None or eos is None:
-        raise TokenizerError("it has no <pad> or </s>")
-    tokenizer.no_padding()
-    tokenizer.no_truncation()
-
-    def pieces_of(text: str) -> list[int]:
-        return tokenizer.encode(text, add_special_tokens=False).ids
-
-    return TextTokenizer(pieces_of, options, pad=pad, eos=eos, unknown=unknown)
-
-
-def _not_a_vocabulary(path: Path, reason: object) -> TokenizerError:
-    return TokenizerError(
-        f"{path} is not a vocabulary of T5 ({str(reason)[:200]}); "
-        "set OCTO_TOKENIZER to its spiece.model or tokenizer.json"
     )

@@ -24,7 +24,7 @@ from vla_server_base.datasets.keys import camera_name
 Config = dict[str, Any]
 COMPONENTS = "octo.model.components"
 NEW_CAMERA = (128, 128)
-"""Height and width of a new camera's pictures, as those of the released checkpoints' wrist camera."""
+"""Height and width of a new camera's images, as those of the released checkpoints' wrist camera."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,7 +78,10 @@ def _proprio_tokenizer() -> Config:
 
 def _image_tokenizer(template: Mapping[str, Any] | None, name: str) -> Config:
     if template is None:
-        raise TrainingError("the checkpoint sees no pictures, so there is no image tokenizer to copy for a new camera")
+        raise TrainingError(
+            "the checkpoint takes no images, so it has no image tokenizer to copy for a new camera",
+            hint="start from a checkpoint with a camera",
+        )
     spec = copy.deepcopy(dict(template))
     spec["kwargs"]["obs_stack_keys"] = [name]
     if spec["kwargs"].get("task_stack_keys"):
@@ -89,7 +92,7 @@ def _image_tokenizer(template: Mapping[str, Any] | None, name: str) -> Config:
 def _head_for(robot: Robot, head: Config) -> Config:
     if robot.head not in (None, head["name"]):
         if robot.head not in ACTION_HEADS:
-            raise TrainingError(f"there is no head '{robot.head}'; known are: {', '.join(ACTION_HEADS)}")
+            raise TrainingError(f"there is no head '{robot.head}'", hint=f"known are: {', '.join(ACTION_HEADS)}")
         kept = {name: head["kwargs"][name] for name in ("readout_key", "action_horizon") if name in head["kwargs"]}
         head = _spec("action_heads", robot.head, **kept)
     head["kwargs"]["action_dim"] = robot.action_dim
@@ -144,7 +147,7 @@ def chosen_cameras(
     """Return which of the dataset's cameras is which of the policy's: those of one name, or those that are `asked` for.
 
     One is asked for as "name=source" or "name=source@size"; `recorded` and `known` are the dataset's and the policy's
-    cameras, with the height and width of their pictures. A name that is not known is a new camera's.
+    cameras, with the height and width of their images. A name that is not known is a new camera's.
 
     Raises:
         TrainingError: nothing is left to see, or what is asked for cannot be read.
@@ -153,14 +156,16 @@ def chosen_cameras(
         asked = [f"{name}={name}" for name in known if name in recorded]
     if not asked:
         raise TrainingError(
-            f"the dataset has the cameras {', '.join(recorded) or 'none'}, the policy takes {', '.join(known)}; "
-            f"say which is which, such as --camera {next(iter(known), 'primary')}={next(iter(recorded), 'top')}"
+            f"the dataset has the cameras {', '.join(recorded) or 'none'}, the policy takes {', '.join(known)}",
+            hint=f"say which is which, such as --camera {next(iter(known), 'primary')}={next(iter(recorded), 'top')}",
         )
     cameras = {}
     for text in asked:
         match = re.fullmatch(r"(\w+)=([^@]+)(?:@(\d+))?", text)
         if match is None:
-            raise TrainingError(f"--camera {text} is not name=source, or name=source@size, such as primary=top@256")
+            raise TrainingError(
+                f"--camera {text} is not name=source, or name=source@size", hint="such as primary=top@256"
+            )
         name, source, size = match.groups()
         source = source if source in recorded else camera_name(source)
         height, width = (int(size), int(size)) if size else known.get(name, NEW_CAMERA)

@@ -16,7 +16,7 @@ Pixels = Float[Array, "*frames height width 3"]
 
 
 class Jitter(NamedTuple):
-    """What befalls the pictures of each sample of a batch, on the host or on the device."""
+    """What befalls the images of each sample of a batch, on the host or on the device."""
 
     box: Float32[Array | np.ndarray, "*batch 4"]
     """Top, left, bottom and right of the crop, 0 to 1."""
@@ -65,7 +65,7 @@ WRIST = Augmentation(crop_area=(1.0, 1.0), crop_ratio=(1.0, 1.0))
 def augment(
     images: UInt8[Array | np.ndarray, "batch *window height width 3"], jitter: Jitter
 ) -> UInt8[Array, "batch *window height width 3"]:
-    """Augment every sample's pictures; to be compiled with what follows it. A black picture stands for none there is.
+    """Augment every sample's images; to be compiled with what follows it. A black image stands for none there is.
 
     An absent goal must stay black: it is not to be passed here, or to be masked again afterwards.
     """

@@ -39,13 +39,13 @@ class Sampling:
     cameras: tuple[str, ...]
     proprio: bool = False
     keep_image_prob: float = 0.5
-    """How often the goal is a later picture instead of the instruction; always where there is no instruction."""
+    """How often the goal is a later image instead of the instruction; always where there is no instruction."""
     history_dropout: float = 0.0
     """How often a sample's earlier observations are masked, as at the start of an episode."""
     word_dropout: float = 0.0
     """How often a token id becomes the unknown word's."""
     augmentations: Mapping[str, Augmentation] = field(default_factory=dict)
-    """By camera; the others' pictures stay as they are."""
+    """By camera; the others' images stay as they are."""
 
 
 class Drawn(NamedTuple):
@@ -58,7 +58,7 @@ class Drawn(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """`arrays` as the loss takes them, and what is still to befall their pictures, by camera."""
+    """`arrays` as the loss takes them, and what is still to befall their images, by camera."""
 
     arrays: dict[str, Any]
     jitter: dict[str, Jitter]
@@ -105,7 +105,7 @@ class Batches:
 
         observation: dict[str, Any] = {"timestep_pad_mask": seen >= 0}
         for camera in sampling.cameras:
-            observation[f"image_{camera}"] = recordings.pictures(camera, drawn.episode, observed)
+            observation[f"image_{camera}"] = recordings.images(camera, drawn.episode, observed)
         if sampling.proprio:
             assert recordings.proprio is not None, "a policy is only given proprio that was recorded"
             observation["proprio"] = recordings.proprio[start[:, None] + observed]
@@ -132,18 +132,18 @@ class Batches:
             task["pad_mask_dict"]["language_instruction"] = ~drawn.by_image
         if self._sampling.keep_image_prob > 0:
             for camera in self._sampling.cameras:
-                found = self._recordings.pictures(
+                later = self._recordings.images(
                     camera, drawn.episode[drawn.by_image], drawn.goal[drawn.by_image, None]
                 )[:, 0]
-                goals = np.zeros((len(drawn.now), *found.shape[1:]), np.uint8)
-                goals[drawn.by_image] = found
+                goals = np.zeros((len(drawn.now), *later.shape[1:]), np.uint8)
+                goals[drawn.by_image] = later
                 task[f"image_{camera}"] = goals
                 task["pad_mask_dict"][f"image_{camera}"] = drawn.by_image
         return task
 
 
 def augmented(batch: Batch) -> dict[str, Any]:
-    """Return the batch with its pictures augmented on the device; an absent goal stays black."""
+    """Return the batch with its images augmented on the device; an absent goal stays black."""
     observation, task = dict(batch.arrays["observation"]), dict(batch.arrays["task"])
     for camera, jitter in batch.jitter.items():
         name = f"image_{camera}"

@@ -1,31 +1,28 @@
-"""Timetable: when a run measures, saves and plays episodes. None of it changes what is learned."""
+"""Intervals: how often a run measures, saves and evaluates. They do not change what is learned."""
 
 from dataclasses import dataclass
-from typing import Annotated
 
-from pydantic import Field
-
-Count = Annotated[int, Field(ge=1)]
+from vla_server_base.config import Count
 
 
 @dataclass(frozen=True, kw_only=True)
-class Timetable:
-    """What is done how often; everything is also done after the last step."""
+class Intervals:
+    """Steps between two measurements, checkpoints or evaluations; each is also due after the last step."""
 
     log_every: Count = 100
-    """Steps between two lines of metrics."""
+    """Steps between two rows of metrics."""
 
     validate_every: Count = 1000
-    """Steps between two measurements on the episodes that are kept for it."""
+    """Steps between two measurements of the loss on held-out episodes."""
 
     validation_batches: Count = 4
-    """What is measured each time."""
+    """Held-out batches in each measurement."""
 
     save_every: Count = 5000
-    """Steps between two checkpoints; a killed run goes on from the last."""
+    """Steps between two checkpoints; a killed run resumes from the last."""
 
     keep: Count = 3
-    """Checkpoints that stay."""
+    """How many checkpoints to keep."""
 
     evaluate_every: Count | None = None
-    """Steps between two evaluations in closed loop on the tabletop suite; none by default."""
+    """Steps between two closed-loop evaluations on the tabletop suite; none by default."""

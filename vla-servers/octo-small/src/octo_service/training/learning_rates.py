@@ -55,7 +55,10 @@ class Cosine(LearningRate):
         """Return the peak times the cosine, never below the end."""
         steps = self.decay_steps - self.warmup_steps
         if steps <= 0:
-            raise ConfigError(f"decay_steps ({self.decay_steps}) must be more than warmup_steps ({self.warmup_steps})")
+            raise ConfigError(
+                f"decay_steps ({self.decay_steps}) must be more than warmup_steps ({self.warmup_steps})",
+                hint="train for more steps, or warm up for fewer",
+            )
         end = self.end_value / self.peak_value
         falling = 0.5 * (1 + jnp.cos(jnp.pi * jnp.minimum(step, steps) / steps))
         return self.peak_value * ((1 - end) * falling + end)
@@ -83,8 +86,10 @@ def learning_rate(options: Mapping[str, Any]) -> LearningRate:
     """
     name = options.get("name")
     if name not in LEARNING_RATES:
-        raise ConfigError(f"the learning rate '{name}' is not known; known here: {', '.join(LEARNING_RATES)}")
+        raise ConfigError(f"the learning rate '{name}' is not known", hint=f"known here: {', '.join(LEARNING_RATES)}")
     try:
         return LEARNING_RATES[name](**{key: value for key, value in options.items() if key != "name"})
     except TypeError as error:
-        raise ConfigError(f"the learning rate '{name}' has options it does not take: {error}") from error
+        raise ConfigError(
+            f"the learning rate '{name}' has options it does not take: {error}", hint="remove them from config.json"
+        ) from error

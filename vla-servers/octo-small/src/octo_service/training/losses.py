@@ -126,10 +126,10 @@ def _masked_mean(x: Array, mask: Array) -> Array:
 
 
 def _distance(
-    head: ContinuousHead | DiffusionHead, found: Array, target: Array, real: Array
+    head: ContinuousHead | DiffusionHead, predicted: Array, target: Array, real: Array
 ) -> tuple[Float[Array, ""], Metrics]:
-    mse = _masked_mean(jnp.square(found - target), real)
-    loss = mse if head.loss_type == "mse" else _masked_mean(jnp.abs(found - target), real)
+    mse = _masked_mean(jnp.square(predicted - target), real)
+    loss = mse if head.loss_type == "mse" else _masked_mean(jnp.abs(predicted - target), real)
     # Summed over the numbers of an action, not averaged.
     loss, mse = loss * head.action_dim, mse * head.action_dim
     return loss, {"loss": loss, "mse": mse}
@@ -144,8 +144,8 @@ def _diffusion_loss(
     noisy = jnp.sqrt(kept) * actions + jnp.sqrt(1 - kept) * noise
     embedding = head.embed(place, readout)
     embedding = jnp.broadcast_to(embedding, (*noise.shape[:3], embedding.shape[-1]))
-    found = head.predict_noise(place, embedding, noisy, jnp.asarray(draws.time, jnp.float32))
-    return _distance(head, found, noise, real.reshape(1, *noise.shape[1:]))
+    predicted = head.predict_noise(place, embedding, noisy, jnp.asarray(draws.time, jnp.float32))
+    return _distance(head, predicted, noise, real.reshape(1, *noise.shape[1:]))
 
 
 def _discrete_loss(

@@ -67,35 +67,37 @@ def fitting_micro_batch(step: Step, asked: Fit, free: int | None) -> tuple[int, 
     """
     sizes = [size for size in range(1, step.batch_size + 1) if step.batch_size % size == 0]
     if asked.micro_batch is not None and asked.micro_batch not in sizes:
-        given = f"--micro-batch {asked.micro_batch} does not divide --batch-size {step.batch_size}"
-        raise TrainingError(f"{given}: {', '.join(map(str, sizes))} do")
+        raise TrainingError(
+            f"--micro-batch {asked.micro_batch} does not divide --batch-size {step.batch_size}",
+            hint=f"{', '.join(map(str, sizes))} do",
+        )
     size = asked.micro_batch or sizes[-1]
     needed = step.bytes_at_once(size, asked.remat)
     if free is not None and needed > free:
         fit = sizes[: bisect.bisect_right(sizes, free, key=lambda size: step.bytes_at_once(size, asked.remat))]
         if asked.micro_batch is not None or not fit:
-            raise TrainingError(_too_much(step, asked, size if fit else 1, free, fit))
+            raise _too_much(step, asked, size if fit else 1, free, fit)
         size = fit[-1]
         needed = step.bytes_at_once(size, asked.remat)
-    of_free = "" if free is None else f" of {_said(free)} that are free"
-    return size, f"a step takes about {_said(needed)}{of_free}: {size} of its {step.batch_size} samples at a time"
+    of_free = "" if free is None else f" of {_in_words(free)} that are free"
+    return size, f"a step takes about {_in_words(needed)}{of_free}: {size} of its {step.batch_size} samples at a time"
 
 
-def _too_much(step: Step, asked: Fit, size: int, free: int, fit: list[int]) -> str:
+def _too_much(step: Step, asked: Fit, size: int, free: int, fit: list[int]) -> TrainingError:
     needed = step.bytes_at_once(size, asked.remat)
-    sentence = f"--micro-batch {size} takes about {_said(needed)}, and {_said(free)} are free"
+    sentence = f"--micro-batch {size} takes about {_in_words(needed)}, and {_in_words(free)} are free"
     if fit:
-        return f"{sentence}; give --micro-batch {fit[-1]}"
+        return TrainingError(sentence, hint=f"give --micro-batch {fit[-1]}")
     head_only = replace(step, optimizer=replace(step.optimizer, frozen_keys=FROZEN_KEYS["head_only"]))
     others = {
         "--remat": step.bytes_at_once(size, remat=True),
         "--mode head_only": head_only.bytes_at_once(size, asked.remat),
     }
-    less = [f"{flag} would take {_said(takes)}" for flag, takes in others.items() if takes < needed]
-    return f"{sentence}; {', '.join(less) or 'free some, or train a smaller policy'}"
+    less = [f"{flag} would take {_in_words(takes)}" for flag, takes in others.items() if takes < needed]
+    return TrainingError(sentence, hint=", ".join(less) or "free some memory, or train a smaller policy")
 
 
-def _said(num_bytes: int) -> str:
+def _in_words(num_bytes: int) -> str:
     return f"{num_bytes / 1e9:.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:.0f} MB"
 
 
@@ -105,9 +107,9 @@ def peak_bytes(jaxpr: Any, donated: int = 0) -> int:
     The first `donated` arguments are given up once they were read. A compiler does better where it computes several
     operations in one pass, and about as well with what a gradient keeps.
     """
-    held = [*jaxpr.constvars, *jaxpr.invars[donated:]]
-    alive = peak = sum(map(_size, [*held, *jaxpr.invars[:donated]]))
-    dies = _last_reads(jaxpr, kept={*held, *(variable for variable in jaxpr.outvars if not _is_literal(variable))})
+    kept = [*jaxpr.constvars, *jaxpr.invars[donated:]]
+    alive = peak = sum(map(_size, [*kept, *jaxpr.invars[:donated]]))
+    dies = _last_reads(jaxpr, kept={*kept, *(variable for variable in jaxpr.outvars if not _is_literal(variable))})
     for index, equation in enumerate(jaxpr.eqns):
         made = sum(map(_size, equation.outvars))
         within = max(map(_made_within, _inner(equation)), default=0)

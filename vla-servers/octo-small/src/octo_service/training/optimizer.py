@@ -107,7 +107,10 @@ def create_optimizer(options: Mapping[str, Any]) -> Optimizer:
     """
     options = {key: value for key, value in options.items() if value is not None}
     if unknown := sorted(options.keys() - {field.name for field in dataclasses.fields(Optimizer)}):
-        raise ConfigError(f"the optimizer has options that are not known here: {', '.join(unknown)}")
+        raise ConfigError(
+            f"the optimizer has options that are not known here: {', '.join(unknown)}",
+            hint="remove them",
+        )
     frozen = tuple(options.pop("frozen_keys", FROZEN_KEYS["full"]))
     schedule = learning_rate(options.pop("learning_rate", {}))
     return Optimizer(learning_rate=schedule, frozen_keys=frozen, **options)

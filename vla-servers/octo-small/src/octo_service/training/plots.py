@@ -1,4 +1,4 @@
-"""Pictures of a run, drawn from its metrics."""
+"""Images of a run, drawn from its metrics."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path

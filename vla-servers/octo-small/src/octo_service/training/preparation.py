@@ -13,14 +13,15 @@ import numpy as np
 from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.errors import TrainingError
 from octo_service.model import OctoModel, t5
-from octo_service.model.octo import Octo, build_octo
+from octo_service.model.octo import Octo
+from octo_service.model.octo_config import build_octo
 from octo_service.model.random_weights import architecture_named
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.tokens import ImageTokenizer
-from octo_service.preprocessing.statistics import statistics_of
-from octo_service.preprocessing.text import TextTokenizer, json_tokenizer, tokenizer_options
+from octo_service.preprocessing.dataset_statistics import statistics_of
+from octo_service.preprocessing.text import TextTokenizer, tokenizer_options
 from octo_service.preprocessing.vocabulary import word_vocabulary
-from octo_service.progress import progress
+from octo_service.preprocessing.vocabulary_files import json_tokenizer
 from octo_service.training.architecture import Camera, Merged, Robot, chosen_cameras, describe, merge, policy_for
 from octo_service.training.augmentation import PRIMARY, WRIST
 from octo_service.training.batches import Batches, Sampling
@@ -29,6 +30,7 @@ from octo_service.training.free_memory import free_bytes
 from octo_service.training.instructions import embeddings, let_text_encoder_train, trains_text_encoder
 from octo_service.training.memory import Step, fitting_micro_batch
 from octo_service.training.optimizer import FROZEN_KEYS, Optimizer, create_optimizer
+from octo_service.training.progress import progress
 from octo_service.training.recipe import Recipe
 from octo_service.training.recordings import Recordings, all_episodes, dataset_statistics, held_out, prepared
 from octo_service.training.trainer import Trainer
@@ -125,7 +127,7 @@ def _words(recipe: Recipe, texts: Sequence[str], model: OctoModel) -> tuple[str 
     if options is None or not recipe.is_from_scratch:
         return model.checkpoint.vocabulary, model.tokenizer
     if recipe.tokenizer is not None and recipe.tokenizer.suffix != ".json":
-        raise TrainingError(f"--tokenizer {recipe.tokenizer}: a policy from scratch takes a tokenizer.json")
+        raise TrainingError(f"--tokenizer {recipe.tokenizer}", hint="a policy from scratch takes a tokenizer.json")
     vocabulary = word_vocabulary(texts) if recipe.tokenizer is None else recipe.tokenizer.read_text(encoding="utf-8")
     tokenizer = json_tokenizer(vocabulary, options)
     needed, size = (
@@ -133,13 +135,16 @@ def _words(recipe: Recipe, texts: Sequence[str], model: OctoModel) -> tuple[str 
         len(model.checkpoint.params[t5.EMBEDDING]),
     )
     if needed > size:
-        raise TrainingError(f"the vocabulary has {needed} words or more, the text encoder of {recipe.source} {size}")
+        raise TrainingError(
+            f"the vocabulary has {needed} words or more, the text encoder of {recipe.source} {size}",
+            hint="use fewer words, or a larger architecture",
+        )
     return vocabulary, tokenizer
 
 
 def _cameras(recipe: Recipe, dataset: EpisodeDataset, model: OctoModel) -> dict[str, Camera]:
     if not len(dataset):
-        raise TrainingError(f"{recipe.data[0]} has no episode; record some, or give another --data")
+        raise TrainingError(f"{recipe.data[0]} has no episode", hint="record some, or give another --data")
     recorded = {name: frames.shape[1:3] for name, frames in dataset[0].images.items()}
     observation = model.example_batch["observation"]
     known = {
@@ -177,18 +182,20 @@ def _labelled(recipe: Recipe, episode: RecordedEpisode) -> RecordedEpisode:
     if recipe.learn == "actions":
         return episode
     if episode.environment_state is None:
-        raise TrainingError(f"--learn {recipe.learn}: an episode has none; simulations record it")
+        raise TrainingError(f"--learn {recipe.learn}: an episode has none", hint="simulations record it")
     return replace(episode, actions=episode.environment_state)
 
 
 def _statistics(recipe: Recipe, episodes: Sequence[RecordedEpisode], model: OctoModel) -> dict[str, Any]:
-    found = dataset_statistics(episodes, _raw_dims(recipe, episodes[0]))
+    computed = dataset_statistics(episodes, _raw_dims(recipe, episodes[0]))
     if recipe.statistics == "data":
-        return found
+        return computed
     stored = dict(statistics_of(model.dataset_statistics, None))
     for name in ("action", "proprio"):
-        if name in found and len(stored.get(name, {}).get("mean", ())) != len(found[name]["mean"]):
-            raise TrainingError(f"--statistics checkpoint: its {name} is not the one of the dataset")
+        if name in computed and len(stored.get(name, {}).get("mean", ())) != len(computed[name]["mean"]):
+            raise TrainingError(
+                f"--statistics checkpoint: its {name} is not the one of the dataset", hint="use --statistics data"
+            )
     return stored
 
 
@@ -198,14 +205,17 @@ def _raw_dims(recipe: Recipe, episode: RecordedEpisode) -> tuple[int, ...]:
     if raw is None:
         return (GRIPPER,) if action_dim == OCTO_ACTION_DIM else ()
     if beyond := [number for number in raw if not -action_dim <= number < action_dim]:
-        raise TrainingError(f"--raw-actions {beyond[0]}: an action of the dataset has {action_dim} numbers, from 0 on")
+        raise TrainingError(
+            f"--raw-actions {beyond[0]}: an action of the dataset has {action_dim} numbers",
+            hint=f"give 0 to {action_dim - 1}",
+        )
     return raw
 
 
 def _robot(recipe: Recipe, episode: RecordedEpisode, cameras: tuple[str, ...], model: OctoModel) -> Robot:
     if recipe.proprio and episode.proprio is None:
         raise TrainingError(
-            "--proprio: not all episodes have it (observation.state), and as many numbers of it; name it by --state-key"
+            "--proprio: not all episodes have observation.state, with as many numbers", hint="name it by --state-key"
         )
     sees_proprio = recipe.proprio or bool(model.octo.observation_names(["proprio"]))
     return Robot(
@@ -220,7 +230,7 @@ def _robot(recipe: Recipe, episode: RecordedEpisode, cameras: tuple[str, ...], m
 def _window(recipe: Recipe, model: OctoModel) -> int:
     window = recipe.window or model.example_batch["observation"]["timestep_pad_mask"].shape[1]
     if not 1 <= window <= model.octo.max_horizon:
-        raise TrainingError(f"--window {window}: this policy takes 1 to {model.octo.max_horizon} observations")
+        raise TrainingError(f"--window {window}", hint=f"this policy takes 1 to {model.octo.max_horizon} observations")
     return window
 
 
@@ -287,8 +297,8 @@ def _parameters(recipe: Recipe, octo: Octo, example: Mapping[str, Any], model: O
 def _check_trained(merged: Merged, optimizer: Optimizer, mode: str) -> None:
     if untrained := [path for path in merged.new if not optimizer.trains(path)]:
         raise TrainingError(
-            f"--mode {mode} would leave {len(untrained)} new parameters as they were drawn ({untrained[0]}, ...); "
-            "train them with --mode full, or frozen_transformer"
+            f"--mode {mode} would leave {len(untrained)} new parameters as they were drawn ({untrained[0]}, ...)",
+            hint="train them with --mode full, or frozen_transformer",
         )
 
 

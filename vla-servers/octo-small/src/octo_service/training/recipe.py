@@ -8,9 +8,8 @@ import tyro
 from pydantic import Field
 
 from octo_service.config import OctoConfig
-from vla_server_base.config import config_from_environment
+from vla_server_base.config import Count, config_from_environment
 
-Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Mode = Literal["full", "head_only", "head_mlp_only", "frozen_transformer"]
@@ -69,7 +68,7 @@ class Recipe:
     """How often a word is taken for an unknown one, where the text encoder is trained."""
 
     augment: bool = True
-    """Crop pictures and change their colours at random, as Octo's own training does."""
+    """Crop images and change their colours at random, as Octo's own training does."""
 
     steps: Count = 50_000
     """Updates in all."""

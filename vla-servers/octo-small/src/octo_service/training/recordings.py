@@ -24,7 +24,7 @@ SMALLEST_STD = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Camera:
-    """One of the policy's cameras: its name in the dataset, and the pictures' size in pixels."""
+    """One of the policy's cameras: its name in the dataset, and the images' size in pixels."""
 
     source: str
     height: int
@@ -42,17 +42,17 @@ def prepared(dataset: EpisodeDataset, cameras: Mapping[str, Camera], folder: Pat
         DatasetError: it cannot be read.
     """
     if not len(dataset):
-        raise TrainingError("the dataset has no episode; record some, or give another --data")
+        raise TrainingError("the dataset has no episode", hint="record some, or give another --data")
     first = dataset[0]
     if absent := sorted(camera.source for camera in cameras.values() if camera.source not in first.images):
         raise TrainingError(
-            f"the dataset has no camera {', '.join(absent)}; it has: {', '.join(first.images) or 'none'}"
+            f"the dataset has no camera {', '.join(absent)}", hint=f"it has: {', '.join(first.images) or 'none'}"
         )
     if isinstance(dataset, ArrayStore) and _fits(first, cameras):
         return dataset
     with ArrayStoreWriter(folder, dataset.fps) as writer:
-        there = len(ArrayStore(folder)) if (folder / "store.json").exists() else 0
-        for index in watch(range(there, len(dataset))):
+        num_prepared = len(ArrayStore(folder)) if (folder / "store.json").exists() else 0
+        for index in watch(range(num_prepared, len(dataset))):
             resized = _resized(dataset[index], cameras)
             with said_of(f"episode {dataset.name(index)}"):
                 writer.append(resized)
@@ -114,7 +114,7 @@ def _statistics(
 
 
 class Recordings:
-    """Episodes end to end, so that any timestep is found by its number; pictures stay in the episodes' own files.
+    """Episodes end to end, so that any timestep is found by its number; images stay in the episodes' own files.
 
     `driven_ahead` says of each timestep for how many steps from it on an expert drove: a chunk may be learnt up to the
     action that follows them; at the end of an episode nothing else takes over. Episodes' instructions become their
@@ -139,17 +139,17 @@ class Recordings:
         """Count the timesteps."""
         return len(self.actions)
 
-    def pictures(
+    def images(
         self, camera: str, episodes: Int64[np.ndarray, " batch"], timesteps: Int64[np.ndarray, "batch frames"]
     ) -> UInt8[np.ndarray, "batch frames height width 3"]:
-        """Return each episode's pictures at the given timesteps of it."""
+        """Return each episode's images at the given timesteps of it."""
         first = self._episodes[0].images[camera]
-        found = np.empty((*timesteps.shape, *first.shape[1:]), np.uint8)
-        for row, episode, wanted in zip(found, episodes, timesteps, strict=True):
+        images = np.empty((*timesteps.shape, *first.shape[1:]), np.uint8)
+        for row, episode, wanted in zip(images, episodes, timesteps, strict=True):
             frames = self._episodes[episode].images[camera]
             for place, timestep in enumerate(wanted):
                 row[place] = frames[timestep]
-        return found
+        return images
 
 
 def _driven_ahead(episode: RecordedEpisode) -> Int64[np.ndarray, " length"]:
@@ -181,16 +181,16 @@ def all_episodes(
     Raises:
         TrainingError: their actions are not the same thing: of other rates, or not as many numbers.
     """
-    found = [(name, [labelled(dataset[index]) for index in range(len(dataset))]) for name, dataset in datasets]
+    by_dataset = [(name, [labelled(dataset[index]) for index in range(len(dataset))]) for name, dataset in datasets]
     _check_alike("rates", [(name, f"{dataset.fps:g} fps") for name, dataset in datasets])
-    _check_alike("actions", [(name, f"{episodes[0].actions.shape[1]} numbers") for name, episodes in found])
-    return _with_one_proprio([episode for _, episodes in found for episode in episodes])
+    _check_alike("actions", [(name, f"{episodes[0].actions.shape[1]} numbers") for name, episodes in by_dataset])
+    return _with_one_proprio([episode for _, episodes in by_dataset for episode in episodes])
 
 
 def _check_alike(what: str, measures: Sequence[tuple[str, str]]) -> None:
     if len({measure for _, measure in measures}) > 1:
         listed = ", ".join(f"{measure} in {name}" for name, measure in measures)
-        raise TrainingError(f"the datasets have different {what} ({listed}); train on those that are alike")
+        raise TrainingError(f"the datasets have different {what} ({listed})", hint="train on those that are alike")
 
 
 def _with_one_proprio(episodes: list[RecordedEpisode]) -> list[RecordedEpisode]:

@@ -11,10 +11,10 @@ from tqdm import tqdm
 
 from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.errors import TrainingError
-from octo_service.progress import progress
 from octo_service.training.batches import Batches, augmented, made_ahead
-from octo_service.training.intervals import Timetable
+from octo_service.training.intervals import Intervals
 from octo_service.training.losses import Metrics
+from octo_service.training.progress import progress
 from octo_service.training.run_folder import RunFolder
 from octo_service.training.trainer import Trainer, TrainState
 from octo_service.training.validation import Validation
@@ -36,7 +36,7 @@ class Run:
     batches: Batches
     checkpoint: Checkpoint
     folder: RunFolder
-    timetable: Timetable
+    intervals: Intervals
     steps: int
     batch_size: int
     seed: int
@@ -60,7 +60,7 @@ class Run:
                 if len(losses) > MAX_QUEUED:
                     self._check_finite(state.step - MAX_QUEUED, loss=losses[-1 - MAX_QUEUED])
                 bar.update()
-                if self._is_due(state.step, self.timetable.log_every):
+                if self._is_due(state.step, self.intervals.log_every):
                     loss = sum(map(float, losses)) / len(losses)
                     self._check_finite(state.step, loss=loss, grad_norm=metrics["grad_norm"])
                     rate = len(losses) * self.batch_size / (time.perf_counter() - started)
@@ -82,17 +82,17 @@ class Run:
 
     def _look_after(self, state: TrainState, metrics: Metrics, bar: "tqdm[Any]") -> None:
         """Do what is due after a step."""
-        table = self.timetable
-        if self.validation is not None and self._is_due(state.step, table.validate_every):
+        intervals = self.intervals
+        if self.validation is not None and self._is_due(state.step, intervals.validate_every):
             bar.set_description_str(VALIDATING)
             measured = self.validation(state)
             self._check_finite(state.step, **measured)
             self.folder.log(state.step, **{f"validation_{name}": value for name, value in measured.items()})
             self._show(bar)
             bar.set_description_str(TRAINING)
-        if self._is_due(state.step, table.save_every) or self._is_due(state.step, table.evaluate_every):
+        if self._is_due(state.step, intervals.save_every) or self._is_due(state.step, intervals.evaluate_every):
             self._check_finite(state.step, **metrics)
-            self.folder.save(state, self.checkpoint, table.keep)
+            self.folder.save(state, self.checkpoint, intervals.keep)
             self.folder.plot()
         self._evaluate_if_due(state.step)
 
@@ -102,12 +102,12 @@ class Run:
             saved = self.folder.saved_step
             kept = f"{self.folder.path} holds the checkpoint of step {saved}" if saved else "no checkpoint was saved"
             raise TrainingError(
-                f"step {step} is not finite ({', '.join(wrong)}); {kept}; train with a smaller --learning-rate or "
-                "--clip-gradient, in another --out"
+                f"step {step} is not finite ({', '.join(wrong)}); {kept}",
+                hint="train with a smaller --learning-rate or --clip-gradient, in another --out",
             )
 
     def _evaluate_if_due(self, step: int) -> None:
-        if self.evaluate is None or not self._is_due(step, self.timetable.evaluate_every):
+        if self.evaluate is None or not self._is_due(step, self.intervals.evaluate_every):
             return
         if not any(row["step"] == step and "success" in row for row in self.folder.rows()):
             self.folder.log(step, success=self.evaluate(step))

@@ -4,8 +4,8 @@ config.json ... <step>/         checkpoints as the reference writes them: serve 
 tokenizer.json                  the vocabulary, where it is the policy's own
 run.json                        the settings, which a resumed run must have too; how many samples it computes at a time
 state.safetensors               parameters, moments and noise of the last save
-metrics.jsonl  losses.svg       what was measured, a line a time, and its picture
-episodes/                       pictures at the policy's sizes, where the dataset has others
+metrics.jsonl  losses.svg       what was measured, a line a time, and its image
+episodes/                       images at the policy's sizes, where the dataset has others
 """
 
 import json
@@ -15,14 +15,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from octo_service.checkpoints.checkpoint import (
-    CONFIG,
-    EXAMPLE_BATCH,
-    STATISTICS,
-    VOCABULARY,
-    Checkpoint,
-    save_checkpoint,
-)
+from octo_service.checkpoints.checkpoint import CONFIG, EXAMPLE_BATCH, STATISTICS, VOCABULARY, Checkpoint
+from octo_service.checkpoints.saving import save_checkpoint
 from octo_service.checkpoints.weight_file import map_weights
 from octo_service.errors import TrainingError
 from octo_service.training.plots import plot_run
@@ -49,24 +43,28 @@ class RunFolder:
         self.path, self.micro_batch = path, None
         self._settings = settings = json.loads(json.dumps(settings, default=str))
         if (path / RUN).exists():
-            there = self._read_settings(path / RUN)
-            self.micro_batch: int | None = there.get(MICRO_BATCH)
+            stored = self._read_settings(path / RUN)
+            self.micro_batch: int | None = stored.get(MICRO_BATCH)
             if not resume:
-                raise TrainingError(f"{path} holds a run already; go on with it by --resume, or give another --out")
+                raise TrainingError(
+                    f"{path} holds a run already", hint="resume it with --resume, or give another --out"
+                )
             if different := [
-                name for name in (there.keys() | settings) - {MICRO_BATCH} if there.get(name) != settings.get(name)
+                name for name in (stored.keys() | settings) - {MICRO_BATCH} if stored.get(name) != settings.get(name)
             ]:
-                listed = ", ".join(f"{name}: {there.get(name)}, now {settings.get(name)}" for name in sorted(different))
-                raise TrainingError(f"the run in {path} has other settings ({listed}); resume it with its own")
+                listed = ", ".join(
+                    f"{name}: {stored.get(name)}, now {settings.get(name)}" for name in sorted(different)
+                )
+                raise TrainingError(f"the run in {path} has other settings ({listed})", hint="resume it with its own")
         elif path.exists() and any(entry.name != EPISODES for entry in path.iterdir()):
-            raise TrainingError(f"{path} is not empty and holds no run; give another --out")
+            raise TrainingError(f"{path} is not empty and holds no run", hint="give another --out")
 
     @staticmethod
     def _read_settings(file: Path) -> dict[str, Any]:
         try:
             return dict(json.loads(file.read_text()))
         except (ValueError, TypeError) as error:
-            raise TrainingError(f"{file} is damaged ({error}); give another --out, or remove its folder") from error
+            raise TrainingError(f"{file} is damaged ({error})", hint="give another --out, or remove it") from error
 
     @property
     def has_begun(self) -> bool:

@@ -29,19 +29,21 @@ def load_state(path: Path, started: TrainState) -> TrainState:
         arrays, metadata = map_weights(Path(path))
         step, rng = int(metadata["step"]), np.array(metadata["rng"].split(), np.uint32)
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{path} is no state of a training run ({error}); start anew, without it") from error
-    expected = {name: (leaf.shape, leaf.dtype) for name, leaf in _named(started)}
-    found = {name: (array.shape, array.dtype) for name, array in arrays.items()}
-    if different := sorted(name for name in expected.keys() | found if expected.get(name) != found.get(name)):
         raise CheckpointError(
-            f"{path} is of another run: {len(different)} arrays differ ({', '.join(different[:3])}, ...); "
-            "resume with the model, the mode, the frozen parameters and the averaging that it was started with"
+            f"{path} is not the state of a training run ({error})", hint="start again without it"
+        ) from error
+    expected = {name: (leaf.shape, leaf.dtype) for name, leaf in _named(started)}
+    stored = {name: (array.shape, array.dtype) for name, array in arrays.items()}
+    if different := sorted(name for name in expected.keys() | stored if expected.get(name) != stored.get(name)):
+        raise CheckpointError(
+            f"{path} is of another run: {len(different)} arrays differ ({', '.join(different[:3])}, ...)",
+            hint="resume with the model, the mode, the frozen parameters and the averaging that it was started with",
         )
     # Copied: the file is only mapped, and the state's arrays are given up at the next step.
-    held = {name: jnp.asarray(np.array(array)) for name, array in arrays.items()}
+    leaves_by_name = {name: jnp.asarray(np.array(array)) for name, array in arrays.items()}
 
     def leaves(kind: str) -> dict[str, jax.Array]:
-        return {path: held[f"{kind}/{path}"] for path in started.params}
+        return {path: leaves_by_name[f"{kind}/{path}"] for path in started.params}
 
     return TrainState(
         step=step,

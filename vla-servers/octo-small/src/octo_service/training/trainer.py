@@ -83,11 +83,11 @@ class Trainer:
         Returns at once, before the device is done. Metrics are the loss's own and grad_norm, update_norm,
         param_norm (over the trainable leaves) and learning_rate.
         """
-        rng, own = next_key(state.rng)
-        draws = draw(self.octo.heads["action"], own, batch["action"].shape[:2])
+        rng, step_rng = next_key(state.rng)
+        draws = draw(self.octo.heads["action"], step_rng, batch["action"].shape[:2])
         with jax.threefry_partitionable(False), jax.default_matmul_precision(self._precision):
             params, moments, metrics = self._compiled(
-                state.params, state.moments, self._frozen, batch, np.int32(state.step), own, draws
+                state.params, state.moments, self._frozen, batch, np.int32(state.step), step_rng, draws
             )
         averaged = state.averaged
         if averaged is not None and self._ema_decay is not None:
@@ -115,8 +115,8 @@ def _measure(
     micro_batch: int | None,
 ) -> Metrics:
     def metrics(batch: Batch, draws: DiffusionDraws | None, part: Part | None, share: Array | float) -> Metrics:
-        found = loss_fn(octo, {**frozen, **params}, batch, rng, draws, train=False, part=part)[1]
-        return {name: value * share for name, value in found.items()}
+        metrics = loss_fn(octo, {**frozen, **params}, batch, rng, draws, train=False, part=part)[1]
+        return {name: value * share for name, value in metrics.items()}
 
     return _over_parts(metrics, batch, draws, micro_batch)
 
@@ -138,8 +138,8 @@ def train_step(
 
     def gradient(batch: Batch, draws: DiffusionDraws | None, part: Part | None, share: Array | float) -> Any:
         def loss(params: dict[str, Array]) -> tuple[Array, Metrics]:
-            value, found = loss_fn(octo, {**frozen, **params}, batch, rng, draws, part=part, remat=remat)
-            return value * share, {name: value * share for name, value in found.items()}
+            value, metrics = loss_fn(octo, {**frozen, **params}, batch, rng, draws, part=part, remat=remat)
+            return value * share, {name: metric * share for name, metric in metrics.items()}
 
         return jax.grad(loss, has_aux=True)(params)
 

@@ -15,11 +15,11 @@ class Validation:
 
     def __call__(self, state: TrainState) -> dict[str, float]:
         """Return the means of the loss and of what else the head measures."""
-        found = [
+        measured = [
             self._trainer.measure(state, self._batches[number].arrays, _key(number))
             for number in range(self._num_batches)
         ]
-        return {name: float(np.mean([float(metrics[name]) for metrics in found])) for name in found[0]}
+        return {name: float(np.mean([float(metrics[name]) for metrics in measured])) for name in measured[0]}
 
 
 def _key(number: int) -> UInt32[np.ndarray, "2"]:

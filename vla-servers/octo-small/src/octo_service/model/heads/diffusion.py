@@ -96,7 +96,7 @@ class DiffusionHead:
         betas = cosine_betas(self.diffusion_steps)
         alphas = 1 - betas
         alpha_hats = np.cumprod(alphas)
-        own = jnp.arange(x_T.shape[-1]) % self.action_dim < embodiment_action_dim[..., None]
+        is_used = jnp.arange(x_T.shape[-1]) % self.action_dim < embodiment_action_dim[..., None]
         place = parameters / "diffusion_model"
         first = place / "reverse_network" / "Dense_0"
         kernel = first.get("kernel", self.time_dim + embedding.shape[-1] + x_T.shape[-1], self.hidden_dim)
@@ -108,7 +108,7 @@ class DiffusionHead:
             noise = self._denoise(place, x @ for_noisy + (fixed + step["time"]), x.shape[-1])
             x = (x - step["noise_scale"] * noise) * step["scale"] + step["spread"] * step["z"]
             x = jnp.clip(x, -self.max_action, self.max_action)
-            return jnp.where(own, x, step["masked"] * step["z"]), None
+            return jnp.where(is_used, x, step["masked"] * step["z"]), None
 
         times = np.arange(self.diffusion_steps)
         steps = {

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from jaxtyping import Array, Float, Int
 
 from octo_service.errors import ConfigError
+from octo_service.model.bins import bin_thresholds, bin_tokens, bin_values
 from octo_service.model.parameters import Parameters
-from octo_service.model.tokens import TokenGroup, bin_thresholds, bin_tokens, bin_values
+from octo_service.model.tokens import TokenGroup
 from octo_service.model.transformer import attention_pool, dense
 
 
@@ -35,7 +36,8 @@ class DiscreteHead:
         if tokens.shape[-2] != self._num_tokens:
             raise ConfigError(
                 f"a discrete head with token_per='{self.token_per}' needs {self._num_tokens} tokens, "
-                f"but '{self.readout_key}' has {tokens.shape[-2]}"
+                f"but '{self.readout_key}' has {tokens.shape[-2]}",
+                hint="take config.json and parameters from the same training run",
             )
         numbers = self.action_horizon * self.action_dim * self.vocab_size
         logits = dense(parameters / "vocab_proj", tokens, numbers // self._num_tokens)
@@ -68,5 +70,5 @@ class DiscreteHead:
             "action_dim_and_action_horizon": self.action_horizon * self.action_dim,
         }
         if self.token_per not in counts:
-            raise ConfigError(f"token_per='{self.token_per}' is not known; known: {', '.join(counts)}")
+            raise ConfigError(f"token_per='{self.token_per}' is not known", hint=f"known: {list(counts)}")
         return counts[self.token_per]

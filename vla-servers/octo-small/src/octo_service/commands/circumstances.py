@@ -1,0 +1,33 @@
+"""When, where and how a command runs, for the head of a report."""
+
+import importlib.metadata
+import os
+import platform
+import re
+import shlex
+import sys
+from collections.abc import Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+
+def circumstances(policy: Mapping[str, Any]) -> Mapping[str, str]:
+    """Return command, date, machine, versions and policy, in words."""
+    details = policy["details"]
+    packages = ("octo-service", "jax", "mujoco")
+    versions = [f"{name} {importlib.metadata.version(name)}" for name in packages]
+    return {
+        "command": f"octo-service {shlex.join(sys.argv[1:])}",
+        "date": str(date.today()),
+        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "versions": ", ".join((f"Python {platform.python_version()}", *versions)),
+        "policy": f"{policy['model']}, step {details.get('step')}, {str(details.get('checkpoint_hash'))[:12]}"
+        f" on {policy['device']}",
+    }
+
+
+def _processor() -> str:
+    cpuinfo = Path("/proc/cpuinfo")
+    names = re.findall(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
+    return names[0] if names else platform.machine()

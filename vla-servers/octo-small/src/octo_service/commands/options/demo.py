@@ -1,0 +1,38 @@
+"""Flags of `octo-service demo`."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from octo_service.commands.flags import SCENE_SETTINGS, flags_of
+from octo_service.config import OctoConfig
+from vla_server_base.config import Count, ServerConfig
+from vla_server_base.schemas.ranges import Seed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Demo:
+    """Start a server, let its policy do what it is told in a scene, and keep serving where there is a terminal."""
+
+    instruction: Annotated[str, tyro.conf.Positional] = "pick up the red cube"
+    """What the robot is to do."""
+
+    scene: str = "panda/tabletop"
+    """A bundled scene as robot/scene, or the path of an MJCF file."""
+
+    seed: Seed = 0
+    """The noise; the same seed gives the same episode."""
+
+    max_steps: Count = 60
+    """Actions after which the episode ends, if the task is not done before."""
+
+    out: Path = Path("out")
+    """Where the animation goes."""
+
+    server: Annotated[
+        ServerConfig,
+        flags_of(ServerConfig, "VLA", "host", "port", "device", "cache_dir", *SCENE_SETTINGS, VLA_PORT="0"),
+    ]
+    octo: Annotated[OctoConfig, flags_of(OctoConfig, "OCTO")]

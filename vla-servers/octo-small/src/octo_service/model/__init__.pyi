@@ -1,3 +1,0 @@
-from .octo_model import OctoModel
-
-__all__ = ["OctoModel"]
