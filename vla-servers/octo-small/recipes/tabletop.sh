@@ -23,26 +23,28 @@ finetune() { # RUN FLAGS...
     local run=$1
     shift
     [ -e "$run/done" ] && return
-    octo-service finetune --out "$run" --resume "$([ -d "$run" ] && echo true || echo false)" \
+    # All runs share one cache of decoded episodes.
+    mkdir -p episodes "$run" && ln -sfn ../episodes "$run/episodes"
+    octo-service finetune --out "$run" --resume "$([ -e "$run/run.json" ] && echo true || echo false)" \
         --augment false --keep-image-prob 0 --batch-size 32 --ema-decay 0.999 --validation 0.01 --save-every 1000 \
         --validate-every 1000 --log-every 100 --keep 2 "$@"
     touch "$run/done"
 }
 
-# Experts alone, and glances.
-demonstrate demos 180 60 114 75 0 --glances 1
+# Experts alone, and random views.
+demonstrate demos 180 60 114 75 0 --random-views 1
 
 # First to see what is where and to hear what is named, then what to do about it.
-finetune see --from random://octo-tabletop --data demos demos-glances --learn environment_state --horizon 1 --window 1 \
+finetune see --from random://octo-tabletop --data demos demos-random-views --learn environment_state --horizon 1 --window 1 \
     --steps 6000 --learning-rate 1e-3 --warmup-steps 300 --final-learning-rate 2e-5 --seed 0
-finetune act --from see --data demos demos-glances --horizon 4 --window 1 --word-dropout 0.03 \
+finetune act --from see --data demos demos-random-views --horizon 4 --window 1 --word-dropout 0.03 \
     --steps 8000 --learning-rate 6e-4 --warmup-steps 100 --final-learning-rate 1e-5 --seed 1
 
 # Where the policy leads itself, what the expert would have done there (DAgger).
 demonstrate corrections 50 10 30 30 10000 --policy act --policy-share 0.8 --policy-steps 40
-finetune corrected --from act --data demos demos-glances corrections --statistics checkpoint --horizon 4 --window 1 --word-dropout 0.03 \
+finetune corrected --from act --data demos demos-random-views corrections --statistics checkpoint --horizon 4 --window 1 --word-dropout 0.03 \
     --steps 4000 --learning-rate 4e-4 --warmup-steps 100 --final-learning-rate 1e-5 --seed 2
 
 # What was seen before, which it may also be without.
-finetune tabletop --from corrected --data demos demos-glances corrections --statistics checkpoint --horizon 4 --window 2 \
+finetune tabletop --from corrected --data demos demos-random-views corrections --statistics checkpoint --horizon 4 --window 2 \
     --history-dropout 0.3 --word-dropout 0.03 --steps 2500 --learning-rate 3e-4 --warmup-steps 100 --final-learning-rate 1e-5 --seed 3

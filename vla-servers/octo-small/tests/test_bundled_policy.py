@@ -38,7 +38,7 @@ def test_it_does_what_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("VLA_CACHE_DIR", str(tmp_path / "cache"))
     monkeypatch.setenv("VLA_DEVICE", "cpu")
     tasks = "pick_up_red_cube push_left_green_sphere put_on_blue_cube_red_cube put_next_to_green_sphere_red_cube"
-    arguments = f"{MODEL} --tasks {tasks} --trials 3 --listening 3 --out {tmp_path / 'results.jsonl'}"
+    arguments = f"{MODEL} --tasks {tasks} --trials 3 --grounding 3 --out {tmp_path / 'results.jsonl'}"
     cli.run(cli.parse(["evaluate", *shlex.split(arguments)]))
     _, *trials = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
     done = Counter(trial["task"] for trial in trials if trial["part"] == "suite" and trial["success"])

@@ -64,7 +64,7 @@ def trials_in(path: Path) -> list[dict]:
 def test_a_checkpoint_gets_a_table_a_file_and_videos_and_is_gone_on_with(tmp_path: Path, capsys: pytest.CaptureFixture):
     path, videos = tmp_path / "results.jsonl", tmp_path / "failures"
     command = f"{MODEL} {SHORT} --tasks pick_up_red --out {path} --videos {videos} --max-videos 1"
-    evaluate(f"{command} --trials 1 --listening 1")
+    evaluate(f"{command} --trials 1 --grounding 1")
     printed = capsys.readouterr()
     assert "| pick_up_red_cube | 0 of 1 | 0.0% | 0.0% to 79.3% |" in printed.out
     assert "| **all** | 0 of 1 |" in printed.out
@@ -77,7 +77,7 @@ def test_a_checkpoint_gets_a_table_a_file_and_videos_and_is_gone_on_with(tmp_pat
     assert video.name == f"pick_up_red_cube-{FIRST_SEED}-{first[0]['instruction'].replace(' ', '_')}.webp"
     with Image.open(video) as animation:
         assert (animation.size, animation.n_frames) == ((448, 224), 3)
-    evaluate(f"{command} --trials 2 --listening 1")
+    evaluate(f"{command} --trials 2 --grounding 1")
     rows = trials_in(path)
     assert rows[:4] == first, "what was there was not run again"
     assert [row["seed"] for row in rows[4:]] == [FIRST_SEED + 1]
@@ -119,7 +119,7 @@ def test_a_window_of_one_is_another_evaluation(url: str, tmp_path: Path):
 
 def test_what_was_found_is_printed_where_it_is_interrupted(url: str, tmp_path: Path):
     path = tmp_path / "results.jsonl"
-    options = f"{url} --tasks pick_up --max-steps 1 --trials 300 --listening 0 --through execute --out {path}"
+    options = f"{url} --tasks pick_up --max-steps 1 --trials 300 --grounding 0 --through execute --out {path}"
     command = [sys.executable, "-c", INTERRUPTIBLE, "evaluate", *shlex.split(options)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         try:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from vla_server_base.datasets.array_store import HEADER, ArrayStore, ArrayStoreWriter
+from vla_server_base.datasets.array_store import HEADER, ArrayStore
 from vla_server_base.datasets.episode import EpisodeDataset, EpisodeWriter
 from vla_server_base.datasets.keys import Keys
 from vla_server_base.errors import DatasetError
@@ -12,7 +12,6 @@ from vla_server_base.extras import how_to_install
 DatasetForm = Literal["arrays", "lerobot"]
 
 LEROBOT_INFO = Path("meta") / "info.json"
-ELSEWHERE = "write to another folder"
 
 
 def open_dataset(folder: Path | str, keys: Keys = Keys()) -> EpisodeDataset:  # noqa: B008 (frozen)
@@ -71,23 +70,26 @@ def open_recording(
     )
 
 
-def open_writer(
-    folder: Path | str, form: DatasetForm, fps: float, robot: str | None = None, *, lossless: bool = False
-) -> EpisodeWriter:
-    """Open a writer that adds to the episodes in a folder, or begins with them; `lossless` keeps pictures as they are.
+def open_writer(folder: Path | str, fps: float, robot: str | None = None, *, lossless: bool = False) -> EpisodeWriter:
+    """Open a writer that adds episodes to a LeRobot dataset, and creates it first if `folder` has none.
+
+    Images are stored as video, or as exact PNG with `lossless`.
 
     Raises:
-        DatasetError: what is there already is of another form or rate, or damaged.
+        DatasetError: the folder holds another kind of dataset or another rate, it is damaged, or packages are missing.
     """
     folder = Path(folder)
-    if form_of(folder) not in (None, form):
-        raise DatasetError(f"{folder} holds episodes of the form '{form_of(folder)}', not '{form}'", hint=ELSEWHERE)
-    if form == "arrays":
-        return ArrayStoreWriter(folder, fps)
+    if form_of(folder) == "arrays":
+        raise DatasetError(
+            f"{folder} is an array store, which only training writes to; expected a LeRobot dataset or a new folder",
+            hint="write to another folder",
+        )
     try:
         from vla_server_base.datasets.lerobot_writer import LeRobotWriter
     except ImportError as error:
-        raise DatasetError(f"writing LeRobot's form takes {error.name}", hint=how_to_install("datasets")) from error
+        raise DatasetError(
+            f"recording episodes needs {error.name}, which is not installed", hint=how_to_install("datasets")
+        ) from error
     return LeRobotWriter(folder, fps, robot=robot, cameras="image" if lossless else "video")
 
 

@@ -122,7 +122,7 @@ class Convert:
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertData:
-    """Convert recordings (RLDS, HDF5 of robomimic and ALOHA, LeRobot, array stores) to a dataset to train on."""
+    """Convert recordings (RLDS, HDF5 of robomimic and ALOHA, LeRobot) to a LeRobot dataset to train on."""
 
     source: Annotated[Path, tyro.conf.Positional]
     """An HDF5 file or a folder of them, an RLDS dataset's folder, or a dataset of another form."""
@@ -154,14 +154,11 @@ class ConvertData:
     without: tuple[str, ...] = ()
     """Episodes to leave out, by the names that errors and the dataset give them, such as 12 or demo_12."""
 
-    format: Literal["lerobot", "arrays"] = "lerobot"
-    """LeRobot's parquet and video, or raw arrays, which training reads fastest."""
-
     lossless: bool = False
-    """Keep LeRobot's pictures as PNG instead of video."""
+    """Store images as PNG, exactly and at any size, instead of as video."""
 
     robot: str | None = None
-    """What LeRobot's form is to call the robot."""
+    """The robot's name in the LeRobot dataset."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,8 +184,8 @@ class Demonstrate:
     out: Path
     """The folder to record to."""
 
-    format: Literal["arrays", "lerobot"] = "arrays"
-    """Raw arrays, which training reads fastest, or LeRobot's parquet and video."""
+    lossless: bool = True
+    """Store images as PNG, exactly as they were rendered, instead of as video."""
 
     tasks: tuple[str, ...] = ()
     """Tasks by name, or by how their names begin (pick_up, push); all by default."""
@@ -205,8 +202,8 @@ class Demonstrate:
     sizes: tuple[str, ...] = ("primary=128", "wrist=64")
     """The policy's cameras and their sides in pixels."""
 
-    glances: Annotated[int, Field(ge=0)] = 0
-    """With each step, so many single moments with the objects laid anew and any task, recorded to OUT-glances."""
+    random_views: Annotated[int, Field(ge=0)] = 0
+    """Random views a step: single timesteps with resampled objects and task, recorded to OUT-random-views."""
 
     policy: str | None = None
     """A policy that drives at first: a checkpoint, or a server's address. The actions to learn are the expert's."""
@@ -268,7 +265,7 @@ class Evaluate:
     split: Split = "train"
     """Whether tasks are said as in training, or in ways that were held out; scenes and starts are the same."""
 
-    listening: Annotated[int, Field(ge=0)] | None = None
+    grounding: Annotated[int, Field(ge=0)] | None = None
     """Scenes in which each object is asked for in turn; by default `trials` where something is to be picked up."""
 
     robot: str = "panda"

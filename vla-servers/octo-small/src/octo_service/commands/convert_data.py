@@ -50,7 +50,7 @@ def _write(options: ConvertData, dataset: EpisodeDataset, folder: Path) -> tuple
     if not wanted:
         raise TrainingError(f"{options.source}: there is no episode to convert")
     fps = options.fps or dataset.fps
-    writer = open_writer(folder, options.format, fps, options.robot, lossless=options.lossless)
+    writer = open_writer(folder, fps, options.robot, lossless=options.lossless)
     episode = None
     with closing(writer), progress(len(wanted), "converting", "episode") as bar:
         for index in wanted:

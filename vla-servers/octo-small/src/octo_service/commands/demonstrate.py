@@ -51,21 +51,21 @@ async def _demonstrate(options: Demonstrate) -> None:
     num_recorded = 0
     with ExitStack() as writers:
         writer = writers.enter_context(closing(_writer(options, options.out)))
-        glances = None
-        if options.glances:
-            glances = writers.enter_context(closing(_writer(options, glances_out(options.out))))
+        views_writer = None
+        if options.random_views:
+            views_writer = writers.enter_context(closing(_writer(options, random_views_out(options.out))))
         async with ScenePool(server) as pool, _lead(options, server) as lead:
             settings = DemonstrationSettings(
-                picture_sides=sides, resize=resize_lanczos, lead=lead, glances=options.glances
+                picture_sides=sides, resize=resize_lanczos, lead=lead, glances=options.random_views
             )
             # As many again as are simulated at once, so that no worker waits for this process.
             making = Demonstrations(pool, trials, settings, keep_failures=True, num_at_once=2 * options.workers)
             bar = writers.enter_context(progress(len(trials), "demonstrating", "episode"))
             async with aclosing(aiter(making)) as demonstrations:
                 async for demonstration in demonstrations:
-                    for glance in demonstration.glances:
-                        assert glances is not None, "none were asked for"
-                        await asyncio.to_thread(glances.append, glance.recorded())
+                    for view in demonstration.glances:
+                        assert views_writer is not None, "no random views were asked for"
+                        await asyncio.to_thread(views_writer.append, view.recorded())
                     if demonstration.is_worth_learning:
                         await asyncio.to_thread(writer.append, demonstration.recorded())
                         num_recorded += 1
@@ -75,13 +75,13 @@ async def _demonstrate(options: Demonstrate) -> None:
     print(f"{options.out}: {num_recorded} episodes recorded{there}; {making.num_failed} failed")
 
 
-def glances_out(out: Path) -> Path:
-    """Return the folder that glances are recorded to."""
-    return out.with_name(f"{out.name}-glances")
+def random_views_out(out: Path) -> Path:
+    """Return the folder that random views are recorded to."""
+    return out.with_name(f"{out.name}-random-views")
 
 
 def _writer(options: Demonstrate, folder: Path) -> EpisodeWriter:
-    return open_writer(folder, options.format, ControlSettings().rate_hz, options.robot)
+    return open_writer(folder, ControlSettings().rate_hz, options.robot, lossless=options.lossless)
 
 
 def _trials(options: Demonstrate) -> Iterator[Trial]:

@@ -85,7 +85,7 @@ def _trials(options: Evaluate) -> Mapping[Part, list[Trial]]:
     tasks = tasks_beginning(options.tasks)
     seeds = range(options.seed, options.seed + options.trials)
     draw = partial(draw_trial, robot=options.robot, split=options.split)
-    num_scenes = options.listening
+    num_scenes = options.grounding
     if num_scenes is None:
         num_scenes = options.trials * any(task.verb == "pick_up" for task in tasks)
     scenes = range(options.seed, options.seed + num_scenes)

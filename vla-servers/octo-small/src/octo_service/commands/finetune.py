@@ -74,7 +74,7 @@ def _success(options: Finetune, step: int) -> float:
         policy=str(options.out / str(step)),
         tasks=options.evaluate_tasks,
         trials=options.evaluate_trials,
-        listening=0,
+        grounding=0,
         out=options.out / "evaluation" / f"{step}.jsonl",
         server=options.server,
         octo=OctoConfig(model=str(options.out), tokenizer=options.recipe.tokenizer),
