@@ -57,7 +57,7 @@ def test_a_training_cache_is_read_but_not_recorded_to(store, episodes):
     assert form_of(store) == "arrays"
     assert isinstance(open_dataset(store), ArrayStore)
     assert isinstance(open_recording(store), ArrayStore)
-    with pytest.raises(DatasetError, match="is an array store") as error:
+    with pytest.raises(DatasetError, match="is a training cache") as error:
         open_writer(store, fps=5)
     assert error.value.hint == "write to another folder"
 
