@@ -76,7 +76,7 @@ def test_damage_is_named_with_its_record(tmp_path):
     for content, message in [
         (whole[:-7], "record 1 is truncated"),
         (b"\1" + whole[1:], "record 0 at byte 0 is damaged"),
-        (whole[: first.start + first.length + 4], "has 1 episodes, where dataset_info.json says 2"),
+        (whole[: first.start + first.length + 4], "has 1 episodes, but dataset_info.json lists 2"),
     ]:
         shard.write_bytes(content)
         with pytest.raises(DatasetError, match=message):
