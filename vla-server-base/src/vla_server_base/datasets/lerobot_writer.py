@@ -76,11 +76,11 @@ class LeRobotWriter:
         self._folder, self._fps, self._robot = Path(folder), int(fps), robot
         self._cameras: CameraForm = cameras
         self._episodes_per_file = episodes_per_file
+        self._folder.mkdir(parents=True, exist_ok=True)  # A folder that cannot be written to fails now.
         self._features: Mapping[str, Any] | None = None
         self._statistics: list[Statistics] = []
         self._tasks: dict[str, int] = {}
-        self._num_episodes = self._num_frames = 0
-        self._file = FileNumber(0)
+        self._num_episodes, self._num_frames, self._file = 0, 0, FileNumber(0)
         if (self._folder / INFO).exists():
             self._resume()
         self._begin_file()
