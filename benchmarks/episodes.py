@@ -1,10 +1,9 @@
-"""Whether the closed loop is right, and whether it lasts: a scripted reach-and-lift, and episodes in a row.
+"""Whether the closed loop lasts: episodes in a row.
 
-    cd vla-server-base && uv run python ../benchmarks/episodes.py [--placements 100] [--episodes 500] [--steps 25]
+    cd vla-server-base && uv run python ../benchmarks/episodes.py [--episodes 500] [--steps 25]
 
-Reach-and-lift puts the red cube of each bundled scene anywhere in reach and lifts it by inverse kinematics alone. The
-episodes in a row ask the echo policy through the same workers, which are replaced after `--jobs` jobs each. Prints
-Markdown; ends with status 1 where fewer than 99 of 100 cubes were lifted, or where memory grew.
+The episodes ask the echo policy through the same workers, which are replaced after `--jobs` jobs each. Prints Markdown;
+ends with status 1 if memory grew. That the loop is right, too, `experts.py` shows.
 """
 
 import argparse
@@ -14,7 +13,6 @@ import os
 import platform
 import sys
 import time
-from collections import Counter
 from datetime import date
 from pathlib import Path
 
@@ -25,61 +23,29 @@ from vla_server_base.contract import Task
 from vla_server_base.episodes import EpisodeEnd, EpisodeSettings, play
 from vla_server_base.episodes.policies import load_policy
 from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.tabletop.variants import scene_variant
 from vla_server_base.testing import EchoAdapter
-from vla_server_base.testing.reach_and_lift import TABLES, random_start, reach_and_lift, tabletop
 
 MAX_GROWTH_MB = 10.0
 """Between the first tenth of the episodes and the last; the allocator's own breathing is a few MB."""
 
 
 async def main() -> None:
-    """Measure both and print them."""
+    """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--placements", type=int, default=100)
     parser.add_argument("--episodes", type=int, default=500)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--jobs", type=int, default=2000)
     arguments = parser.parse_args()
     versions = f"Python {platform.python_version()}, mujoco {importlib.metadata.version('mujoco')}"
     print(f"{date.today()}: {platform.machine()}, {os.cpu_count()} cores, {versions}\n")
-    is_right = await lift_everywhere(arguments.placements)
-    is_lasting = await last(arguments.episodes, arguments.steps, arguments.jobs)
-    sys.exit(not (is_right and is_lasting))
-
-
-async def lift_everywhere(num_placements: int) -> bool:
-    """Lift the cube from random placements; return whether 99 of 100 were lifted with each robot."""
-    print("| robot | placements | lifted | median steps at 5 Hz | where the others ended |\n|---|---|---|---|---|")
-    is_right = True
-    async with ScenePool(ServerConfig()) as pool:
-        for robot in TABLES:
-            random = np.random.default_rng(0)
-            starts = [await random_start(pool, robot, random) for _ in range(num_placements)]
-            outcomes = await in_pairs(reach_and_lift(pool, robot, start) for start in starts)
-            num_lifted = sum(outcome.is_lifted for outcome in outcomes)
-            steps = np.median([outcome.num_steps for outcome in outcomes if outcome.is_lifted])
-            others = Counter(outcome.phase for outcome in outcomes if not outcome.is_lifted)
-            named = ", ".join(f"{count} in '{phase}'" for phase, count in others.items()) or "none"
-            print(f"| {robot} | {num_placements} | {num_lifted} | {steps:.0f} | {named} |", flush=True)
-            is_right &= num_lifted >= 0.99 * num_placements
-    return is_right
-
-
-async def in_pairs(work) -> list:
-    """Run what is given, two at a time: as many as there are workers."""
-    free = asyncio.Semaphore(2)
-
-    async def one(coroutine):
-        async with free:
-            return await coroutine
-
-    return await asyncio.gather(*map(one, work))
+    sys.exit(not await last(arguments.episodes, arguments.steps, arguments.jobs))
 
 
 async def last(num_episodes: int, num_steps: int, max_jobs: int) -> bool:
     """Play episodes in a row; return whether this process's memory stayed what it was."""
     config = ServerConfig(scene_worker_max_jobs=max_jobs)
-    scene, task = tabletop("panda"), Task(instruction="reach")
+    scene, task = scene_variant("panda", None), Task(instruction="reach")
     memory_mb, workers, started = [], set(), time.perf_counter()
     async with load_policy(EchoAdapter(), "echo") as policy, ScenePool(config) as pool:
         for seed in range(num_episodes):

@@ -16,8 +16,8 @@ def test_robomimics_file_is_read(tmp_path, caplog):
         dataset = open_recording(write_robomimic(tmp_path / "low_dim.hdf5"))
     assert isinstance(dataset, EpisodeDataset)
     assert (dataset.fps, [dataset.name(i) for i in range(3)]) == (20, ["demo_0", "demo_9", "demo_18"])
-    assert "agentview_depth is depth" in caplog.text
-    for number, episode in enumerate([*dataset]):
+    assert "skipped obs/agentview_depth, which is depth" in caplog.text
+    for number, episode in enumerate(dataset):
         length = 5 + number
         np.testing.assert_array_equal(episode.actions, numbers(number, length, 7).astype(np.float32))
         np.testing.assert_array_equal(episode.images["primary"], frames(number, length))
@@ -37,7 +37,7 @@ def test_liberos_file_says_its_instruction(tmp_path):
 def test_alohas_folder_is_read(tmp_path, compressed):
     dataset = open_recording(write_aloha(tmp_path / "recorded", compressed=compressed), fps=50)
     assert (dataset.fps, [dataset.name(i) for i in range(2)]) == (50, ["episode_0.hdf5", "episode_9.hdf5"])
-    for number, episode in enumerate([*dataset]):
+    for number, episode in enumerate(dataset):
         length = 5 + number
         np.testing.assert_array_equal(episode.actions, numbers(number, length, 14).astype(np.float32))
         np.testing.assert_array_equal(episode.proprio, numbers(number + 1, length, 14).astype(np.float32))
@@ -45,11 +45,11 @@ def test_alohas_folder_is_read(tmp_path, compressed):
         np.testing.assert_allclose(episode.images["cam_high"], frames(number, length), atol=2)
 
 
-def test_pictures_files_of_any_length_are_read(tmp_path):
+def test_images_files_of_any_length_are_read(tmp_path):
     path = write_aloha(tmp_path / "recorded") / "episode_0.hdf5"
     with h5py.File(path, "a") as file:
         del file["observations/images/cam_high"]
-        contents = [np.frombuffer(encoded(picture), np.uint8) for picture in frames(0, 5)]
+        contents = [np.frombuffer(encoded(image), np.uint8) for image in frames(0, 5)]
         array = file.create_dataset("observations/images/cam_high", (5,), h5py.vlen_dtype(np.uint8))
         for timestep, content in enumerate(contents):
             array[timestep] = content
@@ -73,17 +73,17 @@ def test_keys_are_named(tmp_path):
         dataset[1]
 
 
-def test_what_is_not_there_is_refused_with_what_is(tmp_path):
+def test_an_unknown_key_is_refused_with_the_available_ones(tmp_path):
     path = write_robomimic(tmp_path / "low_dim.hdf5")
     for keys, message, hint in [
-        (Keys(action=("act",)), "has no episode with act", "--action-key; there are: "),
-        (Keys(state=("obs/qpos",)), "demo_0 has no 'obs/qpos'", "--state-key; there are: actions, dones, "),
-        (Keys(cameras={"top": "front"}), "no pictures 'front'", "--camera top=; there are: obs/agentview_image, "),
+        (Keys(action=("act",)), "has no episode with act", "--action-key; available: "),
+        (Keys(state=("obs/qpos",)), "demo_0 has no 'obs/qpos'", "--state-key; available: actions, dones, "),
+        (Keys(cameras={"top": "front"}), "no images 'front'", "--camera top=; available: obs/agentview_image, "),
     ]:
         with pytest.raises(DatasetError, match=message) as error:
             open_recording(path, keys)
         assert hint in error.value.hint
-    with pytest.raises(DatasetError, match="does not say its rate") as error:
+    with pytest.raises(DatasetError, match="does not state its rate") as error:
         open_recording(write_aloha(tmp_path / "recorded"))
     assert "--fps 50" in error.value.hint
 
@@ -91,16 +91,16 @@ def test_what_is_not_there_is_refused_with_what_is(tmp_path):
 def test_damage_is_named_with_its_episode(tmp_path, caplog):
     path = write_robomimic(tmp_path / "low_dim.hdf5", (5, 0, 7))
     with h5py.File(path, "a") as file:
-        h5py.Dataset(file["data/demo_0/actions"].id)[3, 2] = np.nan
+        file["data/demo_0/actions"][3, 2] = np.nan
         del file["data/demo_18/obs/agentview_image"]
     dataset = open_recording(path)
-    assert "demo_9 has no timestep" in caplog.text
+    assert "skipped demo_9, which has no timestep" in caplog.text
     with pytest.raises(DatasetError, match=r"episode demo_0 of .*actions: number 2 at timestep 3 is nan"):
         dataset[0]
     with pytest.raises(DatasetError, match=r"episode demo_18 of .*it has no 'obs/agentview_image'"):
         dataset[1]
     path.write_bytes(path.read_bytes()[:4000])
-    with pytest.raises(DatasetError, match=r"low_dim\.hdf5 is no HDF5 file, or damaged"):
+    with pytest.raises(DatasetError, match=r"low_dim\.hdf5 is damaged or not an HDF5 file"):
         open_recording(path)
 
 
@@ -111,5 +111,5 @@ def test_training_says_how_to_convert(tmp_path):
             open_dataset(source)
         assert "octo-service convert-data" in error.value.hint
     (tmp_path / "low_dim.hdf5").unlink()
-    with pytest.raises(DatasetError, match="holds no recorded episodes: no HDF5 file"):
+    with pytest.raises(DatasetError, match="holds no recorded episodes: it has neither an HDF5 file"):
         open_recording(tmp_path)

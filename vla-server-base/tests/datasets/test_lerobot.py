@@ -21,16 +21,16 @@ from vla_server_base.errors import DatasetError
 def test_episodes_come_back_from_video(tmp_path, episodes, episodes_per_file):
     dataset = open_dataset(write(tmp_path, episodes, episodes_per_file=episodes_per_file))
     assert (len(dataset), dataset.fps) == (3, 5.0)
-    for found, wanted in zip([*dataset], episodes, strict=True):
-        assert_same(found, wanted, VIDEO_TOLERANCE)
+    for read, wanted in zip(dataset, episodes, strict=True):
+        assert_same(read, wanted, VIDEO_TOLERANCE)
     assert dataset.metadata(1) == {"task": "pick_up", "seed": 1}
     assert len(list(tmp_path.glob("videos/*/*/*.mp4"))) == 2 * -(-3 // episodes_per_file)
 
 
-def test_pictures_come_back_exactly_from_parquet(tmp_path):
+def test_images_come_back_exactly_from_parquet(tmp_path):
     odd = made_episode(3, images={"primary": np.random.default_rng(0).integers(0, 256, (7, 9, 11, 3), np.uint8)})
-    (found,) = open_dataset(write(tmp_path, [odd], cameras="image"))
-    assert_same(found, odd)
+    (read,) = open_dataset(write(tmp_path, [odd], cameras="image"))
+    assert_same(read, odd)
     assert not (tmp_path / "videos").exists()
 
 
@@ -38,8 +38,8 @@ def test_single_numbers_and_absent_features_come_back(tmp_path):
     bare = made_episode(
         0, images={}, proprio=np.ones((7, 1), np.float32), actions=np.zeros((7, 1), np.float32), expert_drove=None
     )
-    (found,) = open_dataset(write(tmp_path, [bare]))
-    assert_same(found, bare)
+    (read,) = open_dataset(write(tmp_path, [bare]))
+    assert_same(read, bare)
 
 
 def test_dataset_and_writer_are_a_dataset_and_its_writer(tmp_path, episodes):
@@ -50,8 +50,8 @@ def test_dataset_and_writer_are_a_dataset_and_its_writer(tmp_path, episodes):
 def test_a_second_writer_goes_on_in_new_files(tmp_path, episodes):
     write(tmp_path, episodes[:2])
     dataset = open_dataset(write(tmp_path, episodes[2:]))
-    for found, wanted in zip([*dataset], episodes, strict=True):
-        assert_same(found, wanted, VIDEO_TOLERANCE)
+    for read, wanted in zip(dataset, episodes, strict=True):
+        assert_same(read, wanted, VIDEO_TOLERANCE)
     assert sorted(path.name for path in tmp_path.glob("data/*/*")) == ["file-000.parquet", "file-001.parquet"]
 
 
@@ -106,23 +106,23 @@ def test_statistics_are_those_of_all_frames(tmp_path, episodes):
 
 
 def test_a_dataset_of_version_2_1_is_read(tmp_path, episodes):
-    for found, wanted in zip([*open_dataset(write_version_2(tmp_path / "old", episodes))], episodes, strict=True):
-        np.testing.assert_array_equal(found.actions, wanted.actions)
-        assert found.instruction == wanted.instruction
-        off = np.abs(found.images["primary"].astype(int) - wanted.images["primary"])
+    for read, wanted in zip(open_dataset(write_version_2(tmp_path / "old", episodes)), episodes, strict=True):
+        np.testing.assert_array_equal(read.actions, wanted.actions)
+        assert read.instruction == wanted.instruction
+        off = np.abs(read.images["primary"].astype(int) - wanted.images["primary"])
         assert off.mean() <= VIDEO_TOLERANCE
 
 
 def test_what_cannot_be_written_is_refused(tmp_path, episodes):
-    write(tmp_path / "there", episodes)
-    with pytest.raises(DatasetError, match=r"at 5 fps, where v3\.0 at 10 fps"):
-        LeRobotWriter(tmp_path / "there", fps=10)
-    with LeRobotWriter(tmp_path / "there", fps=5) as writer, pytest.raises(DatasetError, match="does not fit"):
+    write(tmp_path / "dataset", episodes)
+    with pytest.raises(DatasetError, match=r"at 5 fps; expected v3\.0 at 10 fps"):
+        LeRobotWriter(tmp_path / "dataset", fps=10)
+    with LeRobotWriter(tmp_path / "dataset", fps=5) as writer, pytest.raises(DatasetError, match="does not fit"):
         writer.append(made_episode(0, proprio=None))
-    with pytest.raises(DatasetError, match=r"whole number of frames a second, not 2\.5"):
+    with pytest.raises(DatasetError, match=r"expected a whole number for a LeRobot dataset, got 2\.5"):
         LeRobotWriter(tmp_path / "new", fps=2.5)
     odd = made_episode(0, images={"primary": np.zeros((7, 9, 11, 3), np.uint8)})
-    with LeRobotWriter(tmp_path / "new", fps=5) as writer, pytest.raises(DatasetError, match="not 11x9") as error:
+    with LeRobotWriter(tmp_path / "new", fps=5) as writer, pytest.raises(DatasetError, match="got 11x9") as error:
         writer.append(odd)
     assert 'cameras="image"' in error.value.hint
 
@@ -149,7 +149,7 @@ def test_damage_is_named_with_what_to_do(tmp_path, episodes):
         LeRobotWriter(tmp_path, fps=5)
     info = json.loads((tmp_path / "meta/info.json").read_text())
     (tmp_path / "meta/info.json").write_text(json.dumps({**info, "codebase_version": "v1.6"}))
-    with pytest.raises(DatasetError, match=r"version v1\.6; read here are"):
+    with pytest.raises(DatasetError, match=r"version v1\.6; expected"):
         open_dataset(tmp_path)
 
 

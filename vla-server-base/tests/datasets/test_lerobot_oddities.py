@@ -48,23 +48,26 @@ def test_lists_that_were_edited_by_hand_are_read(old, text):
             '{"task_index": 0, "task": "open it"}\n{"task_index": 1,\n"task": }',
             r"tasks\.jsonl, line 3: Expecting value",
         ),
-        ('{"task_index": 0, "task": "open it"}\n{"task_index": 1}', r"tasks\.jsonl: entry 2 is \{'task_index': 1\}"),
-        ('{"task_index": 0, "task": 7}', r"tasks\.jsonl: entry 1 "),
-        ("[]", r"tasks\.jsonl: entry 1 is \[\]"),
+        (
+            '{"task_index": 0, "task": "open it"}\n{"task_index": 1}',
+            r"tasks\.jsonl: entry 2: .*got \{'task_index': 1\}",
+        ),
+        ('{"task_index": 0, "task": 7}', r"tasks\.jsonl: entry 1: "),
+        ("[]", r"tasks\.jsonl: entry 1: .*got \[\]"),
     ],
 )
 def test_damage_in_a_list_is_named_with_its_line(old, text, message):
     with pytest.raises(DatasetError, match=message) as error:
         open_dataset(tasks_as(old, text))
-    assert "mend" in error.value.hint
+    assert "fix" in error.value.hint
 
 
 def test_an_info_that_does_not_say_how_to_read_is_named(old):
     for change, message in {
         lambda info: info.pop("fps"): "lacks 'fps'",
-        lambda info: info.update(fps=0): "fps is 0",
-        lambda info: info.update(fps=None, features={}): "fps is None",
-        lambda info: info.update(fps=5, features=[]): "'features' is not an object",
+        lambda info: info.update(fps=0): "expected fps to be a rate in Hz, got 0",
+        lambda info: info.update(fps=None, features={}): "expected fps to be a rate in Hz, got None",
+        lambda info: info.update(fps=5, features=[]): "expected 'features' to be an object",
     }.items():
         change_info(old, change)
         with pytest.raises(DatasetError, match=rf"info\.json.*{message}"):
@@ -93,8 +96,8 @@ def test_a_deleted_episode_of_version_3_is_left_out(tmp_path, episodes):
     (path.parent / "._file-000.parquet").write_bytes(b"what a file manager left")
     change_info(tmp_path, lambda info: info.update(total_episodes=2))
     dataset = open_dataset(tmp_path)
-    for found, wanted in zip([*dataset], (episodes[0], episodes[2]), strict=True):
-        assert_same(found, wanted, VIDEO_TOLERANCE)
+    for read, wanted in zip(dataset, (episodes[0], episodes[2]), strict=True):
+        assert_same(read, wanted, VIDEO_TOLERANCE)
     assert dataset.name(1) == "2"
 
 
@@ -103,7 +106,7 @@ def test_an_empty_episode_is_left_out_with_a_warning(old, tmp_path, episodes, ca
     pq.write_table(rows.slice(0, 0), old / DATA.format(1))
     with caplog.at_level(logging.WARNING):
         assert [len(episode) for episode in open_dataset(old)] == [7, 12]
-    assert "episode_000001.parquet has no timestep" in caplog.text
+    assert "episode_000001.parquet, which has no timestep" in caplog.text
     write(tmp_path / "new", episodes)
     change_rows(tmp_path / "new/meta/episodes/chunk-000/file-000.parquet", "length", lambda _: [7, 0, 12])
     assert [len(episode) for episode in open_dataset(tmp_path / "new")] == [7, 12]
@@ -139,28 +142,32 @@ def test_other_columns_are_not_read(old, episodes):
 @pytest.mark.parametrize("drift", [-0.49, 0.3, 0.49])
 def test_timestamps_may_drift_by_less_than_half_a_frame(old, episodes, drift):
     change_rows(old / DATA.format(2), "timestamp", lambda times: np.array(times) + np.linspace(0, drift, 12) / 5)
-    found = open_dataset(old)[2].images["primary"]
-    assert np.abs(found.astype(int) - episodes[2].images["primary"]).mean() <= VIDEO_TOLERANCE
+    read = open_dataset(old)[2].images["primary"]
+    assert np.abs(read.astype(int) - episodes[2].images["primary"]).mean() <= VIDEO_TOLERANCE
 
 
 def test_without_timestamps_rows_follow_one_another_at_the_rate(old, episodes):
     rows = pq.read_table(old / DATA.format(2))
     pq.write_table(rows.drop_columns("timestamp"), old / DATA.format(2))
-    found = open_dataset(old)[2].images["primary"]
-    assert np.abs(found.astype(int) - episodes[2].images["primary"]).mean() <= VIDEO_TOLERANCE
+    read = open_dataset(old)[2].images["primary"]
+    assert np.abs(read.astype(int) - episodes[2].images["primary"]).mean() <= VIDEO_TOLERANCE
 
 
 @pytest.mark.parametrize(
     ("column", "change", "message"),
     [
-        ("timestamp", lambda v: [*v[:3], v[2], *v[4:]], "row 3 of the episode has the timestamp 0.4, not after"),
+        (
+            "timestamp",
+            lambda v: [*v[:3], v[2], *v[4:]],
+            "row 3 of the episode has the timestamp 0.4, which is not after",
+        ),
         ("timestamp", lambda v: [*v[:3], float("nan"), *v[4:]], "row 3 of the episode has the timestamp nan"),
         ("timestamp", lambda v: [time * 2 for time in v], r"episode_000000\.mp4 has no frame at 1\.600 s"),
-        ("action", lambda v: [*v[:4], [1.0] * 6, *v[5:]], r"action in row 4 of the episode is \[1\.0"),
-        ("action", lambda v: [*v[:4], None, *v[5:]], "action in row 4 of the episode is None"),
+        ("action", lambda v: [*v[:4], [1.0] * 6, *v[5:]], r"action in row 4 of the episode: .*, got \[1\.0"),
+        ("action", lambda v: [*v[:4], None, *v[5:]], "action in row 4 of the episode: .*, got None"),
         ("action", lambda v: [*v[:4], [float("nan")] * 7, *v[5:]], "actions: number 0 at timestep 4 is nan"),
-        ("action", lambda v: ["up"] * 7, "action in row 0 of the episode is up"),
-        ("task_index", lambda v: [9] * 7, "row 0 of the episode has the task 9, which no file of tasks has"),
+        ("action", lambda v: ["up"] * 7, "action in row 0 of the episode: .*, got up"),
+        ("task_index", lambda v: [9] * 7, "row 0 of the episode has task 9, which the file of tasks lacks"),
     ],
 )
 def test_damage_in_an_episode_is_named_with_its_row(old, column, change, message):
@@ -185,10 +192,10 @@ def test_depth_is_left_out_with_a_warning(tmp_path, episodes, mark, caplog):
     change_info(tmp_path, lambda info: mark(info["features"]["observation.images.wrist"]))
     with caplog.at_level(logging.WARNING):
         assert list(open_dataset(tmp_path)[0].images) == ["primary"]
-    assert "observation.images.wrist is depth" in caplog.text
+    assert "observation.images.wrist, which is depth" in caplog.text
 
 
-def test_features_of_openpis_scripts_are_found_by_themselves(tmp_path):
+def test_features_of_openpis_scripts_are_known(tmp_path):
     episode = made_episode(0, expert_drove=None, environment_state=None, metadata={})
     names = {
         "observation.images.primary": "image",
@@ -204,8 +211,8 @@ def test_features_of_openpis_scripts_are_found_by_themselves(tmp_path):
     change_info(
         tmp_path, lambda info: info.update(features={names.get(k, k): of for k, of in info["features"].items()})
     )
-    (found,) = open_dataset(tmp_path)
-    assert_same(found, episode)
+    (read,) = open_dataset(tmp_path)
+    assert_same(read, episode)
 
 
 def test_keys_are_named_and_put_behind_one_another(old, episodes):
@@ -220,17 +227,17 @@ def test_keys_are_named_and_put_behind_one_another(old, episodes):
         ),
     )
     keys = Keys(action=("action", "action.hand"), state=("observation.state.hand",), cameras={"top": KEY})
-    found = open_dataset(old, keys)[0]
-    np.testing.assert_array_equal(found.actions, np.hstack([episodes[0].actions, [[1, 2]] * 7]))
-    np.testing.assert_array_equal(found.proprio, [[1, 2]] * 7)
-    assert list(found.images) == ["top"]
+    read = open_dataset(old, keys)[0]
+    np.testing.assert_array_equal(read.actions, np.hstack([episodes[0].actions, [[1, 2]] * 7]))
+    np.testing.assert_array_equal(read.proprio, [[1, 2]] * 7)
+    assert list(read.images) == ["top"]
 
 
-def test_a_key_that_is_not_there_is_refused_with_those_that_are(old):
+def test_an_unknown_key_is_refused_with_the_available_ones(old):
     for keys, message, hint in [
-        (Keys(action=("actions.joint",)), "has no 'actions.joint'", "--action-key; there are: action, "),
-        (Keys(state=("qpos",)), "has no 'qpos'", "--state-key; there are: action, "),
-        (Keys(cameras={"primary": "top"}), "has no camera 'top'", f"--camera primary=; there are: {KEY}"),
+        (Keys(action=("actions.joint",)), "has no 'actions.joint'", "--action-key; available: action, "),
+        (Keys(state=("qpos",)), "has no 'qpos'", "--state-key; available: action, "),
+        (Keys(cameras={"primary": "top"}), "has no camera 'top'", f"--camera primary=; available: {KEY}"),
     ]:
         with pytest.raises(DatasetError, match=message) as error:
             open_dataset(old, keys)
@@ -238,4 +245,4 @@ def test_a_key_that_is_not_there_is_refused_with_those_that_are(old):
     change_info(old, lambda info: info["features"].update(move=info["features"].pop("action")))
     with pytest.raises(DatasetError, match="has no feature 'action'") as error:
         open_dataset(old)
-    assert "--action-key; there are: episode_index" in error.value.hint
+    assert "--action-key; available: episode_index" in error.value.hint

@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 from vla_client.message_pack import pack, unpack
 from vla_server_base.errors import ProtocolError
 from vla_server_base.server.uvicorn_server import serving
-from vla_server_base.testing.protocol_robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, Robot, VlaEvalRobot
+from vla_server_base.testing.protocol_robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, ProtocolRobot, VlaEvalRobot
 
 SEEN, WRIST = np.full((8, 8, 3), 102, np.uint8), np.full((8, 8, 3), 51, np.uint8)
 IMAGE, IMAGE_WRIST = of_one_colour(102, 102, 102), of_one_colour(51, 51, 51)
@@ -49,7 +49,7 @@ def of(action: np.ndarray) -> list:
     return [pytest.approx(action[0]), pytest.approx(action[3])]
 
 
-def test_any_camera_misses_a_frame_and_comes_back_on_every_protocol(robot: Robot):
+def test_any_camera_misses_a_frame_and_comes_back_on_every_protocol(robot: ProtocolRobot):
     robot.begin(seed=3)
     for picture, wrist in MISSES:
         found = robot.act(picture, "go", wrist)
@@ -95,7 +95,7 @@ def test_a_window_that_never_shows_the_first_camera_is_refused(client: httpx.Cli
     assert of(predicted(client, session_id="sees", image=IMAGE)["action"]) == [0.4, 0.0]
 
 
-def test_so_it_is_on_every_protocol_and_the_robot_may_go_on(robot: Robot):
+def test_so_it_is_on_every_protocol_and_the_robot_may_go_on(robot: ProtocolRobot):
     robot.begin(seed=3)
     with pytest.raises(
         (ProtocolError, TypeError, KeyError, ValueError, httpx.HTTPStatusError)

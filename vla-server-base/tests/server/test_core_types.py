@@ -107,7 +107,7 @@ def test_an_episode_becomes_its_settings():
         success=({"kind": "lifted", "body": "cube"}, {"kind": "near", "bodies": ("a", "b")}),
     )
     settings = inputs.settings
-    assert (settings.seed, settings.latency_s, settings.with_pictures) == (3, 0.05, True)
+    assert (settings.seed, settings.latency_s, settings.with_images) == (3, 0.05, True)
     assert [predicate.measure.kind for predicate in settings.success] == ["height", "distance"]
 
 

@@ -84,7 +84,7 @@ def test_the_largest_weights_average_to_numbers():
         ensemble = TemporalEnsemble(4, weight)
         for number in range(4):
             ensemble.put(np.full((4, 7), number, np.float64))
-            action = ensemble.take()
+            action = ensemble.next_action()
             assert np.isfinite(action).all()
             assert 0 <= action[0] <= 3
 

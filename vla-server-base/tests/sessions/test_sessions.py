@@ -50,7 +50,7 @@ class GatedEcho(EchoAdapter):
         self.num_predicted += len(batch)
         return super().predict(batch)
 
-    def anticipate(self, policy_input):
+    def prefetch(self, policy_input):
         self.prefetched.append((policy_input.seed, policy_input.step))
         yield
 

@@ -8,15 +8,15 @@ import pytest
 
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.messages import RolloutRequest, View
-from vla_server_base.tabletop.dagger import Disturbances, Lead
+from vla_server_base.tabletop.dagger import Disturbances, RollInPolicy
 from vla_server_base.tabletop.demonstrations import Demonstrations, DemonstrationSettings, demonstrate
-from vla_server_base.tabletop.paraphrases import phrasings
+from vla_server_base.tabletop.paraphrases import paraphrases
 from vla_server_base.tabletop.tables import OBJECTS
 from vla_server_base.tabletop.tasks import TASKS
 from vla_server_base.tabletop.trials import draw_trial
 
 pytestmark = pytest.mark.anyio
-SMALL = DemonstrationSettings(view=View(height=32, width=32), picture_sides={"primary": 32, "wrist": 16})
+SMALL = DemonstrationSettings(view=View(height=32, width=32), image_sides={"primary": 32, "wrist": 16})
 PICK = TASKS["pick_up_red_cube"]
 
 
@@ -31,18 +31,18 @@ async def test_the_same_seed_gives_the_same_demonstration_bit_for_bit(pool):
             np.testing.assert_array_equal(one.observation.images[name], other.observation.images[name])
 
 
-async def test_a_step_holds_pictures_of_each_size_and_proprio(pool):
+async def test_a_step_holds_images_of_each_size_and_proprio(pool):
     demonstration = await demonstrate(pool, draw_trial(PICK, 6), SMALL)
     shapes = {name: image.shape for name, image in demonstration.steps[0].observation.images.items()}
     assert shapes == {"primary": (32, 32, 3), "wrist": (16, 16, 3)}
-    openness = [step.observation.proprio[7] for step in demonstration.steps]
-    assert openness[0] == pytest.approx(1.0)
-    assert openness[-1] == pytest.approx(0.05 / 0.08, abs=0.05), "the cube is between the pads, perhaps a little askew"
+    openings = [step.observation.proprio[7] for step in demonstration.steps]
+    assert openings[0] == pytest.approx(1.0)
+    assert openings[-1] == pytest.approx(0.05 / 0.08, abs=0.05), "the cube is between the pads"
     assert demonstration.trial.instruction
 
 
-async def test_pictures_are_taken_before_the_action(pool):
-    nothing = DemonstrationSettings(max_steps=2, steps_after=0, view=SMALL.view, picture_sides={}, disturbances=None)
+async def test_images_are_rendered_before_the_action(pool):
+    nothing = DemonstrationSettings(max_steps=2, steps_after=0, view=SMALL.view, image_sides={}, disturbances=None)
     steps = (await demonstrate(pool, draw_trial(PICK, 6), nothing)).steps
     np.testing.assert_allclose(steps[0].observation.proprio[:7], draw_trial(PICK, 6).start.qpos[:7], atol=1e-9)
     assert np.abs(steps[1].observation.proprio - steps[0].observation.proprio).max() > 1e-3
@@ -56,7 +56,7 @@ async def test_failures_are_left_out_and_counted(pool):
     every = [demonstration async for demonstration in Demonstrations(pool, trials, short, keep_failures=True)]
     assert successful.num_made == len(every) == 4
     assert 0 < successful.num_failed < 4
-    assert [found.trial.seed for found in kept] == [found.trial.seed for found in every if found.success]
+    assert [kept_one.trial.seed for kept_one in kept] == [made.trial.seed for made in every if made.success]
     assert len(kept) == 4 - successful.num_failed
 
 
@@ -90,13 +90,13 @@ class Sinking:
         return np.tile([0, 0, -0.01, 0, 0, 0, 1.0], (2, 1))
 
 
-def led(policy=None, **fields) -> DemonstrationSettings:
-    return replace(SMALL, max_steps=8, steps_after=0, lead=Lead(policy=policy or Sinking(), **fields))
+def rolled_in(policy=None, **fields) -> DemonstrationSettings:
+    return replace(SMALL, max_steps=8, steps_after=0, roll_in=RollInPolicy(policy=policy or Sinking(), **fields))
 
 
-async def test_a_policy_leads_and_the_expert_says_what_it_would_do_and_goes_on(pool):
-    trial = next(trial for seed in range(99) if led().lead.num_steps(trial := draw_trial(PICK, seed), 8) == 5)
-    settings = replace(led(), disturbances=None)
+async def test_a_policy_acts_first_and_the_expert_labels_and_continues(pool):
+    trial = next(trial for seed in range(99) if rolled_in().roll_in.num_steps(trial := draw_trial(PICK, seed), 8) == 5)
+    settings = replace(rolled_in(), disturbances=None)
     steps = (await demonstrate(pool, trial, settings)).steps
     assert [step.expert_drove for step in steps] == [False] * 5 + [True] * 3
     for step in steps[:5]:
@@ -106,10 +106,10 @@ async def test_a_policy_leads_and_the_expert_says_what_it_would_do_and_goes_on(p
         np.testing.assert_array_equal(step.executed, step.label)
 
 
-async def test_a_policy_that_leads_is_shown_what_an_episode_shows_it(pool):
+async def test_a_roll_in_policy_sees_what_it_sees_in_an_episode(pool):
     policy = Sinking()
     trial = draw_trial(PICK, 1)
-    demonstration = await demonstrate(pool, trial, led(policy, max_steps=None, execution_horizon=2))
+    demonstration = await demonstrate(pool, trial, rolled_in(policy, max_steps=None, execution_horizon=2))
     windows, tasks, seeds, steps = zip(*policy.shown, strict=True)
     assert (steps, set(seeds), {task.instruction for task in tasks}) == ((0, 2, 4, 6), {1}, {trial.instruction})
     assert [window.timestep_pad_mask.tolist() for window in windows] == [[False, True]] + [[True, True]] * 3
@@ -119,35 +119,35 @@ async def test_a_policy_that_leads_is_shown_what_an_episode_shows_it(pool):
         np.testing.assert_array_equal(window.observations[-1].images["primary"], seen)
 
 
-async def test_a_policy_that_leads_needs_chunks_as_long_as_is_executed(pool):
-    with pytest.raises(RequestError, match="to do 3 actions of each chunk, and gives 2"):
-        await demonstrate(pool, draw_trial(PICK, 1), led(max_steps=None, execution_horizon=3))
+async def test_a_roll_in_policy_needs_chunks_of_the_execution_horizon(pool):
+    with pytest.raises(RequestError, match=r"execution_horizon: expected at most 2, .*, got 3"):
+        await demonstrate(pool, draw_trial(PICK, 1), rolled_in(max_steps=None, execution_horizon=3))
 
 
-def test_in_how_many_episodes_and_steps_a_policy_leads_follows_from_the_seed():
-    lead = Lead(policy=Sinking(), share=0.5, max_steps=3)
+def test_the_steps_of_a_roll_in_follow_from_the_seed():
+    roll_in = RollInPolicy(policy=Sinking(), share=0.5, max_steps=3)
     trials = [replace(draw_trial(PICK, 0), seed=seed) for seed in range(400)]
-    drawn = [[lead.num_steps(trial, 100) for trial in trials] for _ in range(2)]
+    drawn = [[roll_in.num_steps(trial, 100) for trial in trials] for _ in range(2)]
     assert drawn[0] == drawn[1]
     counts = np.bincount(drawn[0], minlength=4) / 400
     np.testing.assert_allclose(counts, [0.5 + 0.125, 0.125, 0.125, 0.125], atol=0.06)
-    throughout = Lead(policy=Sinking(), max_steps=None)
+    throughout = RollInPolicy(policy=Sinking(), max_steps=None)
     assert throughout.num_steps(trials[0], 100) == 100
 
 
 async def test_failures_of_a_policy_that_drove_to_the_end_are_kept(pool):
     trials = [draw_trial(PICK, 0)]
     for max_steps, num_kept in ((None, 1), (0, 0)):
-        making = Demonstrations(pool, trials, replace(led(max_steps=max_steps), disturbances=None))
-        assert len([found async for found in making]) == num_kept
+        making = Demonstrations(pool, trials, replace(rolled_in(max_steps=max_steps), disturbances=None))
+        assert len([demonstration async for demonstration in making]) == num_kept
         assert making.num_failed == 1
 
 
 async def test_a_demonstration_is_recorded_with_the_experts_labels(pool):
     trial = draw_trial(PICK, 3)
-    demonstration = await demonstrate(pool, trial, led(max_steps=3))
+    demonstration = await demonstrate(pool, trial, rolled_in(max_steps=3))
     episode = demonstration.recorded()
-    np.testing.assert_array_equal(episode.actions, np.array([step.label for step in demonstration.steps], np.float32))
+    np.testing.assert_array_equal(episode.actions, np.float32([step.label for step in demonstration.steps]))
     assert episode.images["wrist"].shape == (8, 16, 16, 3)
     assert episode.proprio.shape == (8, 8)
     assert episode.expert_drove.tolist() == [step.expert_drove for step in demonstration.steps]
@@ -155,26 +155,23 @@ async def test_a_demonstration_is_recorded_with_the_experts_labels(pool):
     assert episode.metadata == {"task": "pick_up_red_cube", "seed": 3, "robot": "panda", "success": False}
 
 
-async def test_a_glance_is_what_an_expert_would_do_with_the_objects_laid_anew(pool):
-    settings = replace(SMALL, max_steps=4, steps_after=0, glances=2)
+async def test_a_random_view_has_resampled_objects_and_the_experts_action(pool):
+    settings = replace(SMALL, max_steps=4, steps_after=0, random_views=2)
     first, again = [await demonstrate(pool, draw_trial(PICK, 5), settings) for _ in range(2)]
-    assert len(first.glances) == 2 * len(first.steps)
-    for number, (glance, same) in enumerate(zip(first.glances, again.glances, strict=True)):
-        assert glance.trial.task in TASKS.values()
-        assert glance.trial.instruction in phrasings(glance.trial.task)
-        (step,), taken_at = glance.steps, first.steps[number // 2]
-        now, then = step.observation.proprio, taken_at.observation.proprio
-        assert now is not None
-        assert then is not None
-        np.testing.assert_allclose(now, then, atol=1e-6)
+    assert len(first.random_views) == 2 * len(first.steps)
+    for number, (view, same) in enumerate(zip(first.random_views, again.random_views, strict=True)):
+        assert view.trial.task in TASKS.values()
+        assert view.trial.instruction in paraphrases(view.trial.task)
+        (step,), taken_at = view.steps, first.steps[number // 2]
+        np.testing.assert_allclose(step.observation.proprio, taken_at.observation.proprio, atol=1e-6)
         assert (step.environment_state != taken_at.environment_state).any()
         np.testing.assert_array_equal(step.observation.images["wrist"], same.steps[0].observation.images["wrist"])
         np.testing.assert_array_equal(step.label, same.steps[0].label)
         # Nothing follows from its action, so that it teaches no more than that one.
-        assert glance.recorded().expert_drove.tolist() == [False]
-    assert len({glance.trial.task.name for glance in first.glances}) > 2
-    assert len({glance.steps[0].label.tobytes() for glance in first.glances}) == len(first.glances)
-    without = await demonstrate(pool, draw_trial(PICK, 5), replace(settings, glances=0))
+        assert view.recorded().expert_drove.tolist() == [False]
+    assert len({view.trial.task.name for view in first.random_views}) > 2
+    assert len({view.steps[0].label.tobytes() for view in first.random_views}) == len(first.random_views)
+    without = await demonstrate(pool, draw_trial(PICK, 5), replace(settings, random_views=0))
     np.testing.assert_array_equal(first.steps[-1].label, without.steps[-1].label)
 
 
@@ -182,19 +179,19 @@ async def test_a_glance_is_what_an_expert_would_do_with_the_objects_laid_anew(po
 async def test_the_environment_state_is_where_things_are_from_the_gripper_named_ones_first(pool, name):
     trial = draw_trial(TASKS[name], 5)
     start = await pool.roll_out(trial.scene, RolloutRequest(start=trial.start))
-    found = (await demonstrate(pool, trial, replace(SMALL, max_steps=1, steps_after=0))).steps[0].environment_state
+    numbers = (await demonstrate(pool, trial, replace(SMALL, max_steps=1, steps_after=0))).steps[0].environment_state
     things = trial.start.qpos[9:].reshape(3, 7)[:, :3] - start.pose.position
     named = [OBJECTS.index(trial.task.object), OBJECTS.index(trial.task.target or trial.task.object)]
-    np.testing.assert_allclose(found[:15].reshape(5, 3), [*things[named], *things], atol=1e-6)
-    assert found[15] == pytest.approx(1.0)
+    np.testing.assert_allclose(numbers[:15].reshape(5, 3), [*things[named], *things], atol=1e-6)
+    assert numbers[15] == pytest.approx(1.0)
 
 
-async def test_pictures_are_resized_as_they_are_told_to_be(pool):
+async def test_images_are_resized_as_the_settings_say(pool):
     def corner(image, height, width):
         return image[:height, :width].copy()
 
     trial, settings = draw_trial(PICK, 6), replace(SMALL, max_steps=1, steps_after=0)
-    whole = await demonstrate(pool, trial, replace(settings, picture_sides={"primary": 32, "wrist": 32}))
+    whole = await demonstrate(pool, trial, replace(settings, image_sides={"primary": 32, "wrist": 32}))
     cut = await demonstrate(pool, trial, replace(settings, resize=corner))
     drawn = whole.steps[0].observation.images["wrist"]
     np.testing.assert_array_equal(cut.steps[0].observation.images["wrist"], drawn[:16, :16])

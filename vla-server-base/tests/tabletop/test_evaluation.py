@@ -14,10 +14,11 @@ from vla_server_base.errors import Unavailable
 from vla_server_base.scenes.messages import RenderedView, RolloutRequest, SceneState, View
 from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving
-from vla_server_base.tabletop.evaluation import LocalEpisodes, RemoteEpisodes, evaluate, listening_trials
+from vla_server_base.tabletop.evaluation import LocalEpisodes, evaluate, grounding_trials
 from vla_server_base.tabletop.experts import expert_action
-from vla_server_base.tabletop.paraphrases import phrasings
-from vla_server_base.tabletop.summary import listening_table
+from vla_server_base.tabletop.paraphrases import paraphrases
+from vla_server_base.tabletop.remote_episodes import RemoteEpisodes
+from vla_server_base.tabletop.summary import grounding_table
 from vla_server_base.tabletop.tables import OBJECTS, TABLES, read_state
 from vla_server_base.tabletop.tasks import TASKS
 from vla_server_base.tabletop.trials import draw_trial
@@ -25,7 +26,12 @@ from vla_server_base.testing import EchoAdapter
 
 pytestmark = pytest.mark.anyio
 PANDA = TABLES["panda"]
-MEANING = {said: task for task in TASKS.values() for split in ("train", "held_out") for said in phrasings(task, split)}
+MEANING = {
+    instruction: task
+    for task in TASKS.values()
+    for split in ("train", "held_out")
+    for instruction in paraphrases(task, split)
+}
 SETTINGS = EpisodeSettings(max_steps=40)
 RED = TASKS["pick_up_red_cube"]
 
@@ -86,26 +92,26 @@ def expert(pool, **hearing):
         ("put_on_red_cube_blue_cube", "train", ("red_cube",)),
     ],
 )
-async def test_an_expert_that_does_what_it_is_told_succeeds_and_what_it_moved_is_known(pool, name, split, lifted):
-    (found,) = await results(expert(pool), [draw_trial(TASKS[name], 100, split=split, jitter=False)])
-    assert (found.success, found.reason, found.lifted) == (True, "success", lifted)
-    assert found.moved == TASKS[name].object
-    assert 5 < found.num_steps < SETTINGS.max_steps
-    assert found.instruction in phrasings(TASKS[name], split)
+async def test_an_expert_succeeds_and_the_moved_object_is_known(pool, name, split, lifted):
+    (result,) = await results(expert(pool), [draw_trial(TASKS[name], 100, split=split, jitter=False)])
+    assert (result.success, result.reason, result.lifted) == (True, "success", lifted)
+    assert result.moved == TASKS[name].object
+    assert 5 < result.num_steps < SETTINGS.max_steps
+    assert result.instruction in paraphrases(TASKS[name], split)
 
 
-async def test_one_scene_under_three_instructions_shows_who_listens(pool):
-    trials = list(listening_trials([3]))
+async def test_one_scene_with_three_instructions_shows_who_is_grounded(pool):
+    trials = list(grounding_trials([3]))
     assert len({trial.scene.key for trial in trials}) == len({trial.start.qpos.tobytes() for trial in trials}) == 1
-    listening, deaf = expert(pool), expert(pool, hears=lambda _: RED)
+    grounded, ungrounded = expert(pool), expert(pool, hears=lambda _: RED)
     brief = replace(SETTINGS, max_steps=22)
-    heard = await results(listening, trials, brief)
-    assert sorted(result.lifted for result in heard) == [("blue_cube",), ("green_sphere",), ("red_cube",)]
-    assert all(result.success for result in heard)
-    unheard = await results(deaf, trials, brief)
-    assert [result.lifted for result in unheard] == [("red_cube",)] * 3
-    assert {result.task for result in unheard if result.success} == {"pick_up_red_cube"}
-    assert "| blue_cube | 1 | 0 | 0 | 0 |" in listening_table(unheard)
+    followed = await results(grounded, trials, brief)
+    assert sorted(result.lifted for result in followed) == [("blue_cube",), ("green_sphere",), ("red_cube",)]
+    assert all(result.success for result in followed)
+    ignored = await results(ungrounded, trials, brief)
+    assert [result.lifted for result in ignored] == [("red_cube",)] * 3
+    assert {result.task for result in ignored if result.success} == {"pick_up_red_cube"}
+    assert "| blue_cube | 1 | 0 | 0 | 0 |" in grounding_table(ignored)
 
 
 async def test_a_trial_comes_out_the_same_alone_and_among_others(pool):
@@ -167,7 +173,7 @@ async def held_by_the_gripper(pool, trial):
     state = trial.start
     reply = await pool.roll_out(trial.scene, RolloutRequest(start=state))
     now, pose = reply.state, reply.pose
-    while read_state(PANDA, now, pose).things[trial.task.object].position[2] < PANDA.half_size + 0.02:
+    while read_state(PANDA, now, pose).objects[trial.task.object].position[2] < PANDA.half_size + 0.02:
         action = expert_action(read_state(PANDA, now, pose), trial.task)
         reply = await pool.roll_out(trial.scene, RolloutRequest(start=reply.end, actions=action[None]))
         now, pose = reply.steps[0].state, reply.steps[0].pose
@@ -188,5 +194,5 @@ async def test_a_server_that_plays_whole_episodes_comes_to_the_same_results(pool
 
 
 def test_each_object_can_be_asked_for_in_the_suites_scenes():
-    told = [trial.task.object for trial in listening_trials([1_000_000], split="held_out")]
-    assert tuple(told) == OBJECTS
+    named = [trial.task.object for trial in grounding_trials([1_000_000], split="held_out")]
+    assert tuple(named) == OBJECTS

@@ -74,7 +74,7 @@ async def test_a_dropped_object_is_picked_up_again(pool):
             action[6] = 1.0
         reply = await pool.roll_out(trial.scene, RolloutRequest(start=reply.end, actions=action[None]))
         state, pose = reply.steps[0].state, reply.steps[0].pose
-        height = read_state(trial.table, state, pose).things["blue_cube"].position[2]
+        height = read_state(trial.table, state, pose).objects["blue_cube"].position[2]
         rises.append(height - trial.table.half_size)
         drops.append(is_dropped)
     dropped = drops.index(True)
@@ -83,8 +83,8 @@ async def test_a_dropped_object_is_picked_up_again(pool):
 
 
 @pytest.mark.parametrize("robot", TABLES)
-async def test_what_is_said_decides_which_object_is_taken(pool, robot):
+async def test_the_instruction_decides_which_object_is_picked_up(pool, robot):
     trial = draw_trial(TASKS["pick_up_red_cube"], 7, robot=robot, jitter=False)
     for name in OBJECTS:
-        told = replace(trial, task=TASKS[f"pick_up_{name}"])
-        assert (await demonstrate(pool, told, ALONE)).success
+        renamed = replace(trial, task=TASKS[f"pick_up_{name}"])
+        assert (await demonstrate(pool, renamed, ALONE)).success

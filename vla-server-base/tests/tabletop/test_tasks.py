@@ -1,4 +1,4 @@
-"""What a task is called, how it is said, and that it can be sent to a server."""
+"""The names, instructions and success criteria of tasks, which can be sent to a server."""
 
 import json
 import re
@@ -7,14 +7,13 @@ from itertools import pairwise
 import pytest
 
 from vla_server_base.errors import UnknownName
-from vla_server_base.schemas.execute import ExecuteRequest
-from vla_server_base.schemas.success import success_to_body
-from vla_server_base.tabletop.paraphrases import HELD_OUT, TRAINED, phrasings
+from vla_server_base.schemas.execute import ExecuteRequest, settings_from_body, success_to_body
+from vla_server_base.tabletop.paraphrases import HELD_OUT, TRAINED, paraphrases
 from vla_server_base.tabletop.tables import TABLES
 from vla_server_base.tabletop.tasks import TASKS, task_named
 from vla_server_base.testing import EchoAdapter
 
-ALL_TRAINED = {phrase for task in TASKS.values() for phrase in phrasings(task)}
+ALL_TRAINED = {phrase for task in TASKS.values() for phrase in paraphrases(task)}
 
 
 def words(phrases) -> set[str]:
@@ -33,22 +32,22 @@ def test_an_unknown_task_is_refused_with_the_known_ones():
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
-def test_held_out_phrasings_never_occur_in_training(task):
-    assert len(phrasings(task, "held_out")) >= 8
-    assert ALL_TRAINED.isdisjoint(phrasings(task, "held_out"))
+def test_held_out_paraphrases_never_occur_in_training(task):
+    assert len(paraphrases(task, "held_out")) >= 8
+    assert ALL_TRAINED.isdisjoint(paraphrases(task, "held_out"))
 
 
 def test_held_out_templates_are_no_trained_ones_and_say_nothing_in_new_words():
     for verb, templates in HELD_OUT.items():
         assert set(templates).isdisjoint(TRAINED[verb])
-    assert words(phrase for task in TASKS.values() for phrase in phrasings(task, "held_out")) <= words(ALL_TRAINED)
+    assert words(phrase for task in TASKS.values() for phrase in paraphrases(task, "held_out")) <= words(ALL_TRAINED)
 
 
 def test_no_phrase_means_two_tasks():
-    said = sorted(
-        phrase for task in TASKS.values() for split in ("train", "held_out") for phrase in phrasings(task, split)
+    instructions = sorted(
+        phrase for task in TASKS.values() for split in ("train", "held_out") for phrase in paraphrases(task, split)
     )
-    assert [a for a, b in pairwise(said) if a == b] == []
+    assert [a for a, b in pairwise(instructions) if a == b] == []
 
 
 @pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
@@ -56,4 +55,4 @@ def test_success_can_be_sent_to_a_server_and_means_the_same_there(task):
     predicates = task.success(TABLES["panda"])
     body = {"instruction": "x", "xml_string": "<mujoco/>", "success": success_to_body(predicates)}
     received = ExecuteRequest.model_validate_json(json.dumps(body))
-    assert received.core_settings(0, EchoAdapter().spec).success == predicates
+    assert settings_from_body(received, 0, EchoAdapter().spec).success == predicates

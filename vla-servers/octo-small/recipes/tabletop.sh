@@ -23,7 +23,9 @@ finetune() { # RUN FLAGS...
     local run=$1
     shift
     [ -e "$run/done" ] && return
-    octo-service finetune --out "$run" --resume "$([ -d "$run" ] && echo true || echo false)" \
+    # All runs share one cache of decoded episodes.
+    mkdir -p episodes "$run" && ln -sfn ../episodes "$run/episodes"
+    octo-service finetune --out "$run" --resume "$([ -e "$run/run.json" ] && echo true || echo false)" \
         --augment false --keep-image-prob 0 --batch-size 32 --ema-decay 0.999 --validation 0.01 --save-every 1000 \
         --validate-every 1000 --log-every 100 --keep 2 "$@"
     touch "$run/done"

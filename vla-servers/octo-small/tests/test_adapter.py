@@ -19,7 +19,8 @@ from octo_service.parity.inputs import image
 from vla_server_base.contract import Observation, Task, Window
 from vla_server_base.errors import ModelUnavailable, RequestError, UnknownName
 from vla_server_base.sessions.action_chunking import ObservationWindow
-from vla_server_base.testing.contract import AdapterContract, a_window, an_input
+from vla_server_base.testing.contract import AdapterContract
+from vla_server_base.testing.policy_inputs import a_window, an_input
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +82,7 @@ def test_answering_compiles_nothing_new_after_the_warm_up(adapter: OctoSmallAdap
             for num_samples in (1, 2, 9):
                 adapter.predict([an_input(adapter, cameras=cameras, num_seen=num_seen, num_samples=num_samples)])
         for order in (1, -1):  # a camera goes, and one comes back
-            mixed = [a_window(adapter, picture_seed=5, cameras=some) for some in (cameras, None)][::order]
+            mixed = [a_window(adapter, image_seed=5, cameras=some) for some in (cameras, None)][::order]
             window = Window(
                 observations=tuple(each.observations[-1] for each in mixed), timestep_pad_mask=np.ones(2, bool)
             )

@@ -44,7 +44,7 @@ def test_it_does_what_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     done = Counter(trial["task"] for trial in trials if trial["part"] == "suite" and trial["success"])
     # Of twelve, and of nine; of another machine's rounding one or two may fail.
     assert sum(done.values()) >= 10, done
-    asked = [trial for trial in trials if trial["part"] == "listening"]
+    asked = [trial for trial in trials if trial["part"] == "grounding"]
     assert len(asked) == 9
     assert [trial for trial in asked if set(trial["lifted"]) - {trial["task"].removeprefix("pick_up_")}] == []
     assert sum(bool(trial["lifted"]) for trial in asked) >= 7

@@ -1,4 +1,4 @@
-"""Recorded episodes on disk, as raw arrays or in LeRobot's form (`lerobot`, `lerobot_writer`; extra `datasets`)."""
+"""Recorded episodes on disk: LeRobot datasets (extra `datasets`), HDF5, RLDS, and the training cache."""
 
 import lazy_loader
 

@@ -1,4 +1,5 @@
-from .array_store import ArrayStore, ArrayStoreWriter
+from .array_store import ArrayStore
+from .array_store_writer import ArrayStoreWriter
 from .episode import EpisodeDataset, EpisodeWriter, RecordedEpisode
 from .keys import Keys
 from .open import DatasetForm, form_of, open_dataset, open_recording, open_writer

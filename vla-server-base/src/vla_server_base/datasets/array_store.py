@@ -1,55 +1,55 @@
-"""Recorded episodes as raw arrays: a folder that is fast to train from and safe to interrupt.
+"""The training cache: decoded episodes as raw arrays, fast to read at random and safe to interrupt.
 
-    store.json          what each array is: {"version", "fps", "arrays": {name: {"dtype", "shape" of a timestep}}}
-    <name>.raw          one array of all episodes, one after another: image_<camera>, proprio, actions, expert_drove
-    episodes.jsonl      an episode a line: {"length", "instruction", "metadata"}
+    store.json          the arrays: {"version", "fps", "arrays": {name: {"dtype", "shape" of a timestep}}}
+    <name>.raw          the timesteps of all episodes: image_<camera>, proprio, actions, expert_drove, ...
+    episodes.jsonl      one line per episode: {"length", "instruction", "metadata"}
 
-An episode is there as soon as its line is, which is written last; what stands behind the last line is cut off by
-the next writer. Arrays are little-endian and in C order.
+The line of an episode is written last and completes it; the next writer removes what follows the last line. Arrays are
+little-endian and in C order.
 """
 
-import fcntl
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 
-from vla_server_base.datasets.episode import RecordedEpisode, said_of
+from vla_server_base.datasets.episode import RecordedEpisode
+from vla_server_base.datasets.error_context import error_context
 from vla_server_base.datasets.json_lines import read_rows
 from vla_server_base.errors import DatasetError
 
 HEADER, INDEX = "store.json", "episodes.jsonl"
 VERSION = 1
 IMAGE = "image_"
+COPY_AGAIN = "copy the folder again"
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Header:
-    """What `store.json` holds; arrays by name, each a dtype and the shape of one timestep."""
+class StoreHeader:
+    """The content of `store.json`: each array's dtype and the shape of one timestep, by name."""
 
     fps: float
     arrays: Mapping[str, tuple[str, tuple[int, ...]]]
 
 
 class ArrayStore:
-    """Reads a folder that `ArrayStoreWriter` wrote, with the episodes that were there when it was opened.
+    """Reads a folder that `ArrayStoreWriter` wrote; it has the episodes that were complete when it was opened.
 
-    Nothing is read before it is asked for, and nothing is copied: an episode's arrays are views of files that are
-    mapped into memory, so `store[i].images["primary"][t]` reads one frame. Any number of threads may.
+    An episode's arrays are views of memory-mapped files, so `store[i].images["primary"][t]` reads one frame and copies
+    nothing. It can be read from several threads.
 
     Raises:
-        DatasetError: there is no store in the folder, or it is damaged.
+        DatasetError: the folder has no store, or a damaged one.
     """
 
     def __init__(self, folder: Path | str):
         self._folder = Path(folder)
-        header = _read_header(self._folder)
-        self._episodes, _ = _read_index(self._folder / INDEX)
+        header = read_header(self._folder)
+        self._episodes, _ = read_index(self._folder / INDEX)
         self._starts = [0, *accumulate(episode["length"] for episode in self._episodes)]
         self._fps = header.fps
         self._arrays = {name: self._mapped(name, *form) for name, form in header.arrays.items()}
@@ -65,7 +65,7 @@ class ArrayStore:
         episode = self._episodes[index]
         start = self._starts[index % len(self)]
         arrays = {name: array[start : start + episode["length"]] for name, array in self._arrays.items()}
-        with said_of(f"episode {self.name(index)} of {self._folder}"):
+        with error_context(f"episode {self.name(index)} of {self._folder}"):
             return RecordedEpisode.of(
                 images={name.removeprefix(IMAGE): array for name, array in arrays.items() if name.startswith(IMAGE)},
                 proprio=arrays.get("proprio"),
@@ -83,163 +83,59 @@ class ArrayStore:
         return str(index % len(self))
 
     def _mapped(self, name: str, dtype: str, shape: tuple[int, ...]) -> np.ndarray:
-        path, num_steps = _array_path(self._folder, name), self._starts[-1]
-        num_bytes = num_steps * _num_bytes(dtype, shape)
+        path, num_steps = array_path(self._folder, name), self._starts[-1]
+        num_bytes = num_steps * bytes_per_timestep(dtype, shape)
         if not num_bytes:
             return np.empty((num_steps, *shape), dtype)
         if not path.exists() or path.stat().st_size < num_bytes:
             raise DatasetError(
-                f"{path} is missing or shorter than the {num_bytes} bytes that {INDEX} counts",
-                hint="copy the folder again, or cut lines off the end of episodes.jsonl until what is left fits",
+                f"{path} is missing or shorter than the {num_bytes} bytes of the episodes in {INDEX}",
+                hint=f"{COPY_AGAIN}, or remove lines from the end of {INDEX} until the rest fits",
             )
         return np.asarray(np.memmap(path, dtype, "r", shape=(num_steps, *shape)))
 
 
-class ArrayStoreWriter:
-    """Adds episodes to a store, made in `folder` with the first one if there is none.
-
-    What was appended is there for every store that is opened afterwards, closed or not; after a power failure too.
-
-    >>> with ArrayStoreWriter("demonstrations", fps=5) as writer:
-    ...     writer.append(episode)
-
-    Raises:
-        DatasetError: the folder's store is damaged, of another `fps`, or being written to by someone else.
-    """
-
-    def __init__(self, folder: Path | str, fps: float):
-        self._folder, self._fps = Path(folder), fps
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._index = open(self._folder / INDEX, "ab")  # noqa: SIM115
-        self._files: dict[str, IO[bytes]] = {}
-        self._header: _Header | None = None
-        try:
-            self._lock()
-            if (self._folder / HEADER).exists():
-                self._go_on()
-        except BaseException:
-            self.close()
-            raise
-
-    def __enter__(self) -> "ArrayStoreWriter":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def append(self, episode: RecordedEpisode) -> None:
-        """Add an episode; when this returns it is on disk.
-
-        Raises:
-            DatasetError: its arrays are not of the names, types and shapes of those there.
-        """
-        arrays = _arrays_of(episode)
-        form = {name: (array.dtype.str, array.shape[1:]) for name, array in arrays.items()}
-        if self._header is None:
-            self._begin(_Header(fps=self._fps, arrays=form))
-        elif form != self._header.arrays:
-            raise DatasetError(
-                f"the episode's arrays do not fit the store: {_difference(form, self._header.arrays)}",
-                hint="write episodes of another kind to another folder",
-            )
-        for name, array in arrays.items():
-            self._files[name].write(np.ascontiguousarray(array).data)
-            _sync(self._files[name])
-        line = {"length": len(episode), "instruction": episode.instruction, "metadata": dict(episode.metadata)}
-        self._index.write(json.dumps(line).encode() + b"\n")
-        _sync(self._index)
-
-    def close(self) -> None:
-        """Close the files; all is written already."""
-        for file in (self._index, *self._files.values()):
-            file.close()
-
-    def _lock(self) -> None:
-        try:
-            fcntl.flock(self._index, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DatasetError(
-                f"{self._folder} is being written to by another process", hint="wait for it, or use another folder"
-            ) from None
-
-    def _begin(self, header: _Header) -> None:
-        content = {
-            "version": VERSION,
-            "fps": header.fps,
-            "arrays": {name: {"dtype": dtype, "shape": shape} for name, (dtype, shape) in header.arrays.items()},
-        }
-        new = self._folder / f"{HEADER}.new"
-        new.write_text(json.dumps(content, indent=2) + "\n")
-        new.replace(self._folder / HEADER)
-        self._open(header, num_steps=0)
-
-    def _go_on(self) -> None:
-        """Cut off what stands behind the last whole episode."""
-        header = _read_header(self._folder)
-        if header.fps != self._fps:
-            raise DatasetError(f"{self._folder} is recorded at {header.fps:g} fps, not at {self._fps:g}")
-        # Opened for its checks: an array that is too short would be filled up with zeros.
-        ArrayStore(self._folder)
-        episodes, num_bytes = _read_index(self._folder / INDEX)
-        self._index.truncate(num_bytes)
-        self._open(header, num_steps=sum(episode["length"] for episode in episodes))
-
-    def _open(self, header: _Header, num_steps: int) -> None:
-        self._header = header
-        for name, form in header.arrays.items():
-            self._files[name] = file = open(_array_path(self._folder, name), "ab")  # noqa: SIM115
-            file.truncate(num_steps * _num_bytes(*form))
-
-
-def _arrays_of(episode: RecordedEpisode) -> dict[str, np.ndarray]:
-    arrays = {f"{IMAGE}{name}": np.asarray(frames) for name, frames in episode.images.items()}
-    arrays["actions"] = episode.actions
-    optional = {name: getattr(episode, name) for name in ("proprio", "environment_state", "expert_drove")}
-    return arrays | {name: array for name, array in optional.items() if array is not None}
-
-
-def _difference(found: Mapping[str, tuple[Any, ...]], there: Mapping[str, tuple[Any, ...]]) -> str:
-    """Say what arrays differ, in words."""
-
-    def said(arrays: Mapping[str, tuple[Any, ...]], name: str) -> str:
-        return "none" if name not in arrays else f"{np.dtype(arrays[name][0])} of shape {arrays[name][1]} a timestep"
-
-    names = [name for name in sorted(found.keys() | there.keys()) if found.get(name) != there.get(name)]
-    return ", ".join(f"{name} is {said(found, name)}, where it has {said(there, name)}" for name in names)
-
-
-def _array_path(folder: Path, name: str) -> Path:
+def array_path(folder: Path, name: str) -> Path:
+    """Return the file of an array."""
     return folder / f"{name}.raw"
 
 
-def _num_bytes(dtype: str, shape: tuple[int, ...]) -> int:
+def bytes_per_timestep(dtype: str, shape: tuple[int, ...]) -> int:
+    """Return the size of one timestep of an array."""
     return int(np.dtype(dtype).itemsize * np.prod(shape, dtype=int))
 
 
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())
+def read_header(folder: Path) -> StoreHeader:
+    """Read `store.json`.
 
-
-def _read_header(folder: Path) -> _Header:
+    Raises:
+        DatasetError: it is missing, damaged or of another version.
+    """
     path = folder / HEADER
     if not path.exists():
-        raise DatasetError(f"{folder} holds no array store: it has no {HEADER}", hint="ArrayStoreWriter makes one")
+        raise DatasetError(f"{folder} is not an array store: it has no {HEADER}", hint="create it: ArrayStoreWriter")
     try:
         content = json.loads(path.read_text())
         if content["version"] != VERSION:
-            raise DatasetError(f"{path} is of version {content['version']}; this program reads version {VERSION}")
-        arrays = {name: (form["dtype"], tuple(form["shape"])) for name, form in content["arrays"].items()}
-        return _Header(fps=float(content["fps"]), arrays=arrays)
+            raise DatasetError(
+                f"{path} has version {content['version']}; expected {VERSION}",
+                hint="remove the folder; training creates it again",
+            )
+        arrays = {name: (array["dtype"], tuple(array["shape"])) for name, array in content["arrays"].items()}
+        return StoreHeader(fps=float(content["fps"]), arrays=arrays)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise DatasetError(f"{path} is damaged ({error!r})", hint="copy the folder again") from error
+        raise DatasetError(f"{path} is damaged ({error!r})", hint=COPY_AGAIN) from error
 
 
-def _read_index(path: Path) -> tuple[list[Mapping[str, Any]], int]:
-    """Return the episodes, and how many bytes of the file they take."""
+def read_index(path: Path) -> tuple[list[Mapping[str, Any]], int]:
+    """Return the rows of the complete episodes, and the number of bytes that they take.
+
+    Raises:
+        DatasetError: the file is missing or damaged.
+    """
     if not path.exists():
-        raise DatasetError(f"{path} is missing", hint="copy the folder again")
+        raise DatasetError(f"{path} is missing", hint=COPY_AGAIN)
     try:
         return read_rows(path)
     except ValueError as error:
-        raise DatasetError(f"{path} is damaged ({error})", hint="copy the folder again") from error
+        raise DatasetError(f"{path} is damaged ({error})", hint=COPY_AGAIN) from error

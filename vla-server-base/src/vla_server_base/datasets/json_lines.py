@@ -1,4 +1,4 @@
-"""JSON lines: files that programs add to until they are killed."""
+"""JSON lines: files that programs append to until they end or are killed."""
 
 import json
 from pathlib import Path
@@ -6,13 +6,13 @@ from typing import Any
 
 
 def read_rows(path: Path) -> tuple[list[Any], int]:
-    """Return what the file's whole lines say, and how many bytes they take.
+    """Return the values of the complete lines, and the number of bytes that they take.
 
-    A last line without its end was being written when a program was killed: it is none.
+    A last line without a line end was being written when a program was killed, and is ignored.
 
     Raises:
-        OSError: there is no such file.
-        ValueError: a whole line is no JSON.
+        OSError: the file does not exist.
+        ValueError: a complete line is not JSON.
     """
     content = path.read_bytes()
     num_bytes = content.rfind(b"\n") + 1

@@ -1,4 +1,4 @@
-"""Under which keys a recording has what an episode is made of: as somebody says, or by names that are known."""
+"""The keys under which a recording stores an episode's fields: chosen by the user, or known names."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,22 +7,22 @@ from vla_server_base.errors import DatasetError
 
 IMAGES = "observation.images."
 CAMERA_NAMES = {"observation.image": "primary", "image": "primary", "wrist_image": "wrist"}
-"""Of LeRobot's datasets with one camera, and of those that openpi's scripts make."""
+"""The cameras of LeRobot datasets with one camera, and of datasets made by openpi's scripts."""
 
 RECORDED_CAMERAS = {
     **dict.fromkeys(("image", "image_0", "rgb_static", "agentview_image", "agentview_rgb"), "primary"),
     **dict.fromkeys(("wrist_image", "hand_image", "image_wrist", "rgb_gripper"), "wrist"),
     **dict.fromkeys(("robot0_eye_in_hand_image", "eye_in_hand_rgb"), "wrist"),
 }
-"""Of robomimic, LIBERO and Open X-Embodiment, in which the reference has them as primary and wrist."""
+"""The cameras of robomimic, LIBERO and Open X-Embodiment, which the reference calls primary and wrist."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Keys:
-    """Where to look; what is left empty is found by the names that are known.
+    """Where the fields of an episode are; an empty one is looked up by known names.
 
-    Of several `action` or `state` keys the numbers are put behind one another. `cameras` are the keys of pictures by
-    the names that the cameras get: all that there are, by default. `instruction` is the key of a text.
+    The numbers of several `action` or `state` keys are concatenated. `cameras` are the keys of images by the names
+    that the cameras get, by default all images. `instruction` is the key of a text.
     """
 
     action: tuple[str, ...] = ()
@@ -32,42 +32,42 @@ class Keys:
 
 
 def chosen_keys(
-    what: str, asked: tuple[str, ...], known: tuple[tuple[str, ...], ...], there: Collection[str], where: str
+    option: str, chosen: tuple[str, ...], known: tuple[tuple[str, ...], ...], available: Collection[str], source: str
 ) -> tuple[str, ...]:
-    """Return the keys that are asked for, else the first of the `known` sets that is there in full, else none.
+    """Return the chosen keys, or else the first of the `known` sets that is complete, or else none.
 
     Raises:
-        DatasetError: what is asked for is not there; `what` is the option that asks, `where` the recording.
+        DatasetError: `source` lacks a chosen key; the hint names the command line `option`.
     """
-    if absent := [key for key in asked if key not in there]:
-        raise DatasetError(f"{where} has no '{absent[0]}'", hint=choose(what, there))
-    return asked or next((keys for keys in known if set(keys) <= set(there)), ())
+    if absent := [key for key in chosen if key not in available]:
+        raise DatasetError(f"{source} has no '{absent[0]}'", hint=choose(option, available))
+    return chosen or next((keys for keys in known if set(keys) <= set(available)), ())
 
 
-def choose(what: str, there: Collection[str]) -> str:
-    """Return a hint that says what there is to choose from."""
-    return f"name it by {what}; there are: {', '.join(sorted(there)) or 'none'}"
+def choose(option: str, available: Collection[str]) -> str:
+    """Return a hint that lists what a command line option can be."""
+    return f"choose with {option}; available: {', '.join(sorted(available)) or 'none'}"
 
 
 def camera_name(key: str) -> str:
-    """Return what the camera of one of LeRobot's features is called."""
+    """Return the name of the camera of a LeRobot feature."""
     return CAMERA_NAMES.get(key, key.removeprefix(IMAGES))
 
 
-def named_cameras(asked: Mapping[str, str], there: Sequence[str], where: str) -> dict[str, str]:
-    """Return the keys of pictures by the cameras' names: those that are asked for, else all, by the last of the key.
+def named_cameras(chosen: Mapping[str, str], available: Sequence[str], source: str) -> dict[str, str]:
+    """Return the keys of images by camera name: the chosen ones, or else all, named by the last part of their key.
 
     Raises:
-        DatasetError: what is asked for is not there.
+        DatasetError: `source` lacks a chosen key.
     """
-    for name, key in asked.items():
-        if key not in there:
-            raise DatasetError(f"{where} has no pictures '{key}'", hint=choose(f"--camera {name}=", there))
-    if asked:
-        return dict(asked)
-    own = {key: key.rpartition("/")[2] for key in there}
-    names: dict[str, str] = {}
-    for key, last in own.items():
+    for name, key in chosen.items():
+        if key not in available:
+            raise DatasetError(f"{source} has no images '{key}'", hint=choose(f"--camera {name}=", available))
+    if chosen:
+        return dict(chosen)
+    cameras: dict[str, str] = {}
+    for key in available:
+        last = key.rpartition("/")[2]
         name = RECORDED_CAMERAS.get(last, last)
-        names[last if name in names else name] = key
-    return names
+        cameras[last if name in cameras else name] = key
+    return cameras

@@ -1,4 +1,4 @@
-"""What an episode is as features of LeRobot's: their descriptions in `meta/info.json`, and their columns in parquet."""
+"""An episode as LeRobot features: their descriptions in `meta/info.json`, and their columns in parquet."""
 
 import io
 import json
@@ -17,8 +17,8 @@ from vla_server_base.datasets.video import CODEC_NAME, PIXELS
 from vla_server_base.errors import DatasetError
 
 CameraForm = Literal["video", "image"]
-Arrays = Mapping[str, Shaped[np.ndarray, "length ..."]]
-"""Features by key: pictures, and numbers with a row a timestep."""
+FeatureArrays = Mapping[str, Shaped[np.ndarray, "length ..."]]
+"""Features by key: images, and numbers with one row per timestep."""
 
 COUNTERS = {
     "timestamp": "float32",
@@ -27,11 +27,11 @@ COUNTERS = {
     "index": "int64",
     "task_index": "int64",
 }
-PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+ENCODED_IMAGE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 
 def recorded_arrays(episode: RecordedEpisode) -> dict[str, np.ndarray]:
-    """Return what was recorded, by the features' keys."""
+    """Return the recorded features by their keys."""
     arrays = {f"{IMAGES}{name}": np.asarray(frames) for name, frames in episode.images.items()}
     if episode.proprio is not None:
         arrays[STATE] = episode.proprio
@@ -44,7 +44,7 @@ def recorded_arrays(episode: RecordedEpisode) -> dict[str, np.ndarray]:
 
 
 def counted_arrays(episode: int, first_frame: int, length: int, task: int, fps: int) -> dict[str, np.ndarray]:
-    """Return what LeRobot counts of an episode, whose first frame is the dataset's `first_frame`."""
+    """Return the counters that LeRobot adds; the episode starts at frame `first_frame` of the dataset."""
     frame = np.arange(length)
     return {
         "timestamp": (frame / fps).astype(np.float32),
@@ -55,11 +55,11 @@ def counted_arrays(episode: int, first_frame: int, length: int, task: int, fps: 
     }
 
 
-def described(arrays: Arrays, cameras: CameraForm, fps: int) -> dict[str, Any]:
+def described(arrays: FeatureArrays, cameras: CameraForm, fps: int) -> dict[str, Any]:
     """Describe features as `meta/info.json` does.
 
     Raises:
-        DatasetError: pictures of odd sides, of which there is no video.
+        DatasetError: images have odd sides, which video does not support.
     """
     return {
         key: _camera(values.shape[1:], cameras, fps) if values.ndim == 4 else _numbers(values)
@@ -68,7 +68,7 @@ def described(arrays: Arrays, cameras: CameraForm, fps: int) -> dict[str, Any]:
 
 
 def described_counters() -> dict[str, Any]:
-    """Describe what LeRobot counts."""
+    """Describe the counters that LeRobot adds."""
     return {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in COUNTERS.items()}
 
 
@@ -83,8 +83,8 @@ def _camera(shape: tuple[int, ...], cameras: CameraForm, fps: int) -> dict[str, 
         return feature
     if height % 2 or width % 2:
         raise DatasetError(
-            f"a video's sides are even numbers of pixels, not {width}x{height}",
-            hint='keep the pictures as they are: --lossless, or LeRobotWriter(cameras="image")',
+            f"video: expected sides of an even number of pixels, got {width}x{height}",
+            hint='store images instead of video: --lossless, or LeRobotWriter(cameras="image")',
         )
     info = {
         "video.height": height,
@@ -100,9 +100,9 @@ def _camera(shape: tuple[int, ...], cameras: CameraForm, fps: int) -> dict[str, 
 
 
 def column(values: np.ndarray) -> pa.Array:
-    """Return a column: pictures as PNG, numbers as they are, and vectors, unless of one number, as lists."""
+    """Return a column: images as PNG, numbers as they are, vectors of several numbers as lists."""
     if values.ndim == 4:
-        return pa.array([{"bytes": _png(frame), "path": None} for frame in values], PICTURE)
+        return pa.array([{"bytes": _png(frame), "path": None} for frame in values], ENCODED_IMAGE)
     if values.ndim == 1 or values.shape[1] == 1:
         return pa.array(values.reshape(len(values)))
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
@@ -110,12 +110,13 @@ def column(values: np.ndarray) -> pa.Array:
 
 def _png(frame: UInt8[np.ndarray, "height width 3"]) -> bytes:
     content = io.BytesIO()
-    PillowImage.fromarray(frame).save(content, "PNG")
+    # The fastest level: rendering waits for this, and files grow by a few percent only.
+    PillowImage.fromarray(frame).save(content, "PNG", compress_level=1)
     return content.getvalue()
 
 
 def tasks_table(tasks: Mapping[str, int]) -> pa.Table:
-    """Return the instructions in the form of a data frame of which they are the index, as LeRobot reads it."""
+    """Return the instructions as a data frame with them as its index, which is how LeRobot reads them."""
     table = pa.table({"task_index": pa.array(tasks.values(), pa.int64()), "task": pa.array(tasks)})
     columns = [("task_index", "int64", "int64"), ("task", "unicode", "object")]
     frame = {

@@ -1,6 +1,6 @@
-"""Statistics as LeRobot keeps them: of each feature, of each episode and of all; without quantiles.
+"""Statistics as LeRobot stores them: per feature, of each episode and of all; without quantiles.
 
-Follows `compute_stats.py` of huggingface/lerobot, over all frames where it takes some.
+Follows `compute_stats.py` of huggingface/lerobot, but over all frames instead of a sample.
 """
 
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ Statistics = Mapping[str, FeatureStatistics]
 
 
 def episode_statistics(features: Mapping[str, Shaped[np.ndarray, "length ..."]]) -> dict[str, FeatureStatistics]:
-    """Return the statistics of one episode; images are (length, height, width, 3), of them those of each colour."""
+    """Return the statistics of one episode; those of images are per channel."""
     return {key: _of_images(values) if values.ndim == 4 else _of_numbers(values) for key, values in features.items()}
 
 
 def merged(parts: list[Statistics]) -> dict[str, FeatureStatistics]:
-    """Return the statistics of all that some statistics are of."""
+    """Return the statistics of all episodes from those of parts."""
     return {key: _merged([part[key] for part in parts]) for key in parts[0]}
 
 
@@ -28,14 +28,14 @@ def _of_numbers(values: Shaped[np.ndarray, "length *dim"]) -> FeatureStatistics:
 
 
 def _of_images(frames: Shaped[np.ndarray, "length height width 3"]) -> FeatureStatistics:
-    """Of colours from 0 to 1, shaped (3, 1, 1); counted, so that no larger copy of the frames is made."""
+    """Return statistics of channels from 0 to 1, shaped (3, 1, 1); histograms need no copy of the frames."""
     levels = np.arange(256) / 255.0
-    found = []
-    for colour in range(3):
-        shares = np.bincount(frames[..., colour].reshape(-1), minlength=256) / frames[..., colour].size
-        mean, there = shares @ levels, levels[shares > 0]
-        found.append((there[0], there[-1], mean, np.sqrt(shares @ (levels - mean) ** 2)))
-    by_name = zip(("min", "max", "mean", "std"), np.transpose(found), strict=True)
+    by_channel = []
+    for channel in range(3):
+        shares = np.bincount(frames[..., channel].reshape(-1), minlength=256) / frames[..., channel].size
+        mean, present = shares @ levels, levels[shares > 0]
+        by_channel.append((present[0], present[-1], mean, np.sqrt(shares @ (levels - mean) ** 2)))
+    by_name = zip(("min", "max", "mean", "std"), np.transpose(by_channel), strict=True)
     return {**{name: values.reshape(3, 1, 1) for name, values in by_name}, "count": np.array([len(frames)], np.float64)}
 
 

@@ -21,8 +21,8 @@ LENGTH, CHECKSUM = struct.Struct("<Q"), struct.Struct("<I")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Record:
-    """Where a record's bytes are."""
+class RecordLocation:
+    """Where the bytes of a record are."""
 
     path: Path
     number: int
@@ -30,43 +30,45 @@ class Record:
     length: int
 
 
-def find_records(path: Path) -> list[Record]:
-    """Return the records of a file, of which the lengths alone are read.
+def find_records(path: Path) -> list[RecordLocation]:
+    """Return where the records of a file are; only their lengths are read.
 
     Raises:
-        DatasetError: the file is damaged or cut short.
+        DatasetError: the file is damaged or truncated.
     """
-    records, at, size = [], 0, path.stat().st_size
+    records, position, size = [], 0, path.stat().st_size
     with path.open("rb") as file:
-        while at < size:
+        while position < size:
             head = file.read(LENGTH.size + CHECKSUM.size)
             if len(head) < LENGTH.size + CHECKSUM.size or not _is_whole(head[: LENGTH.size], head[LENGTH.size :]):
-                raise DatasetError(f"{path}: record {len(records)} at byte {at} is damaged", hint=COPY_AGAIN)
+                raise DatasetError(f"{path}: record {len(records)} at byte {position} is damaged", hint=COPY_AGAIN)
             (length,) = LENGTH.unpack(head[: LENGTH.size])
-            start = at + len(head)
-            at = file.seek(start + length + CHECKSUM.size)
-            if at > size:
-                raise DatasetError(f"{path}: record {len(records)} is cut short", hint=COPY_AGAIN)
-            records.append(Record(path=path, number=len(records), start=start, length=length))
+            start = position + len(head)
+            position = file.seek(start + length + CHECKSUM.size)
+            if position > size:
+                raise DatasetError(f"{path}: record {len(records)} is truncated", hint=COPY_AGAIN)
+            records.append(RecordLocation(path=path, number=len(records), start=start, length=length))
     return records
 
 
-def read_example(record: Record) -> dict[str, np.ndarray | list[bytes]]:
+def read_example(record: RecordLocation) -> dict[str, np.ndarray | list[bytes]]:
     """Return the features of the tf.train.Example that a record holds: numbers, or lists of bytes.
 
     Raises:
-        DatasetError: the record is damaged, or holds something else.
+        DatasetError: the record is damaged, or is another message.
     """
     with record.path.open("rb") as file:
         file.seek(record.start)
         content, checksum = file.read(record.length), file.read(CHECKSUM.size)
     if not _is_whole(content, checksum):
-        raise DatasetError(f"{record.path}: record {record.number} is damaged: its checksum is wrong", hint=COPY_AGAIN)
+        raise DatasetError(
+            f"{record.path}: record {record.number} is damaged: its checksum does not match", hint=COPY_AGAIN
+        )
     try:
         features = EXAMPLE.FromString(content).features.feature
     except DecodeError as error:
         raise DatasetError(
-            f"{record.path}: record {record.number} holds no tf.train.Example ({error})",
+            f"{record.path}: record {record.number} is not a tf.train.Example ({error})",
             hint="name a dataset that TensorFlow Datasets wrote",
         ) from error
     return {name: _values(feature) for name, feature in features.items()}
@@ -82,14 +84,14 @@ def _values(feature: Any) -> np.ndarray | list[bytes]:
 
 
 def _is_whole(content: bytes, checksum: bytes) -> bool:
-    """Compare with the checksum, which is rotated and shifted so that checksums of checksums are no weaker."""
+    """Compare with the checksum, which is masked: rotated, and shifted by a constant."""
     crc = google_crc32c.value(content)
     masked = (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
     return checksum == CHECKSUM.pack(masked)
 
 
 def _example_message() -> Any:
-    """Return the message's class; described here, since the package that has it is TensorFlow."""
+    """Return the class of the message, which is described here because its package is TensorFlow."""
     field = descriptor_pb2.FieldDescriptorProto
     file = descriptor_pb2.FileDescriptorProto(name="tf_example.proto", package="tf_example", syntax="proto3")
 

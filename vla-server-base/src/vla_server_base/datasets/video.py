@@ -1,4 +1,4 @@
-"""Pictures as video: what is written can be read back frame by frame."""
+"""Images as video: frames are written one after another, and read back by their times."""
 
 from fractions import Fraction
 from pathlib import Path
@@ -11,8 +11,8 @@ from jaxtyping import Float, UInt8
 from vla_server_base.errors import DatasetError
 
 CODEC, CODEC_NAME, PIXELS = "libx264", "h264", "yuv420p"
-# Finer than the usual rate factor of 23: what is lost is colour's halved resolution and little else. A key frame
-# every 10 keeps seeking short; without frames that refer to later ones (bf), each is shown at the time it was given.
+# A rate factor below the usual 23 loses little but half the colour resolution. A key frame every 10 frames keeps
+# seeking short; without frames that refer to later ones (bf), each is shown at its own time.
 OPTIONS = {"crf": "12", "preset": "fast", "g": "10", "bf": "0"}
 
 # Timestamps of float32 are this exact after an hour.
@@ -20,7 +20,7 @@ ROUNDING_S = 5e-4
 
 
 class VideoWriter:
-    """Encodes frames to an MP4 file at a whole number of frames a second; the first is at time 0."""
+    """Encodes frames to an MP4 file at a whole number of frames per second; the first is at time 0."""
 
     def __init__(self, path: Path, fps: int, height: int, width: int):
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -39,7 +39,7 @@ class VideoWriter:
             self.num_frames += 1
 
     def close(self) -> None:
-        """Finish the file."""
+        """Complete the file."""
         self._container.mux(self._stream.encode())
         self._container.close()
 
@@ -47,10 +47,10 @@ class VideoWriter:
 def read_frames(
     path: Path, times: Float[np.ndarray, " length"], fps: float
 ) -> UInt8[np.ndarray, "length height width 3"]:
-    """Return the frames nearest to these times [s], which must ascend; each is within half of 1 / fps of its time.
+    """Return the frames nearest to these ascending times [s]; each is within half a frame of its time.
 
     Raises:
-        DatasetError: the file is missing or damaged, or has no frame at one of the times.
+        DatasetError: the file is missing or damaged, or lacks a frame.
     """
     tolerance, frames = 0.5 / fps + ROUNDING_S, []
     if not path.exists():
@@ -79,6 +79,6 @@ def _at(time: float, frame: av.VideoFrame | None, tolerance: float, path: Path) 
     if frame is None or abs(frame.time - time) > tolerance:
         raise DatasetError(
             f"the video {path} has no frame at {time:.3f} s",
-            hint="it is cut short, or not recorded at the dataset's rate; copy the dataset again",
+            hint="it is truncated, or has another rate than the dataset; copy the dataset again",
         )
     return frame.to_ndarray(format="rgb24")

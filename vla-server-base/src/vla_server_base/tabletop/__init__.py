@@ -1,1 +1,1 @@
-"""The tabletop suite: tasks, placements, scripted experts and their demonstrations on the bundled scenes."""
+"""The tabletop suite: tasks on the bundled scenes, scripted experts, demonstrations and evaluation."""

@@ -1,4 +1,4 @@
-"""How a task is said. Some ways are held out: no instruction for training is worded like them."""
+"""The instructions of a task. Some paraphrases are held out: no instruction for training uses their templates."""
 
 from functools import lru_cache
 
@@ -100,10 +100,10 @@ HELD_OUT: dict[Verb, tuple[str, ...]] = {
 }
 
 
-def phrasings(task: TabletopTask, split: Split = "train") -> tuple[str, ...]:
-    """Return every way in which a split says a task; the first is the plainest.
+def paraphrases(task: TabletopTask, split: Split = "train") -> tuple[str, ...]:
+    """Return all instructions of a task in a split, the simplest first.
 
-    The held-out ways are made of words that the trained ones have, in templates that these have not.
+    The held-out ones use words of the trained ones in other templates.
     """
     templates = (TRAINED if split == "train" else HELD_OUT)[task.verb]
     objects = OBJECT_NAMES[task.object]
@@ -113,11 +113,16 @@ def phrasings(task: TabletopTask, split: Split = "train") -> tuple[str, ...]:
     )
 
 
-def task_said(instruction: str) -> TabletopTask | None:
-    """Return the task that an instruction says, in any phrasing of either split, whatever its case; None for none."""
+def task_of_instruction(instruction: str) -> TabletopTask | None:
+    """Return the task of an instruction, in any paraphrase of either split and in any case, or None."""
     return _tasks_by_instruction().get(instruction.strip().lower().rstrip("."))
 
 
 @lru_cache
 def _tasks_by_instruction() -> dict[str, TabletopTask]:
-    return {said: task for task in TASKS.values() for split in ("train", "held_out") for said in phrasings(task, split)}
+    return {
+        instruction: task
+        for task in TASKS.values()
+        for split in ("train", "held_out")
+        for instruction in paraphrases(task, split)
+    }

@@ -1,4 +1,4 @@
-"""Where the objects lie: at the start anywhere in reach, apart from one another, so that the task can be done."""
+"""Random placements of the objects: within reach, with clearance, so that the task is possible."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,20 +8,20 @@ from jaxtyping import Float
 from vla_server_base.tabletop.tables import NUM_FINGERS, NUM_FREE, OBJECTS, Table
 from vla_server_base.tabletop.tasks import PUSHED_M, TabletopTask
 
-APART = 4.4
-"""How far objects lie apart, in half sizes: an open gripper comes down on one and touches no other."""
+CLEARANCE = 4.4
+"""The distance between objects, in half sizes, at which an open gripper reaches one without touching another."""
 
-BEHIND_M, BEYOND_M, BESIDE = 0.12, 0.08, 3.4
-"""What a push leaves free: behind the object, beyond where it has to go, and to each side in half sizes."""
+BEHIND_M, AHEAD_M, BESIDE = 0.12, 0.08, 3.4
+"""The free space of a push: behind the object, ahead of its goal, and to each side in half sizes."""
 
 MARGIN_M = 0.02
-"""How far from the edge of what is reached a cube lies on or next to which something is put."""
+"""The distance of a target from the edge of the placement bounds."""
 
 HELD_M, EMPTIED_RATE, STACKED_RATE = 0.07, 0.35, 0.15
-"""What is so near to the gripper is taken for held; how often that is taken away, and one object laid on another."""
+"""An object this near to the gripper may be held; how often it is moved away, and how often one is put on another."""
 
 TOUCHING, CLEAR = 2.9, 4.0
-"""In half sizes: how far apart objects lie that do not touch, and how high a gripper is that touches none."""
+"""In half sizes: the distance of objects that do not touch, and the height of a gripper that touches none."""
 
 Places = Mapping[str, Float[np.ndarray, " 2"]]
 
@@ -29,10 +29,10 @@ Places = Mapping[str, Float[np.ndarray, " 2"]]
 def place_objects(
     home: Float[np.ndarray, " nq"], table: Table, task: TabletopTask, random: np.random.Generator
 ) -> Float[np.ndarray, " nq"]:
-    """Return `home` with all objects elsewhere on the table, each turned by any angle."""
+    """Return `home` with each object at a random place on the table and a random angle."""
     while True:
         places = {name: np.array([random.uniform(*table.x), random.uniform(*table.y)]) for name in OBJECTS}
-        if are_apart(places, table) and is_possible(places, table, task):
+        if have_clearance(places, table) and is_possible(places, table, task):
             break
     qpos = home.copy()
     free = qpos[table.num_joints + NUM_FINGERS :].reshape(len(OBJECTS), NUM_FREE)
@@ -42,25 +42,25 @@ def place_objects(
     return qpos
 
 
-def lay_anew(
+def resample_objects(
     qpos: Float[np.ndarray, " nq"], table: Table, gripper: Float[np.ndarray, " 3"], random: np.random.Generator
 ) -> Float[np.ndarray, " nq"]:
-    """Return `qpos` with objects swapped and laid elsewhere, some on one another; the arm stays, and what it holds.
+    """Return `qpos` with the objects permuted and resampled, sometimes stacked; the arm and what it holds stay.
 
-    What lies within `HELD_M` of the gripper may be held; now and then that is laid elsewhere, too.
+    An object within `HELD_M` of the gripper counts as held, and is sometimes resampled, too.
     """
     qpos = qpos.copy()
     free = qpos[table.num_joints + NUM_FINGERS :].reshape(len(OBJECTS), NUM_FREE)
     free[:] = random.permutation(free)
     stays = (np.linalg.norm(free[:, :3] - gripper, axis=1) < HELD_M) & (random.random() > EMPTIED_RATE)
-    taken = [row[:2].copy() for row in free[stays]]
+    occupied = [row[:2].copy() for row in free[stays]]
     if gripper[2] < CLEAR * table.half_size and not stays.any():
-        taken.append(gripper[:2])
+        occupied.append(gripper[:2])
     for row in (free[index] for index in np.flatnonzero(~stays)):
         half_turn = random.uniform(-np.pi, np.pi) / 2
         row[3:] = np.cos(half_turn), 0, 0, np.sin(half_turn)
-        row[:3] = *_free_place(taken, table, random), table.half_size
-        taken.append(row[:2].copy())
+        row[:3] = *_free_place(occupied, table, random), table.half_size
+        occupied.append(row[:2].copy())
     if not stays.any() and random.random() < STACKED_RATE:
         upper, lower = random.choice(len(OBJECTS), 2, replace=False)
         free[upper, :3] = free[lower, :3] + [*random.normal(0, 0.2 * table.half_size, 2), 2 * table.half_size]
@@ -68,31 +68,31 @@ def lay_anew(
 
 
 def _free_place(
-    taken: Sequence[Float[np.ndarray, " 2"]], table: Table, random: np.random.Generator
+    occupied: Sequence[Float[np.ndarray, " 2"]], table: Table, random: np.random.Generator
 ) -> Float[np.ndarray, " 2"]:
-    """Draw a place on the table, and a little beyond its edges, that touches nothing that is taken."""
+    """Draw a place within the bounds, or slightly outside, where an object touches no other."""
     low, high = np.array([table.x, table.y]).T
     while True:
         place = random.uniform(low - MARGIN_M, high + MARGIN_M)
-        if all(np.linalg.norm(place - other) > TOUCHING * table.half_size for other in taken):
+        if all(np.linalg.norm(place - other) > TOUCHING * table.half_size for other in occupied):
             return place
 
 
-def are_apart(places: Places, table: Table) -> bool:
-    """Say whether a gripper reaches each object without touching another."""
-    ways = [places[a] - places[b] for a in OBJECTS for b in OBJECTS if a < b]
-    return min(float(np.linalg.norm(way)) for way in ways) >= APART * table.half_size
+def have_clearance(places: Places, table: Table) -> bool:
+    """Say whether an open gripper reaches each object without touching another."""
+    distances = [places[a] - places[b] for a in OBJECTS for b in OBJECTS if a < b]
+    return min(float(np.linalg.norm(distance)) for distance in distances) >= CLEARANCE * table.half_size
 
 
 def is_possible(places: Places, table: Table, task: TabletopTask) -> bool:
-    """Say whether there is room for the task: a free way for a push, no target at the edge."""
+    """Say whether the task is possible: a push needs free space, a target must not lie at the edge."""
     if task.target:
         (low_x, high_x), (low_y, high_y) = table.x, table.y
         x, y = places[task.target]
         return bool(low_x + MARGIN_M <= x <= high_x - MARGIN_M and low_y + MARGIN_M <= y <= high_y - MARGIN_M)
     if task.verb == "pick_up":
         return True
-    end = places[task.object][1] + task.direction[1] * (PUSHED_M + BEYOND_M)
+    end = places[task.object][1] + task.direction[1] * (PUSHED_M + AHEAD_M)
     if not table.y[0] <= end <= table.y[1]:
         return False
     return not any(
@@ -103,4 +103,4 @@ def is_possible(places: Places, table: Table, task: TabletopTask) -> bool:
 def _is_in_the_way(offset: Float[np.ndarray, " 2"], table: Table, task: TabletopTask) -> bool:
     ahead = offset[1] * task.direction[1]
     size = 2 * table.half_size
-    return bool(abs(offset[0]) < BESIDE * table.half_size and -BEHIND_M - size < ahead < PUSHED_M + BEYOND_M + size)
+    return bool(abs(offset[0]) < BESIDE * table.half_size and -BEHIND_M - size < ahead < PUSHED_M + AHEAD_M + size)

@@ -1,4 +1,4 @@
-"""Results on disk, as JSON lines: how a policy was evaluated, then each trial as it ended; to be gone on with."""
+"""Results of an evaluation on disk, as JSON lines: its settings, then each trial; an evaluation can resume."""
 
 import json
 import os
@@ -9,19 +9,20 @@ from typing import Any, Literal
 
 from vla_server_base.datasets.json_lines import read_rows
 from vla_server_base.errors import RequestError
-from vla_server_base.tabletop.evaluation import TrialResult
+from vla_server_base.tabletop.trial_result import TrialResult
 
-Part = Literal["suite", "listening"]
+Part = Literal["suite", "grounding"]
+ANOTHER_FILE = "give another --out, or remove the file"
 
 
 class Results:
-    """The trials of one evaluation by part, task and seed; in a file where there is a `path`.
+    """The trials of one evaluation by part, task and seed, stored in the file `path` unless it is None.
 
-    What is in the file already counts as found. `settings` is what two runs must have in common to be one
-    evaluation; `run` says when, where and how, and is for people.
+    Trials that the file has already are read from it. Two runs with the same `settings` are one evaluation; `run` tells
+    people when, where and how it ran.
 
     Raises:
-        RequestError: the file is no evaluation, or is one with other settings.
+        RequestError: the file has no evaluation, or one with other settings.
     """
 
     def __init__(self, path: Path | None, settings: Mapping[str, Any], run: Mapping[str, Any]):
@@ -37,26 +38,25 @@ class Results:
         self._write({"settings": settings, "run": run})
 
     def add(self, part: Part, result: TrialResult) -> None:
-        """Take a result in, and write it down at once."""
+        """Add a result, and write it at once."""
         self.found[part, result.task, result.seed] = result
         self._write({"part": part, **asdict(result)})
 
     def of(self, part: Part) -> list[TrialResult]:
-        """Return one part's results."""
-        return [result for (of_part, _, _), result in self.found.items() if of_part == part]
+        """Return the results of a part."""
+        return [result for (result_part, _, _), result in self.found.items() if result_part == part]
 
     def _read(self, path: Path, settings: Mapping[str, Any]) -> None:
         try:
             (head, *rows), num_bytes = read_rows(path)
-            there = head["settings"]
+            stored = head["settings"]
             results = [(row.pop("part"), TrialResult(**{**row, "lifted": tuple(row["lifted"])})) for row in rows]
         except (ValueError, KeyError, TypeError) as error:
-            hint = "give another --out, or remove it"
-            raise RequestError(f"{path} holds no results of an evaluation ({error})", hint=hint) from error
-        names = dict.fromkeys((*there, *settings))
-        if others := [name for name in names if there.get(name) != settings.get(name)]:
-            listed = ", ".join(f"{name} {there.get(name)!r}, now {settings.get(name)!r}" for name in others)
-            raise RequestError(f"{path} was made otherwise: {listed}", hint="give another --out, or remove it")
+            raise RequestError(f"{path} has no results of an evaluation ({error})", hint=ANOTHER_FILE) from error
+        names = dict.fromkeys((*stored, *settings))
+        if different := [name for name in names if stored.get(name) != settings.get(name)]:
+            listed = ", ".join(f"{name} {stored.get(name)!r}, now {settings.get(name)!r}" for name in different)
+            raise RequestError(f"{path} has results with other settings: {listed}", hint=ANOTHER_FILE)
         self.found = {(part, result.task, result.seed): result for part, result in results}
         os.truncate(path, num_bytes)
 

@@ -1,4 +1,4 @@
-"""What a bundled tabletop scene is, in numbers: its robot, its objects, where the gripper reaches the table."""
+"""The bundled tabletop scenes in numbers: robot, objects, and the reachable part of the table."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,19 +10,19 @@ from vla_server_base.errors import UnknownName
 from vla_server_base.scenes.messages import Pose, SimulationState
 
 OBJECTS = ("red_cube", "blue_cube", "green_sphere")
-"""Bodies of both scenes, in the order in which their free joints follow the fingers in qpos."""
+"""The bodies of both scenes, in the order of their free joints, which follow the fingers in qpos."""
 
 NUM_FINGERS, NUM_FREE = 2, 7
-"""Numbers of qpos for the two fingers, and for each object."""
+"""How many numbers of qpos the two fingers, and each object, have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Table:
     """One robot's table; lengths [m], in the robot's base frame, which is the world's.
 
-    `finger_closed` and `finger_open` are positions of the first finger's joint; `finger_gap` is what the pads are
-    apart for each metre beyond `finger_zero`. `hand` is the body whose origin is `hand_height` over the grasp point.
-    `x` and `y` is where objects are put.
+    `half_size` is half the size of an object. `finger_zero` and `finger_open` are positions of the first finger's
+    joint, where the pads touch and where they are open. The origin of the body `hand` is `hand_height` above the grasp
+    point. Objects are placed within the bounds `x` and `y`.
     """
 
     robot: str
@@ -38,7 +38,7 @@ class Table:
 
     @property
     def open_gap(self) -> float:
-        """How far apart the pads are on an open gripper."""
+        """The distance between the pads of an open gripper."""
         return 2 * (self.finger_open - self.finger_zero)
 
 
@@ -74,7 +74,7 @@ def table_of(robot: str) -> Table:
     """Return a robot's table.
 
     Raises:
-        UnknownName: naming the robots that have one.
+        UnknownName: the robot has no table; the hint lists those that have.
     """
     if robot not in TABLES:
         raise UnknownName("robot", robot, TABLES)
@@ -82,10 +82,10 @@ def table_of(robot: str) -> Table:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Thing:
-    """Where an object stands: its middle [m], and which way its sides are turned about the vertical [rad].
+class ObjectPose:
+    """The pose of an object: its centre [m], and the rotation of its sides about the vertical [rad].
 
-    `yaw` is given up to quarter turns, so that a cube that fell on another side has one as well.
+    `yaw` is defined up to quarter turns, so that it does not matter on which side a cube lies.
     """
 
     position: Float[np.ndarray, " 3"]
@@ -94,33 +94,33 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True)
 class TableState:
-    """All that an expert knows: where gripper and objects are at one moment.
+    """What an expert knows: the poses of the gripper and the objects.
 
-    The end effector's `position` [m] and `axes`, a rotation matrix, in the base frame; `gap` between the pads [m].
+    `position` [m] and `axes`, a rotation matrix, are the end effector's in the base frame; `gap` [m] parts the pads.
     """
 
     table: Table
     position: Float[np.ndarray, " 3"]
     axes: Float[np.ndarray, "3 3"]
     gap: float
-    things: Mapping[str, Thing]
+    objects: Mapping[str, ObjectPose]
 
     @property
-    def openness(self) -> float:
-        """How far the gripper is open, 0 to 1."""
+    def gripper_opening(self) -> float:
+        """The opening of the gripper, 0 to 1."""
         return self.gap / self.table.open_gap
 
 
 def read_state(table: Table, state: SimulationState, pose: Pose) -> TableState:
-    """Return what a rollout's state and pose say of the table."""
+    """Compute the state of the table from a rollout's state and pose."""
     free = state.qpos[table.num_joints + NUM_FINGERS :].reshape(len(OBJECTS), NUM_FREE)
     return TableState(
         table=table,
         position=pose.position,
         axes=rotation(pose.quaternion),
         gap=2 * float(state.qpos[table.num_joints] - table.finger_zero),
-        things={
-            name: Thing(position=row[:3], yaw=_yaw_of_sides(rotation(row[3:])))
+        objects={
+            name: ObjectPose(position=row[:3], yaw=_yaw_of_sides(rotation(row[3:])))
             for name, row in zip(OBJECTS, free, strict=True)
         },
     )

@@ -1,4 +1,4 @@
-"""The tasks of the tabletop suite: what is to be done with which object, and what must then hold."""
+"""The tasks of the tabletop suite: what to do with which object, and the conditions of success."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -15,16 +15,16 @@ Verb = Literal["pick_up", "push_left", "push_right", "put_on", "put_next_to"]
 LIFTED_M = 0.05
 PUSHED_M = 0.08
 ON_M = 0.02
-"""How far the middle of what is put on a cube may be from the middle of the cube, horizontally."""
+"""The largest horizontal distance of an object from the centre of the cube that it is put on."""
 NEXT_TO = 4.0
-"""In half sizes, how far apart the middles of two objects next to one another may be: no third fits between them."""
+"""The largest distance of the centres of objects next to each other, in half sizes: no third fits between."""
 STAYED_M = 0.03
-"""How far what something is put next to may have been moved, along x and along y."""
+"""How far the target of "put next to" may move, along x and along y."""
 ON_TABLE_M = 0.01
-"""How much higher or lower than half its size an object on the table may be; a cube that is pushed tilts."""
+"""How far the height of an object on the table may differ from half its size; a pushed cube tilts."""
 SETTLED_M = 0.005
 AWAY_M = 0.04
-"""How far above the object an open gripper has let go of it."""
+"""How far above a released object the open gripper is at least."""
 
 LEFT = (0.0, 1.0, 0.0)
 RIGHT = (0.0, -1.0, 0.0)
@@ -32,7 +32,7 @@ RIGHT = (0.0, -1.0, 0.0)
 
 @dataclass(frozen=True, kw_only=True)
 class TabletopTask:
-    """Something to do with `object`, on or next to `target` where the verb has one."""
+    """A verb applied to `object`, with a `target` for "put on" and "put next to"."""
 
     verb: Verb
     object: str
@@ -45,11 +45,11 @@ class TabletopTask:
 
     @property
     def direction(self) -> tuple[float, float, float]:
-        """Which way it pushes: left is +y of the robot's base, as the robot sees it."""
+        """The direction of a push: left is +y of the robot's base, seen from the robot."""
         return LEFT if self.verb == "push_left" else RIGHT
 
     def success(self, table: Table) -> tuple[Predicate, ...]:
-        """Return what must hold at once for the task to be done."""
+        """Return the conditions that must hold together for the task to be done."""
         if self.verb == "pick_up":
             return (Predicate(measure=self._height, low=LIFTED_M, since_start=True),)
         if self.target is None:
@@ -59,8 +59,8 @@ class TabletopTask:
             )
             return Predicate(measure=pushed, low=PUSHED_M, since_start=True), on_table
         if self.verb == "put_on":
-            return *self._on(self.target, table), *self._let_go(table)
-        return *self._next_to(self.target, table), *self._let_go(table)
+            return *self._on(self.target, table), *self._released(table)
+        return *self._next_to(self.target, table), *self._released(table)
 
     @property
     def _height(self) -> Measure:
@@ -80,7 +80,7 @@ class TabletopTask:
             moved = Measure(kind="along", names=(target,), direction=axis)
             yield Predicate(measure=moved, low=-STAYED_M, high=STAYED_M, since_start=True)
 
-    def _let_go(self, table: Table) -> Iterator[Predicate]:
+    def _released(self, table: Table) -> Iterator[Predicate]:
         opened = (table.finger_open + table.finger_zero + table.half_size) / 2
         yield Predicate(measure=Measure(kind="joint", names=(table.finger_joint,)), low=opened)
         above = Measure(kind="above", names=(table.hand, self.object))
@@ -107,7 +107,7 @@ def task_named(name: str) -> TabletopTask:
     """Return a task of the suite.
 
     Raises:
-        UnknownName: naming the tasks there are.
+        UnknownName: the suite has no such task; the hint lists the tasks.
     """
     if name not in TASKS:
         raise UnknownName("task", name, TASKS)
@@ -115,10 +115,10 @@ def task_named(name: str) -> TabletopTask:
 
 
 def tasks_beginning(names: Iterable[str]) -> list[TabletopTask]:
-    """Return the tasks whose names begin with one of `names`, in the order of `TASKS`; all where there are none.
+    """Return the tasks whose names begin with one of `names`, in the order of `TASKS`; all tasks if `names` is empty.
 
     Raises:
-        UnknownName: no task's name begins so; naming the tasks there are.
+        UnknownName: no task's name begins with one of them; the hint lists the tasks.
     """
     beginnings = tuple(names)
     for beginning in beginnings:

@@ -1,4 +1,4 @@
-"""Lighting and camera jitter: a pool of variants of each scene, few enough that workers compile none twice for long."""
+"""Jitter of lights and camera: variants of each scene, few enough for workers to keep them compiled."""
 
 from dataclasses import replace
 from functools import lru_cache
@@ -15,7 +15,7 @@ NUM_VARIANTS = 64
 
 LIGHT_SHIFT_M = 0.3
 LIGHT_FACTOR = 0.2
-"""Each light's brightness is multiplied by 1 +- this, and each of its colours by 1 +- a quarter of it."""
+"""A light's brightness changes by up to this share, and each of its colours by up to a quarter of it."""
 CAMERA_SHIFT_M = 0.03
 CAMERA_TURN_RAD = 0.03
 
@@ -23,16 +23,16 @@ SCENE_TIMEOUT_S = 60.0
 
 
 def with_patience(config: ServerConfig) -> ServerConfig:
-    """Return settings for a pool of these scenes, which are our own: what takes long is a machine that is busy."""
+    """Return settings with a long timeout: these scenes are trusted, so that only a busy machine makes them slow."""
     return replace(config, scene_timeout_s=max(config.scene_timeout_s, SCENE_TIMEOUT_S))
 
 
 @lru_cache(maxsize=NUM_VARIANTS + 1)
 def scene_variant(robot: str, variant: int | None) -> Scene:
-    """Return a robot's tabletop as it is, for None, or one of its `NUM_VARIANTS` jittered variants.
+    """Return a robot's tabletop unchanged, for None, or one of its `NUM_VARIANTS` jittered variants.
 
-    Lamps are shifted along each axis, brightened or dimmed and tinted; the camera `primary` is shifted along and
-    turned about each of its axes; all drawn evenly within the bounds above. The wrist camera is the arm's.
+    Lights are shifted along each axis, brightened or dimmed and tinted; the camera `primary` is shifted along and
+    rotated about each of its axes; all uniformly within the bounds above. The wrist camera moves with the arm.
     """
     xml = bundled_scene(robot, "tabletop")
     if variant is None:

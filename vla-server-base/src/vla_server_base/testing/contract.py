@@ -1,4 +1,4 @@
-"""What every adapter keeps, as tests: a model package subclasses `AdapterContract`.
+"""The tests that every adapter has to pass: a model package subclasses `AdapterContract`.
 
 For readable failures, a conftest.py calls
 `pytest.register_assert_rewrite("vla_server_base.testing.contract")`.
@@ -7,30 +7,29 @@ For readable failures, a conftest.py calls
 import itertools
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
 from vla_server_base.adapter import VLAModelAdapter
-from vla_server_base.contract import (
-    Image,
-    NormalizedChunks,
-    Observation,
-    PolicyInput,
-    Task,
-    Window,
-)
+from vla_server_base.contract import NormalizedChunks, PolicyInput, Task
 from vla_server_base.errors import UnknownName
-from vla_server_base.sessions.action_chunking import ObservationWindow
+from vla_server_base.testing.policy_inputs import (
+    a_window,
+    an_input,
+    preprocessed,
+    tasks,
+    with_last_image,
+    without_image,
+)
 
 
 class AdapterContract:
-    """Subclass as `class TestMyAdapter(AdapterContract)` beside a module's fixture `adapter` that is loaded.
+    """Subclass as `class TestMyAdapter(AdapterContract)` next to a fixture `adapter` that returns a loaded adapter.
 
-    `tolerance` is how far two answers may be apart that must be the same but come from different batches:
-    a sum taken in another order rounds differently.
+    `tolerance` is the allowed difference of one request's results in different batches: sums in another order round
+    differently.
     """
 
     tolerance = 1e-3
@@ -57,25 +56,25 @@ class AdapterContract:
             assert arrays
             assert {np.shape(array)[:1] for array in arrays.values()} == {(1,)}
 
-    def test_pictures_of_any_size_are_taken_and_left_alone(self, adapter: VLAModelAdapter):
+    def test_images_of_any_size_are_accepted_and_not_changed(self, adapter: VLAModelAdapter):
         small, large = a_window(adapter, size=(100, 140)), a_window(adapter, size=(480, 640))
         before = [image.copy() for image in large.observations[-1].images.values()]
         assert _signature(adapter.preprocess_observation(small)) == _signature(adapter.preprocess_observation(large))
         after = large.observations[-1].images.values()
         assert all(np.array_equal(old, new) for old, new in zip(before, after, strict=True))
 
-    def test_a_picture_made_as_small_as_the_policys_is_answered_as_the_picture_was(self, adapter: VLAModelAdapter):
+    def test_a_fitted_image_gives_the_same_result_as_the_original(self, adapter: VLAModelAdapter):
         window = a_window(adapter)
         for camera in adapter.spec.cameras:
             large = np.random.default_rng(0).integers(0, 256, (2 * camera.height, 3 * camera.width, 3), np.uint8)
             fitted = adapter.fit_image(camera.name, large)
             assert fitted.nbytes <= large.nbytes
             np.testing.assert_array_equal(adapter.fit_image(camera.name, fitted), fitted)
-            sent, kept = (
-                _predict_alone(adapter, _as_input(adapter, _showing(window, camera.name, picture)))
-                for picture in (large, fitted)
+            from_large, from_fitted = (
+                _predict_alone(adapter, preprocessed(adapter, with_last_image(window, camera.name, image)))
+                for image in (large, fitted)
             )
-            np.testing.assert_array_equal(kept, sent)
+            np.testing.assert_array_equal(from_fitted, from_large)
 
     def test_each_input_gets_its_chunks(self, adapter: VLAModelAdapter):
         inputs = [an_input(adapter, seed=1, num_samples=2), an_input(adapter, seed=2)]
@@ -88,18 +87,18 @@ class AdapterContract:
             _predict_alone(adapter, an_input(adapter)), _predict_alone(adapter, an_input(adapter))
         )
 
-    def test_what_is_seen_matters(self, adapter: VLAModelAdapter):
-        one, other = (_predict_alone(adapter, an_input(adapter, picture_seed=seed)) for seed in (0, 1))
+    def test_the_images_matter(self, adapter: VLAModelAdapter):
+        one, other = (_predict_alone(adapter, an_input(adapter, image_seed=seed)) for seed in (0, 1))
         assert not np.array_equal(one, other)
 
-    def test_batch_mates_do_not_matter(self, adapter: VLAModelAdapter):
-        wanted = an_input(adapter)
-        mates = [
-            an_input(adapter, picture_seed=1, seed=8, task=Task(instruction="open the drawer")),
-            an_input(adapter, picture_seed=2, seed=9, num_seen=adapter.spec.window),
+    def test_the_other_requests_of_a_batch_do_not_matter(self, adapter: VLAModelAdapter):
+        request = an_input(adapter)
+        others = [
+            an_input(adapter, image_seed=1, seed=8, task=Task(instruction="open the drawer")),
+            an_input(adapter, image_seed=2, seed=9, num_seen=adapter.spec.window),
         ]
-        together = adapter.predict([mates[0], wanted, mates[1]])[1]
-        np.testing.assert_allclose(together, _predict_alone(adapter, wanted), rtol=0, atol=self.tolerance)
+        together = adapter.predict([others[0], request, others[1]])[1]
+        np.testing.assert_allclose(together, _predict_alone(adapter, request), rtol=0, atol=self.tolerance)
 
     def test_the_first_sample_does_not_depend_on_how_many_are_drawn(self, adapter: VLAModelAdapter):
         one = _predict_alone(adapter, an_input(adapter))
@@ -117,13 +116,13 @@ class AdapterContract:
                 assert np.isfinite(action.actions).all()
                 assert len(action.action) == len(action.action_names) == len(action.action_units)
 
-    def test_standard_is_the_first_action_and_its_gripper_once_more(self, adapter: VLAModelAdapter):
+    def test_standard_is_the_first_action_with_its_gripper_repeated(self, adapter: VLAModelAdapter):
         chunk = _predict_alone(adapter, an_input(adapter))[0]
-        for action_format, again in (("standard", 1), ("ee_delta", 0)):
+        for action_format, num_repeats in (("standard", 1), ("ee_delta", 0)):
             if action_format in adapter.spec.action_formats:
                 action = adapter.postprocess_action(chunk, adapter.spec.default_dataset, action_format)
                 first = action.actions[0]
-                np.testing.assert_array_equal(action.action, [*first, *[first[-1]] * again])
+                np.testing.assert_array_equal(action.action, [*first, *[first[-1]] * num_repeats])
 
     def test_an_unknown_dataset_or_format_is_refused_with_the_known_ones(self, adapter: VLAModelAdapter):
         spec = adapter.spec
@@ -143,98 +142,26 @@ class AdapterContract:
             for task in tasks(adapter):
                 assert _input_signature(an_input(adapter, cameras=cameras, task=task)) in warm
 
-    def test_a_camera_may_miss_a_timestep_and_that_changes_no_other_answer(self, adapter: VLAModelAdapter):
+    def test_a_camera_may_miss_a_timestep_without_changing_other_results(self, adapter: VLAModelAdapter):
         whole = a_window(adapter, num_seen=adapter.spec.window)
-        before = _predict_alone(adapter, _as_input(adapter, whole))
+        before = _predict_alone(adapter, preprocessed(adapter, whole))
         cameras = adapter.spec.camera_names if len(adapter.spec.cameras) > 1 else ()
         for camera, timestep in itertools.product(cameras, range(adapter.spec.window)):
-            found = _predict_alone(adapter, _as_input(adapter, _without(whole, camera, timestep)))
-            assert found.shape == before.shape
-            assert np.isfinite(found).all()
-        np.testing.assert_array_equal(_predict_alone(adapter, _as_input(adapter, whole)), before)
+            chunks = _predict_alone(adapter, preprocessed(adapter, without_image(whole, camera, timestep)))
+            assert chunks.shape == before.shape
+            assert np.isfinite(chunks).all()
+        np.testing.assert_array_equal(_predict_alone(adapter, preprocessed(adapter, whole)), before)
 
     def test_preprocessing_is_the_same_on_many_threads(self, adapter: VLAModelAdapter):
-        windows = [a_window(adapter, picture_seed=seed) for seed in range(16)]
+        windows = [a_window(adapter, image_seed=seed) for seed in range(16)]
         instructions = [Task(instruction=f"stack block {number}") for number in range(16)]
         with ThreadPoolExecutor(8) as threads:
-            observed = list(threads.map(adapter.preprocess_observation, windows))
-            told = list(threads.map(adapter.preprocess_instruction, instructions))
-        for window, arrays in zip(windows, observed, strict=True):
+            preprocessed_windows = list(threads.map(adapter.preprocess_observation, windows))
+            preprocessed_tasks = list(threads.map(adapter.preprocess_instruction, instructions))
+        for window, arrays in zip(windows, preprocessed_windows, strict=True):
             _assert_same(arrays, adapter.preprocess_observation(window))
-        for task, arrays in zip(instructions, told, strict=True):
+        for task, arrays in zip(instructions, preprocessed_tasks, strict=True):
             _assert_same(arrays, adapter.preprocess_instruction(task))
-
-
-def a_window(
-    adapter: VLAModelAdapter,
-    *,
-    picture_seed: int = 0,
-    num_seen: int = 1,
-    size: tuple[int, int] = (224, 224),
-    cameras: list[str] | None = None,
-) -> Window:
-    """Return a window of noise pictures, of which `num_seen` timesteps are real."""
-    random = np.random.default_rng(picture_seed)
-    names = cameras or [camera.name for camera in adapter.spec.cameras]
-    history = ObservationWindow(adapter.spec.window)
-    windows = [
-        history.append(Observation(images={name: random.integers(0, 256, (*size, 3), np.uint8) for name in names}))
-        for _ in range(num_seen)
-    ]
-    return windows[-1]
-
-
-def tasks(adapter: VLAModelAdapter) -> list[Task]:
-    """Return one task of each kind that the policy takes."""
-    instruction = "pick up the red cube"
-    if not adapter.spec.takes_goal_images:
-        return [Task(instruction=instruction)]
-    goals = {adapter.spec.cameras[0].name: np.full((224, 224, 3), 127, np.uint8)}
-    return [
-        Task(instruction=instruction),
-        Task(goal_images=goals),
-        Task(instruction=instruction, goal_images=goals),
-    ]
-
-
-def an_input(
-    adapter: VLAModelAdapter,
-    *,
-    seed: int = 7,
-    num_samples: int = 1,
-    task: Task | None = None,
-    picture_seed: int = 0,
-    num_seen: int = 1,
-    cameras: list[str] | None = None,
-) -> PolicyInput:
-    """Return one request as the policy takes it."""
-    window = a_window(adapter, picture_seed=picture_seed, num_seen=num_seen, cameras=cameras)
-    return _as_input(adapter, window, seed=seed, num_samples=num_samples, task=task)
-
-
-def _as_input(
-    adapter: VLAModelAdapter, window: Window, *, seed: int = 7, num_samples: int = 1, task: Task | None = None
-) -> PolicyInput:
-    return PolicyInput(
-        observation=adapter.preprocess_observation(window),
-        task=adapter.preprocess_instruction(task or tasks(adapter)[0]),
-        seed=seed,
-        num_samples=num_samples,
-    )
-
-
-def _showing(window: Window, camera: str, picture: Image) -> Window:
-    """Return the window as if a camera had seen something else at its end."""
-    *before, last = window.observations
-    return replace(window, observations=(*before, replace(last, images={**last.images, camera: picture})))
-
-
-def _without(window: Window, camera: str, timestep: int) -> Window:
-    """Return the window as if a camera had missed a timestep."""
-    steps = list(window.observations)
-    images = {name: image for name, image in steps[timestep].images.items() if name != camera}
-    steps[timestep] = replace(steps[timestep], images=images)
-    return replace(window, observations=tuple(steps))
 
 
 def _predict_alone(adapter: VLAModelAdapter, policy_input: PolicyInput) -> NormalizedChunks:

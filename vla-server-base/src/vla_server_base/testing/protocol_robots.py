@@ -1,6 +1,6 @@
-"""Robots of every protocol, to try a live server with: each sees by its cameras and gets the action to execute now.
+"""Robots that speak each protocol, to test a running server with: they send images and get the action to execute.
 
-They write what the protocols' own clients write; conformance/ holds those clients themselves.
+They send what the clients of the protocols send; conformance/ has those clients themselves.
 """
 
 import io
@@ -20,24 +20,24 @@ from vla_server_base.protocols import json_numpy
 TIMEOUT_S = 60.0
 
 
-class Robot(ABC):
-    """A robot at a server, one session of it."""
+class ProtocolRobot(ABC):
+    """A robot in one session with a server."""
 
     @abstractmethod
     def begin(self, seed: int) -> None:
         """Begin an episode."""
 
     @abstractmethod
-    def act(self, picture: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
-        """Return the action to execute now, (action_dim,); None is a camera that misses this frame."""
+    def act(self, image: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
+        """Return the action to execute now, (action_dim,); None is a camera without an image now."""
 
     @abstractmethod
     def close(self) -> None:
-        """Leave."""
+        """Disconnect."""
 
 
-class OpenpiRobot(Robot):
-    """A robot on a WebSocket, as openpi's clients talk."""
+class OpenpiRobot(ProtocolRobot):
+    """A robot on a WebSocket, like openpi's clients."""
 
     def __init__(self, url: str):
         self._closing, self._socket = _connected(url, "/")
@@ -48,20 +48,20 @@ class OpenpiRobot(Robot):
         """Begin an episode."""
         self._start = {"reset": True, "seed": seed}
 
-    def act(self, picture: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
+    def act(self, image: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
         """Return the action to execute now."""
-        seen = _there({"observation/image": picture, "observation/wrist_image": wrist})
-        self._socket.send(pack({**seen, "prompt": instruction, **self._start}))
+        images = _present({"observation/image": image, "observation/wrist_image": wrist})
+        self._socket.send(pack({**images, "prompt": instruction, **self._start}))
         self._start = {}
         return unpack(self._socket.recv(TIMEOUT_S))["actions"][0]
 
     def close(self) -> None:
-        """Leave."""
+        """Disconnect."""
         self._closing.close()
 
 
-class VlaEvalRobot(Robot):
-    """A robot on a WebSocket, as vla-eval's harness talks."""
+class VlaEvalRobot(ProtocolRobot):
+    """A robot on a WebSocket, like vla-eval's harness."""
 
     def __init__(self, url: str):
         self._closing, self._socket = _connected(url, "/vla-eval")
@@ -72,22 +72,22 @@ class VlaEvalRobot(Robot):
         """Begin an episode."""
         self._say("episode_start", {"seed": seed})
 
-    def act(self, picture: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
+    def act(self, image: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
         """Return the action to execute now."""
-        seen = _there({"primary": picture, "wrist": wrist})
-        self._say("observation", {"images": seen, "task_description": instruction})
+        images = _present({"primary": image, "wrist": wrist})
+        self._say("observation", {"images": images, "task_description": instruction})
         return unpack(self._socket.recv(TIMEOUT_S))["payload"]["actions"]
 
     def close(self) -> None:
-        """Leave."""
+        """Disconnect."""
         self._closing.close()
 
     def _say(self, kind: str, payload: dict[str, Any]) -> None:
         self._socket.send(pack({"type": kind, "payload": payload, "seq": 0, "timestamp": 0.0}))
 
 
-class OpenvlaRobot(Robot):
-    """A robot that posts, as OpenVLA's clients do; it names its session, for others may have its address."""
+class OpenvlaRobot(ProtocolRobot):
+    """A robot that uses HTTP, like OpenVLA's clients; it names its session, because robots may share an address."""
 
     def __init__(self, url: str, session_id: str):
         self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S)
@@ -97,13 +97,13 @@ class OpenvlaRobot(Robot):
         """Begin an episode."""
         self._post("/reset", {"seed": seed})
 
-    def act(self, picture: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
+    def act(self, image: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
         """Return the action to execute now."""
-        seen = _there({"image": picture, "wrist_image": wrist})
-        return json_numpy.loads(self._post("/act", {**seen, "instruction": instruction}))
+        images = _present({"image": image, "wrist_image": wrist})
+        return json_numpy.loads(self._post("/act", {**images, "instruction": instruction}))
 
     def close(self) -> None:
-        """Leave."""
+        """Disconnect."""
         self._client.close()
 
     def _post(self, path: str, message: dict[str, Any]) -> str:
@@ -111,8 +111,8 @@ class OpenvlaRobot(Robot):
         return self._client.post(path, content=content).raise_for_status().text
 
 
-class Gr00tRobot(Robot):
-    """A robot on a ZeroMQ socket, as GR00T's clients talk."""
+class Gr00tRobot(ProtocolRobot):
+    """A robot on a ZeroMQ socket, like GR00T's clients."""
 
     def __init__(self, port: int):
         import zmq
@@ -127,16 +127,17 @@ class Gr00tRobot(Robot):
         """Begin an episode."""
         self._ask("reset", {"options": {"seed": seed}})
 
-    def act(self, picture: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
+    def act(self, image: Image | None, instruction: str, wrist: Image | None = None) -> np.ndarray:
         """Return the action to execute now."""
-        video = {name: _npy(seen[None, None]) for name, seen in _there({"primary": picture, "wrist": wrist}).items()}
-        said = {"video": video, "language": {"task": [[instruction]]}}
-        actions, _ = self._ask("get_action", {"observation": said})
+        images = _present({"primary": image, "wrist": wrist})
+        video = {name: _npy(pixels[None, None]) for name, pixels in images.items()}
+        observation = {"video": video, "language": {"task": [[instruction]]}}
+        actions, _ = self._ask("get_action", {"observation": observation})
         chunks = [np.load(io.BytesIO(array["as_npy"]), allow_pickle=False) for array in actions.values()]
         return np.array([chunk[0, 0, 0] for chunk in chunks])
 
     def close(self) -> None:
-        """Leave."""
+        """Disconnect."""
         self._context.destroy()
 
     def _ask(self, endpoint: str, data: dict[str, Any]) -> Any:
@@ -149,8 +150,8 @@ def _connected(url: str, path: str) -> tuple[ExitStack, ClientConnection]:
     return closing, closing.enter_context(connect(url.replace("http", "ws", 1) + path, compression=None, max_size=None))
 
 
-def _there(pictures: dict[str, Image | None]) -> dict[str, Image]:
-    return {name: picture for name, picture in pictures.items() if picture is not None}
+def _present(images: dict[str, Image | None]) -> dict[str, Image]:
+    return {name: image for name, image in images.items() if image is not None}
 
 
 def _npy(array: np.ndarray) -> dict[str, Any]:

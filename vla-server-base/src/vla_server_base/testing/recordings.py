@@ -1,4 +1,4 @@
-"""Small recordings as others write them, to test with: HDF5 of robomimic and ALOHA, and RLDS, byte by byte."""
+"""Small recordings to test with, in the formats of other programs: HDF5 of robomimic and ALOHA, and RLDS."""
 
 import io
 import json
@@ -12,7 +12,7 @@ from PIL import Image as PillowImage
 
 
 def frames(episode: int, length: int, height: int = 32, width: int = 48) -> np.ndarray:
-    """Return grey pictures whose level says the episode and the timestep."""
+    """Return grey images whose level says the episode and the timestep."""
     level = (40 * episode + 3 * np.arange(length) + 8).astype(np.uint8)
     return np.broadcast_to(level[:, None, None, None], (length, height, width, 3)).copy()
 
@@ -21,9 +21,9 @@ def numbers(episode: int, length: int, dim: int) -> np.ndarray:
     return np.random.default_rng(episode).normal(size=(length, dim))
 
 
-def encoded(picture: np.ndarray, form: str = "JPEG") -> bytes:
+def encoded(image: np.ndarray, form: str = "JPEG") -> bytes:
     content = io.BytesIO()
-    PillowImage.fromarray(picture).save(content, form, **({"quality": 95} if form == "JPEG" else {}))
+    PillowImage.fromarray(image).save(content, form, **({"quality": 95} if form == "JPEG" else {}))
     return content.getvalue()
 
 
@@ -39,19 +39,19 @@ def write_robomimic(path: Path, lengths: tuple[int, ...] = (5, 6, 7), **attribut
             demo.attrs["num_samples"] = length
             demo["actions"] = numbers(number, length, 7)
             demo["rewards"], demo["dones"] = np.zeros(length), np.zeros(length)
-            for seen in ("obs", "next_obs"):
-                demo[f"{seen}/agentview_image"] = frames(number, length)
-                demo[f"{seen}/robot0_eye_in_hand_image"] = frames(number + 2, length, 16, 16)
-                demo[f"{seen}/agentview_depth"] = np.ones((length, 32, 48, 1), np.float32)
-                demo[f"{seen}/robot0_eef_pos"] = numbers(number, length, 3)
-                demo[f"{seen}/robot0_eef_quat"] = numbers(number, length, 4)
-                demo[f"{seen}/robot0_gripper_qpos"] = numbers(number, length, 2)
-                demo[f"{seen}/object"] = numbers(number, length, 10)
+            for group in ("obs", "next_obs"):
+                demo[f"{group}/agentview_image"] = frames(number, length)
+                demo[f"{group}/robot0_eye_in_hand_image"] = frames(number + 2, length, 16, 16)
+                demo[f"{group}/agentview_depth"] = np.ones((length, 32, 48, 1), np.float32)
+                demo[f"{group}/robot0_eef_pos"] = numbers(number, length, 3)
+                demo[f"{group}/robot0_eef_quat"] = numbers(number, length, 4)
+                demo[f"{group}/robot0_gripper_qpos"] = numbers(number, length, 2)
+                demo[f"{group}/object"] = numbers(number, length, 10)
     return path
 
 
 def write_aloha(folder: Path, lengths: tuple[int, ...] = (5, 6), *, compressed: bool = True) -> Path:
-    """Write what ALOHA's record_episodes.py does: compressed pictures are padded to one length."""
+    """Write what ALOHA's record_episodes.py does: compressed images are padded to one length."""
     folder.mkdir()
     for number, length in enumerate(lengths):
         with h5py.File(folder / f"episode_{number * 9}.hdf5", "w") as file:
@@ -60,9 +60,9 @@ def write_aloha(folder: Path, lengths: tuple[int, ...] = (5, 6), *, compressed: 
             file["observations/qpos"] = numbers(number + 1, length, 14)
             file["observations/qvel"] = np.zeros((length, 14))
             for camera in ("cam_high", "cam_left_wrist"):
-                pictures = frames(number, length)
+                images = frames(number, length)
                 key = f"observations/images/{camera}"
-                file[key] = padded([encoded(picture) for picture in pictures]) if compressed else pictures
+                file[key] = padded([encoded(image) for image in images]) if compressed else images
             if compressed:
                 file["compress_len"] = np.zeros((2, length))
     return folder
@@ -97,9 +97,9 @@ def rlds_episode(number: int, length: int) -> dict[str, Any]:
         "steps/gripper": np.arange(length, dtype=float),
         "steps/is_first": np.arange(length) == 0,
         "steps/language_instruction": [f"do task {number}".encode()] * length,
-        "steps/observation/image": [encoded(picture) for picture in frames(number, length)],
-        "steps/observation/wrist_image": [encoded(picture, "PNG") for picture in frames(number + 2, length, 16, 16)],
-        "steps/observation/depth_image": [encoded(picture[..., 0], "PNG") for picture in frames(number, length)],
+        "steps/observation/image": [encoded(image) for image in frames(number, length)],
+        "steps/observation/wrist_image": [encoded(image, "PNG") for image in frames(number + 2, length, 16, 16)],
+        "steps/observation/depth_image": [encoded(image[..., 0], "PNG") for image in frames(number, length)],
         "steps/observation/state": numbers(number + 1, length, 8),
     }
 

@@ -46,7 +46,7 @@ def test_an_episode_that_cannot_be_trained_on_is_left_out_by_its_name(tmp_path: 
     assert "--without EPISODE" in str(error.value.hint)
     assert [path.name for path in tmp_path.iterdir()] == ["lift.hdf5"], "all of it, or nothing"
 
-    convert_data.run(ConvertData(source=lift, out=tmp_path / "out", without=("demo_9",), format="arrays"))
+    convert_data.run(ConvertData(source=lift, out=tmp_path / "out", without=("demo_9",)))
     assert [len(episode) for episode in open_dataset(tmp_path / "out")] == [5, 7]
     convert_data.run(ConvertData(source=tmp_path / "out", out=tmp_path / "again", without=("0",), lossless=True))
     assert [len(episode) for episode in open_dataset(tmp_path / "again")] == [7]

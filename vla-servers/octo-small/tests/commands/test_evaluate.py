@@ -69,10 +69,10 @@ def test_a_checkpoint_gets_a_table_a_file_and_videos_and_is_gone_on_with(tmp_pat
     assert "| pick_up_red_cube | 0 of 1 | 0.0% | 0.0% to 79.3% |" in printed.out
     assert "| **all** | 0 of 1 |" in printed.out
     assert re.search(r"^`octo-service .*`: \d{4}-\d\d-\d\d; .* cores; Python 3.*; random://octo-tiny, ", printed.out)
-    assert re.search(r"^listening: 3/3 trials \[.*, done=0\]$", printed.err, re.MULTILINE)
+    assert re.search(r"^grounding: 3/3 trials \[.*, done=0\]$", printed.err, re.MULTILINE)
     assert "\r" not in printed.err
     first = trials_in(path)
-    assert [row["part"] for row in first] == ["suite", "listening", "listening", "listening"]
+    assert [row["part"] for row in first] == ["suite", "grounding", "grounding", "grounding"]
     (video,) = videos.iterdir()
     assert video.name == f"pick_up_red_cube-{FIRST_SEED}-{first[0]['instruction'].replace(' ', '_')}.webp"
     with Image.open(video) as animation:

@@ -8,7 +8,7 @@ import pytest
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.inference.batched import BUCKETS, BatchedInference
 from vla_server_base.contract import PolicyInput, Task
-from vla_server_base.testing.contract import an_input
+from vla_server_base.testing.policy_inputs import an_input
 
 # Whole windows and single timesteps round differently, and the head amplifies that.
 TOLERANCE = 2e-4

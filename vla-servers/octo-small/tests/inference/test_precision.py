@@ -9,7 +9,7 @@ from octo_service import device
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.config import OctoConfig
 from octo_service.model import Precision
-from vla_server_base.testing.contract import an_input
+from vla_server_base.testing.policy_inputs import an_input
 
 
 @pytest.fixture(scope="module")

@@ -140,6 +140,6 @@ class Recorded:
 
 def test_an_episode_unlike_those_before_is_refused_by_name(tmp_path: Path):
     recorded = Recorded(episode(0, 5), episode(1, 5, action_dim=6))
-    message = r"episode demo_1: .* actions is float32 of shape \(6,\) a timestep, where it has float32 of shape \(7,\)"
+    message = r"episode demo_1: .* actions is float32 of shape \(6,\) per timestep, expected float32 of shape \(7,\)"
     with pytest.raises(DatasetError, match=message):
         prepared(recorded, OWN, tmp_path)

@@ -11,7 +11,7 @@ from octo_service.commands.options import ConvertData
 from octo_service.errors import TrainingError
 from octo_service.training.progress import progress
 from vla_server_base.datasets import EpisodeDataset, Keys, RecordedEpisode, open_recording, open_writer
-from vla_server_base.datasets.episode import said_of
+from vla_server_base.datasets.error_context import error_context
 
 
 def run(options: ConvertData) -> None:
@@ -52,12 +52,12 @@ def _write(options: ConvertData, dataset: EpisodeDataset, folder: Path) -> tuple
     if not wanted:
         raise TrainingError(f"{options.source}: there is no episode to convert", hint="give a recording that has some")
     fps = options.fps or dataset.fps
-    writer = open_writer(folder, options.format, fps, options.robot, lossless=options.lossless)
+    writer = open_writer(folder, fps, options.robot, lossless=options.lossless)
     episode = None
     with closing(writer), progress(len(wanted), "converting", "episode") as bar:
         for index in wanted:
             episode = _instructed(dataset[index], options.instruction)
-            with said_of(f"episode {dataset.name(index)}"):
+            with error_context(f"episode {dataset.name(index)}"):
                 writer.append(episode)
             bar.update()
     assert episode is not None, "there is one"

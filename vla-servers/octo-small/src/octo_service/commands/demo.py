@@ -14,7 +14,7 @@ from octo_service.commands.options import Demo
 from octo_service.commands.predict import local_server, model_and_meaning, scene_xml, write
 from vla_server_base.episodes import PolicyServer
 from vla_server_base.schemas.success import success_to_body
-from vla_server_base.tabletop.paraphrases import task_said
+from vla_server_base.tabletop.paraphrases import task_of_instruction
 from vla_server_base.tabletop.tables import table_of
 
 _LOOK_S = 0.2
@@ -61,7 +61,7 @@ def _body(options: Demo) -> dict[str, Any]:
 def _success(scene: str, instruction: str) -> list[dict[str, Any]]:
     """Return when a task of the tabletop suite is done, where the scene and the instruction are the suite's."""
     robot, _, name = scene.partition("/")
-    task = task_said(instruction)
+    task = task_of_instruction(instruction)
     return success_to_body(task.success(table_of(robot))) if task and name == "tabletop" else []
 
 

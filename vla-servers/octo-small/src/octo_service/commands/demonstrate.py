@@ -23,7 +23,7 @@ from vla_server_base.episodes.policies import HttpPolicy, load_policy
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.messages import ControlSettings
 from vla_server_base.scenes.pool import ScenePool
-from vla_server_base.tabletop.dagger import Lead
+from vla_server_base.tabletop.dagger import RollInPolicy
 from vla_server_base.tabletop.demonstrations import Demonstrations, DemonstrationSettings
 from vla_server_base.tabletop.splits import FIRST_SEED
 from vla_server_base.tabletop.tasks import tasks_beginning
@@ -57,16 +57,16 @@ async def _demonstrate(options: Demonstrate) -> None:
         views_writer = None
         if options.random_views:
             views_writer = writers.enter_context(closing(_writer(options, random_views_out(options.out))))
-        async with ScenePool(server) as pool, _lead(options, server) as lead:
+        async with ScenePool(server) as pool, _roll_in(options, server) as roll_in:
             settings = DemonstrationSettings(
-                picture_sides=sides, resize=resize_lanczos, lead=lead, glances=options.random_views
+                image_sides=sides, resize=resize_lanczos, roll_in=roll_in, random_views=options.random_views
             )
             # As many again as are simulated at once, so that no worker waits for this process.
             making = Demonstrations(pool, trials, settings, keep_failures=True, num_at_once=2 * options.workers)
             bar = writers.enter_context(progress(len(trials), "demonstrating", "episode"))
             async with aclosing(aiter(making)) as demonstrations:
                 async for demonstration in demonstrations:
-                    for view in demonstration.glances:
+                    for view in demonstration.random_views:
                         assert views_writer is not None, "no random views were asked for"
                         await asyncio.to_thread(views_writer.append, view.recorded())
                     if demonstration.is_worth_learning:
@@ -84,7 +84,7 @@ def random_views_out(out: Path) -> Path:
 
 
 def _writer(options: Demonstrate, folder: Path) -> EpisodeWriter:
-    return open_writer(folder, options.format, ControlSettings().rate_hz, options.robot)
+    return open_writer(folder, ControlSettings().rate_hz, options.robot, lossless=options.lossless)
 
 
 def _trials(options: Demonstrate) -> Iterator[Trial]:
@@ -109,24 +109,24 @@ def _sides(options: Demonstrate) -> Mapping[str, int]:
 
 
 @asynccontextmanager
-async def _lead(options: Demonstrate, server: ServerConfig) -> AsyncIterator[Lead | None]:
+async def _roll_in(options: Demonstrate, server: ServerConfig) -> AsyncIterator[RollInPolicy | None]:
     if options.policy is None:
         yield None
         return
     octo = config_from_environment(OctoConfig, "OCTO")
     if options.policy.startswith(("http://", "https://")):
         async with HttpPolicy(options.policy, octo.dataset) as policy:
-            yield _led_by(options, policy)
+            yield _roll_in_policy(options, policy)
         return
     phase(f"loading and compiling {options.policy}")
     with writable_cache(server.cache_dir) as cache_dir:
         config = dataclasses.replace(server, cache_dir=cache_dir)
         async with load_policy(OctoSmallAdapter(octo), options.policy, config=config) as policy:
-            yield _led_by(options, policy)
+            yield _roll_in_policy(options, policy)
 
 
-def _led_by(options: Demonstrate, policy: EpisodePolicy) -> Lead:
-    return Lead(
+def _roll_in_policy(options: Demonstrate, policy: EpisodePolicy) -> RollInPolicy:
+    return RollInPolicy(
         policy=policy,
         share=options.policy_share,
         max_steps=None if options.policy_steps == "all" else options.policy_steps,

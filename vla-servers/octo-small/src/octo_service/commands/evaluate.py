@@ -25,12 +25,12 @@ from vla_server_base.tabletop.evaluation import (
     Episodes,
     LocalEpisodes,
     PlayedTrial,
-    RemoteEpisodes,
     evaluate,
-    listening_trials,
+    grounding_trials,
 )
+from vla_server_base.tabletop.remote_episodes import RemoteEpisodes
 from vla_server_base.tabletop.results import Part, Results
-from vla_server_base.tabletop.summary import listening_table, success_table
+from vla_server_base.tabletop.summary import grounding_table, success_table
 from vla_server_base.tabletop.tasks import tasks_beginning
 from vla_server_base.tabletop.trials import Trial, draw_trial
 from vla_server_base.tabletop.variants import with_patience
@@ -94,7 +94,7 @@ def _trials(options: Evaluate) -> Mapping[Part, list[Trial]]:
     return {
         # By turns, so that what was found by an interruption is of all tasks.
         "suite": [draw(task, seed) for seed in seeds for task in tasks],
-        "listening": list(listening_trials(scenes, robot=options.robot, split=options.split)),
+        "grounding": list(grounding_trials(scenes, robot=options.robot, split=options.split)),
     }
 
 
@@ -176,6 +176,6 @@ def report(results: Results) -> str:
     sections = [f"`{command}`: {'; '.join(others)}."]
     if suite := results.of("suite"):
         sections.append(success_table(suite))
-    if grounding := results.of("listening"):
-        sections.append(listening_table(grounding))
+    if grounding := results.of("grounding"):
+        sections.append(grounding_table(grounding))
     return "\n\n".join(sections)

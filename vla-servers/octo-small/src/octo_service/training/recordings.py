@@ -16,7 +16,7 @@ from octo_service.errors import TrainingError
 from octo_service.preprocessing.images import resize_lanczos
 from octo_service.preprocessing.statistics import action_statistics, normalize, proprio_statistics
 from vla_server_base.datasets import ArrayStore, ArrayStoreWriter, EpisodeDataset, RecordedEpisode
-from vla_server_base.datasets.episode import said_of
+from vla_server_base.datasets.error_context import error_context
 
 # Numbers that hardly change say nothing, and dividing by their deviation would blow up what is measured elsewhere.
 SMALLEST_STD = 1e-6
@@ -54,7 +54,7 @@ def prepared(dataset: EpisodeDataset, cameras: Mapping[str, Camera], folder: Pat
         num_prepared = len(ArrayStore(folder)) if (folder / "store.json").exists() else 0
         for index in watch(range(num_prepared, len(dataset))):
             resized = _resized(dataset[index], cameras)
-            with said_of(f"episode {dataset.name(index)}"):
+            with error_context(f"episode {dataset.name(index)}"):
                 writer.append(resized)
     return ArrayStore(folder)
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import tyro
 from pydantic import Field
@@ -10,7 +10,7 @@ from pydantic import Field
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertData:
-    """Convert recordings (RLDS, HDF5 of robomimic and ALOHA, LeRobot, array stores) to a dataset to train on."""
+    """Convert recordings (RLDS, HDF5 of robomimic and ALOHA, LeRobot) to a LeRobot dataset to train on."""
 
     source: Annotated[Path, tyro.conf.Positional]
     """An HDF5 file or a folder of them, an RLDS dataset's folder, or a dataset of another form."""
@@ -42,11 +42,8 @@ class ConvertData:
     without: tuple[str, ...] = ()
     """Episodes to leave out, by the names that errors and the dataset give them, such as 12 or demo_12."""
 
-    format: Literal["lerobot", "arrays"] = "lerobot"
-    """LeRobot's parquet and video, or raw arrays, which training reads fastest."""
-
     lossless: bool = False
-    """Keep LeRobot's images as PNG instead of video."""
+    """Store images as PNG, exactly and at any size, instead of as video."""
 
     robot: str | None = None
-    """What LeRobot's form is to call the robot."""
+    """The robot's name in the LeRobot dataset."""

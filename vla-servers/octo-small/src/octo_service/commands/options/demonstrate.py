@@ -17,8 +17,8 @@ class Demonstrate:
     out: Path
     """The folder to record to."""
 
-    format: Literal["arrays", "lerobot"] = "arrays"
-    """Raw arrays, which training reads fastest, or LeRobot's parquet and video."""
+    lossless: bool = True
+    """Store images as PNG, exactly as they were rendered, instead of as video."""
 
     tasks: tuple[str, ...] = ()
     """Tasks by name, or by how their names begin (pick_up, push); all by default."""

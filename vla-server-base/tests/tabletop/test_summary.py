@@ -1,4 +1,4 @@
-"""Counting trials: intervals, what failures came to, and results that outlive an interruption."""
+"""Summaries of trials: intervals, kinds of failures, and results that survive an interruption."""
 
 import json
 import re
@@ -8,9 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vla_server_base.errors import RequestError
-from vla_server_base.tabletop.evaluation import TrialResult
 from vla_server_base.tabletop.results import Results
-from vla_server_base.tabletop.summary import listening_table, success_table, tally, wilson_interval
+from vla_server_base.tabletop.summary import grounding_table, success_table, summarize, wilson_interval
+from vla_server_base.tabletop.trial_result import TrialResult
 
 SETTINGS = {"policy": "abc", "window": 2, "ensemble_weight": None}
 
@@ -50,17 +50,17 @@ def test_an_interval_holds_its_rate_and_is_mirrored_by_the_failures(num_tried, d
     assert (1 - high, 1 - low) == pytest.approx(mirrored)
 
 
-def test_failures_are_told_apart_by_what_was_moved():
+def test_failures_are_distinguished_by_the_object_that_moved():
     failed = [result(success=False, moved=moved) for moved in ("red_cube", "blue_cube", "green_sphere", None)]
-    counted = tally([*failed, result(num_steps=10), result(num_steps=20)])
-    assert (counted.num_done, counted.num_tried, counted.median_steps) == (2, 6, 15)
-    assert (counted.num_astray, counted.num_idle) == (2, 1)
-    assert tally(failed).median_steps is None
+    summary = summarize([*failed, result(num_steps=10), result(num_steps=20)])
+    assert (summary.num_done, summary.num_tried, summary.median_steps) == (2, 6, 15)
+    assert (summary.num_moved_another, summary.num_moved_none) == (2, 1)
+    assert summarize(failed).median_steps is None
 
 
 def test_a_table_has_a_row_for_each_task_each_verb_and_all():
-    found = [result(), result("pick_up_blue_cube", success=False), result("push_left_red_cube")]
-    rows = dict(re.findall(r"^\| (\S+) \| (\d+ of \d+) \|", success_table(found), re.MULTILINE))
+    results = [result(), result("pick_up_blue_cube", success=False), result("push_left_red_cube")]
+    rows = dict(re.findall(r"^\| (\S+) \| (\d+ of \d+) \|", success_table(results), re.MULTILINE))
     assert rows == {
         "pick_up_red_cube": "1 of 1",
         "pick_up_blue_cube": "0 of 1",
@@ -71,34 +71,34 @@ def test_a_table_has_a_row_for_each_task_each_verb_and_all():
     }
 
 
-def test_who_listens_is_counted_by_what_was_lifted_first():
+def test_grounding_counts_the_object_that_was_lifted_first():
     both = ("green_sphere", "red_cube")
-    found = [result(lifted=("red_cube",)), result(seed=1, lifted=both), result("pick_up_blue_cube", success=False)]
-    table = listening_table(found)
+    results = [result(lifted=("red_cube",)), result(seed=1, lifted=both), result("pick_up_blue_cube", success=False)]
+    table = grounding_table(results)
     assert "| red_cube | 1 | 0 | 1 | 0 |" in table
     assert "| blue_cube | 0 | 0 | 0 | 1 |" in table
     assert "asked for is lifted first in 1 of 3" in table
     assert "not asked for is lifted first in 1 of 6" in table
 
 
-def test_an_evaluation_is_gone_on_with_where_it_was_cut_off(tmp_path):
+def test_an_evaluation_resumes_where_it_was_interrupted(tmp_path):
     path = tmp_path / "deep" / "results.jsonl"
     first = Results(path, SETTINGS, {"date": "then"})
     first.add("suite", result(lifted=("red_cube",)))
-    first.add("listening", result())
+    first.add("grounding", result())
     path.write_text(path.read_text() + '{"part": "suite", "tas')
     again = Results(path, SETTINGS, {"date": "now"})
     assert again.found == first.found
     again.add("suite", result(seed=1))
-    assert [found.seed for found in Results(path, SETTINGS, {}).of("suite")] == [0, 1]
+    assert [kept.seed for kept in Results(path, SETTINGS, {}).of("suite")] == [0, 1]
     assert all(json.loads(line) for line in path.read_text().splitlines())
 
 
-def test_results_of_other_settings_are_not_gone_on_with(tmp_path):
+def test_results_of_other_settings_are_not_resumed(tmp_path):
     path = tmp_path / "results.jsonl"
     Results(path, SETTINGS, {})
     with pytest.raises(RequestError, match="window 2, now 1"):
         Results(path, {**SETTINGS, "window": 1}, {})
     path.write_text("# Notes\n")
-    with pytest.raises(RequestError, match="holds no results"):
+    with pytest.raises(RequestError, match="has no results"):
         Results(path, SETTINGS, {})
