@@ -60,6 +60,7 @@ test: check test-vla-client test-base test-clients test-octo test-oldest test-py
 check: setup ## lint, formatting, types, and what must hold for the whole repository
 	$(IN_OCTO) ruff check ../..
 	$(IN_OCTO) ruff format --check ../..
+	$(IN_OCTO) lint-imports --no-cache ../../.importlinter
 	$(call check_types,$(CLIENT))
 	$(call check_types,$(BASE))
 	$(call check_types,$(OCTO))

@@ -1,5 +1,8 @@
-"""Imports point one way. Ruff holds the arrows in every run; this shows that its rules bite."""
+"""Imports point one way. Ruff and import-linter hold the arrows; this shows that their rules bite."""
 
+import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -7,6 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
+SOURCES = [*ROOT.glob("vla-*/src/vla_*"), ROOT / "vla-servers" / "octo-small" / "src" / "octo_service"]
 BASE = "vla-server-base/src/vla_server_base"
 ROOMS_BELOW_THE_DOOR = ("engine", "sessions", "episodes", "scenes")
 IMPORTS_OF_THE_DOOR = (
@@ -63,3 +67,48 @@ def test_the_base_runs_without_jax_and_without_mujoco_in_the_server_process():
         "assert not {'jax', 'octo_service', 'mujoco'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+@pytest.fixture(scope="module")
+def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of all packages' modules, to break."""
+    copy = tmp_path_factory.mktemp("sources")
+    for source in SOURCES:
+        shutil.copytree(
+            source, copy / source.name, ignore=lambda _, names: {name for name in names if "bundled" in name}
+        )
+    return copy
+
+
+def lint_imports(sources: Path) -> str:
+    """What import-linter says of these sources."""
+    command = [str(Path(sys.executable).with_name("lint-imports")), "--no-cache", str(ROOT / ".importlinter")]
+    environment = {**os.environ, "PYTHONPATH": str(sources), "COLUMNS": "200"}
+    result = subprocess.run(command, capture_output=True, text=True, cwd=sources, env=environment, check=False)
+    return result.stdout + result.stderr
+
+
+@pytest.mark.parametrize(
+    ("file", "line", "broken"),
+    [
+        ("vla_server_base/engine/engine.py", "import vla_server_base.protocols.openpi", "The base"),
+        ("vla_server_base/errors.py", "import vla_server_base.contract", "The base"),
+        ("vla_server_base/schemas/base.py", "import vla_server_base.server.routes", "The base"),
+        ("vla_server_base/protocols/openpi.py", "import pydantic", "HTTP"),
+        ("vla_client/policy.py", "import vla_server_base.errors", "Packages"),
+        ("octo_service/model/octo.py", "import octo_service.adapter", "Octo"),
+    ],
+)
+def test_a_floor_that_imports_from_above_is_refused(sources: Path, file: str, line: str, broken: str):
+    module = sources / file
+    before = module.read_text()
+    module.write_text(f"{before}\n{line}\n")
+    try:
+        report = lint_imports(sources)
+    finally:
+        module.write_text(before)
+    assert re.search(rf"^{broken}.* BROKEN", report, re.MULTILINE), report
+
+
+def test_the_floors_hold(sources: Path):
+    assert "0 broken" in lint_imports(sources)

@@ -12,15 +12,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from pydantic import Field
 
 from vla_server_base.errors import ProtocolError
 from vla_server_base.protocols.lerobot_protobuf import MESSAGES, ChunkedMessage, parse
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.unpickling import unpickle
 from vla_server_base.protocols.unsupported import refuse_unsupported
-from vla_server_base.schemas.base import Body, body_from_values
-from vla_server_base.schemas.ranges import ExecutionHorizon, Seconds, Step
+from vla_server_base.schemas.base import body_from_values
+from vla_server_base.schemas.lerobot import ObservationFields, SetupFields
 from vla_server_base.sessions.requests import StepRequest, StepResult
 
 SERVICE = "transport.AsyncInference"
@@ -28,25 +27,6 @@ FPS = 30
 """LeRobot's default: clients do not send a rate, and log the times that follow from this one."""
 _STATE = "observation.state"
 _IMAGES = "observation.images."
-
-
-class SetupFields(Body):
-    """The fields that are read from a RemotePolicyConfig."""
-
-    policy_type: str
-    pretrained_name_or_path: str
-    actions_per_chunk: ExecutionHorizon
-    lerobot_features: dict[str, Any] = Field(default_factory=dict)
-    rename_map: dict[str, str] = Field(default_factory=dict)
-
-
-class ObservationFields(Body):
-    """The fields that are read from a TimedObservation."""
-
-    timestamp: Seconds
-    timestep: Step
-    observation: dict[str, Any]
-    must_go: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
