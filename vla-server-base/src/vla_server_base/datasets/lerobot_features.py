@@ -110,7 +110,7 @@ def column(values: np.ndarray) -> pa.Array:
 
 def _png(frame: UInt8[np.ndarray, "height width 3"]) -> bytes:
     content = io.BytesIO()
-    # Level 1 takes 3 ms for images of 128x128 and 96x96, where the default takes 20 and makes files a seventh smaller.
+    # On rendered images of 128x128, level 1 takes a third of the default's time, for files that are 5 % larger.
     PillowImage.fromarray(frame).save(content, "PNG", compress_level=1)
     return content.getvalue()
 
