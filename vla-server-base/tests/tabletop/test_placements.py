@@ -95,7 +95,7 @@ async def test_variants_compile_and_look_different_but_are_the_same_physics(pool
     images, starts = [], []
     for variant in (None, 0, 1):
         scene = scene_variant(robot, variant)
-        images.append((await pool.render(scene, RenderRequest(view=view))).pictures.images["primary"].astype(int))
+        images.append((await pool.render(scene, RenderRequest(view=view))).view.images["primary"].astype(int))
         trial = draw_trial(TASKS["pick_up_red_cube"], 0, robot=robot)
         starts.append(await pool.roll_out(scene, RolloutRequest(start=trial.start, actions=np.full((2, 7), 0.01))))
     assert np.abs(images[0] - images[1]).mean() > 2
