@@ -16,7 +16,7 @@ import msgpack
 import msgpack_numpy
 import numpy as np
 import zmq
-from pictures import check_seen, picture
+from images import check_seen, image_at
 
 
 class Robot:
@@ -49,7 +49,7 @@ class Robot:
 
     def observation(self, step: int) -> dict:
         """Return what a robot sees at a step, one of a batch and of a window."""
-        video = {camera: picture(step, camera)[None, None] for camera in ("primary", "wrist")}
+        video = {camera: image_at(step, camera)[None, None] for camera in ("primary", "wrist")}
         state = {"x": np.zeros((1, 1, 1), np.float32), "gripper": np.zeros((1, 1, 1), np.float32)}
         return {"video": video, "state": state, "language": {"task": [["lift the red block"]]}}
 
@@ -88,7 +88,7 @@ class N15Robot(Robot):
 
     def observation(self, step: int) -> dict:
         """Return what a robot sees at a step, one of a window."""
-        video = {f"video.{camera}": picture(step, camera)[None] for camera in ("primary", "wrist")}
+        video = {f"video.{camera}": image_at(step, camera)[None] for camera in ("primary", "wrist")}
         state = {"state.single_arm": np.zeros((1, 5)), "state.gripper": np.zeros((1, 1))}
         return {**video, **state, "annotation.human.task_description": ["lift the red block"]}
 
@@ -139,7 +139,7 @@ def main() -> None:
         try:
             robots[0].ask("kill")
         except RuntimeError as error:
-            assert "may not end" in str(error), error
+            assert "cannot end this server" in str(error), error
         else:
             raise AssertionError("a client ended the server")
         robots[0].act(0)

@@ -11,7 +11,7 @@ from typing import Any
 import msgpack
 import msgpack_numpy
 import numpy as np
-from pictures import check_seen, picture
+from images import check_seen, image_at
 from websockets.sync.client import ClientConnection, connect
 
 
@@ -51,8 +51,8 @@ def receive(socket: ClientConnection) -> Any:
 def openpi(step: int) -> dict:
     """Return an observation with a number of numpy's in it."""
     return {
-        "observation/image": picture(step, "primary"),
-        "observation/wrist_image": picture(step, "wrist"),
+        "observation/image": image_at(step, "primary"),
+        "observation/wrist_image": image_at(step, "wrist"),
         "observation/gripper_position": np.float32(0.5),
         "prompt": "lift the red block",
     }
@@ -65,7 +65,7 @@ def vla_eval(kind: str, seq: int, payload: dict) -> dict:
 
 def benchmark(step: int) -> dict:
     """Return what a benchmark shows at a step."""
-    images = {"agentview": picture(step, "primary"), "wrist": picture(step, "wrist")}
+    images = {"agentview": image_at(step, "primary"), "wrist": image_at(step, "wrist")}
     return {"images": images, "task_description": "lift the red block"}
 
 

@@ -11,9 +11,9 @@ import argparse
 from collections.abc import Callable
 
 import numpy as np
+from images import check_seen, image_at
 from openpi_client.action_chunk_broker import ActionChunkBroker
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
-from pictures import check_seen, picture
 
 SIZE = 224
 
@@ -37,9 +37,9 @@ def main() -> None:
     try:
         client.infer({"prompt": "lift it"})
     except RuntimeError as error:
-        assert "there is no picture" in str(error), error
+        assert "there is no image" in str(error), error
     else:
-        raise AssertionError("an observation without a picture was not refused")
+        raise AssertionError("an observation without an image was not refused")
     client.infer(libero(0))
 
 
@@ -52,7 +52,7 @@ def episode(client: WebsocketClientPolicy, num_steps: int) -> np.ndarray:
 
 
 def run_simple_client(client: WebsocketClientPolicy, observation: Callable[[int], dict]) -> None:
-    """Do what openpi's examples/simple_client does, and see that the policy saw the pictures that were sent."""
+    """Do what openpi's examples/simple_client does, and see that the policy saw the images that were sent."""
     metadata = client.get_server_metadata()
     for step in range(4):
         answer = client.infer(observation(step))
@@ -67,22 +67,22 @@ def aloha(step: int) -> dict:
     cameras = {"cam_high": "primary", "cam_low": "primary", "cam_left_wrist": "wrist", "cam_right_wrist": "wrist"}
     return {
         "state": np.ones(14),
-        "images": {name: channels_first(picture(step, camera, SIZE)) for name, camera in cameras.items()},
+        "images": {name: channels_first(image_at(step, camera, SIZE)) for name, camera in cameras.items()},
         "prompt": "do something",
     }
 
 
 def aloha_sim(step: int) -> dict:
     """Return what examples/aloha_sim sends: one camera, channels first, with no instruction of its own."""
-    images = {"cam_high": channels_first(picture(step, "primary", SIZE))}
+    images = {"cam_high": channels_first(image_at(step, "primary", SIZE))}
     return {"state": np.ones(14), "images": images, "prompt": "transfer the cube"}
 
 
 def droid(step: int) -> dict:
     """Return what simple_client makes up for DROID."""
     return {
-        "observation/exterior_image_1_left": picture(step, "primary", SIZE),
-        "observation/wrist_image_left": picture(step, "wrist", SIZE),
+        "observation/exterior_image_1_left": image_at(step, "primary", SIZE),
+        "observation/wrist_image_left": image_at(step, "wrist", SIZE),
         "observation/joint_position": np.full(7, 0.5),
         "observation/gripper_position": np.full(1, 0.5),
         "prompt": "do something",
@@ -93,14 +93,14 @@ def libero(step: int) -> dict:
     """Return what simple_client makes up for LIBERO."""
     return {
         "observation/state": np.full(8, 0.5),
-        "observation/image": picture(step, "primary", SIZE),
-        "observation/wrist_image": picture(step, "wrist", SIZE),
+        "observation/image": image_at(step, "primary", SIZE),
+        "observation/wrist_image": image_at(step, "wrist", SIZE),
         "prompt": "do something",
     }
 
 
 def floats(step: int) -> dict:
-    """Return the same with pictures of numbers from 0 to 1, as LeRobot's datasets have them."""
+    """Return the same with images of numbers from 0 to 1, as LeRobot's datasets have them."""
     return {
         key: np.float32(value / 255) if isinstance(value, np.ndarray) and value.ndim == 3 else value
         for key, value in libero(step).items()
@@ -116,7 +116,7 @@ def floats_channels_first(step: int) -> dict:
 
 
 def channels_first(image: np.ndarray) -> np.ndarray:
-    """Return a picture as einops and torch would have it."""
+    """Return an image as einops and torch would have it."""
     return np.transpose(image, (2, 0, 1))
 
 

@@ -10,7 +10,7 @@ import json
 import json_numpy
 import numpy as np
 import requests
-from pictures import check_seen, picture
+from images import check_seen, image_at
 
 json_numpy.patch()
 
@@ -48,20 +48,20 @@ def reset(session: requests.Session, url: str) -> None:
 
 def openvla(session: requests.Session, url: str, step: int) -> np.ndarray:
     """Return the action for an array in JSON."""
-    message = {"image": picture(step, "primary"), "instruction": "lift the red block"}
+    message = {"image": image_at(step, "primary"), "instruction": "lift the red block"}
     return session.post(f"{url}/act", json=message).json()
 
 
 def double_encoded(session: requests.Session, url: str, step: int) -> np.ndarray:
     """Return the action for JSON in a string."""
-    message = {"image": picture(step, "primary"), "instruction": "lift the red block"}
+    message = {"image": image_at(step, "primary"), "instruction": "lift the red block"}
     return json_numpy.loads(session.post(f"{url}/act", json={"encoded": json_numpy.dumps(message)}).json())
 
 
 def octo_server(session: requests.Session, url: str, step: int) -> np.ndarray:
     """Return the action that SimplerEnv's OctoServerInference would get, without its ensemble."""
     message = {
-        "observation": {"image_primary": picture(step, "primary")},
+        "observation": {"image_primary": image_at(step, "primary")},
         "text": "lift the red block",
         "modality": "l",
         "ensemble": False,
@@ -72,8 +72,8 @@ def octo_server(session: requests.Session, url: str, step: int) -> np.ndarray:
 def oft(session: requests.Session, url: str, step: int) -> list[np.ndarray]:
     """Return the chunk that OpenVLA-OFT's LIBERO client would get."""
     seen = {
-        "full_image": picture(step, "primary"),
-        "wrist_image": picture(step, "wrist"),
+        "full_image": image_at(step, "primary"),
+        "wrist_image": image_at(step, "wrist"),
         "state": np.full(8, 0.5),
         "instruction": "lift the red block",
     }

@@ -2,13 +2,13 @@
 # requires-python = ">=3.10"
 # dependencies = ["vla-eval"]
 # ///
-"""vla-eval's own connection runs two episodes of one seed, with PNG and with raw pictures, and one in live mode."""
+"""vla-eval's own connection runs two episodes of one seed, with PNG and with raw images, and one in live mode."""
 
 import argparse
 import asyncio
 
 import numpy as np
-from pictures import check_seen, picture
+from images import check_seen, image_at
 from vla_eval.connection import Connection
 from vla_eval.protocol.messages import MessageType
 from vla_eval.protocol.numpy_codec import set_image_format
@@ -34,9 +34,9 @@ async def run(port: int, num_steps: int) -> None:
         try:
             await connection.act({"images": {}, "task_description": "lift"})
         except RuntimeError as error:
-            assert "there is no picture" in str(error), error
+            assert "there is no image" in str(error), error
         else:
-            raise AssertionError("an observation without a picture was not refused")
+            raise AssertionError("an observation without an image was not refused")
 
 
 async def run_live(connection: Connection, num_steps: int) -> None:
@@ -54,7 +54,7 @@ async def run_live(connection: Connection, num_steps: int) -> None:
 
 def observation(step: int) -> dict:
     """Return what a benchmark shows at a step."""
-    images = {"agentview": picture(step, "primary"), "wrist": picture(step, "wrist")}
+    images = {"agentview": image_at(step, "primary"), "wrist": image_at(step, "wrist")}
     return {"images": images, "task_description": "lift the red block"}
 
 
