@@ -3,6 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_arrays import convolved, numbers
 
 from octo_service.model.convolutions import (
     apply_kernel,
@@ -16,25 +17,8 @@ from octo_service.model.convolutions import (
 from octo_service.model.parameters import Leaves, Parameters, declared_shapes, stored
 
 
-def numbers(seed: int, *shape: int) -> np.ndarray:
-    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
-
-
 def place(**leaves: np.ndarray) -> Parameters:
     return stored(Leaves({path.replace("__", "/"): jnp.asarray(leaf) for path, leaf in leaves.items()}, {}))
-
-
-def convolved(x: np.ndarray, kernel: np.ndarray, stride: int, around: int) -> np.ndarray:
-    """Sum the products of the kernel with each of its places on the images, one after the other."""
-    padded = np.pad(x, ((0, 0), (around, around), (around, around), (0, 0)))
-    size = len(kernel)
-    rows, columns = ((length - size) // stride + 1 for length in padded.shape[1:3])
-    out = np.zeros((len(x), rows, columns, kernel.shape[-1]))
-    for i in range(rows):
-        for j in range(columns):
-            seen = padded[:, i * stride : i * stride + size, j * stride : j * stride + size]
-            out[:, i, j] = np.tensordot(seen, kernel, 3)
-    return out
 
 
 def test_default_normalization_maps_bytes_to_minus_one_and_one():

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model.test_convolutions import numbers
+from small_arrays import numbers
 
 from octo_service.model.heads import DiffusionHead
 from octo_service.model.heads.diffusion import cosine_betas

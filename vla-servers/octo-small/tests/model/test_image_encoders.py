@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from model.test_convolutions import convolved, numbers
+from small_arrays import convolved, numbers
 
 from octo_service.model.image_encoders import IMAGE_ENCODERS
 from octo_service.model.image_stem import PatchEncoder, SmallStem

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from model.test_convolutions import numbers
+from small_arrays import numbers
 
 from octo_service.model.parameters import (
     Leaves,

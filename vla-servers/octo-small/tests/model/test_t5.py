@@ -3,7 +3,7 @@
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from model.test_convolutions import numbers
+from small_arrays import numbers
 
 from octo_service.errors import ConfigError, InputError
 from octo_service.model import t5

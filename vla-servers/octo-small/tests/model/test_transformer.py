@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from model.test_convolutions import numbers
+from small_arrays import numbers
 
 from octo_service.model.parameters import Leaves, Parameters, declared_shapes, stored
 from octo_service.model.transformer import Transformer, attention, attention_pool, dense, layer_norm, mlp_block
