@@ -20,7 +20,7 @@ def test_the_public_names_are_sorted_and_described():
 
 def test_the_public_names_are_all_that_is_imported():
     public = {
-        name for name, value in vars(vla_client).items() if not name.startswith("_") and not inspect.ismodule(value)
+        name for name in dir(vla_client) if not name.startswith("_") and not inspect.ismodule(getattr(vla_client, name))
     }
     assert public == set(vla_client.__all__)
 
@@ -35,7 +35,7 @@ def test_importing_the_client_loads_its_three_dependencies_only():
     # What Python itself had loaded does not count: Debian's has a module `sitecustomize`.
     code = (
         "import json, sys; before = {*sys.modules}\n"
-        "import vla_client; print(json.dumps([*{*sys.modules} - before]))\n"
+        "from vla_client import *; print(json.dumps([*{*sys.modules} - before]))\n"
         "print(json.dumps([*sys.builtin_module_names, *getattr(sys, 'stdlib_module_names', [])]))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -47,3 +47,9 @@ def test_importing_the_client_loads_its_three_dependencies_only():
         # msgspec uses typing_extensions if it is installed.
         expected = {"vla_client", "numpy", "msgspec", "websockets", "typing_extensions"}
         assert {name for name in packages - expected - standard if not name.startswith("_")} == set()
+
+
+def test_the_errors_load_without_the_dependencies():
+    code = "import sys; from vla_client.errors import VLAError; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    assert {"numpy", "msgspec", "websockets"}.isdisjoint(loaded)

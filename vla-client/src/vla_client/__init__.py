@@ -1,5 +1,8 @@
 """A robot's client for vision-language-action policy servers."""
 
+import importlib
+import typing
+
 from vla_client.errors import (
     DeadlineExceeded,
     ObservationError,
@@ -9,8 +12,10 @@ from vla_client.errors import (
     Unreachable,
     VLAError,
 )
-from vla_client.metadata import Camera, Metadata
-from vla_client.policy import Policy
+
+if typing.TYPE_CHECKING:
+    from vla_client.metadata import Camera, Metadata
+    from vla_client.policy import Policy
 
 __version__ = "0.1.0"
 
@@ -26,3 +31,16 @@ __all__ = [
     "Unreachable",
     "VLAError",
 ]
+
+# They import numpy and websockets; a server's `--help` reads the errors alone.
+_LAZY = {"Camera": "vla_client.metadata", "Metadata": "vla_client.metadata", "Policy": "vla_client.policy"}
+
+
+def __getattr__(name: str) -> typing.Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_LAZY[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LAZY})

@@ -87,7 +87,7 @@ def test_predict_prints_an_action_and_where_the_pictures_lie(tmp_path: Path):
     action = re.search(r"^action +\[(.*)\]$", result.stdout, re.MULTILINE)
     assert action is not None, result.stdout
     assert np.isfinite([float(number) for number in action[1].split(",")]).sum() == 8
-    pictures = re.findall(r"^picture +(\S+)$", result.stdout, re.MULTILINE)
+    pictures = re.findall(r"^image +(\S+)$", result.stdout, re.MULTILINE)
     assert len(pictures) == 2
     for picture in pictures:
         with Image.open(picture) as image:
