@@ -17,7 +17,7 @@ def test_robomimics_file_is_read(tmp_path, caplog):
     assert isinstance(dataset, EpisodeDataset)
     assert (dataset.fps, [dataset.name(i) for i in range(3)]) == (20, ["demo_0", "demo_9", "demo_18"])
     assert "skipped obs/agentview_depth, which is depth" in caplog.text
-    for number, episode in enumerate(dataset):
+    for number, episode in enumerate(episode for episode in dataset):
         length = 5 + number
         np.testing.assert_array_equal(episode.actions, numbers(number, length, 7).astype(np.float32))
         np.testing.assert_array_equal(episode.images["primary"], frames(number, length))
@@ -37,7 +37,7 @@ def test_liberos_file_says_its_instruction(tmp_path):
 def test_alohas_folder_is_read(tmp_path, compressed):
     dataset = open_recording(write_aloha(tmp_path / "recorded", compressed=compressed), fps=50)
     assert (dataset.fps, [dataset.name(i) for i in range(2)]) == (50, ["episode_0.hdf5", "episode_9.hdf5"])
-    for number, episode in enumerate(dataset):
+    for number, episode in enumerate(episode for episode in dataset):
         length = 5 + number
         np.testing.assert_array_equal(episode.actions, numbers(number, length, 14).astype(np.float32))
         np.testing.assert_array_equal(episode.proprio, numbers(number + 1, length, 14).astype(np.float32))
@@ -91,7 +91,9 @@ def test_an_unknown_key_is_refused_with_the_available_ones(tmp_path):
 def test_damage_is_named_with_its_episode(tmp_path, caplog):
     path = write_robomimic(tmp_path / "low_dim.hdf5", (5, 0, 7))
     with h5py.File(path, "a") as file:
-        file["data/demo_0/actions"][3, 2] = np.nan
+        actions = file["data/demo_0/actions"]
+        assert isinstance(actions, h5py.Dataset)
+        actions[3, 2] = np.nan
         del file["data/demo_18/obs/agentview_image"]
     dataset = open_recording(path)
     assert "skipped demo_9, which has no timestep" in caplog.text
