@@ -1,6 +1,4 @@
 """Runs the jobs of a scene worker: compile, simulate, render."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from dataclasses import replace
 from time import perf_counter

@@ -3,8 +3,6 @@
 Follows the display lists of MuJoCo's `render_context.c` and `settexture` of its `render_gl3.c`. Points are in a geom's
 own frame. "Unit" points are those of MuJoCo's display lists: a box is the cube from -1 to 1, a ball has radius 1.
 """
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import mujoco
 import numpy as np
