@@ -14,7 +14,6 @@ from vla_server_base.scenes.messages import (
     Confinement,
     ControlState,
     Cost,
-    Job,
     RenderedView,
     RenderQuality,
     RenderReply,
@@ -22,6 +21,7 @@ from vla_server_base.scenes.messages import (
     RolloutReply,
     RolloutRequest,
     Scene,
+    SceneJob,
     SceneNames,
     SceneState,
     SimulationState,
@@ -84,7 +84,10 @@ def framed(reply: object) -> bytes:
 def test_settings_and_jobs_come_through_and_the_end_of_the_stream_is_none():
     scene = Scene(xml="<mujoco/>", assets={"a.obj": b"\0\1"})
     rollout = RolloutRequest(start=SceneState(qpos=np.array([1.0])), actions=np.ones((2, 7)))
-    jobs = [Job(key="k", scene=scene, request=RenderRequest()), Job(key="k", scene=None, request=rollout, alone=True)]
+    jobs = [
+        SceneJob(key="k", scene=scene, request=RenderRequest()),
+        SceneJob(key="k", scene=None, request=rollout, alone=True),
+    ]
     with tempfile.TemporaryFile() as stream:
         stream.write(b"".join(encode_message(message) for message in (SETTINGS, *jobs)))
         stream.seek(0)

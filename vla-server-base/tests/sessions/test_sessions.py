@@ -13,7 +13,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, Task
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import (
-    DeadlineExceeded,
+    DeadlinePassed,
     ImageError,
     InvalidToken,
     NotFound,
@@ -192,7 +192,7 @@ async def test_an_observation_that_waits_is_superseded_by_a_newer_one(sessions, 
 async def test_an_answer_after_its_deadline_is_late_and_the_same_turn_may_ask_again(sessions, adapter):
     session = sessions.open("arm", seed=1)
     adapter.gate.clear()
-    with pytest.raises(DeadlineExceeded, match="no answer within the deadline, 50 ms"):
+    with pytest.raises(DeadlinePassed, match="no answer within the deadline, 50 ms"):
         await session.step(step_request(51, sequence=0, deadline_ms=50))
     adapter.gate.set()
     answer = await session.step(step_request(51, sequence=0))
