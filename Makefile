@@ -68,7 +68,8 @@ check: setup ## lint, formatting, types, and what must hold for the whole reposi
 	$(IN_OCTO) pytest -q -c pyproject.toml ../../tests
 
 .PHONY: test-vla-client
-test-vla-client: setup ## the tests of vla-client, in its own environment, against a live server
+test-vla-client: $(UV_FILE) ## the tests of vla-client, in its own environment, against a live server
+	$(call sync,$(CLIENT))
 	$(IN_CLIENT) pytest -q $(ON_TWO_CORES)
 
 .PHONY: test-base

@@ -10,6 +10,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {
+    "vla_client": ROOT / "vla-client" / "src",
     "vla_server_base": ROOT / "vla-server-base" / "src",
     "octo_service": ROOT / "vla-servers" / "octo-small" / "src",
 }
@@ -28,7 +29,7 @@ def exporting() -> list[str]:
 def test_exported_names_are_sorted_documented_and_there(package: str):
     module = importlib.import_module(package)
     names = list(module.__all__)
-    assert names == sorted(names)
+    assert names == sorted(names, key=lambda name: (not name.isupper(), name))
     assert module.__doc__
     values = {name: getattr(module, name) for name in names}
     assert all(value.__doc__ for value in values.values() if inspect.isclass(value) or inspect.isfunction(value))

@@ -14,8 +14,12 @@ ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
-PROJECTS = [ROOT / "vla-server-base" / "pyproject.toml", ROOT / "vla-servers" / "octo-small" / "pyproject.toml"]
-HAS_WHOLE_SUITE = {"3.10", "3.11", "3.12", "3.13"}
+PROJECTS = [ROOT / folder / "pyproject.toml" for folder in ("vla-client", "vla-server-base", "vla-servers/octo-small")]
+WHOLE_SUITE = {"3.10", "3.11", "3.12", "3.13"}
+
+
+def minor(version: str) -> int:
+    return int(version.split(".")[1])
 
 
 def jobs(workflow: Path) -> list[dict[str, Any]]:
@@ -42,21 +46,28 @@ def test_together_the_runs_are_make_test():
     assert set(prerequisites[1].split()) == {run["target"] for run in RUNS}
 
 
+def pythons_of(target: str) -> set[str]:
+    return {version for run in RUNS if run["target"] == target for version in run["python"].split()}
+
+
 @pytest.mark.parametrize("target", ["test-base", "test-octo"])
 def test_the_whole_suite_runs_on_each_python(target: str):
-    assert {run["python"] for run in RUNS if run["target"] == target} == HAS_WHOLE_SUITE
+    assert pythons_of(target) == WHOLE_SUITE
+
+
+def test_the_client_runs_on_a_python_that_is_too_old_for_the_server():
+    assert min(pythons_of("test-vla-client"), key=minor) == "3.9"
+    assert "3.9" not in pythons_of("test-base")
 
 
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.parent.name)
 def test_the_pythons_that_are_declared_are_those_that_are_tested(project: Path):
     text = project.read_text()
     declared = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
-    tested = sorted(
-        {version for run in RUNS for version in run["python"].split()}, key=lambda version: version.split(".")[1]
-    )
-    oldest, newest = tested[0], f"3.{int(tested[-1][2:]) + 1}"
+    targets = {run["target"] for run in RUNS} - ({"test-vla-client"} if project.parent.name != "vla-client" else set())
+    tested = sorted(set().union(*map(pythons_of, targets)), key=minor)
     assert declared == tested
-    assert f'requires-python = ">={oldest},<{newest}"' in text
+    assert f'requires-python = ">={tested[0]},<3.{minor(tested[-1]) + 1}"' in text
 
 
 @pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda workflow: workflow.name)

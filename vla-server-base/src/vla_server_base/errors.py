@@ -38,7 +38,7 @@ VLAError                    500  internal
     │   └── ModelOutOfReach 503  model_unavailable (worth another try: a hub that does not answer)
     ├── Overloaded          503  overloaded
     ├── RendererUnavailable 503  renderer_unavailable
-    └── DeadlineExceeded    504  deadline_exceeded (its deadline passed first)
+    └── DeadlinePassed      504  deadline_exceeded (its deadline passed first)
 """
 
 from collections.abc import Iterable
@@ -265,7 +265,7 @@ class RendererUnavailable(Unavailable):
     code = "renderer_unavailable"
 
 
-class DeadlineExceeded(Unavailable):
+class DeadlinePassed(Unavailable):
     """The deadline passed before there was an answer."""
 
     status = 504

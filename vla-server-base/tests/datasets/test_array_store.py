@@ -24,7 +24,7 @@ def folder(tmp_path, episodes):
 def test_episodes_come_back_as_they_were(folder, episodes):
     store = open_dataset(folder)
     assert (len(store), store.fps) == (3, 5.0)
-    for read, wanted in zip(store, episodes, strict=True):
+    for read, wanted in zip((episode for episode in store), episodes, strict=True):
         assert_same(read, wanted)
     assert [store.metadata(index)["seed"] for index in range(3)] == [0, 1, 2]
     assert_same(store[-1], episodes[-1])

@@ -8,7 +8,7 @@ import pytest
 
 from vla_server_base.datasets import EpisodeDataset, Keys, open_dataset, open_recording
 from vla_server_base.errors import DatasetError
-from vla_server_base.testing.recordings import encoded, frames, numbers, write_aloha, write_robomimic
+from vla_server_base.testing.recordings import encoded, grey_images, numbers, write_aloha, write_robomimic
 
 
 def test_robomimics_file_is_read(tmp_path, caplog):
@@ -17,11 +17,11 @@ def test_robomimics_file_is_read(tmp_path, caplog):
     assert isinstance(dataset, EpisodeDataset)
     assert (dataset.fps, [dataset.name(i) for i in range(3)]) == (20, ["demo_0", "demo_9", "demo_18"])
     assert "skipped obs/agentview_depth, which is depth" in caplog.text
-    for number, episode in enumerate(dataset):
+    for number, episode in enumerate(episode for episode in dataset):
         length = 5 + number
         np.testing.assert_array_equal(episode.actions, numbers(number, length, 7).astype(np.float32))
-        np.testing.assert_array_equal(episode.images["primary"], frames(number, length))
-        np.testing.assert_array_equal(episode.images["wrist"], frames(number + 2, length, 16, 16))
+        np.testing.assert_array_equal(episode.images["primary"], grey_images(number, length))
+        np.testing.assert_array_equal(episode.images["wrist"], grey_images(number + 2, length, 16, 16))
         place = [numbers(number, length, dim) for dim in (3, 4, 2)]
         np.testing.assert_array_equal(episode.proprio, np.hstack(place).astype(np.float32))
         assert episode.instruction == ""
@@ -37,23 +37,23 @@ def test_liberos_file_says_its_instruction(tmp_path):
 def test_alohas_folder_is_read(tmp_path, compressed):
     dataset = open_recording(write_aloha(tmp_path / "recorded", compressed=compressed), fps=50)
     assert (dataset.fps, [dataset.name(i) for i in range(2)]) == (50, ["episode_0.hdf5", "episode_9.hdf5"])
-    for number, episode in enumerate(dataset):
+    for number, episode in enumerate(episode for episode in dataset):
         length = 5 + number
         np.testing.assert_array_equal(episode.actions, numbers(number, length, 14).astype(np.float32))
         np.testing.assert_array_equal(episode.proprio, numbers(number + 1, length, 14).astype(np.float32))
         assert list(episode.images) == ["cam_high", "cam_left_wrist"]
-        np.testing.assert_allclose(episode.images["cam_high"], frames(number, length), atol=2)
+        np.testing.assert_allclose(episode.images["cam_high"], grey_images(number, length), atol=2)
 
 
 def test_images_files_of_any_length_are_read(tmp_path):
     path = write_aloha(tmp_path / "recorded") / "episode_0.hdf5"
     with h5py.File(path, "a") as file:
         del file["observations/images/cam_high"]
-        contents = [np.frombuffer(encoded(image), np.uint8) for image in frames(0, 5)]
+        contents = [np.frombuffer(encoded(image), np.uint8) for image in grey_images(0, 5)]
         array = file.create_dataset("observations/images/cam_high", (5,), h5py.vlen_dtype(np.uint8))
         for timestep, content in enumerate(contents):
             array[timestep] = content
-    np.testing.assert_allclose(open_recording(path, fps=50)[0].images["cam_high"], frames(0, 5), atol=2)
+    np.testing.assert_allclose(open_recording(path, fps=50)[0].images["cam_high"], grey_images(0, 5), atol=2)
 
 
 def test_keys_are_named(tmp_path):
@@ -91,7 +91,9 @@ def test_an_unknown_key_is_refused_with_the_available_ones(tmp_path):
 def test_damage_is_named_with_its_episode(tmp_path, caplog):
     path = write_robomimic(tmp_path / "low_dim.hdf5", (5, 0, 7))
     with h5py.File(path, "a") as file:
-        file["data/demo_0/actions"][3, 2] = np.nan
+        actions = file["data/demo_0/actions"]
+        assert isinstance(actions, h5py.Dataset)
+        actions[3, 2] = np.nan
         del file["data/demo_18/obs/agentview_image"]
     dataset = open_recording(path)
     assert "skipped demo_9, which has no timestep" in caplog.text

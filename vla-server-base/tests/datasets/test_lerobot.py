@@ -21,7 +21,7 @@ from vla_server_base.errors import DatasetError
 def test_episodes_come_back_from_video(tmp_path, episodes, episodes_per_file):
     dataset = open_dataset(write(tmp_path, episodes, episodes_per_file=episodes_per_file))
     assert (len(dataset), dataset.fps) == (3, 5.0)
-    for read, wanted in zip(dataset, episodes, strict=True):
+    for read, wanted in zip((episode for episode in dataset), episodes, strict=True):
         assert_same(read, wanted, VIDEO_TOLERANCE)
     assert dataset.metadata(1) == {"task": "pick_up", "seed": 1}
     assert len(list(tmp_path.glob("videos/*/*/*.mp4"))) == 2 * -(-3 // episodes_per_file)
@@ -50,7 +50,7 @@ def test_dataset_and_writer_are_a_dataset_and_its_writer(tmp_path, episodes):
 def test_a_second_writer_goes_on_in_new_files(tmp_path, episodes):
     write(tmp_path, episodes[:2])
     dataset = open_dataset(write(tmp_path, episodes[2:]))
-    for read, wanted in zip(dataset, episodes, strict=True):
+    for read, wanted in zip((episode for episode in dataset), episodes, strict=True):
         assert_same(read, wanted, VIDEO_TOLERANCE)
     assert sorted(path.name for path in tmp_path.glob("data/*/*")) == ["file-000.parquet", "file-001.parquet"]
 
@@ -106,7 +106,8 @@ def test_statistics_are_those_of_all_frames(tmp_path, episodes):
 
 
 def test_a_dataset_of_version_2_1_is_read(tmp_path, episodes):
-    for read, wanted in zip(open_dataset(write_version_2(tmp_path / "old", episodes)), episodes, strict=True):
+    dataset = open_dataset(write_version_2(tmp_path / "old", episodes))
+    for read, wanted in zip((episode for episode in dataset), episodes, strict=True):
         np.testing.assert_array_equal(read.actions, wanted.actions)
         assert read.instruction == wanted.instruction
         off = np.abs(read.images["primary"].astype(int) - wanted.images["primary"])

@@ -43,8 +43,8 @@ def test_episodes_are_recorded_as_a_lerobot_dataset(tmp_path, episodes):
 
 
 def test_lossless_images_come_back_exactly(tmp_path, episodes):
-    folder = recorded(tmp_path / "new", episodes, lossless=True)
-    for read, wanted in zip(open_dataset(folder), episodes, strict=True):
+    dataset = open_dataset(recorded(tmp_path / "new", episodes, lossless=True))
+    for read, wanted in zip((episode for episode in dataset), episodes, strict=True):
         assert_same(read, wanted)
 
 

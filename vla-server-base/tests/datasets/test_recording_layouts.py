@@ -54,8 +54,7 @@ def test_arrays_are_found_at_any_depth(tmp_path):
 )
 def test_images_are_recognized_by_shape_or_by_name_and_type(tmp_path, key, array, expected):
     with h5py.File(tmp_path / "one.hdf5", "w") as file:
-        file[key] = array
-        assert is_images(key, file[key]) is expected
+        assert is_images(key, file.create_dataset(key, data=array)) is expected
 
 
 def test_the_features_of_a_timestep_are_read_by_their_paths(tmp_path):

@@ -9,7 +9,7 @@ import pytest
 from vla_server_base.datasets import EpisodeDataset, Keys, open_recording
 from vla_server_base.datasets.tfrecord import find_records, read_example
 from vla_server_base.errors import DatasetError
-from vla_server_base.testing.recordings import example, frames, numbers, record, rlds_episode, write_rlds
+from vla_server_base.testing.recordings import example, grey_images, numbers, record, rlds_episode, write_rlds
 
 SHARD = "small_robot/1.0.0/small_robot-train.tfrecord-0000{}-of-00002"
 
@@ -25,8 +25,8 @@ def test_a_dataset_is_read(tmp_path, caplog):
         length = 5 + number
         np.testing.assert_array_equal(episode.actions, numbers(number, length, 7).astype(np.float32))
         np.testing.assert_array_equal(episode.proprio, numbers(number + 1, length, 8).astype(np.float32))
-        np.testing.assert_allclose(episode.images["primary"], frames(number, length), atol=2)
-        np.testing.assert_array_equal(episode.images["wrist"], frames(number + 2, length, 16, 16))
+        np.testing.assert_allclose(episode.images["primary"], grey_images(number, length), atol=2)
+        np.testing.assert_array_equal(episode.images["wrist"], grey_images(number + 2, length, 16, 16))
         assert episode.instruction == f"do task {number}"
 
 

@@ -33,10 +33,10 @@ def test_the_three_kinds_of_values_come_back(tmp_path):
     values = {"numbers": np.array([0.5, -2.0]), "counts": np.array([3, 2**40]), "names": [b"a", b"", b"\xff"]}
     (tmp_path / "one").write_bytes(record(example(values)))
     read = read_example(find_records(tmp_path / "one")[0])
-    assert read["numbers"].dtype == np.float32
-    np.testing.assert_array_equal(read["numbers"], [0.5, -2.0])
-    assert read["counts"].dtype == np.int64
-    np.testing.assert_array_equal(read["counts"], [3, 2**40])
+    numbers, counts = np.asarray(read["numbers"]), np.asarray(read["counts"])
+    assert (numbers.dtype, counts.dtype) == (np.float32, np.int64)
+    np.testing.assert_array_equal(numbers, [0.5, -2.0])
+    np.testing.assert_array_equal(counts, [3, 2**40])
     assert read["names"] == [b"a", b"", b"\xff"]
 
 
@@ -62,7 +62,7 @@ def test_damaged_content_is_refused(path):
     path.write_bytes(content)
     with pytest.raises(DatasetError, match="record 1 is damaged: its checksum does not match"):
         read_example(found)
-    assert read_example(find_records(path)[0])["x"].tolist() == [0]
+    np.testing.assert_array_equal(np.asarray(read_example(find_records(path)[0])["x"]), [0])
 
 
 def test_another_message_is_refused(tmp_path):

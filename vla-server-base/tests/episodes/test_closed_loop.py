@@ -35,8 +35,9 @@ async def test_workers_are_replaced_as_configured_in_the_midst_of_episodes():
     served = set()
     async with load_policy(EchoAdapter(), "echo") as policy, ScenePool(config) as pool:
         for _ in range(4):
+            last = None
             async for event in play(policy, pool, scene_variant("widowx", None), Task(instruction="x"), settings):
                 served |= pool.pids
-                is_over = isinstance(event, EpisodeEnd)
-            assert is_over
+                last = event
+            assert isinstance(last, EpisodeEnd)
     assert len(served) >= 4, "16 jobs, 4 for each"

@@ -44,7 +44,7 @@ def other_server(status: int, body: bytes) -> Iterator[str]:
             self.end_headers()
             self.wfile.write(body)
 
-        def log_message(self, *_arguments):
+        def log_request(self, code: int | str = "-", size: int | str = "-"):
             pass
 
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:

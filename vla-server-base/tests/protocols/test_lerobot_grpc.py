@@ -113,6 +113,7 @@ def test_an_observation_is_a_turn_at_its_timestep(reader):
     request = turn.request
     assert (request.sequence, request.obs_time, request.task.instruction) == (7, 10.0, "go")
     np.testing.assert_array_equal(request.observation.images["primary"], RED)
+    assert request.observation.proprio is not None
     np.testing.assert_allclose(request.observation.proprio, [0.1, 0.2, 0.3])
 
 
@@ -139,9 +140,13 @@ def test_a_picture_in_another_form_is_the_same(reader, picture):
 
 
 def test_two_cameras_that_are_renamed_alike_are_refused(reader):
-    renamed = dict.fromkeys(("observation.images.lamp", "observation.images.desk"), "observation.images.primary")
+    lamp, desk, primary = (f"observation.images.{camera}" for camera in ("lamp", "desk", "primary"))
     with pytest.raises(ProtocolError, match=r"desk and another camera are both renamed to observation.images.primary"):
-        timed_step_of(reader, {"lamp": RED, "desk": RED, "task": "go"}, lerobot.LerobotSetup(renamed=renamed))
+        timed_step_of(
+            reader,
+            {"lamp": RED, "desk": RED, "task": "go"},
+            lerobot.LerobotSetup(renamed={lamp: primary, desk: primary}),
+        )
 
 
 def test_a_robots_values_name_no_session(reader):

@@ -105,6 +105,7 @@ def test_two_pictures_of_one_camera_are_refused_with_a_way_on_that_works(reader)
     message = {"observation.images.top": RED, "observation.images.front": BLUE, "task": "go"}
     with pytest.raises(ProtocolError, match="are both images of the camera 'primary', and differ") as raised:
         reader.step(message)
+    assert raised.value.hint is not None
     (setting,) = re.findall(r'VLA_OBSERVATION_KEYS="(.*)"', raised.value.hint)
     own = replace(reader, lab_keys=lab_keys(ServerConfig(observation_keys=setting)))
     np.testing.assert_array_equal(own.step(message).observation.images["primary"], RED)

@@ -21,6 +21,7 @@ from socket import (
     create_connection,
 )
 from socket import socket as Socket
+from typing import Any
 
 import httpx
 import msgpack
@@ -52,6 +53,12 @@ def frame(**message) -> bytes:
     return pack({"observation/image": RED, "prompt": "go", **message}, "bytes_keys")
 
 
+def infer_request(message: bytes, reader) -> openpi.InferRequest:
+    request = openpi.read(message, reader)
+    assert isinstance(request, openpi.InferRequest)
+    return request
+
+
 def test_the_greeting_says_what_is_served_and_what_roboarena_asks(reader):
     found = unpack(openpi.greeting(reader))
     assert (found["model"], found["window"], found["action_horizon"], found["action_dim"]) == ("echo", 2, 4, 7)
@@ -60,9 +67,9 @@ def test_the_greeting_says_what_is_served_and_what_roboarena_asks(reader):
 
 
 def test_an_observation_is_a_turn(reader):
-    turn = openpi.read(frame(seed=3), reader).step
+    turn = infer_request(frame(seed=3), reader).step
     assert (turn.task.instruction, turn.seed) == ("go", 3)
-    assert openpi.read(frame(endpoint="infer"), reader).step.task == turn.task
+    assert infer_request(frame(endpoint="infer"), reader).step.task == turn.task
 
 
 def test_a_reset_is_one(reader):
@@ -91,7 +98,7 @@ def test_actions_are_the_only_array_of_an_answer(reader):
         asked_policy=True,
         infer_ms=1.5,
     )
-    request = openpi.read(frame(), reader)
+    request = infer_request(frame(), reader)
     reply = unpack(openpi.write(result, request, Stopwatch()))
     np.testing.assert_array_equal(reply["actions"], action.actions)
     session = {"id": "arm", "step": 2, "sequence": 5, "obs_time": None, "asked_policy": True}
@@ -113,7 +120,7 @@ class Client:
         self.socket = socket
         self.metadata = unpack(socket.recv())
 
-    def ask(self, message: bytes | str):
+    def ask(self, message: bytes | str) -> Any:
         self.socket.send(message)
         answer = self.socket.recv()
         return answer if isinstance(answer, str) else unpack(answer)
@@ -230,7 +237,7 @@ def test_connections_at_once_get_what_each_gets_alone(url):
             return [client.ask(frame(seed=robot, **{"observation/image": picture}))["actions"] for _ in range(20)]
 
     alone = [episode(robot) for robot in range(4)]
-    together = [None] * 4
+    together: list[list] = [[]] * 4
 
     def run(robot: int) -> None:
         together[robot] = episode(robot)

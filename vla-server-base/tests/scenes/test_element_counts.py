@@ -87,11 +87,11 @@ def test_every_attached_model_counts_as_the_largest():
 )
 def test_too_much_is_refused_with_the_line(opened, message):
     counter = ElementCounter()
-    *before, last = opened
+    *before, (last_tag, last_attributes) = opened
     for tag, attributes in before:
         counter.open(tag, attributes, WHERE)
     with pytest.raises(SceneRefused, match=f"^{WHERE}: .*{message}"):
-        counter.open(*last, WHERE)
+        counter.open(last_tag, last_attributes, WHERE)
 
 
 def test_an_include_is_no_level_of_its_own_kind_but_is_closed_like_one():

@@ -14,7 +14,6 @@ from vla_server_base.scenes.messages import (
     Confinement,
     ControlState,
     Cost,
-    Job,
     RenderedView,
     RenderQuality,
     RenderReply,
@@ -22,6 +21,7 @@ from vla_server_base.scenes.messages import (
     RolloutReply,
     RolloutRequest,
     Scene,
+    SceneJob,
     SceneNames,
     SceneState,
     SimulationState,
@@ -71,6 +71,11 @@ def received(content: bytes, count: int = 1) -> list[WorkerReply]:
     return asyncio.run(read())
 
 
+def view_in(reply: WorkerReply) -> RenderedView:
+    assert isinstance(reply.outcome, RenderReply)
+    return reply.outcome.view
+
+
 def framed(reply: object) -> bytes:
     body = msgspec.msgpack.encode(reply)
     return struct.pack("<Q", len(body)) + body
@@ -79,7 +84,10 @@ def framed(reply: object) -> bytes:
 def test_settings_and_jobs_come_through_and_the_end_of_the_stream_is_none():
     scene = Scene(xml="<mujoco/>", assets={"a.obj": b"\0\1"})
     rollout = RolloutRequest(start=SceneState(qpos=np.array([1.0])), actions=np.ones((2, 7)))
-    jobs = [Job(key="k", scene=scene, request=RenderRequest()), Job(key="k", scene=None, request=rollout, alone=True)]
+    jobs = [
+        SceneJob(key="k", scene=scene, request=RenderRequest()),
+        SceneJob(key="k", scene=None, request=rollout, alone=True),
+    ]
     with tempfile.TemporaryFile() as stream:
         stream.write(b"".join(encode_message(message) for message in (SETTINGS, *jobs)))
         stream.seek(0)
@@ -95,13 +103,15 @@ def test_images_and_costs_come_back_bit_for_bit():
     (reply,) = received(sent(RENDERED, cached=frozenset({"k"}), must_restart=True))
     assert reply.cached == {"k"}
     assert reply.must_restart
-    np.testing.assert_array_equal(reply.outcome.view.images["primary"], IMAGE)
-    assert reply.outcome.view.cameras == {"primary": "top"}
+    np.testing.assert_array_equal(view_in(reply).images["primary"], IMAGE)
+    assert view_in(reply).cameras == {"primary": "top"}
+    assert isinstance(reply.outcome, RenderReply)
     assert reply.outcome.cost == RENDERED.cost
 
 
 def test_a_rollout_comes_back_whole():
     (reply,) = received(sent(ROLLED_OUT))
+    assert isinstance(reply.outcome, RolloutReply)
     np.testing.assert_array_equal(reply.outcome.end.physics, ROLLED_OUT.end.physics)
     assert reply.outcome.end.control.gripper_opening == 0.5
     assert reply.outcome.robot == BUNDLED_PANDA
@@ -112,12 +122,12 @@ def test_a_rollout_comes_back_whole():
 def test_an_image_that_is_a_view_of_another_array_comes_back_in_its_own_order():
     turned = RenderedView(images={"primary": IMAGE[::-1]}, cameras={}, geom_groups=())
     (reply,) = received(sent(RenderReply(view=turned, cost=Cost())))
-    np.testing.assert_array_equal(reply.outcome.view.images["primary"], IMAGE[::-1])
+    np.testing.assert_array_equal(view_in(reply).images["primary"], IMAGE[::-1])
 
 
 def test_replies_come_in_their_order_and_do_not_share_the_writers_buffer():
     first, second = received(sent(RENDERED, UnknownName("camera", "x", ["y"])), count=2)
-    np.testing.assert_array_equal(first.outcome.view.images["primary"], IMAGE)
+    np.testing.assert_array_equal(view_in(first).images["primary"], IMAGE)
     assert isinstance(second.outcome, UnknownName)
 
 

@@ -18,8 +18,8 @@ class CountedDrawing(Drawing):
     def __init__(self, drawing: Drawing, freed: list[str], key: str):
         self._drawing, self._freed, self._key = drawing, freed, key
 
-    def draw(self, *arguments):
-        return self._drawing.draw(*arguments)
+    def draw(self, *args, **kwargs):
+        return self._drawing.draw(*args, **kwargs)
 
     def free(self) -> None:
         self._freed.append(self._key)

@@ -13,8 +13,10 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.errors import ImageError, InstructionError, RequestError, UnknownName
 from vla_server_base.images import MAX_SIDE, check_size, decode_base64, decode_image, encode_jpeg, encode_png
 from vla_server_base.request_context import RequestIdFilter, begin_request, current_client, logged_path
+from vla_server_base.scenes.robots import RobotDescription
 from vla_server_base.schemas.base import Upload, body_from_upload
 from vla_server_base.schemas.execute import ExecuteRequest
+from vla_server_base.schemas.inputs import ExecuteInputs, PredictInputs
 from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.testing import EchoAdapter
 
@@ -23,8 +25,13 @@ RED, BLUE = of_one_colour(255, 0, 0), of_one_colour(0, 0, 255)
 SCENE = "<mujoco/>"
 
 
-def core(kind=PredictRequest, config=CONFIG, **fields):
-    return kind(**{"instruction": "go", **fields}).to_core(SPEC, config, lambda _camera, image: image)
+def core(config=CONFIG, **fields) -> PredictInputs:
+    return PredictRequest(**{"instruction": "go", **fields}).to_core(SPEC, config, lambda _camera, image: image)
+
+
+def episode(**fields) -> ExecuteInputs:
+    body = ExecuteRequest(**{"instruction": "go", "xml_string": SCENE, **fields})
+    return body.to_core(SPEC, CONFIG, lambda _camera, image: image)
 
 
 def test_an_image_request_is_decoded_and_has_no_scene():
@@ -54,6 +61,7 @@ def test_a_scene_request_keeps_its_state_cameras_and_arm():
     assert inputs.scene.view.cameras == {"primary": "front", "wrist": None}
     assert inputs.scene.state.qpos.tolist() == [0.5]
     assert inputs.scene.state.mocap_pos.shape == (1, 3)
+    assert isinstance(inputs.scene.robot, RobotDescription)
     assert (inputs.scene.robot.joints, inputs.scene.robot.home) == (("a",), (0.1,))
     assert inputs.scene.bounds.workspace.shape == (2, 3)
     assert inputs.wants_joint_positions
@@ -98,9 +106,7 @@ def test_what_the_policy_cannot_answer_is_refused_with_a_hint(fields, error, mes
 
 
 def test_an_episode_becomes_its_settings():
-    inputs = core(
-        ExecuteRequest,
-        xml_string=SCENE,
+    inputs = episode(
         seed=3,
         latency_ms=50.0,
         record=("webp",),
@@ -120,7 +126,7 @@ def test_an_episode_becomes_its_settings():
 )
 def test_an_episode_that_cannot_be_is_refused_with_a_hint(fields, message):
     with pytest.raises(RequestError, match=message) as refusal:
-        core(ExecuteRequest, xml_string=SCENE, **fields)
+        episode(**fields)
     assert refusal.value.hint
 
 
@@ -168,7 +174,7 @@ def test_every_log_record_has_the_id_of_its_request():
     record = logging.LogRecord("any", logging.INFO, __file__, 1, "text", (), None)
     request_id = begin_request("abc", "10.0.0.1")
     assert RequestIdFilter().filter(record)
-    assert (record.request_id, request_id, current_client.get()) == ("abc", "abc", "10.0.0.1")
+    assert (vars(record)["request_id"], request_id, current_client.get()) == ("abc", "abc", "10.0.0.1")
     assert begin_request() not in ("", "abc")
     assert current_client.get() == "10.0.0.1", "a message keeps the client of its connection"
 

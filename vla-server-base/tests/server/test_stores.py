@@ -51,7 +51,7 @@ def test_a_scene_is_known_by_its_key_and_counted_with_its_files():
     store = SceneStore(100)
     scenes = [Scene(xml=f"<{number}>", assets={"a.obj": bytes(40)}) for number in range(3)]
     for scene in scenes:
-        store.remember(scene)
+        store.put(scene)
     assert store.get(scenes[2].key) is scenes[2]
     with pytest.raises(UnknownSceneId) as caught:
         store.get(scenes[0].key)
@@ -62,7 +62,7 @@ def test_the_number_of_small_scenes_is_bounded_too(monkeypatch):
     monkeypatch.setattr(stores, "MAX_ITEMS", 3)
     store, scenes = SceneStore(10**9), [Scene(xml=str(number)) for number in range(4)]
     for scene in scenes:
-        store.remember(scene)
+        store.put(scene)
     with pytest.raises(UnknownSceneId):
         store.get(scenes[0].key)
     assert store.get(scenes[1].key) is scenes[1]

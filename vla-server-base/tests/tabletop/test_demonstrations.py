@@ -147,7 +147,7 @@ async def test_a_demonstration_is_recorded_with_the_experts_labels(pool):
     trial = draw_trial(PICK, 3)
     demonstration = await demonstrate(pool, trial, rolled_in(max_steps=3))
     episode = demonstration.recorded()
-    np.testing.assert_array_equal(episode.actions, np.float32([step.label for step in demonstration.steps]))
+    np.testing.assert_array_equal(episode.actions, np.array([step.label for step in demonstration.steps], np.float32))
     assert episode.images["wrist"].shape == (8, 16, 16, 3)
     assert episode.proprio.shape == (8, 8)
     assert episode.expert_drove.tolist() == [step.expert_drove for step in demonstration.steps]
@@ -163,6 +163,8 @@ async def test_a_random_view_has_resampled_objects_and_the_experts_action(pool):
         assert view.trial.task in TASKS.values()
         assert view.trial.instruction in paraphrases(view.trial.task)
         (step,), taken_at = view.steps, first.steps[number // 2]
+        assert step.observation.proprio is not None
+        assert taken_at.observation.proprio is not None
         np.testing.assert_allclose(step.observation.proprio, taken_at.observation.proprio, atol=1e-6)
         assert (step.environment_state != taken_at.environment_state).any()
         np.testing.assert_array_equal(step.observation.images["wrist"], same.steps[0].observation.images["wrist"])

@@ -13,7 +13,7 @@ from vla_server_base.tabletop.variants import NUM_VARIANTS, scene_variant
 SEEDS = range(50)
 
 
-def places(trial):
+def places(trial) -> dict[str, np.ndarray]:
     free = trial.start.qpos[trial.table.num_joints + NUM_FINGERS :].reshape(-1, 7)
     return dict(zip(OBJECTS, free[:, :2], strict=True))
 
@@ -33,6 +33,7 @@ def test_objects_never_overlap_and_lie_in_reach(task, robot):
 def test_objects_are_resampled_around_an_arm_that_may_hold_one(robot):
     table = TABLES[robot]
     qpos = draw_trial(TASKS["pick_up_red_cube"], 0, robot=robot).start.qpos
+    assert qpos is not None
     gripper, random = np.array([np.mean(table.x), 0, 0.15]), np.random.default_rng(0)
     qpos[table.num_joints + NUM_FINGERS :][:3] = gripper
     held = np.zeros(len(OBJECTS))
@@ -48,7 +49,8 @@ def test_objects_are_resampled_around_an_arm_that_may_hold_one(robot):
         assert min(distances, default=1) > 2 * np.sqrt(2) * table.half_size
         stacked = (positions[:, 2] > 1.1 * table.half_size) & ~in_air
         assert stacked.sum() + in_air.sum() <= 1
-    np.testing.assert_allclose(held / 400, 0.65 / 3, atol=0.08), "any object is held as often, and none now and then"
+    any_as_often_and_none_now_and_then = 0.65 / 3
+    np.testing.assert_allclose(held / 400, any_as_often_and_none_now_and_then, atol=0.08)
 
 
 @pytest.mark.parametrize("name", ["push_left_red_cube", "push_right_green_sphere"])

@@ -6,6 +6,7 @@ from itertools import pairwise
 
 import pytest
 
+from vla_server_base.config import ServerConfig
 from vla_server_base.errors import UnknownName
 from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.success import success_to_body
@@ -56,4 +57,5 @@ def test_success_can_be_sent_to_a_server_and_means_the_same_there(task):
     predicates = task.success(TABLES["panda"])
     body = {"instruction": "x", "xml_string": "<mujoco/>", "success": success_to_body(predicates)}
     received = ExecuteRequest.model_validate_json(json.dumps(body))
-    assert received.core_settings(0, EchoAdapter().spec).success == predicates
+    inputs = received.to_core(EchoAdapter().spec, ServerConfig(), lambda _camera, image: image)
+    assert inputs.settings.success == predicates

@@ -104,7 +104,7 @@ class LeRobotDataset:
             times = self._times(rows, files)
             is_simulated = ENVIRONMENT_STATE in rows.column_names and ENVIRONMENT_STATE not in self._states
             return RecordedEpisode.of(
-                images={name: self._frames(key, files, rows, times) for name, key in self._cameras.items()},
+                images={name: self._images_of(key, files, rows, times) for name, key in self._cameras.items()},
                 proprio=vectors(rows, self._states, files.data) if self._states else None,
                 environment_state=vectors(rows, (ENVIRONMENT_STATE,), files.data) if is_simulated else None,
                 actions=vectors(rows, self._actions, files.data),
@@ -164,7 +164,7 @@ class LeRobotDataset:
             )
         return self._tasks.get(int(number), files.task)
 
-    def _frames(
+    def _images_of(
         self, key: str, files: EpisodeFiles, rows: pa.Table, times: Float64[np.ndarray, " length"]
     ) -> UInt8[np.ndarray, "length height width 3"]:
         if self._features[key]["dtype"] == "video":

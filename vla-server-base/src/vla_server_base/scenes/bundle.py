@@ -84,9 +84,7 @@ def _refused_mjb() -> SceneRefused:
 def _unpack(packed: bytes) -> dict[str, bytes]:
     # Every entry that the reader would list has the signature, wherever the list is.
     if packed.count(_ENTRY_SIGNATURE) > limits.MAX_BUNDLE_ENTRIES:
-        raise _refusal(
-            f"it has more than {limits.MAX_BUNDLE_ENTRIES} entries", "leave out what the scene does not name"
-        )
+        raise _error(f"it has more than {limits.MAX_BUNDLE_ENTRIES} entries", "leave out what the scene does not name")
     largest = min(limits.MAX_BUNDLE_BYTES, max(limits.UNSUSPICIOUS_BYTES, limits.MAX_BUNDLE_RATIO * len(packed)))
     files: dict[str, bytes] = {}
     left = largest
@@ -97,11 +95,11 @@ def _unpack(packed: bytes) -> dict[str, bytes]:
             if entry.is_dir() or _RESOURCE_FORK.search(entry.filename):
                 continue
             if entry.filename in files:
-                raise _refusal(f"'{entry.filename}' is in it twice", "leave one of them out")
+                raise _error(f"'{entry.filename}' is in it twice", "leave one of them out")
             with bundle.open(entry) as file:
                 content = file.read(left + 1)
             if len(content) > left:
-                raise _refusal(
+                raise _error(
                     f"it unpacks to more than {largest} bytes",
                     f"at most {limits.MAX_BUNDLE_BYTES} bytes and {limits.MAX_BUNDLE_RATIO} times the zip's own size",
                 )
@@ -113,21 +111,21 @@ def _unpack(packed: bytes) -> dict[str, bytes]:
 def _check_entry(entry: zipfile.ZipInfo) -> None:
     name = entry.filename
     if len(name) > limits.MAX_NAME_CHARS:
-        raise _refusal(
+        raise _error(
             f"'{name[:80]}...' is a name of {len(name)} characters", f"at most {limits.MAX_NAME_CHARS} characters"
         )
     segments = name.removesuffix("/").split("/")
     if _DRIVE.match(name) or not name.isprintable() or any(part in ("", ".", "..") for part in segments):
-        raise _refusal(f"{name!r} is not a path inside it", "name files as folder/file, from the top of the zip")
+        raise _error(f"{name!r} is not a path inside it", "name files as folder/file, from the top of the zip")
     if stat.S_IFMT(entry.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        raise _refusal(f"'{name}' is a link or a device", "put the file itself in its place")
+        raise _error(f"'{name}' is a link or a device", "put the file itself in its place")
     if entry.flag_bits & _ENCRYPTED:
-        raise _refusal(f"'{name}' is encrypted", "zip it without a password")
+        raise _error(f"'{name}' is encrypted", "zip it without a password")
     if entry.compress_type not in _METHODS:
-        raise _refusal(f"'{name}' is compressed by method {entry.compress_type}", "use deflate or no compression")
+        raise _error(f"'{name}' is compressed by method {entry.compress_type}", "use deflate or no compression")
 
 
-def _refusal(what: str, hint: str) -> SceneRefused:
+def _error(what: str, hint: str) -> SceneRefused:
     return SceneRefused(f"the scene's zip is refused: {what}", hint=hint)
 
 

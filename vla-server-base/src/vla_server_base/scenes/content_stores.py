@@ -63,7 +63,7 @@ class SceneStore:
     def __init__(self, max_bytes: int):
         self._scenes: _ContentCache[Scene] = _ContentCache(max_bytes, lambda scene: scene.num_bytes)
 
-    def remember(self, scene: Scene) -> None:
+    def put(self, scene: Scene) -> None:
         """Keep a scene that compiled."""
         self._scenes.put(scene.key, scene)
 

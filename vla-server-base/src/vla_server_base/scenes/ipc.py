@@ -14,7 +14,14 @@ import numpy as np
 from jaxtyping import jaxtyped
 
 from vla_server_base import errors
-from vla_server_base.scenes.messages import Confinement, Job, RenderReply, RolloutReply, WorkerReply, WorkerSettings
+from vla_server_base.scenes.messages import (
+    Confinement,
+    RenderReply,
+    RolloutReply,
+    SceneJob,
+    WorkerReply,
+    WorkerSettings,
+)
 
 LENGTH = struct.Struct("<Q")
 MAX_REPLY_BYTES = 1 << 26
@@ -66,7 +73,7 @@ class _EncodedReply:
     rollout: RolloutReply | None = None
 
 
-def encode_message(message: WorkerSettings | Job) -> bytes:
+def encode_message(message: WorkerSettings | SceneJob) -> bytes:
     """Return the bytes that send a message to a worker."""
     body = pickle.dumps(message, protocol=5)
     return LENGTH.pack(len(body)) + body

@@ -11,13 +11,13 @@ from vla_server_base.request_context import current_client
 from vla_server_base.scenes.background_tasks import BackgroundTasks
 from vla_server_base.scenes.messages import (
     Confinement,
-    Job,
     RendererName,
     RenderReply,
     RenderRequest,
     RolloutReply,
     RolloutRequest,
     Scene,
+    SceneJob,
     WorkerReply,
 )
 from vla_server_base.scenes.verdicts import MAX_WORKERS, Verdicts
@@ -111,12 +111,12 @@ class ScenePool:
         self._verdicts.check(client, key)
         deaths: list[WorkerDied] = []
         try:
-            return await self._run(Job(key=key, scene=scene, request=request), client, deaths)
+            return await self._run(SceneJob(key=key, scene=scene, request=request), client, deaths)
         except (SceneCrashed, SceneTimeout) as error:
             self._verdicts.note(client, key, error, num_workers=max(1, len(deaths)))
             raise
 
-    async def _run(self, job: Job, client: str, deaths: list[WorkerDied]) -> RenderReply | RolloutReply:
+    async def _run(self, job: SceneJob, client: str, deaths: list[WorkerDied]) -> RenderReply | RolloutReply:
         """Run a job, and once more in another worker if the first is lost: the request holds all that it needs."""
         while len(deaths) < MAX_WORKERS:
             worker = await self.workers.acquire(WorkerRequest(client=client, key=job.key, is_retry=bool(deaths)))
@@ -131,7 +131,7 @@ class ScenePool:
                 job = replace(job, alone=death.cause == "memory")
         raise _error_of(deaths)
 
-    async def _run_in(self, worker: WorkerProcess, job: Job) -> RenderReply | RolloutReply:
+    async def _run_in(self, worker: WorkerProcess, job: SceneJob) -> RenderReply | RolloutReply:
         """Run a job in a worker within its time, and release or replace the worker."""
         job = replace(job, scene=None if job.key in worker.cached else job.scene)
         usable = False
@@ -160,7 +160,7 @@ class ScenePool:
         )
 
 
-def _outcome(reply: WorkerReply, job: Job, worker: WorkerProcess) -> RenderReply | RolloutReply:
+def _outcome(reply: WorkerReply, job: SceneJob, worker: WorkerProcess) -> RenderReply | RolloutReply:
     """Return the reply to a job, or raise its error."""
     if isinstance(reply.outcome, VLAError):
         raise reply.outcome

@@ -25,7 +25,7 @@ class Verdicts:
     """The scenes that cost workers, for a while; by client too, so that nobody gets another's scene refused."""
 
     def __init__(self):
-        self._verdicts: TTLCache[tuple[str, str], _Verdict] = TTLCache(MAX_VERDICTS, EXPIRY_S)
+        self._verdicts: TTLCache[tuple[str, str], _Verdict, float] = TTLCache(MAX_VERDICTS, EXPIRY_S, time.monotonic)
 
     def check(self, client: str, key: str) -> None:
         """Refuse a scene that cost too many workers.

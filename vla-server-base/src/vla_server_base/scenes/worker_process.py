@@ -14,7 +14,7 @@ from typing import BinaryIO
 
 from vla_server_base.errors import RendererUnavailable, VLAError
 from vla_server_base.scenes.ipc import encode_message, read_reply
-from vla_server_base.scenes.messages import Confinement, Job, WorkerReply, WorkerSettings
+from vla_server_base.scenes.messages import Confinement, SceneJob, WorkerReply, WorkerSettings
 from vla_server_base.scenes.worker_death import WorkerDied, death_of
 from vla_server_base.scenes.worker_environment import worker_environment
 from vla_server_base.scenes.worker_memory import MemoryLimit
@@ -115,7 +115,7 @@ class WorkerProcess:
                 raise
         return cls(process, reader, writer, stderr, memory_mb)
 
-    async def run(self, job: Job) -> WorkerReply:
+    async def run(self, job: SceneJob) -> WorkerReply:
         """Send a job, wait for its reply however long it takes, and update `cached`.
 
         Raises:
@@ -129,9 +129,9 @@ class WorkerProcess:
         self.cached = reply.cached
         return reply
 
-    async def _exchange(self, message: WorkerSettings | Job) -> WorkerReply:
+    async def _exchange(self, message: WorkerSettings | SceneJob) -> WorkerReply:
         # Off the loop and in pieces: a scene may have 60 MB of meshes. Without a scene it is a few kB.
-        has_scene = isinstance(message, Job) and message.scene is not None
+        has_scene = isinstance(message, SceneJob) and message.scene is not None
         content = memoryview(await asyncio.to_thread(encode_message, message) if has_scene else encode_message(message))
         try:
             for start in range(0, len(content), PIECE_BYTES):

@@ -71,7 +71,7 @@ async def execute_events(service: Service, inputs: ExecuteInputs, scene: Scene) 
         async for event in play(policy, service, scene, inputs.task, inputs.settings):
             recorder.add(event)
             if isinstance(event, EpisodeStart):
-                service.scenes.remember(scene)
+                service.scenes.put(scene)
                 if "state_log" in inputs.record:
                     _check_kept(inputs, event.state)
                 images = event.view if inputs.wants_frames else None

@@ -68,22 +68,22 @@ class Bodies:
         self._max_bytes = (config.max_bodies_mb or 4 * config.max_body_mb) * 2**20
         self._timeout_s = config.body_timeout_s
         self._num_bytes = 0
-        self._open: set[Body] = set()
+        self._open: set[OpenBody] = set()
 
-    def open(self, give_up: Callable[[VLAError], None]) -> "Body":
+    def open(self, give_up: Callable[[VLAError], None]) -> "OpenBody":
         """Begin to receive a body of the current client; `give_up` is called once, if it has to stop."""
-        body = Body(bodies=self, client=current_client.get(), give_up=give_up)
+        body = OpenBody(bodies=self, client=current_client.get(), give_up=give_up)
         self._open.add(body)
         return body
 
-    def add(self, body: "Body", num_bytes: int) -> None:
+    def add(self, body: "OpenBody", num_bytes: int) -> None:
         """Count the bytes that came, and make room for them."""
         body.num_bytes += num_bytes
         self._num_bytes += num_bytes
         while self._num_bytes > self._max_bytes and self._give_largest_up():
             pass
 
-    def remove(self, body: "Body") -> None:
+    def remove(self, body: "OpenBody") -> None:
         """Count a body no longer."""
         if body in self._open:
             self._open.remove(body)
@@ -120,13 +120,13 @@ class Bodies:
             self._give_up(largest, Overloaded(message, hint="send again later; VLA_MAX_BODIES_MB raises the limit"))
         return largest is not None
 
-    def _give_up(self, body: "Body", error: VLAError) -> None:
+    def _give_up(self, body: "OpenBody", error: VLAError) -> None:
         self.remove(body)
         body.give_up(error)
 
 
 @dataclass(eq=False, kw_only=True)
-class Body:
+class OpenBody:
     """One body, as far as it has come."""
 
     bodies: Bodies = field(repr=False)

@@ -80,19 +80,19 @@ def _parts(raw: bytes | bytearray, content_type: str) -> list[_Part]:
             "the content type multipart/form-data names no boundary",
             hint="let the HTTP library write the Content-Type header: it knows the boundary",
         )
-    reading = _Reading()
+    collector = _PartCollector()
     try:
-        parser = MultipartParser(boundary, reading.callbacks())
+        parser = MultipartParser(boundary, collector.callbacks())
         for start in range(0, len(raw), _CHUNK_BYTES):
             parser.write(bytes(raw[start : start + _CHUNK_BYTES]))
     except FormParserError as error:
         raise RequestError(f"the multipart body is malformed: {error}") from error
-    if not reading.is_complete:
+    if not collector.is_complete:
         raise RequestError("the multipart body is cut off: its closing boundary is missing")
-    return reading.parts
+    return collector.parts
 
 
-class _Reading:
+class _PartCollector:
     """Collects what the parser finds."""
 
     def __init__(self) -> None:

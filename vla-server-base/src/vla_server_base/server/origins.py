@@ -63,11 +63,11 @@ class Origins:
         Raises:
             Forbidden: it is such a page's, or comes under a name that is not known to be this server's.
         """
-        own = self._own(headers.getlist("host"))
+        host = self._host(headers.getlist("host"))
         origins = headers.getlist("origin")
         if [origin.lower() for origin in origins] in ([each] for each in self.allowed):
             return
-        if origins and not (own and len(origins) == 1 and _same(origins[0], own)):
+        if origins and not (host and len(origins) == 1 and _same(origins[0], host)):
             raise Forbidden(
                 f"a web page of another origin, '{origins[0][:80]}', sends this request",
                 hint="VLA_ALLOWED_ORIGINS lists the origins whose pages may ask this server",
@@ -81,17 +81,17 @@ class Origins:
                 hint="VLA_ALLOWED_ORIGINS lists the origins whose pages may ask this server",
             )
 
-    def _own(self, hosts: list[str]) -> _Address | None:
+    def _host(self, hosts: list[str]) -> _Address | None:
         """Return where the client believes to have found this server; None where it does not say (HTTP/1.0)."""
         if not hosts:
             return None
-        own = _address(hosts[0]) if len(hosts) == 1 else None
-        if own is None or not (self._any_host or self._is_known(own.host)):
+        host = _address(hosts[0]) if len(hosts) == 1 else None
+        if host is None or not (self._any_host or self._is_known(host.host)):
             raise Forbidden(
                 f"this server is not known as '{', '.join(hosts)[:80]}'",
                 hint="VLA_ALLOWED_HOSTS lists the names that it is reached by; its address and localhost always work",
             )
-        return own
+        return host
 
     def _is_known(self, host: str) -> bool:
         name = host.rstrip(".")

@@ -101,7 +101,7 @@ async def answer_predict(service: Service, inputs: PredictInputs, scene: Scene |
 async def _render(service: Service, inputs: PredictInputs, scene: Scene) -> _Observed:
     assert inputs.scene is not None, "a request with a scene says how to look at it"
     reply = await service.render(scene, RenderRequest(state=inputs.scene.state, view=inputs.scene.view))
-    service.scenes.remember(scene)
+    service.scenes.put(scene)
     (observation,) = inputs.observations
     return _Observed(
         observations=(replace(observation, images=reply.view.images),),
@@ -135,7 +135,7 @@ async def _ask_once(
     """Ask the policy with the window that the request brings.
 
     Raises:
-        DeadlineExceeded: the deadline passed first.
+        DeadlinePassed: the deadline passed first.
     """
     engine, spec = service.engine, service.engine.spec
     dataset = inputs.dataset or spec.default_dataset

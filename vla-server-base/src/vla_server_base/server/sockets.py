@@ -25,7 +25,7 @@ from vla_server_base.errors import (
 )
 from vla_server_base.request_context import begin_request, logged_path
 from vla_server_base.server.error_replies import error_response, reason_of
-from vla_server_base.server.in_flight import Body
+from vla_server_base.server.in_flight import OpenBody
 from vla_server_base.server.traffic import Line, Traffic
 
 logger = logging.getLogger(__name__)
@@ -197,7 +197,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().__init__(**made_by_uvicorn)
         self._traffic = traffic
         self._line: Line | None = None
-        self._unfinished: Body | None = None
+        self._unfinished: OpenBody | None = None
         self._num_frames = 0
 
     def connection_made(self, transport: Any) -> None:

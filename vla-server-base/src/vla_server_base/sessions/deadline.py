@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable
 from typing import TypeVar
 
-from vla_server_base.errors import DeadlineExceeded
+from vla_server_base.errors import DeadlinePassed
 
 T = TypeVar("T")
 
@@ -13,12 +13,12 @@ async def within_deadline(work: Awaitable[T], deadline_ms: float | None) -> T:
     """Await work, and cancel it at its deadline.
 
     Raises:
-        DeadlineExceeded: the deadline came first.
+        DeadlinePassed: the deadline came first.
     """
     try:
         return await asyncio.wait_for(work, None if deadline_ms is None else deadline_ms / 1e3)
     except asyncio.TimeoutError as error:
-        raise DeadlineExceeded(
+        raise DeadlinePassed(
             f"no answer within the deadline, {deadline_ms:.0f} ms from when the policy was to be asked",
             hint="send the next observation; it is answered as usual",
         ) from error

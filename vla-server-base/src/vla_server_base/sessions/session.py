@@ -51,7 +51,7 @@ class Session:
         Raises:
             Superseded: a newer request has come, before this one or while it waited.
             RequestError, UnknownName: the request's settings are invalid, or not those of its episode.
-            DeadlineExceeded: the deadline passed first.
+            DeadlinePassed: the deadline passed first.
             Unavailable, RequestError: see `Engine.predict`.
         """
         result = self._begin(request)

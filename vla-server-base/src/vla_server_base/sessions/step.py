@@ -16,7 +16,7 @@ async def run_step(sessions: Sessions, request: StepRequest) -> StepResult:
     """Return what the request's robot does now.
 
     Raises:
-        Superseded, DeadlineExceeded, RequestError, Unavailable: see `Sessions.open`, `Sessions.resume` and
+        Superseded, DeadlinePassed, RequestError, Unavailable: see `Sessions.open`, `Sessions.resume` and
             `Session.step`.
     """
     session = await _session_of(sessions, request)

@@ -48,7 +48,7 @@ def scene_variant(robot: str, variant: int | None) -> Scene:
     for camera in root.iter("camera"):
         if camera.get("name") == "primary":
             _shift(camera, CAMERA_SHIFT_M, random)
-            _turn(camera, random)
+            _rotate(camera, random)
     return Scene(xml=ElementTree.tostring(root, encoding="unicode"))
 
 
@@ -62,7 +62,7 @@ def _tint(element: ElementTree.Element, name: str, random: np.random.Generator) 
     _write(element, name, np.clip(_numbers(element, name) * brightness * tint, 0, 1))
 
 
-def _turn(camera: ElementTree.Element, random: np.random.Generator) -> None:
+def _rotate(camera: ElementTree.Element, random: np.random.Generator) -> None:
     x, y = _numbers(camera, "xyaxes").reshape(2, 3)
     axes = np.stack([x, y, np.cross(x, y)], axis=1)
     half_turns = random.uniform(-CAMERA_TURN_RAD, CAMERA_TURN_RAD, 3) / 2

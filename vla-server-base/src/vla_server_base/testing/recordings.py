@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image as PillowImage
 
 
-def frames(episode: int, length: int, height: int = 32, width: int = 48) -> np.ndarray:
+def grey_images(episode: int, length: int, height: int = 32, width: int = 48) -> np.ndarray:
     """Return grey images whose level says the episode and the timestep."""
     level = (40 * episode + 3 * np.arange(length) + 8).astype(np.uint8)
     return np.broadcast_to(level[:, None, None, None], (length, height, width, 3)).copy()
@@ -40,8 +40,8 @@ def write_robomimic(path: Path, lengths: tuple[int, ...] = (5, 6, 7), **attribut
             demo["actions"] = numbers(number, length, 7)
             demo["rewards"], demo["dones"] = np.zeros(length), np.zeros(length)
             for group in ("obs", "next_obs"):
-                demo[f"{group}/agentview_image"] = frames(number, length)
-                demo[f"{group}/robot0_eye_in_hand_image"] = frames(number + 2, length, 16, 16)
+                demo[f"{group}/agentview_image"] = grey_images(number, length)
+                demo[f"{group}/robot0_eye_in_hand_image"] = grey_images(number + 2, length, 16, 16)
                 demo[f"{group}/agentview_depth"] = np.ones((length, 32, 48, 1), np.float32)
                 demo[f"{group}/robot0_eef_pos"] = numbers(number, length, 3)
                 demo[f"{group}/robot0_eef_quat"] = numbers(number, length, 4)
@@ -60,7 +60,7 @@ def write_aloha(folder: Path, lengths: tuple[int, ...] = (5, 6), *, compressed: 
             file["observations/qpos"] = numbers(number + 1, length, 14)
             file["observations/qvel"] = np.zeros((length, 14))
             for camera in ("cam_high", "cam_left_wrist"):
-                images = frames(number, length)
+                images = grey_images(number, length)
                 key = f"observations/images/{camera}"
                 file[key] = padded([encoded(image) for image in images]) if compressed else images
             if compressed:
@@ -97,9 +97,9 @@ def rlds_episode(number: int, length: int) -> dict[str, Any]:
         "steps/gripper": np.arange(length, dtype=float),
         "steps/is_first": np.arange(length) == 0,
         "steps/language_instruction": [f"do task {number}".encode()] * length,
-        "steps/observation/image": [encoded(image) for image in frames(number, length)],
-        "steps/observation/wrist_image": [encoded(image, "PNG") for image in frames(number + 2, length, 16, 16)],
-        "steps/observation/depth_image": [encoded(image[..., 0], "PNG") for image in frames(number, length)],
+        "steps/observation/image": [encoded(image) for image in grey_images(number, length)],
+        "steps/observation/wrist_image": [encoded(image, "PNG") for image in grey_images(number + 2, length, 16, 16)],
+        "steps/observation/depth_image": [encoded(image[..., 0], "PNG") for image in grey_images(number, length)],
         "steps/observation/state": numbers(number + 1, length, 8),
     }
 

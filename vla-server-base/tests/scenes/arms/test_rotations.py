@@ -21,7 +21,7 @@ X, Y, Z = np.eye(3)
 
 
 def is_same_turn(one: np.ndarray, other: np.ndarray) -> bool:
-    return abs(abs(one @ other) - 1) < 1e-9
+    return bool(abs(abs(one @ other) - 1) < 1e-9)
 
 
 @given(TURNS, TURNS, VECTORS)

@@ -91,6 +91,7 @@ def test_a_directional_light_has_no_attenuation_and_a_spot_has():
     )
     assert sun.attenuation is None
     np.testing.assert_allclose(sun.direction, [0, 1, 0])
+    assert spot.attenuation is not None
     np.testing.assert_allclose(spot.attenuation, [0, 1, 0])
     assert spot.cutoff_degrees == 30
     np.testing.assert_allclose(spot.position, [0, 0, 2])

@@ -13,7 +13,7 @@ BLACK_AND_WHITE = np.tile(np.array([[0, 255], [255, 0]], np.uint8)[..., None], (
 
 def sampled(texture: Texture, u: float, v: float, step: float = 0.0, image: int | None = None) -> list[float]:
     at = np.array([[u], [v]], np.float32)
-    right, down = at + np.float32([[step], [0]]), at + np.float32([[0], [step]])
+    right, down = at + np.array([[step], [0]], np.float32), at + np.array([[0], [step]], np.float32)
     images = None if image is None else np.array([image])
     return texture.sample(at, right, down, images)[:, 0].tolist()
 
@@ -93,7 +93,8 @@ TEXTURES = """<mujoco><asset>
 
 def test_a_models_textures_are_read_by_their_type():
     model = mujoco.MjModel.from_xml_string(TEXTURES)
-    flat, cube, same = (read_texture(model, model.texture(name).id) for name in ("flat", "cube", "same"))
+    textures = [read_texture(model, model.texture(name).id) for name in ("flat", "cube", "same")]
+    flat, cube, same = (texture for texture in textures if texture is not None)
     assert [texture.num_images for texture in (flat, cube, same)] == [1, CUBE_FACES, CUBE_FACES]
     assert sampled(flat, 0.5, 0.5) == pytest.approx([1, 0, 0])
     assert sampled(cube, 0.5, 0.5, image=0) == pytest.approx([0, 1, 0])

@@ -6,7 +6,7 @@ import pytest
 
 from vla_server_base.errors import UnknownName
 from vla_server_base.scenes.library import bundled_scene
-from vla_server_base.scenes.messages import Bounds, Measure
+from vla_server_base.scenes.messages import Bounds, Measure, MeasureKind
 from vla_server_base.scenes.worker.arms.arm_search import find_arm
 from vla_server_base.scenes.worker.simulation.monitor import CHECK_EVERY, Monitor
 
@@ -29,8 +29,9 @@ def stack():
     return model, data
 
 
-def measured(stack, kind: str, *names: str, **rest) -> float:
-    (value,) = Monitor(*stack, None, Bounds(), (Measure(kind=kind, names=names, **rest),)).measure()
+def measured(stack, kind: MeasureKind, *names: str, **rest) -> float:
+    model, data = stack
+    (value,) = Monitor(model, data, None, Bounds(), (Measure(kind=kind, names=names, **rest),)).measure()
     return value
 
 

@@ -70,7 +70,7 @@ def test_a_timestep_that_lacks_something_is_shown_at_every_place_of_a_window():
     windows = [policy_input.observation["shown"] for policy_input in warm_up(a_spec(window=3)).rare()]
     everything = ("primary", "wrist")
     for place in range(3):
-        expected = [everything] * 3
+        expected: list[tuple[str, ...]] = [everything] * 3
         expected[place] = ("wrist",)
         assert expected in windows
 

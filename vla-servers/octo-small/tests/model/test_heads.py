@@ -4,7 +4,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from octo_service.errors import ConfigError
+from octo_service.errors import ModelConfigError
 from octo_service.model.heads import ACTION_HEADS, ContinuousHead, DiffusionHead, DiscreteHead
 from octo_service.model.heads.diffusion import cosine_betas
 from octo_service.model.parameters import Leaves, Parameters, declared_shapes, stored
@@ -52,12 +52,12 @@ def test_a_discrete_head_needs_the_tokens_that_its_config_says(token_per: str, n
     readout = a_readout(num_tokens)
     logits = head(parameters_of(lambda place: head(place, readout)), readout)
     assert logits.shape == (BATCH, WINDOW, 4, 3, 8)
-    with pytest.raises(ConfigError, match=f"needs {num_tokens} tokens, but 'readout_action' has {num_tokens + 1}"):
+    with pytest.raises(ModelConfigError, match=f"needs {num_tokens} tokens, but 'readout_action' has {num_tokens + 1}"):
         declared_shapes(lambda place: head(place, a_readout(num_tokens + 1)))
 
 
 def test_a_discrete_head_of_an_unknown_kind_is_refused_with_the_known_ones():
-    with pytest.raises(ConfigError, match="token_per='joint' is not known; known:"):
+    with pytest.raises(ModelConfigError, match="token_per='joint' is not known; known:"):
         declared_shapes(lambda place: DiscreteHead(**SIZES, token_per="joint")(place, a_readout()))
 
 

@@ -1,5 +1,7 @@
 """The KV cache against attention over everything at once: appended block by block, it gives the same."""
 
+from typing import Any
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -36,7 +38,7 @@ def a_block(seed: int, num_tokens: int, num_readouts: int = 1) -> Block:
     return Block(jnp.asarray(rows[:num_tokens]), jnp.asarray(rows[num_tokens:]))
 
 
-def empty(dtype: type = jnp.float32) -> KVCache:
+def empty(dtype: Any = jnp.float32) -> KVCache:
     return empty_cache(HEADS, DIM // HEADS, dtype)
 
 

@@ -10,7 +10,7 @@ import pytest
 from vocabulary import train_vocabulary
 
 from octo_service.checkpoints.checkpoint import load_checkpoint
-from octo_service.errors import CheckpointError, ConfigError, InputError
+from octo_service.errors import CheckpointError, InputError, ModelConfigError
 from octo_service.model import OctoModel
 from octo_service.parity.goldens import recorded_tokenizer, tiny_model
 
@@ -161,7 +161,7 @@ def test_a_config_that_asks_for_the_unknown_is_named(model: OctoModel, path: tup
     for key in path[:-1]:
         place = place[key]
     place[path[-1]] = value
-    with pytest.raises(ConfigError, match=says):
+    with pytest.raises(ModelConfigError, match=says):
         OctoModel(dataclasses.replace(model.checkpoint, config=config), model.tokenizer)
 
 
@@ -188,7 +188,7 @@ def test_random_weights_depend_on_their_seed_alone_and_end_unsaturated():
     np.testing.assert_array_equal(actions, sampled(again, an_observation(), sample_shape=(8,)))
     assert not np.array_equal(actions, sampled(other, an_observation(), sample_shape=(8,)))
     assert (np.abs(actions) < 4.9).mean() > 0.8
-    with pytest.raises(ConfigError, match=r"random://octo-base-1\.5"):
+    with pytest.raises(ModelConfigError, match=r"random://octo-base-1\.5"):
         OctoModel.load_pretrained("random://octo-huge")
 
 

@@ -15,7 +15,7 @@ import sentencepiece
 import tokenizers
 from vocabulary import SENTENCES, train_vocabulary
 
-from octo_service.errors import ConfigError, InputError, TokenizerError
+from octo_service.errors import InputError, ModelConfigError, TokenizerError
 from octo_service.preprocessing.text import ByteTokenizer, TextTokenizer, TokenizerOptions, tokenizer_options
 from octo_service.preprocessing.vocabulary_files import load_tokenizer
 
@@ -166,7 +166,7 @@ class TestOptions:
         ],
     )
     def test_what_is_not_known_is_refused(self, config: dict):
-        with pytest.raises(ConfigError, match=r"config.json asks for"):
+        with pytest.raises(ModelConfigError, match=r"config.json asks for"):
             tokenizer_options(config)
 
 

@@ -9,7 +9,7 @@ from octo_service.errors import TrainingError
 from octo_service.model.architectures import ARCHITECTURES
 from octo_service.model.octo_config import build_octo
 from octo_service.training.architecture import Robot, chosen_cameras, describe, merge, policy_for
-from octo_service.training.recordings import Camera
+from octo_service.training.recordings import CameraSource
 
 MODEL = ARCHITECTURES["octo-tiny"].config()["model"]
 
@@ -78,13 +78,13 @@ def test_parameters_are_kept_by_path_and_shape():
 def test_cameras_are_those_of_one_name_or_those_asked_for():
     recorded = {"primary": (480, 640), "top": (480, 640)}
     known = {"primary": (256, 256), "wrist": (128, 128)}
-    primary = Camera(source="primary", height=256, width=256)
+    primary = CameraSource(source="primary", height=256, width=256)
     assert chosen_cameras((), recorded, known) == {"primary": primary}
     asked = ("wrist=observation.images.top", "left=top", "primary=primary@64")
     assert chosen_cameras(asked, recorded, known) == {
-        "wrist": Camera(source="top", height=128, width=128),
-        "left": Camera(source="top", height=128, width=128),
-        "primary": Camera(source="primary", height=64, width=64),
+        "wrist": CameraSource(source="top", height=128, width=128),
+        "left": CameraSource(source="top", height=128, width=128),
+        "primary": CameraSource(source="primary", height=64, width=64),
     }
     with pytest.raises(TrainingError, match="such as --camera primary=front"):
         chosen_cameras((), {"front": (1, 1)}, known)

@@ -9,7 +9,7 @@ from small_dataset import episode, small_store
 from octo_service.errors import TrainingError
 from octo_service.preprocessing.statistics import action_statistics, normalize, un_normalize
 from octo_service.training.recordings import (
-    Camera,
+    CameraSource,
     Recordings,
     all_episodes,
     dataset_statistics,
@@ -19,7 +19,7 @@ from octo_service.training.recordings import (
 from vla_server_base.datasets import ArrayStore, ArrayStoreWriter, RecordedEpisode
 from vla_server_base.errors import DatasetError
 
-OWN = {"primary": Camera(source="primary", height=32, width=32)}
+OWN = {"primary": CameraSource(source="primary", height=32, width=32)}
 
 
 def test_a_store_with_the_policys_cameras_is_taken_as_it_is(tmp_path: Path):
@@ -30,7 +30,7 @@ def test_a_store_with_the_policys_cameras_is_taken_as_it_is(tmp_path: Path):
 
 def test_other_pictures_are_resized_once_and_what_was_begun_is_gone_on_with(tmp_path: Path):
     store = small_store(tmp_path / "store")
-    cameras = {"top": Camera(source="primary", height=16, width=24)}
+    cameras = {"top": CameraSource(source="primary", height=16, width=24)}
     written: list[int] = []
 
     def interrupted(numbers: range):
@@ -57,7 +57,7 @@ def test_other_pictures_are_resized_once_and_what_was_begun_is_gone_on_with(tmp_
 
 
 def test_a_camera_that_was_not_recorded_is_refused_by_name(tmp_path: Path):
-    cameras = {"wrist": Camera(source="hand", height=32, width=32)}
+    cameras = {"wrist": CameraSource(source="hand", height=32, width=32)}
     with pytest.raises(TrainingError, match="no camera hand; it has: primary"):
         prepared(small_store(tmp_path), cameras, tmp_path / "prepared")
 

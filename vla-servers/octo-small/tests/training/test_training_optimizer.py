@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from training_goldens import GOLDENS, HEAD, relative, training_case
 
-from octo_service.errors import ConfigError
+from octo_service.errors import ModelConfigError
 from octo_service.model import t5
 from octo_service.model.noise import next_key
 from octo_service.training.learning_rates import Cosine
@@ -183,5 +183,5 @@ def test_only_kernels_decay():
     ],
 )
 def test_what_is_not_known_is_named(options: dict, said: str):
-    with pytest.raises(ConfigError, match=said):
+    with pytest.raises(ModelConfigError, match=said):
         create_optimizer(options)

@@ -31,8 +31,8 @@ from vla_server_base.scenes.messages.scene import (
 )
 from vla_server_base.scenes.messages.worker import (
     Confinement,
-    Job,
     RendererName,
+    SceneJob,
     WorkerReply,
     WorkerSettings,
 )
@@ -45,7 +45,6 @@ __all__ = [
     "ControlSettings",
     "ControlState",
     "Cost",
-    "Job",
     "Measure",
     "MeasureKind",
     "Pose",
@@ -58,6 +57,7 @@ __all__ = [
     "RolloutRequest",
     "RolloutStep",
     "Scene",
+    "SceneJob",
     "SceneNames",
     "SceneState",
     "SimulationState",

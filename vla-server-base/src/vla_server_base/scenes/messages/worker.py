@@ -39,7 +39,7 @@ class Confinement:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Job:
+class SceneJob:
     """A request to a worker; `scene` is None if the worker has cached `key`.
 
     `alone`: the worker frees all other scenes first, because this one took too much memory before.

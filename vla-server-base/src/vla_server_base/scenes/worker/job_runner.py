@@ -1,6 +1,4 @@
 """Runs the jobs of a scene worker: compile, simulate, render."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from dataclasses import replace
 from time import perf_counter
@@ -11,12 +9,12 @@ from vla_server_base.errors import SceneCrashed, SceneRefused, SceneTooLarge, VL
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import (
     Cost,
-    Job,
     RenderedView,
     RenderReply,
     RenderRequest,
     RolloutReply,
     RolloutRequest,
+    SceneJob,
     View,
     WorkerReply,
     WorkerSettings,
@@ -50,7 +48,7 @@ class JobRunner:
         self._scenes = SceneCache(ADDRESS_SPACE_PER_MEMORY // 2 * settings.memory_mb * 2**20)
         self._num_compiled = self._num_jobs = 0
 
-    def reply(self, job: Job) -> WorkerReply:
+    def reply(self, job: SceneJob) -> WorkerReply:
         """Run a job and reply, whatever the job does; `must_restart` if it may have damaged this process."""
         confinement.limit_cpu(CPU_PER_SECOND * self._settings.timeout_s)
         self._num_jobs += 1
@@ -66,7 +64,7 @@ class JobRunner:
             must_restart=worn_out or isinstance(outcome, SceneCrashed),
         )
 
-    def _outcome(self, job: Job) -> RenderReply | RolloutReply | VLAError:
+    def _outcome(self, job: SceneJob) -> RenderReply | RolloutReply | VLAError:
         try:
             return self.run(job)
         except VLAError as error:
@@ -77,7 +75,7 @@ class JobRunner:
             reason = " ".join(str(error).split())[:500]
             return SceneCrashed(f"MuJoCo failed on this scene: {reason}", hint="it may be malformed")
 
-    def run(self, job: Job) -> RenderReply | RolloutReply:
+    def run(self, job: SceneJob) -> RenderReply | RolloutReply:
         """Run a job; raises whatever it raises."""
         started = perf_counter()
         scene = self._scenes.get(job.key)
@@ -94,7 +92,7 @@ class JobRunner:
         """Free one cached scene."""
         self._scenes.free(key)
 
-    def _compile(self, job: Job) -> CachedScene:
+    def _compile(self, job: SceneJob) -> CachedScene:
         assert job.scene is not None, "the server knows which scenes this worker has cached"
         self._num_compiled += 1
         model = compile_scene(screen(job.scene))

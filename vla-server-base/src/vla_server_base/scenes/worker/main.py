@@ -12,7 +12,15 @@ os.environ["MUJOCO_GL"] = "disable"
 
 from vla_server_base.errors import RendererUnavailable
 from vla_server_base.scenes.ipc import ReplyWriter, read_message
-from vla_server_base.scenes.messages import Job, RenderReply, RenderRequest, Scene, View, WorkerReply, WorkerSettings
+from vla_server_base.scenes.messages import (
+    RenderReply,
+    RenderRequest,
+    Scene,
+    SceneJob,
+    View,
+    WorkerReply,
+    WorkerSettings,
+)
 from vla_server_base.scenes.worker import confinement
 from vla_server_base.scenes.worker.job_runner import ADDRESS_SPACE_PER_MEMORY, JobRunner
 from vla_server_base.scenes.worker.landlock import restrict_files
@@ -28,7 +36,7 @@ TEST_SCENE = """
   </worldbody>
 </mujoco>
 """
-TEST_JOB = Job(key="test", scene=Scene(xml=TEST_SCENE), request=RenderRequest(view=View(height=32, width=48)))
+TEST_JOB = SceneJob(key="test", scene=Scene(xml=TEST_SCENE), request=RenderRequest(view=View(height=32, width=48)))
 
 
 def main() -> None:

@@ -1,6 +1,4 @@
 """Compiles a screened scene, and checks the model."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import math
 import warnings

@@ -1,6 +1,4 @@
 """The compiled scenes that a worker keeps, the most recently used ones."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from collections import OrderedDict
 from dataclasses import dataclass

@@ -1,6 +1,4 @@
 """Which cameras of a scene stand for the policy's cameras."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from collections.abc import Mapping, Set
 

@@ -1,6 +1,4 @@
 """The names in a compiled scene, and those of them that fit into a message."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from collections.abc import Iterable
 

@@ -1,6 +1,4 @@
 """The state of a scene's simulation, as a request sets it."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import mujoco
 import numpy as np

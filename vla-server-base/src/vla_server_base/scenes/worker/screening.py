@@ -116,7 +116,7 @@ class _Screening:
         if document.num_open == 1 and len(self._documents) > 1:
             return  # the root of an included file, and its attributes, count for nothing
         if self.counter.is_at_root and tag != "mujoco":
-            raise self._refusal(f"the root element is <{tag[:40]}>", URDF_HINT if tag == "robot" else ROOT_HINT)
+            raise self._error(f"the root element is <{tag[:40]}>", URDF_HINT if tag == "robot" else ROOT_HINT)
         refuse_element(tag, self._where())
         if tag.lower() == "include":  # as MuJoCo compares it
             self.counter.open_include()
@@ -158,11 +158,11 @@ class _Screening:
         if name is None:
             return
         if name in self._included or normal(name) == normal(self.name):
-            raise self._refusal(
+            raise self._error(
                 f"'{path[:200]}' is included already", "MuJoCo includes each file once, and none in itself"
             )
         if len(self._documents) > limits.MAX_INCLUDE_DEPTH:
-            raise self._refusal(
+            raise self._error(
                 f"{limits.MAX_INCLUDE_DEPTH} files are inside one another", "include from files further up"
             )
         self._included.add(name)
@@ -185,7 +185,7 @@ class _Screening:
         if name is None:
             return kept
         if len(self.around) >= limits.MAX_MODEL_DEPTH or normal(name) in {*self.around, normal(self.name)}:
-            raise self._refusal(f"'{path[:200]}' is attached to itself, or too deep", "write its content in its place")
+            raise self._error(f"'{path[:200]}' is attached to itself, or too deep", "write its content in its place")
         flat = self.assets.files.flat_name(name, ".xml")
         model = _Screening(self.assets, name=name, around=(*self.around, normal(self.name)))
         model.read(self.assets.sent[name])
@@ -198,9 +198,9 @@ class _Screening:
         return FileElement(tag=tag, attributes=attributes, where=self._where(), document=document, place=place)
 
     def _refuse_doctype(self, *_declaration: object) -> None:
-        raise self._refusal("a document type (DTD) is not supported", "leave out <!DOCTYPE ...> and its entities")
+        raise self._error("a document type (DTD) is not supported", "leave out <!DOCTYPE ...> and its entities")
 
-    def _refusal(self, message: str, hint: str) -> SceneRefused:
+    def _error(self, message: str, hint: str) -> SceneRefused:
         return SceneRefused(f"{self._where()}: {message}", hint=hint)
 
     def _where(self) -> str:

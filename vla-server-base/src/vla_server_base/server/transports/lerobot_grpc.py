@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from vla_server_base.config import ConfigError, ServerConfig
-from vla_server_base.errors import DeadlineExceeded, ProtocolError, VLAError
+from vla_server_base.errors import DeadlinePassed, ProtocolError, VLAError
 from vla_server_base.extras import how_to_install
-from vla_server_base.server.in_flight import Body, Shutdown
+from vla_server_base.server.in_flight import OpenBody, Shutdown
 from vla_server_base.server.service import Service
 
 try:
@@ -135,7 +135,7 @@ class _Calls:
             max_bytes = self._service.config.max_body_mb * 2**20
             return await asyncio.wait_for(_message(chunks, max_bytes, body), TRANSFER_S)
         except asyncio.TimeoutError as error:
-            raise DeadlineExceeded(
+            raise DeadlinePassed(
                 f"the observation had not come within {TRANSFER_S:.0f} s", hint="send smaller images"
             ) from error
         except asyncio.CancelledError:
@@ -146,7 +146,7 @@ class _Calls:
             body.close()
 
 
-async def _message(chunks: AsyncIterator[bytes], max_bytes: int, body: Body) -> lerobot.ChunkedMessage:
+async def _message(chunks: AsyncIterator[bytes], max_bytes: int, body: OpenBody) -> lerobot.ChunkedMessage:
     message = lerobot.ChunkedMessage(max_bytes)
     async for chunk in chunks:
         body.came(len(chunk))

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from octo_service.config import OctoConfig
-from octo_service.errors import ConfigError
+from octo_service.errors import ModelConfigError
 from octo_service.model import OctoModel, t5
 from octo_service.preprocessing.dataset_statistics import dataset_names
 from vla_server_base.contract import ActionSpec, CameraSpec, PolicySpec
@@ -34,7 +34,7 @@ def policy_spec(
 
     Raises:
         UnknownName: the checkpoint lacks the dataset of `config`.
-        ConfigError: its window is too long.
+        ModelConfigError: its window is too long.
     """
     head = model.head
     datasets = dataset_names(model.dataset_statistics)
@@ -75,7 +75,7 @@ def _default_dataset(config: OctoConfig, datasets: Sequence[str]) -> str | None:
 def _window(config: OctoConfig, model: OctoModel) -> int:
     window = config.window or model.example_batch["observation"]["timestep_pad_mask"].shape[1]
     if window > model.octo.max_horizon:
-        raise ConfigError(
+        raise ModelConfigError(
             f"OCTO_WINDOW={window}: this checkpoint attends to {model.octo.max_horizon} observations at most",
             hint=f"set OCTO_WINDOW to 1 to {model.octo.max_horizon}",
         )

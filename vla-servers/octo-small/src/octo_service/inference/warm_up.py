@@ -26,10 +26,10 @@ class WarmUp:
 
     def rare(self) -> Iterator[PolicyInput]:
         """Show what robots miss in a single timestep, then the rare subsets throughout, then several samples."""
-        cameras, rest = self._spec.camera_names, [self._everything] * (self._spec.window - 1)
+        cameras, rest = self._spec.camera_names, [self._all_inputs] * (self._spec.window - 1)
         subsets = [[name for i, name in enumerate(cameras) if bits >> i & 1] for bits in range(1, 2 ** len(cameras))]
         sets = list(itertools.product(map(tuple, subsets), dict.fromkeys([self._spec.proprio_dim, None])))
-        for shown in [shown for shown in sets[::-1] if shown != self._everything]:
+        for shown in [shown for shown in sets[::-1] if shown != self._all_inputs]:
             yield from self._blank_episode([*rest, shown, *rest])
         for shown in [shown for shown in sets if shown not in self._usually_shown]:
             yield from self._blank_episode([shown] * self._spec.window)
@@ -37,15 +37,15 @@ class WarmUp:
 
     def first(self) -> PolicyInput:
         """Show everything in the first timestep of an episode."""
-        return next(self._blank_episode([self._everything]))
+        return next(self._blank_episode([self._all_inputs]))
 
     @property
-    def _everything(self) -> Shown:
+    def _all_inputs(self) -> Shown:
         return self._spec.camera_names, self._spec.proprio_dim
 
     @property
     def _usually_shown(self) -> Collection[Shown]:
-        return dict.fromkeys([(self._spec.camera_names[:1], None), self._everything])
+        return dict.fromkeys([(self._spec.camera_names[:1], None), self._all_inputs])
 
     def _blank_episode(self, steps: Iterable[Shown]) -> Iterator[PolicyInput]:
         history = ObservationWindow(self._spec.window)

@@ -14,7 +14,7 @@ TEXT_ENCODER = "t5-base"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Camera:
+class CameraTokens:
     """How one camera's images, `side` x `side`, become tokens of `patch_size` x `patch_size` pixels."""
 
     side: int
@@ -34,8 +34,8 @@ class Architecture:
     heads: int
     mlp_dim: int
     text: T5Sizes = field(default_factory=T5Sizes)
-    cameras: Mapping[str, Camera] = field(
-        default_factory=lambda: {"primary": Camera(side=256), "wrist": Camera(side=128)}
+    cameras: Mapping[str, CameraTokens] = field(
+        default_factory=lambda: {"primary": CameraTokens(side=256), "wrist": CameraTokens(side=128)}
     )
     stem: Mapping[str, Any] = field(default_factory=dict)
     head_name: str = "DiffusionActionHead"
@@ -78,7 +78,7 @@ class Architecture:
             "use_correct_attention": True,
         }
 
-    def _tokenizer(self, name: str, camera: Camera) -> dict[str, Any]:
+    def _tokenizer(self, name: str, camera: CameraTokens) -> dict[str, Any]:
         image = f"image_{name}"
         return _spec(
             "ImageTokenizer",
@@ -131,7 +131,7 @@ ARCHITECTURES = {
         heads=4,
         mlp_dim=256,
         text=T5Sizes(vocabulary=320, dim=64, num_layers=2, num_heads=4, head_dim=16, mlp_dim=128),
-        cameras={"primary": Camera(side=128, patch_size=32), "wrist": Camera(side=96)},
+        cameras={"primary": CameraTokens(side=128, patch_size=32), "wrist": CameraTokens(side=96)},
         stem={
             "kernel_sizes": (8, 3),
             "strides": (8, 2),

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from octo_service.errors import ConfigError
+from octo_service.errors import ModelConfigError
 from octo_service.model.heads import ACTION_HEADS
 from octo_service.model.image_encoders import IMAGE_ENCODERS
 from octo_service.model.octo import Octo, Tokenizer
@@ -15,7 +15,7 @@ def build_octo(model_config: Mapping[str, Any]) -> Octo:
     """Build the architecture that `config["model"]` of a checkpoint describes.
 
     Raises:
-        ConfigError: naming a module or an option that is not known here.
+        ModelConfigError: naming a module or an option that is not known here.
     """
     options = dict(model_config)
     try:
@@ -29,13 +29,13 @@ def build_octo(model_config: Mapping[str, Any]) -> Octo:
             **options,
         )
     except KeyError as error:
-        raise ConfigError(f"config.json lacks {error}", hint="give a checkpoint of Octo") from error
+        raise ModelConfigError(f"config.json lacks {error}", hint="give a checkpoint of Octo") from error
 
 
 def _build_transformer(options: Mapping[str, Any]) -> Transformer:
     transformer = _make(Transformer, "transformer_kwargs", **options)
     if transformer.add_position_embedding:
-        raise ConfigError(
+        raise ModelConfigError(
             "config.json asks for add_position_embedding",
             hint="leave it out: Octo's tokens have positions already",
         )
@@ -60,7 +60,7 @@ def _build_all(specs: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]
 
 def _build(spec: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]) -> Any:
     if spec["name"] not in kinds:
-        raise ConfigError(f"config.json asks for '{spec['name']}'", hint=f"known here: {', '.join(kinds)}")
+        raise ModelConfigError(f"config.json asks for '{spec['name']}'", hint=f"known here: {', '.join(kinds)}")
     return _make(kinds[spec["name"]], spec["name"], **spec["kwargs"])
 
 
@@ -70,7 +70,7 @@ def _make(kind: Callable[..., Any], name: str, **options: Any) -> Any:
     try:
         return kind(**frozen)
     except TypeError as error:
-        raise ConfigError(
+        raise ModelConfigError(
             f"config.json has options that '{name}' does not take: {error}",
             hint="remove them from config.json",
         ) from error

@@ -102,7 +102,7 @@ class OctoModel:
         weights stay in `cache_dir` and are memory-mapped from then on. `precision` is that of `stepwise`.
 
         Raises:
-            HubError, CheckpointError, TokenizerError, ConfigError: one sentence that says what to do.
+            HubError, CheckpointError, TokenizerError, ModelConfigError: one sentence that says what to do.
         """
         name, path = str(checkpoint_path), Path(tokenizer) if tokenizer else None
         if name.startswith(random_weights.SCHEME):

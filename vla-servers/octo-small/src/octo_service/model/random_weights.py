@@ -6,7 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 
 from octo_service.checkpoints.checkpoint import Checkpoint
-from octo_service.errors import ConfigError
+from octo_service.errors import ModelConfigError
 from octo_service.model.architectures import ARCHITECTURES, Architecture
 from octo_service.model.octo_config import build_octo
 from octo_service.model.random_leaves import random_leaves
@@ -26,14 +26,16 @@ def architecture_named(name: str) -> tuple[Architecture, int]:
     """Return the architecture and the seed that `random://<architecture>[?seed=n]` names (seed 0 by default).
 
     Raises:
-        ConfigError: for an architecture that is not known, listing those that are.
+        ModelConfigError: for an architecture that is not known, listing those that are.
     """
     parts = urlsplit(name)
     architecture = ARCHITECTURES.get(parts.netloc)
     seed = parse_qs(parts.query).get("seed", ["0"])[0]
     if architecture is None or not seed.isdecimal():
         known = ", ".join(f"{SCHEME}{known}" for known in ARCHITECTURES)
-        raise ConfigError(f"'{name}' is not known", hint=f"random weights exist for {known}, each with ?seed=<number>")
+        raise ModelConfigError(
+            f"'{name}' is not known", hint=f"random weights exist for {known}, each with ?seed=<number>"
+        )
     return architecture, int(seed)
 
 
@@ -41,7 +43,7 @@ def random_checkpoint(name: str) -> Checkpoint:
     """Make the checkpoint that `random://<architecture>[?seed=n]` names.
 
     Raises:
-        ConfigError: as `architecture_named`.
+        ModelConfigError: as `architecture_named`.
     """
     architecture, seed = architecture_named(name)
     config, examples = architecture.config(), architecture.example_batch()

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from octo_service.errors import ConfigError
+from octo_service.errors import ModelConfigError
 from octo_service.model.parameters import Parameters
 
 ROOT = "octo_transformer/task_tokenizers_language/hf_model/"
@@ -53,7 +53,7 @@ def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> T5Sizes | None:
             mlp_dim=encoder[block + "1/DenseReluDense/wi/kernel"][1],
         )
     except KeyError as error:
-        raise ConfigError(
+        raise ModelConfigError(
             f"the text encoder has no parameter {error}", hint="only T5 with a relu MLP is known (t5-small to t5-11b)"
         ) from error
 

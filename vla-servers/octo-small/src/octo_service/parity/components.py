@@ -11,7 +11,7 @@ import numpy as np
 
 from octo_service.model.image_encoders import IMAGE_ENCODERS
 from octo_service.model.parameters import Leaves, declared_shapes, stored
-from octo_service.parity.inputs import frames, goal, image
+from octo_service.parity.inputs import goal, image, image_windows
 from octo_service.parity.measures import Comparison, largest, num_different
 from octo_service.parity.synthetic_weights import synthetic_parameters
 from octo_service.preprocessing.images import resize_and_crop, resize_lanczos
@@ -65,7 +65,7 @@ def compare_encoders(goldens: Path) -> Iterator[Comparison]:
 
 def _encode(name: str, case: Mapping[str, Any]) -> np.ndarray:
     encoder = IMAGE_ENCODERS[case["encoder"]](**case["kwargs"])
-    stacked = [frames(f"encoders/{name}", 2, 1, case["size"])[:, 0], goal(f"encoders/{name}", 2, case["size"])]
+    stacked = [image_windows(f"encoders/{name}", 2, 1, case["size"])[:, 0], goal(f"encoders/{name}", 2, case["size"])]
     pixels = jnp.asarray(np.concatenate(stacked, axis=-1), jnp.float32)
     film = None
     if case["film"]:

@@ -29,7 +29,7 @@ def image(name: str, height: int, width: int) -> UInt8[np.ndarray, "height width
     return np.clip(pixels, 0, 255).astype(np.uint8)
 
 
-def frames(name: str, batch: int, window: int, size: int) -> UInt8[np.ndarray, "batch window size size 3"]:
+def image_windows(name: str, batch: int, window: int, size: int) -> UInt8[np.ndarray, "batch window size size 3"]:
     """Draw windows of square images."""
     return np.stack([[image(f"{name}/b{b}/t{t}", size, size) for t in range(window)] for b in range(batch)])
 
@@ -69,7 +69,7 @@ def _generator(name: str) -> np.random.Generator:
 
 
 _FUNCTIONS = {
-    "frames": frames,
+    "frames": image_windows,
     "goal": goal,
     "lowdim": _lowdim,
     "normal": _normal,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Int64
 
-from octo_service.errors import ConfigError, InputError
+from octo_service.errors import InputError, ModelConfigError
 
 # T5's first three ids, which the byte tokenizer shares.
 PAD, EOS, NUM_RESERVED = 0, 1, 3
@@ -93,14 +93,14 @@ def tokenizer_options(config: Mapping[str, Any]) -> TokenizerOptions | None:
     """Read a checkpoint's config.json; None where the model takes no text.
 
     Raises:
-        ConfigError: the text processor is not the reference's tokenizer.
+        ModelConfigError: the text processor is not the reference's tokenizer.
     """
     processor = config.get("text_processor")
     if processor is None:
         return None
     kwargs = processor.get("kwargs", {})
     if processor.get("name") != "HFTokenizer" or kwargs.get("encode_with_model"):
-        raise ConfigError(
+        raise ModelConfigError(
             f"config.json asks for the text processor '{processor.get('name')}' with {kwargs}",
             hint="serve a checkpoint with HFTokenizer, without encode_with_model",
         )
@@ -113,7 +113,7 @@ def tokenizer_options(config: Mapping[str, Any]) -> TokenizerOptions | None:
     }
     padding = "longest" if asked["padding"] is True else asked["padding"]
     if padding not in ("max_length", "longest") or not isinstance(asked["truncation"], bool):
-        raise ConfigError(
+        raise ModelConfigError(
             f"config.json asks for padding={asked['padding']!r} and truncation={asked['truncation']!r}",
             hint="padding is 'max_length' or 'longest', truncation true or false",
         )

@@ -18,7 +18,7 @@ from octo_service.model.heads import ACTION_HEADS
 from octo_service.model.parameters import Shapes
 from octo_service.model.tokens import matching
 from octo_service.training.initialization import POSITION_DEVIATION, initial_leaves
-from octo_service.training.recordings import Camera
+from octo_service.training.recordings import CameraSource
 from vla_server_base.datasets.keys import camera_name
 
 Config = dict[str, Any]
@@ -143,7 +143,7 @@ def describe(merged: Merged) -> str:
 
 def chosen_cameras(
     asked: Sequence[str], recorded: Mapping[str, tuple[int, int]], known: Mapping[str, tuple[int, int]]
-) -> dict[str, Camera]:
+) -> dict[str, CameraSource]:
     """Return which of the dataset's cameras is which of the policy's: those of one name, or those that are `asked` for.
 
     One is asked for as "name=source" or "name=source@size"; `recorded` and `known` are the dataset's and the policy's
@@ -169,5 +169,5 @@ def chosen_cameras(
         name, source, size = match.groups()
         source = source if source in recorded else camera_name(source)
         height, width = (int(size), int(size)) if size else known.get(name, NEW_CAMERA)
-        cameras[name] = Camera(source=source, height=height, width=width)
+        cameras[name] = CameraSource(source=source, height=height, width=width)
     return cameras

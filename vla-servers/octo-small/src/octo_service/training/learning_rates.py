@@ -11,7 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from octo_service.errors import ConfigError
+from octo_service.errors import ModelConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Cosine(LearningRate):
         """Return the peak times the cosine, never below the end."""
         steps = self.decay_steps - self.warmup_steps
         if steps <= 0:
-            raise ConfigError(
+            raise ModelConfigError(
                 f"decay_steps ({self.decay_steps}) must be more than warmup_steps ({self.warmup_steps})",
                 hint="train for more steps, or warm up for fewer",
             )
@@ -82,14 +82,16 @@ def learning_rate(options: Mapping[str, Any]) -> LearningRate:
     """Make the schedule of a config of the reference: its "name" and the options of that kind.
 
     Raises:
-        ConfigError: an unknown name or option.
+        ModelConfigError: an unknown name or option.
     """
     name = options.get("name")
     if name not in LEARNING_RATES:
-        raise ConfigError(f"the learning rate '{name}' is not known", hint=f"known here: {', '.join(LEARNING_RATES)}")
+        raise ModelConfigError(
+            f"the learning rate '{name}' is not known", hint=f"known here: {', '.join(LEARNING_RATES)}"
+        )
     try:
         return LEARNING_RATES[name](**{key: value for key, value in options.items() if key != "name"})
     except TypeError as error:
-        raise ConfigError(
+        raise ModelConfigError(
             f"the learning rate '{name}' has options it does not take: {error}", hint="remove them from config.json"
         ) from error

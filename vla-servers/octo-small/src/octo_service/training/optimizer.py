@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, BFloat16, Float, Float32, Int
 
-from octo_service.errors import ConfigError
+from octo_service.errors import ModelConfigError
 from octo_service.training.learning_rates import LearningRate, learning_rate
 
 # Which parameters stay as they are, by finetuning_mode of the reference's finetune_config.py.
@@ -103,11 +103,11 @@ def create_optimizer(options: Mapping[str, Any]) -> Optimizer:
     """Make the optimizer of a config of the reference (`config["optimizer"]` of a checkpoint).
 
     Raises:
-        ConfigError: an option or a learning rate that is not known here.
+        ModelConfigError: an option or a learning rate that is not known here.
     """
     options = {key: value for key, value in options.items() if value is not None}
     if unknown := sorted(options.keys() - {field.name for field in dataclasses.fields(Optimizer)}):
-        raise ConfigError(
+        raise ModelConfigError(
             f"the optimizer has options that are not known here: {', '.join(unknown)}",
             hint="remove them",
         )

@@ -22,7 +22,7 @@ from octo_service.preprocessing.dataset_statistics import statistics_of
 from octo_service.preprocessing.text import TextTokenizer, tokenizer_options
 from octo_service.preprocessing.vocabulary import word_vocabulary
 from octo_service.preprocessing.vocabulary_files import json_tokenizer
-from octo_service.training.architecture import Camera, Merged, Robot, chosen_cameras, describe, merge, policy_for
+from octo_service.training.architecture import CameraSource, Merged, Robot, chosen_cameras, describe, merge, policy_for
 from octo_service.training.augmentation import PRIMARY, WRIST
 from octo_service.training.batches import Batches, Sampling
 from octo_service.training.fit import Fit
@@ -142,7 +142,7 @@ def _words(recipe: Recipe, texts: Sequence[str], model: OctoModel) -> tuple[str 
     return vocabulary, tokenizer
 
 
-def _cameras(recipe: Recipe, dataset: EpisodeDataset, model: OctoModel) -> dict[str, Camera]:
+def _cameras(recipe: Recipe, dataset: EpisodeDataset, model: OctoModel) -> dict[str, CameraSource]:
     if not len(dataset):
         raise TrainingError(f"{recipe.data[0]} has no episode", hint="record some, or give another --data")
     recorded = {name: frames.shape[1:3] for name, frames in dataset[0].images.items()}
@@ -156,7 +156,7 @@ def _cameras(recipe: Recipe, dataset: EpisodeDataset, model: OctoModel) -> dict[
 
 
 def _episodes(
-    recipe: Recipe, datasets: Sequence[EpisodeDataset], cameras: Mapping[str, Camera], folder: Path
+    recipe: Recipe, datasets: Sequence[EpisodeDataset], cameras: Mapping[str, CameraSource], folder: Path
 ) -> list[RecordedEpisode]:
     stores = []
     for source, dataset in zip(recipe.data, datasets, strict=True):

@@ -23,7 +23,7 @@ SMALLEST_STD = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Camera:
+class CameraSource:
     """One of the policy's cameras: its name in the dataset, and the images' size in pixels."""
 
     source: str
@@ -31,7 +31,9 @@ class Camera:
     width: int
 
 
-def prepared(dataset: EpisodeDataset, cameras: Mapping[str, Camera], folder: Path, watch: Any = iter) -> EpisodeDataset:
+def prepared(
+    dataset: EpisodeDataset, cameras: Mapping[str, CameraSource], folder: Path, watch: Any = iter
+) -> EpisodeDataset:
     """Return the episodes with the policy's cameras by its names and at its sizes, fast to read anywhere.
 
     An array store that has them is returned as it is. From any other dataset a store is written into `folder`, once:
@@ -59,14 +61,14 @@ def prepared(dataset: EpisodeDataset, cameras: Mapping[str, Camera], folder: Pat
     return ArrayStore(folder)
 
 
-def _fits(episode: RecordedEpisode, cameras: Mapping[str, Camera]) -> bool:
+def _fits(episode: RecordedEpisode, cameras: Mapping[str, CameraSource]) -> bool:
     return all(
         camera.source == name and episode.images[name].shape[1:3] == (camera.height, camera.width)
         for name, camera in cameras.items()
     )
 
 
-def _resized(episode: RecordedEpisode, cameras: Mapping[str, Camera]) -> RecordedEpisode:
+def _resized(episode: RecordedEpisode, cameras: Mapping[str, CameraSource]) -> RecordedEpisode:
     images = {
         name: np.stack([resize_lanczos(frame, camera.height, camera.width) for frame in episode.images[camera.source]])
         for name, camera in cameras.items()

@@ -1,6 +1,4 @@
 """An arm in a compiled scene, and its kinematics."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,6 +1,4 @@
 """Finds a robot's arm in a compiled scene: by description, by name, or as the only arm there is."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from collections.abc import Iterator
 from dataclasses import replace

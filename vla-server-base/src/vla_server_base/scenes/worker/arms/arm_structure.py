@@ -1,6 +1,4 @@
 """Finds arms that have no known names, by how a scene's bodies, joints and actuators are connected."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import re
 from collections.abc import Iterator

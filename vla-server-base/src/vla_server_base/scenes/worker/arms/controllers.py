@@ -1,6 +1,4 @@
 """Turns a policy's actions into controls of a simulated arm."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import mujoco
 import numpy as np

@@ -1,6 +1,4 @@
 """How far a gripper is open, from 0 closed to 1 open: read from a scene, set by an action, written to the controls."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import mujoco
 import numpy as np

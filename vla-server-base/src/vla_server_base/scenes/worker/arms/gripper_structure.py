@@ -1,6 +1,4 @@
 """Finds the gripper at an arm's end, and which end of its actuators' ranges is open."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import mujoco
 

@@ -1,6 +1,4 @@
 """Which controls move an arm's joints to their targets."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import mujoco
 import numpy as np

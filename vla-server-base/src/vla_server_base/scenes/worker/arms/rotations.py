@@ -1,6 +1,4 @@
 """Quaternions (w x y z) and rotation vectors [rad], by MuJoCo's own functions."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import mujoco
 import numpy as np

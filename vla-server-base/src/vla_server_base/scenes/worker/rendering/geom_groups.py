@@ -1,6 +1,4 @@
 """Which groups of geoms an image shows."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import mujoco
 import numpy as np

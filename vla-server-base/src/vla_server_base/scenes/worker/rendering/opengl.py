@@ -1,6 +1,4 @@
 """MuJoCo's own renderer, through EGL or OSMesa."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import importlib
 import os

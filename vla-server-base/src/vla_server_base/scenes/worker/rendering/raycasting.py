@@ -1,6 +1,4 @@
 """The renderer for machines without any OpenGL library: rays from MuJoCo, colours from numpy."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from typing import final
 

@@ -1,6 +1,4 @@
 """The interface of the three renderers, and how one is opened by name."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import abc
 import importlib

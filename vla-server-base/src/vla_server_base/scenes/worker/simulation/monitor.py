@@ -1,6 +1,4 @@
 """Monitors a running simulation: its measures, its contacts, and the bounds that it exceeds."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from collections.abc import Iterable, Iterator
 

@@ -1,6 +1,4 @@
 """The simulation of a compiled scene: set to a state, stepped, and read."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import mujoco
 import numpy as np

@@ -1,6 +1,4 @@
 """Rolls out a simulation: from a start, through actions, to the result of each."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import mujoco
 import numpy as np

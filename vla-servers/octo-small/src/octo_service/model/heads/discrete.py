@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from jaxtyping import Array, Float, Int
 
-from octo_service.errors import ConfigError
+from octo_service.errors import ModelConfigError
 from octo_service.model.bins import bin_thresholds, bin_tokens, bin_values
 from octo_service.model.parameters import Parameters
 from octo_service.model.tokens import TokenGroup
@@ -34,7 +34,7 @@ class DiscreteHead:
         if self.use_map:
             tokens = attention_pool(parameters / "map_head", tokens, readout.mask, self._num_tokens)
         if tokens.shape[-2] != self._num_tokens:
-            raise ConfigError(
+            raise ModelConfigError(
                 f"a discrete head with token_per='{self.token_per}' needs {self._num_tokens} tokens, "
                 f"but '{self.readout_key}' has {tokens.shape[-2]}",
                 hint="take config.json and parameters from the same training run",
@@ -70,5 +70,5 @@ class DiscreteHead:
             "action_dim_and_action_horizon": self.action_horizon * self.action_dim,
         }
         if self.token_per not in counts:
-            raise ConfigError(f"token_per='{self.token_per}' is not known", hint=f"known: {list(counts)}")
+            raise ModelConfigError(f"token_per='{self.token_per}' is not known", hint=f"known: {list(counts)}")
         return counts[self.token_per]

@@ -3,8 +3,6 @@
 A lamp's cone on a floor looks much wider like that than it is. Round things and meshes have corners enough to look
 as if every pixel were lit.
 """
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import itertools
 from typing import final

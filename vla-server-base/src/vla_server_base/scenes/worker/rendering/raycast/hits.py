@@ -1,6 +1,4 @@
 """Where rays meet the geoms of a scene first."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from dataclasses import dataclass
 

@@ -1,6 +1,4 @@
 """The lights of a scene, as OpenGL's fixed pipeline knows them."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import mujoco
 import numpy as np

@@ -1,6 +1,4 @@
 """The materials of a model's geoms."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from dataclasses import dataclass
 

@@ -1,6 +1,4 @@
 """Which face of a mesh a point lies on, and what its corners have: normals, texture coordinates."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from dataclasses import dataclass
 from typing import final

@@ -1,6 +1,4 @@
 """A camera's rays, one for each pixel of its image."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from dataclasses import dataclass
 

@@ -1,6 +1,4 @@
 """A scene's sky and the haze before its horizon, as `mjr_render` of MuJoCo's `render_gl3.c` draws them."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from typing import final
 

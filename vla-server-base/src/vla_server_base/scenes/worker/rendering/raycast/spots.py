@@ -1,6 +1,4 @@
 """What pixels see: points, and how far it is from each to what the next pixels see."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from dataclasses import dataclass
 

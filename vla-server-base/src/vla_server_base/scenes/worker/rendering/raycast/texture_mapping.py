@@ -3,8 +3,6 @@
 Follows the display lists of MuJoCo's `render_context.c` and `settexture` of its `render_gl3.c`. Points are in a geom's
 own frame. "Unit" points are those of MuJoCo's display lists: a box is the cube from -1 to 1, a ball has radius 1.
 """
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 import mujoco
 import numpy as np
@@ -27,7 +25,7 @@ PLANE, HFIELD, SPHERE, CAPSULE, ELLIPSOID, CYLINDER, BOX, MESH, SDF = (
         mujoco.mjtGeom.mjGEOM_SDF,
     )
 )
-TURN = np.float32(2 * np.pi)
+FULL_TURN = np.float32(2 * np.pi)
 
 
 def drawn_sizes(types: np.ndarray, sizes: np.ndarray) -> Float32[np.ndarray, "xyz geoms"]:
@@ -74,11 +72,11 @@ def surface_coordinates(kind: int, points: Points, sizes: Points, faces: Int[np.
         )
     if kind == CAPSULE:
         beyond = (np.abs(points[2]) - sizes[2]) / sizes[0]
-        rise = np.arcsin(np.clip(beyond, 0, 1)) / (TURN / 4)
+        rise = np.arcsin(np.clip(beyond, 0, 1)) / (FULL_TURN / 4)
         v = np.where(faces == 0, (1 - points[2] / sizes[2]) / 2, np.where(points[2] > 0, 1 - rise, rise))
         return np.stack([_azimuth(points[0], points[1]), v])
     x, y, z = points / sizes
-    return np.stack([_azimuth(x, y), np.float32(0.5) - np.arctan2(z, np.hypot(x, y)) / (TURN / 2)])
+    return np.stack([_azimuth(x, y), np.float32(0.5) - np.arctan2(z, np.hypot(x, y)) / (FULL_TURN / 2)])
 
 
 def surface_faces(kind: int, points: Points, sizes: Points) -> Int[np.ndarray, " points"]:
@@ -113,5 +111,5 @@ def cube_coordinates(directions: Points, faces: Int[np.ndarray, " points"]) -> C
 
 def _azimuth(x: Float32[np.ndarray, " points"], y: Float32[np.ndarray, " points"]) -> Float32[np.ndarray, " points"]:
     """Return the part of a turn about z, in 0 to 1."""
-    turned = np.arctan2(y, x) / TURN
+    turned = np.arctan2(y, x) / FULL_TURN
     return np.where(turned < 0, turned + 1, turned)

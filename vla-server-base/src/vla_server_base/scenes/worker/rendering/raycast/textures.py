@@ -1,6 +1,4 @@
 """A model's textures, filtered as OpenGL filters them: bilinear, between the two nearest mipmaps. Only numpy."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from typing import final
 

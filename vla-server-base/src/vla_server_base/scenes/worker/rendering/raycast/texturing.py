@@ -1,6 +1,4 @@
 """What textures make of a scene's geoms."""
-# pyright: reportAttributeAccessIssue=false
-# (mujoco's names are in compiled modules, which pyright cannot read)
 
 from collections.abc import Sequence
 from typing import final
