@@ -66,7 +66,7 @@ class PolicyInput:
 
     `observation` has leading axes (1, window), `task` a leading axis (1,). Noise is a pure function of
     (`seed`, `step`) and of nothing else: not of other requests, not of the batch, not of `num_samples`. `dataset` is
-    the one whose units the answer is to be in, None the policy's default.
+    the one whose units the actions have, None for the policy's default.
     """
 
     observation: PolicyArrays
@@ -134,7 +134,7 @@ class PolicySpec:
     horizon: int
     action_names: tuple[str, ...]
     action_units: tuple[str, ...]
-    action_dim: int = 0  # set from `action_names`, whatever is given
+    action_dim: int = 0  # always set from `action_names`
     window: int = 1
     action_formats: tuple[str, ...] = ("raw",)
     datasets: tuple[str, ...] = ()

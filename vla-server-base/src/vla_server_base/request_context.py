@@ -43,5 +43,5 @@ class RequestIdFilter(logging.Filter):
 
 
 def logged_path(path: str) -> str:
-    """Return a path as it stands in a log line, whatever a client has sent."""
+    """Return a path as a log line has it, percent-encoded and cut to a length."""
     return urllib.parse.quote(path)[:_MAX_LOGGED_PATH_CHARS]

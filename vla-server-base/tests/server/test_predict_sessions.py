@@ -69,7 +69,7 @@ def test_reset_begins_a_new_episode(client):
     turn(client, "reset")
     assert turn(client, "reset", reset=True)["actions"] == first["actions"]
     assert turn(client, "reset", reset=True, seed=2)["action"][6] == noise(2)
-    assert "seed 7 instead of 2 is asked for" in refused(client, session_id="reset", seed=7)[2]
+    assert "seed 7 instead of 2 is requested" in refused(client, session_id="reset", seed=7)[2]
 
 
 def test_sessions_are_listed_and_ended(client):

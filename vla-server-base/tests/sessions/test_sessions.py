@@ -192,7 +192,7 @@ async def test_an_observation_that_waits_is_superseded_by_a_newer_one(sessions, 
 async def test_an_answer_after_its_deadline_is_late_and_the_same_turn_may_ask_again(sessions, adapter):
     session = sessions.open("arm", seed=1)
     adapter.gate.clear()
-    with pytest.raises(DeadlineExceeded, match="no answer within the deadline, 50 ms"):
+    with pytest.raises(DeadlineExceeded, match="no answer within the deadline of 50 ms"):
         await session.step(step_request(51, sequence=0, deadline_ms=50))
     adapter.gate.set()
     answer = await session.step(step_request(51, sequence=0))
@@ -374,7 +374,7 @@ async def test_the_settings_of_an_episode_stay_until_it_ends(sessions):
     begun = sessions.open("arm", execution="ensemble", ensemble_weight=0.1)
     await begun.step(step_request(1, settings={"execution": "ensemble"}))
     await begun.step(step_request(1))
-    with pytest.raises(RequestError, match=r"ensemble_weight 0.5 instead of 0.1 is asked for"):
+    with pytest.raises(RequestError, match=r"ensemble_weight 0.5 instead of 0.1 is requested"):
         await begun.step(step_request(1, settings={"ensemble_weight": 0.5}))
     with pytest.raises(UnknownName, match="dataset 'moon'"):
         await begun.step(step_request(1, settings={"dataset": "moon"}))

@@ -26,7 +26,7 @@ async def play(
 ) -> AsyncIterator[EpisodeEvent]:
     """Run one episode: an EpisodeStart, an EpisodeStep for each action, an EpisodeEnd.
 
-    The same policy, scene, task and settings give the same episode, whatever else is going on. To stop early,
+    The same policy, scene, task and settings give the same episode, whatever else runs on the server. To stop early,
     close the generator or cancel the task that awaits it.
 
     Raises:

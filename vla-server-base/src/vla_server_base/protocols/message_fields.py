@@ -1,4 +1,4 @@
-"""The fields of a session in a client's message, whatever protocol it came in."""
+"""The fields of a session in a client's message, in any protocol."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -36,7 +36,7 @@ def unpickle(message: bytes, name: str) -> PickledRecord:
     except ProtocolError:
         raise
     except Exception as error:
-        # Invalid bytes raise whatever their step raises: IndexError, struct.error, UnicodeError, ...
+        # Invalid bytes raise many errors: IndexError, struct.error, UnicodeError, ...
         raise ProtocolError(
             f"the message cannot be read as a pickle ({type(error).__name__})", hint=SUPPORTED
         ) from error

@@ -18,7 +18,7 @@ class HealthReply(Reply):
 
 
 class LiveReply(Reply):
-    """The process runs, its event loop turns, and its policy is there or may yet come."""
+    """The process and its event loop run, and its policy is loaded or may still be."""
 
     status: Literal["live", "broken"]
     reason: str | None = None

@@ -81,7 +81,7 @@ async def read_body(request: Request, max_bytes: int) -> bytearray:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise UnsupportedMedia(
-            f"the body's encoding is '{encoding[:80]}', only plain bodies are read",
+            f"the body's encoding is '{encoding[:80]}', expected none",
             hint="send it without Content-Encoding",
         )
     declared = request.headers.get("content-length", "")

@@ -147,7 +147,7 @@ class Slots:
         """
         if not self._num_free:
             raise Overloaded(
-                f"{self._num_slots} {self._what}, which is the most here",
+                f"{self._num_slots} {self._what}, which is the limit",
                 hint=f"send again later; {self._setting} raises the limit",
             )
         self._num_free -= 1
@@ -162,11 +162,11 @@ async def start_pool(pool: ScenePool) -> RendererUnavailable | None:
     try:
         await pool.start()
     except RendererUnavailable as error:
-        logger.warning("scenes cannot be drawn, images are answered: %s", error.message)
+        logger.warning("scenes cannot be rendered, requests with images can be answered: %s", error.message)
         return error
     except Exception:
-        logger.exception("scenes cannot be drawn, images are answered")
-        return RendererUnavailable("the scene workers could not be started; the server's log says why")
+        logger.exception("scenes cannot be rendered, requests with images can be answered")
+        return RendererUnavailable("the scene workers could not be started", hint="see the server's log")
     return None
 
 
@@ -175,4 +175,4 @@ async def _service(request: Request) -> Service:
 
 
 CurrentService = Annotated[Service, Depends(_service)]
-"""What a route's argument is to be, to get the service that it belongs to."""
+"""The annotation of a route's argument that receives the service."""

@@ -29,7 +29,7 @@ class Line:
     waits_since: float | None
     """When it began to wait for a request; None while one is answered."""
     quiet_since: float | None = None
-    """When something was last said on it, as a WebSocket; None where it is none."""
+    """When the last message was sent on it; None if it is not a WebSocket."""
     num_pending: int = 0
     stalled_s: float = 0.0
 
@@ -93,8 +93,10 @@ class Traffic:
         return quietest is not None
 
     def end(self) -> None:
-        """Wait for nobody any more: neither for bodies that are not whole, nor for clients that do not read."""
-        self.bodies.give_all_up(Unavailable("the server is shutting down"))
+        """Stop waiting for incomplete bodies and for clients that do not read."""
+        self.bodies.give_all_up(
+            Unavailable("the server is shutting down", hint="send again to another server, or after the restart")
+        )
         for line in list(self._lines.values()):
             if line.transport.get_write_buffer_size():
                 self._cut(line)

@@ -36,7 +36,7 @@ def main() -> None:
         return
     try:
         run(parse())
-    except BrokenPipeError:  # whoever read the output has read enough; flushing it at the end must not fail either
+    except BrokenPipeError:  # the reader of the output has read enough; flushing it at the end must not fail either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:

@@ -39,7 +39,7 @@ def prepare(platform: str, cache_dir: Path) -> None:
     backend, failed = _default_backend()
     if is_needed and (failed or backend == "cpu" or (platform == "gpu" and backend != "gpu")):
         raise DeviceError(
-            f"a GPU is asked for, but JAX {jax.__version__} {failed or f'finds only: {backend}'}", hint=_without_gpu()
+            f"VLA_DEVICE=gpu, but JAX {jax.__version__} {failed or f'finds only: {backend}'}", hint=_without_gpu()
         )
     if failed:
         jax.config.update("jax_platforms", "cpu")

@@ -87,7 +87,7 @@ class LerobotClients:
             max_clients = self._service.config.max_connections
             if len(self._clients) >= max_clients:
                 raise Overloaded(
-                    f"{max_clients} robots are connected, which is the most here",
+                    f"{max_clients} robots are connected, which is the limit",
                     hint="send again later; VLA_MAX_CONNECTIONS raises the limit",
                 )
             self._clients[peer] = LerobotClient(peer)

@@ -21,7 +21,7 @@ def checkpoint_tokenizer(checkpoint: Checkpoint, path: Path | None) -> TextToken
         return load_tokenizer(path, options)
     if path is not None:
         raise TokenizerError(
-            f"the checkpoint has the vocabulary that its text encoder was trained with, {path} is another",
+            f"the checkpoint has the vocabulary that its text encoder was trained with; {path} is a different one",
             hint="leave the tokenizer (OCTO_TOKENIZER) out",
         )
     return json_tokenizer(checkpoint.vocabulary, options)

@@ -1,4 +1,4 @@
-"""`octo-service demo`: a server whose policy does what it is told in a scene, and then stays up."""
+"""`octo-service demo`: a server whose policy follows an instruction in a scene, and then stays up."""
 
 import asyncio
 import base64

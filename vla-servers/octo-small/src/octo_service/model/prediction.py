@@ -97,8 +97,8 @@ def compiled(function: Any, precision: Precision = "highest", **options: Any) ->
 
 
 def on_device(leaves: Leaves) -> Leaves:
-    """Copy parameters to the device as float32, whatever they are stored in and wherever: a file may be mapped."""
-    # They are there for good, also where somebody's program is being compiled that asked for them first.
+    """Copy parameters to the device as float32, from any dtype and place: a file may be mapped."""
+    # They stay on the device, even if they are first used while a program is being compiled.
     with jax.ensure_compile_time_eval():
         return jax.tree_util.tree_map(lambda leaf: jnp.array(leaf, np.float32), leaves)
 

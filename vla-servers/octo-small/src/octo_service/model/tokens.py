@@ -23,7 +23,7 @@ Arrays = Mapping[str, Any]
 
 
 class TokenGroup(NamedTuple):
-    """Tokens and which of them are real; the window axis is there for observations and readouts only."""
+    """Tokens and which of them are real; only observations and readouts have the window axis."""
 
     tokens: Float[Array, "batch *window tokens dim"]
     mask: Bool[Array, "batch *window tokens"]

@@ -86,7 +86,7 @@ def learning_rate(options: Mapping[str, Any]) -> LearningRate:
     """
     name = options.get("name")
     if name not in LEARNING_RATES:
-        raise ConfigError(f"the learning rate '{name}' is not known", hint=f"known here: {', '.join(LEARNING_RATES)}")
+        raise ConfigError(f"the learning rate '{name}' is not known", hint=f"available: {', '.join(LEARNING_RATES)}")
     try:
         return LEARNING_RATES[name](**{key: value for key, value in options.items() if key != "name"})
     except TypeError as error:

@@ -42,7 +42,7 @@ def prepared(dataset: EpisodeDataset, cameras: Mapping[str, Camera], folder: Pat
         DatasetError: it cannot be read.
     """
     if not len(dataset):
-        raise TrainingError("the dataset has no episode", hint="record some, or give another --data")
+        raise TrainingError("the dataset has no episode", hint="record episodes, or give another --data")
     first = dataset[0]
     if absent := sorted(camera.source for camera in cameras.values() if camera.source not in first.images):
         raise TrainingError(

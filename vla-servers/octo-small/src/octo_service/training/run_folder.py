@@ -55,7 +55,9 @@ class RunFolder:
                 listed = ", ".join(
                     f"{name}: {stored.get(name)}, now {settings.get(name)}" for name in sorted(different)
                 )
-                raise TrainingError(f"the run in {path} has other settings ({listed})", hint="resume it with its own")
+                raise TrainingError(
+                    f"the run in {path} has other settings ({listed})", hint="resume it with the same settings"
+                )
         elif path.exists() and any(entry.name != EPISODES for entry in path.iterdir()):
             raise TrainingError(f"{path} is not empty and holds no run", hint="give another --out")
 

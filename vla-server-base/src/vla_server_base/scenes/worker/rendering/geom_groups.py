@@ -19,7 +19,7 @@ def groups_to_draw(model: mujoco.MjModel) -> tuple[int, ...]:
     """
     usual = tuple(int(group) for group in np.flatnonzero(mujoco.MjvOption().geomgroup))
     colliding = (model.geom_contype | model.geom_conaffinity) != 0
-    # What is fixed to the world is told apart by its outermost bodies.
+    # Bodies fixed to the world are distinguished by their outermost bodies.
     fixed = model.body_weldid == 0
     rigid_bodies = np.where(fixed, model.body_rootid, model.body_weldid)[model.geom_bodyid]
     shapes, looks = model.geom_group == COLLISION, (model.geom_group == VISUAL) & ~colliding
