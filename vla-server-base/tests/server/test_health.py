@@ -95,7 +95,7 @@ def test_a_broken_model_says_why():
     assert refusal.json()["error"] == {
         "code": "model_unavailable",
         "message": reason,
-        "hint": "the server's log says more",
+        "hint": "see the server's log",
     }
     assert (live.status_code, live.json()) == (503, {"status": "broken", "reason": reason})
 

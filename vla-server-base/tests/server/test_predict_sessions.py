@@ -179,4 +179,4 @@ def test_a_cache_that_cannot_be_written_is_warned_of_and_sessions_have_tokens_al
         token = turn(client, "arm", seed=3, return_token=True)["session"]["token"]
         client.delete("/sessions/arm")
         assert turn(client, None, session_token=token)["session"]["step"] == 1
-    assert "cannot be written (Not a directory)" in caplog.text
+    assert "is not writable (Not a directory)" in caplog.text

@@ -311,7 +311,7 @@ async def test_the_least_recently_used_idle_session_makes_room_for_another(engin
         now += 1
         sessions.open(session_id)
     assert [status.id for status in sessions.statuses()] == ["three", "one"]
-    assert "session=two is forgotten after 2.0 s without use" in caplog.text
+    assert "session=two was dropped after 2.0 s without a request" in caplog.text
     now = 103.5
     assert [status.id for status in sessions.statuses()] == ["three"]
 

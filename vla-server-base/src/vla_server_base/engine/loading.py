@@ -39,7 +39,7 @@ LOADED = EngineStatus(state="loaded")
 
 def model_unavailable(status: EngineStatus) -> ModelUnavailable:
     """Return the error that says why the policy does not answer."""
-    hint = "GET /health turns 200 once it is ready" if status.state == "loading" else "the server's log says more"
+    hint = "wait until GET /health is 200" if status.state == "loading" else "see the server's log"
     return ModelUnavailable(status.reason or "the model is not loaded", hint=hint)
 
 
