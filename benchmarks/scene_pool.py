@@ -66,7 +66,7 @@ async def main() -> None:
     await _print_sharing(bundled["widowx/tabletop"])
     await _print_render_times(bundled | _panda_with_meshes())
     if max(overheads) > MAX_OVERHEAD_MS:
-        sys.exit(f"FAILED: the workers add {max(overheads):.2f} ms, {MAX_OVERHEAD_MS} is the most")
+        sys.exit(f"FAILED: the workers add {max(overheads):.2f} ms, the limit is {MAX_OVERHEAD_MS}")
 
 
 async def _print_overhead(pool: ScenePool, scenes: dict[str, Scene]) -> list[float]:
@@ -114,7 +114,7 @@ async def _by_turns(pool: ScenePool, scene: Scene, renderer: Renderer) -> tuple[
 
 
 async def _print_control_steps(pool: ScenePool, scenes: dict[str, Scene]) -> None:
-    print("\nOne action at 5 Hz, 0.2 s of physics, without a picture; median of 50:\n")
+    print("\nOne action at 5 Hz, 0.2 s of physics, without an image; median of 50:\n")
     print("| scene | physics ms | with the way to the worker and back ms |\n|---|---|---|")
     for name, scene in scenes.items():
         actions = np.array([[0.01, 0, 0, 0, 0, 0.02, 1]])

@@ -39,7 +39,7 @@ def main() -> None:
     except RuntimeError as error:
         assert "there is no picture" in str(error), error
     else:
-        raise AssertionError("an observation without a picture was not refused")
+        raise AssertionError("an observation without an image was not refused")
     client.infer(libero(0))
 
 

@@ -36,7 +36,7 @@ async def run(port: int, num_steps: int) -> None:
         except RuntimeError as error:
             assert "there is no picture" in str(error), error
         else:
-            raise AssertionError("an observation without a picture was not refused")
+            raise AssertionError("an observation without an image was not refused")
 
 
 async def run_live(connection: Connection, num_steps: int) -> None:

@@ -349,7 +349,7 @@ def test_settings_hold_for_an_episode_of_a_connection(url):
     with client_of(url) as client:
         first = client.ask(frame(dataset="echo_doubled"))["actions"]
         np.testing.assert_array_equal(client.ask(frame())["actions"][:, :5], first[:, :5])
-        assert "in the middle of an episode" in client.ask(frame(dataset="echo"))
+        assert "within an episode" in client.ask(frame(dataset="echo"))
         np.testing.assert_array_equal(2 * client.ask(frame(prompt="stop"))["actions"][:, 0] + 1, first[:, 0])
         client.ask(pack({"endpoint": "reset", "dataset": "echo_doubled"}))
         np.testing.assert_array_equal(client.ask(frame())["actions"][:, 0], first[:, 0])

@@ -48,7 +48,7 @@ def lines(caplog):
             "no answer within",
         ),
         ("POST", "/execute", {**EPISODE, "robot": "ur5e"}, "scene_invalid", ""),
-        ("PUT", "/predict", {}, "method_not_allowed", "/predict does not take PUT"),
+        ("PUT", "/predict", {}, "method_not_allowed", "/predict does not accept PUT"),
         ("GET", "/nowhere", {}, "not_found", "there is nothing at /nowhere"),
         ("DELETE", "/sessions/none", {}, "not_found", "there is no session 'none'"),
     ],

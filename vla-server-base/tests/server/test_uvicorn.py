@@ -162,7 +162,7 @@ def test_a_port_in_use_is_said_in_a_sentence(folder, setting):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         result = ended(folder, *SERVE, **{setting: str(taken.getsockname()[1])})
     assert result.returncode == 3
-    assert "cannot be listened on" in result.stderr
+    assert "cannot listen on" in result.stderr
     assert setting in result.stderr
     assert "Traceback" not in result.stderr
 
@@ -174,7 +174,7 @@ def test_under_uvicorn_its_own_port_counts(folder):
             assert answers(f"{base_url}/live")
         result = ended(folder, *UVICORN[:-1], str(port))
     assert result.returncode == 3
-    assert f"127.0.0.1:{port} cannot be listened on (Address already in use)" in result.stderr
+    assert f"cannot listen on 127.0.0.1:{port} (Address already in use)" in result.stderr
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,7 @@ async def test_sessions_that_wait_make_no_room(engine, adapter, tmp_path):
     adapter.gate.clear()
     acting = asyncio.ensure_future(sessions.open("arm").step(step_request(51)))
     await asyncio.sleep(0.05)
-    with pytest.raises(Overloaded, match="all 1 sessions that this server holds are in use"):
+    with pytest.raises(Overloaded, match="all 1 sessions of this server are in use"):
         sessions.open("other")
     adapter.gate.set()
     await acting

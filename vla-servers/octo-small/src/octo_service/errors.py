@@ -20,9 +20,6 @@ from vla_client.errors import VLAError
 class OctoError(VLAError):
     """An error of Octo: the message says what was given and expected, the hint what to do. A traceback shows both."""
 
-    def __init__(self, message: str, *, hint: str):
-        super().__init__(message, hint=hint)
-
     def __str__(self) -> str:
         return self.as_sentence()
 
