@@ -43,7 +43,7 @@ class PaperArmConfig(RobotConfig):
 
 
 class PaperArm(Robot):
-    """Sees grey pictures, half as bright at the wrist, and writes down what it is to do."""
+    """Sees grey images, half as bright at the wrist, and writes down what it is to do."""
 
     config_class = PaperArmConfig
     name = "paper_arm"
@@ -157,7 +157,7 @@ def check_chunks(chunks: list[list[TimedAction]]) -> None:
         actions = np.array([action.get_action().numpy() for action in chunk])
         assert actions.shape == (len(chunk), len(MOTORS)), actions.shape
         # EchoAdapter's first number is how bright the camera `primary` is, its fourth how bright the camera `wrist` is.
-        assert np.allclose(actions[:, 0], 2 * actions[:, 3]), "the policy saw other pictures than the robot"
+        assert np.allclose(actions[:, 0], 2 * actions[:, 3]), "the policy saw other images than the robot"
 
 
 class Payload:
@@ -170,7 +170,7 @@ class Payload:
 def check_refusals(client: WatchedClient) -> None:
     """Send what must be refused, and see that the reason comes back."""
     no_picture = TimedObservation(timestamp=time.time(), timestep=10**6, observation={"task": "go"}, must_go=True)
-    for sent, said in ((no_picture, "there is no picture"), (Payload(), "mkdir")):
+    for sent, said in ((no_picture, "there is no image"), (Payload(), "mkdir")):
         error = refusal(client, sent)
         assert error is not None, f"a request that must be refused was accepted ({said})"
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error

@@ -37,7 +37,7 @@ def main() -> None:
     try:
         client.infer({"prompt": "lift it"})
     except RuntimeError as error:
-        assert "there is no picture" in str(error), error
+        assert "there is no image" in str(error), error
     else:
         raise AssertionError("an observation without an image was not refused")
     client.infer(libero(0))
@@ -52,7 +52,7 @@ def episode(client: WebsocketClientPolicy, num_steps: int) -> np.ndarray:
 
 
 def run_simple_client(client: WebsocketClientPolicy, observation: Callable[[int], dict]) -> None:
-    """Do what openpi's examples/simple_client does, and see that the policy saw the pictures that were sent."""
+    """Do what openpi's examples/simple_client does, and see that the policy saw the images that were sent."""
     metadata = client.get_server_metadata()
     for step in range(4):
         answer = client.infer(observation(step))
@@ -100,7 +100,7 @@ def libero(step: int) -> dict:
 
 
 def floats(step: int) -> dict:
-    """Return the same with pictures of numbers from 0 to 1, as LeRobot's datasets have them."""
+    """Return the same with images of numbers from 0 to 1, as LeRobot's datasets have them."""
     return {
         key: np.float32(value / 255) if isinstance(value, np.ndarray) and value.ndim == 3 else value
         for key, value in libero(step).items()
@@ -116,7 +116,7 @@ def floats_channels_first(step: int) -> dict:
 
 
 def channels_first(image: np.ndarray) -> np.ndarray:
-    """Return a picture as einops and torch would have it."""
+    """Return an image as einops and torch would have it."""
     return np.transpose(image, (2, 0, 1))
 
 

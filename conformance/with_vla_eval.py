@@ -2,7 +2,7 @@
 # requires-python = ">=3.10"
 # dependencies = ["vla-eval"]
 # ///
-"""vla-eval's own connection runs two episodes of one seed, with PNG and with raw pictures, and one in live mode."""
+"""vla-eval's own connection runs two episodes of one seed, with PNG and with raw images, and one in live mode."""
 
 import argparse
 import asyncio
@@ -34,7 +34,7 @@ async def run(port: int, num_steps: int) -> None:
         try:
             await connection.act({"images": {}, "task_description": "lift"})
         except RuntimeError as error:
-            assert "there is no picture" in str(error), error
+            assert "there is no image" in str(error), error
         else:
             raise AssertionError("an observation without an image was not refused")
 

@@ -123,7 +123,7 @@ class PolicySpec:
       first action, `standard` is that and its last number, the gripper, once more.
     - `datasets`, `default_dataset`: whose statistics actions can be un-normalized with. `other_actions` describes the
       actions of datasets that differ from the default one's.
-    - `proprio_dim`: numbers of proprio, None where the policy takes none.
+    - `proprio_dim`: numbers of proprio, None if the policy takes none.
     - `weights`: "random" and "none" say that an action has the right shape and no meaning.
     - `platform` and `device`: where it runs, as JAX or PyTorch names them ("cpu", "gpu").
     - `details`: what only this kind of policy knows (parameter counts, hashes, framework versions).

@@ -11,7 +11,7 @@ VLAError                    500  internal
 │   ├── ImageError          422  image
 │   ├── SceneError          422  scene_invalid
 │   │   ├── SceneRefused    422  scene_refused    (names files, plugins, or asks for too much)
-│   │   ├── SceneStateError 422  scene_state      (qpos and the like of a wrong size)
+│   │   ├── SceneStateError 422  scene_state      (such as a qpos of a wrong size)
 │   │   ├── SceneUnstable   422  scene_unstable   (its simulation diverged)
 │   │   ├── MissingAsset    422  scene_missing_asset
 │   │   ├── SceneTimeout    422  scene_timeout    (its worker was ended)

@@ -18,7 +18,7 @@ told apart by it.
 """
 
 current_session: ContextVar[str] = ContextVar("current_session", default="-")
-"""The session that the request is a step of; "-" where it has no session, or the session is not known yet."""
+"""The session that the request is a step of; "-" if it has no session, or the session is not known yet."""
 
 
 def begin_request(request_id: str | None = None, client: str | None = None) -> str:

@@ -53,7 +53,7 @@ def load_with_retries(
 ) -> None:
     """Load the model; while it is out of reach, try again at growing intervals, and `report` the next try.
 
-    `closed_within` waits for so many seconds, and says early if the engine is closed.
+    `closed_within` waits for a number of seconds, and returns early if the engine is closed.
 
     Raises:
         ModelUnavailable: the model cannot be loaded, or not within `config.load_retry_s`.

@@ -148,7 +148,7 @@ def _check_data(request: Gr00tRequest) -> None:
 
 
 def _options(request: Gr00tRequest) -> Mapping[str, Any]:
-    """Return the fields beside the observation, which are those of a session."""
+    """Return the fields other than the observation, which are those of a session."""
     content = request.data.get("options")
     options = {} if content is None else map_of_values(content, "options")
     unknown = sorted(options.keys() - MessageFields.model_fields)

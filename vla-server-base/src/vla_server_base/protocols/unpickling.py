@@ -1,7 +1,7 @@
-"""Reads pickles from strangers without calling anything that they name: plain values, numpy's arrays, known records.
+"""Reads pickles from clients without calling anything that they name: plain values, numpy's arrays, known records.
 
 A pickle is a program for a stack machine. The machine here keeps names as names and arrays as bytes, shape and dtype
-until all of these are checked; neither `pickle` nor numpy sees a stranger's state. It reads what protocols 3 to 5
+until all of these are checked; neither `pickle` nor numpy sees a client's state. It reads what protocols 3 to 5
 write. Follows CPython's Lib/pickletools.py.
 """
 

@@ -26,7 +26,7 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A request's JSON and what came beside it; a plain JSON body is an upload with nothing beside it."""
+    """A request's JSON and the files sent with it; a plain JSON body is an upload without files."""
 
     request: bytes
     xml: bytes | None = None
@@ -37,7 +37,7 @@ class Upload:
 
 
 def body_from_upload(kind: type[AnyBody], upload: Upload) -> AnyBody:
-    """Parse a request's JSON, with the files beside it; not on the event loop where it has megabytes.
+    """Parse a request's JSON, with its files; not on the event loop if it has megabytes.
 
     Raises:
         RequestError: naming the fields, and what is expected of them.

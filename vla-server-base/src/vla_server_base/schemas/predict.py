@@ -181,6 +181,6 @@ class PredictRequest(SceneRequest):
 
 
 def action_formats(spec: PolicySpec, dataset: str | None = None) -> tuple[str, ...]:
-    """Return the formats that a request may ask for: the policy's own, and joint positions where it drives an arm."""
+    """Return the formats that a request may ask for: the policy's own, and joint positions if it drives an arm."""
     actions = spec.actions_of(dataset)
     return (*actions.formats, *([JOINT_POSITION] if actions.names == ARM_ACTION else []))

@@ -32,7 +32,7 @@ def request_error_from_validation(problems: Sequence[Any], kind: Model = None) -
 
 
 def _fields_beside(kind: type[pydantic.BaseModel], where: Sequence[str | int]) -> list[str]:
-    """List the fields of the body that has the field at `where`; empty where that body is of several kinds."""
+    """List the fields of the body that has the field at `where`; empty if that body is of several kinds."""
     for name in where[:-1]:
         field = kind.model_fields.get(str(name))
         inner = field and field.annotation

@@ -90,7 +90,7 @@ class SceneRequest(Body):
         return self
 
     def brings_scene(self, upload: Upload) -> bool:
-        """Return whether there is a scene in the request, or beside it."""
+        """Return whether the request has a scene, in its JSON or as a part."""
         return self.xml_string is not None or upload.xml is not None or upload.scene is not None
 
     def core_scene(self, spec: PolicySpec) -> SceneInputs:
@@ -157,7 +157,7 @@ class SceneRequest(Body):
 
 
 def scene_from_body(body: SceneRequest, upload: Upload, assets: AssetStore, scenes: SceneStore) -> Scene | None:
-    """Return the scene that a request brings or names, None where it has none; not for the event loop.
+    """Return the scene that a request brings or names, None if it has none; not for the event loop.
 
     Raises:
         UnknownSceneId, MissingAsset: it names what this server does not have.

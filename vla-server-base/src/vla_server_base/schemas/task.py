@@ -34,7 +34,7 @@ def known_dataset(asked: str, spec: PolicySpec) -> tuple[str | None, str | None]
 
 
 def instruction_or_default(instruction: str, default: str, spec: PolicySpec) -> tuple[str | None, str | None]:
-    """Return the instruction, None where it is empty, and a note for the client where it is the server's default.
+    """Return the instruction, None if it is empty, and a note for the client if it is the server's default.
 
     Raises:
         InstructionError: it is longer than the policy takes.

@@ -83,7 +83,7 @@ class Host:
     def take_signals(self, stop: Callable[[bool], None]) -> None:
         """Have SIGTERM and SIGINT call `stop` on the event loop, with whether it is urgent, and end nothing themselves.
 
-        Left to uvicorn, they end the listening at once, so that no balancer hears of it, and the process by a signal.
+        Left to uvicorn, they end the listening at once, before a load balancer notices, and the process by a signal.
         A signal a moment later is the same one: two supervisors may both forward it.
         """
         if self._server is None:
@@ -107,7 +107,7 @@ class Host:
             self._server.should_exit = True
 
     def end_by(self, seconds: float, last: Callable[[], None]) -> None:
-        """End this process in so many seconds, even if it hangs; call it when the process is about to end anyway."""
+        """End this process after some seconds, even if it hangs; call it when the process is about to end."""
 
         def end() -> None:
             logger.warning("the server did not end within %.0f s and is killed", seconds)
@@ -160,7 +160,7 @@ def _running_uvicorn() -> uvicorn.Config | None:
 
 
 def _server_of_this_process(config: uvicorn.Config | None) -> uvicorn.Server | None:
-    """Return the uvicorn that takes this process's signals; None where it runs in a thread of some other program."""
+    """Return the uvicorn that takes this process's signals; None if it runs in a thread of some other program."""
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return server if isinstance(server, uvicorn.Server) and server.config is config else None
 

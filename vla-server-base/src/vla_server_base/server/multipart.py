@@ -1,4 +1,4 @@
-"""Reads a multipart/form-data body: a request, as JSON or field by field, and beside it images, a scene and files."""
+"""Reads a multipart/form-data body: a request, as JSON or field by field, with images, a scene and files."""
 
 import base64
 from dataclasses import dataclass, field
@@ -127,7 +127,7 @@ class _Reading:
 
 
 def _names(part: _Part) -> tuple[str, str]:
-    """Return a part's name and its file name, empty where it has none."""
+    """Return a part's name and its file name, empty if it has none."""
     disposition = dict(part.headers).get(b"content-disposition", b"")
     _, options = parse_options_header(disposition)
     try:

@@ -83,7 +83,7 @@ class Origins:
             )
 
     def _own(self, hosts: list[str]) -> _Address | None:
-        """Return where the client believes to have found this server; None where it does not say (HTTP/1.0)."""
+        """Return the host that the client named; None if it named none (HTTP/1.0)."""
         if not hosts:
             return None
         own = _address(hosts[0]) if len(hosts) == 1 else None
@@ -98,7 +98,7 @@ class Origins:
         name = host.rstrip(".")
         if _is_ip(host) or name in self._names or name.endswith(self._endings):
             return True
-        # No stranger's: the public DNS has no names of one part.
+        # Safe: the public DNS has no names of one part.
         return bool(name) and "." not in name
 
 
@@ -120,7 +120,7 @@ def _origin(origin: str) -> tuple[str, _Address] | None:
 
 
 def _address(said: str) -> _Address | None:
-    """Read `name`, `name:port` or `[address]:port`; None where it is nothing of these."""
+    """Read `name`, `name:port` or `[address]:port`; None if it has another form."""
     matched = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\s/?#@:\\\[\]]+)(?::(\d{1,5}))?", said.strip().lower())
     if matched is None:
         return None

@@ -55,7 +55,7 @@ async def preview_chunk(
 
 
 def add_preview(reply: PredictReply, inputs: PredictInputs, preview: Preview) -> None:
-    """Add what the chunk does, cut it where the guard did, and form joint positions where they are asked for."""
+    """Add what the chunk does, clamp it if the guard did, and form joint positions if requested."""
     steps, robot = preview.rollout.steps, preview.rollout.robot
     assert robot is not None, "a controlled rollout has an arm"
     assert inputs.scene is not None, "the chunk was rolled out in it"

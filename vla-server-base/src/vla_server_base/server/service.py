@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 class Service:
     """One policy behind one engine, with the processes that draw scenes for it.
 
-    `pool_start` is the start of these processes, which goes on beside the model's loading; its result says
-    why nothing can draw scenes here, where that is so. Images are answered all the same.
+    `pool_start` is the start of these processes, which runs while the model loads; its result says
+    why scenes cannot be rendered, if so. Images are answered all the same.
     """
 
     model_id: str
@@ -95,7 +95,7 @@ class Service:
 
     @property
     def renderer(self) -> str | None:
-        """What draws scenes; None while that is being found out, and where nothing can."""
+        """The renderer of scenes; None until it is known, and if none works."""
         started = self.pool_start.done() and self.pool_start.result() is None
         return self.pool.renderer if started else None
 
@@ -158,7 +158,7 @@ class Slots:
 
 
 async def start_pool(pool: ScenePool) -> RendererUnavailable | None:
-    """Start the pool and return why it cannot be, where that is so."""
+    """Start the pool; return why if it cannot start."""
     try:
         await pool.start()
     except RendererUnavailable as error:

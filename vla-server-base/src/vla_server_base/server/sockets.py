@@ -68,7 +68,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._refusal: VLAError | None = None
 
-    def connection_made(self, transport: Any) -> None:  # uvloop's are of no common class
+    def connection_made(self, transport: Any) -> None:  # uvloop's have no common class
         """Begin, unless there are too many connections."""
         super().connection_made(transport)
         _have_kernel_look_after(transport)
@@ -191,7 +191,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSockets, where a client hears why its frame is refused, even while it still sends it.
+    """uvicorn's WebSockets, which tell a client why its frame is refused, even while it still sends it.
 
     A socket closed on bytes that nobody read is reset, and the close frame is lost with it (RFC 9293, 3.10.4). So only
     our half is closed; what else comes is dropped unread, until the client closes too, or for uvicorn's close timeout.
@@ -253,7 +253,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.handshake_complete = self.handshake_complete or self.close_sent
 
     def shutdown(self) -> None:
-        """End with the server: by 503 where there is no conversation yet, else by uvicorn's 1012."""
+        """End with the server: by 503 before the handshake, else by uvicorn's 1012."""
         if not self.handshake_complete and not self.close_sent:
             said = "the server is shutting down"
             self.conn.send_response(self.conn.reject(HTTPStatus.SERVICE_UNAVAILABLE, said))
@@ -284,7 +284,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().handle_pong(event)
 
     def handle_parser_exception(self) -> None:
-        """Say why the frame is refused, where it is not yet said."""
+        """Say why the frame is refused, once."""
         if self.close_sent:
             return
         refusal = self.conn.close_sent
@@ -328,9 +328,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 
 
 def uvicorn_settings(config: ServerConfig, traffic: Traffic) -> dict[str, Any]:
-    """Return what is asked of `uvicorn.Config`, by the names of its attributes, once it is loaded.
+    """Return the settings of `uvicorn.Config`, by the names of its attributes.
 
-    WebSocket frames are as large as bodies, are not deflated in vain, and pings are a setting. The queue of the kernel
+    WebSocket frames are as large as bodies, are not compressed, and pings are a setting. The queue of the kernel
     is kept short: all connections that wait in it are accepted at once, and each one needs a file descriptor.
     """
     ping_s = config.websocket_ping_s or None

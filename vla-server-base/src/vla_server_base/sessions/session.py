@@ -33,7 +33,7 @@ class Session:
     last_used: float = field(init=False)
     num_waiting: int = 0
     connection: str | None = None
-    """The connection that used it last, where that is known."""
+    """The connection that used it last, if known."""
     client: str = "-"
     """The network address that began it."""
     counted_bytes: int = 0
@@ -169,7 +169,7 @@ class Session:
         return self._result_of(request, step, seed, prediction)
 
     def _result_of(self, request: StepRequest, step: int, seed: int, prediction: Prediction | None) -> StepResult:
-        """Form the next action; `prediction` is None where it was queued already."""
+        """Form the next action; `prediction` is None if it was queued already."""
         settings = self.settings
         assert settings.action_format is not None, "a session has begun with one"
         plan = self.progress.plan

@@ -32,7 +32,7 @@ class LerobotClient:
             self._has_come.set()
 
     async def actions(self, service: Service) -> bytes:
-        """Return the reply to the newest observation; empty where there is none within `ANSWER_S`.
+        """Return the reply to the newest observation; empty if there is none within `ANSWER_S`.
 
         A policy that takes longer is not asked again: its chunk is the reply to the next call.
 

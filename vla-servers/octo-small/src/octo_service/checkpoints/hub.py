@@ -19,7 +19,7 @@ INSTEAD_OF_TOKENIZER = "set OCTO_TOKENIZER to a spiece.model or tokenizer.json o
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel:
-    """A model's folder on this machine and, where it came from the hub, the commit that it is of."""
+    """A model's folder on this machine and, if it came from the hub, its commit."""
 
     folder: Path
     revision: str | None

@@ -9,7 +9,7 @@ from octo_service.preprocessing.vocabulary_files import json_tokenizer, load_tok
 
 
 def checkpoint_tokenizer(checkpoint: Checkpoint, path: Path | None) -> TextTokenizer | None:
-    """Return the tokenizer, None where the model takes no text; `path` is a vocabulary from elsewhere.
+    """Return the tokenizer, None if the model takes no text; `path` is a vocabulary from elsewhere.
 
     Raises:
         TokenizerError: the vocabulary cannot be read, or both the checkpoint and the caller bring one.

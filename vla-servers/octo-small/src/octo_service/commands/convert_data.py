@@ -15,7 +15,7 @@ from vla_server_base.datasets.error_context import error_context
 
 
 def run(options: ConvertData) -> None:
-    """Write all episodes or, where one cannot be, nothing; say what was taken for what."""
+    """Write all episodes, or none if one fails; print which keys were used."""
     if options.out.exists():
         raise TrainingError(f"{options.out} already exists", hint="name another folder")
     keys = Keys(

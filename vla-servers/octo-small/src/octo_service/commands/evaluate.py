@@ -37,7 +37,7 @@ from vla_server_base.tabletop.variants import with_patience
 
 
 def run(options: Evaluate) -> None:
-    """Evaluate and print the report; what was found is printed also where it ends early."""
+    """Evaluate and print the report; the results so far are printed even if it ends early."""
     runs: list[Results] = []
     try:
         asyncio.run(evaluate_policy(options, runs))

@@ -15,7 +15,7 @@ from octo_service.model.octo import Octo
 from octo_service.model.parameters import Leaves, stored
 from octo_service.model.tokens import Arrays, TokenGroup
 
-# (x_T, z) of a diffusion head, the Gumbel noise of a discrete one, None where the head does not sample.
+# (x_T, z) of a diffusion head, the Gumbel noise of a discrete one, None if the head does not sample.
 Noise = Any
 
 
@@ -69,7 +69,7 @@ def draw_noise(
     sample_shape: tuple[int, ...] = (),
     argmax: bool = False,
 ) -> Noise:
-    """Draw what the reference draws for the same key; None where the head does not sample.
+    """Draw what the reference draws for the same key; None if the head does not sample.
 
     Raises:
         InputError: the head samples and there is no key.

@@ -150,7 +150,7 @@ def chosen_cameras(
     cameras, with the height and width of their images. A name that is not known is a new camera's.
 
     Raises:
-        TrainingError: nothing is left to see, or what is asked for cannot be read.
+        TrainingError: no camera is left, or an option cannot be read.
     """
     if not asked:
         asked = [f"{name}={name}" for name in known if name in recorded]

@@ -16,7 +16,7 @@ from octo_service.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRate(ABC):
-    """Rises from `init_value` to `peak_value` in `warmup_steps`, then goes on as the kind says."""
+    """Rises from `init_value` to `peak_value` in `warmup_steps`, then continues by its kind."""
 
     init_value: float = 0.0
     peak_value: float = 3e-4

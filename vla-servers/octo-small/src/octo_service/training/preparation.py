@@ -119,7 +119,7 @@ def prepare(recipe: Recipe, cache_dir: Path, episodes_dir: Path, fit: Fit = AS_M
 
 
 def _words(recipe: Recipe, texts: Sequence[str], model: OctoModel) -> tuple[str | None, TextTokenizer | None]:
-    """Return the vocabulary that the checkpoints carry, None where it is the hub's, and the tokenizer that has it.
+    """Return the vocabulary that the checkpoints carry, None if it is the hub's, and the tokenizer that has it.
 
     From scratch it is that of `recipe.tokenizer`, or one of the words in `texts`.
     """

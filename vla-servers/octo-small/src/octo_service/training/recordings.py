@@ -165,7 +165,7 @@ def _driven_ahead(episode: RecordedEpisode) -> Int64[np.ndarray, " length"]:
 
 
 def held_out(num_episodes: int, share: float, seed: int) -> Bool[np.ndarray, " num_episodes"]:
-    """Choose the episodes that are kept for validation: at least one where there is a share, never all."""
+    """Choose the episodes that are kept for validation: at least one if there is a share, never all."""
     count = min(max(round(share * num_episodes), 1), num_episodes - 1) if share > 0 else 0
     chosen = np.zeros(num_episodes, bool)
     chosen[np.random.default_rng([seed, 0, 1]).permutation(num_episodes)[:count]] = True
