@@ -202,7 +202,7 @@ def measure_together(adapter: OctoSmallAdapter, case: Case, robots: int) -> list
 def measure_stages(adapter: OctoSmallAdapter, calls: int) -> dict[str, list[float]]:
     """Time the stages of a request with a window of 2 and both cameras, one at a time."""
     model, octo = adapter.model, adapter.model.stepwise
-    random = np.random.default_rng(0)  # none of the cases' pictures, which would be resized already
+    random = np.random.default_rng(0)  # none of the cases' images, which would be resized already
 
     def window() -> Any:
         images = {name: random.integers(0, 256, (224, 224, 3), np.uint8) for name in ("primary", "wrist")}
@@ -226,7 +226,7 @@ def measure_stages(adapter: OctoSmallAdapter, calls: int) -> dict[str, list[floa
         "action head": lambda: model.predict_chunk(readout, noise),
     }
     found = {name: [timed(stage)[0] for _ in range(WARM_UP + calls)][WARM_UP:] for name, stage in stages.items()}
-    found["resizing both pictures (beside the device)"] = [
+    found["resizing both images (beside the device)"] = [
         timed(lambda seen=seen: adapter.preprocess_observation(seen))[0] for seen in windows
     ]
     return found

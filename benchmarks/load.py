@@ -2,8 +2,8 @@
 
     cd vla-servers/octo-small && uv run python ../../benchmarks/load.py [--model bundled://tabletop] [--robots 1 2 4 8]
 
-Each robot sends a picture of its own at every fifth of a second and waits for the action; an action that comes later
-than the next picture is due has missed its step, and the next picture is sent at once. Prints Markdown.
+Each robot sends an image every 0.2 s and waits for the action; an action that comes later
+than the next image is due has missed its step, and the next image is sent at once. Prints Markdown.
 """
 
 import argparse
@@ -24,7 +24,7 @@ WARM_UP_STEPS = 5
 
 @dataclass(frozen=True)
 class Run:
-    """What one robot met: each step's latency, and how late after its time its picture was sent, in seconds."""
+    """What one robot met: each step's latency, and how late after its time its image was sent, in seconds."""
 
     latencies: list[float]
     delays: list[float]

@@ -29,7 +29,7 @@ WARM_UP = 5
 
 
 def main() -> None:
-    """Measure scenes and pictures, and print the table."""
+    """Measure scenes and images, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="bundled://tabletop")
     parser.add_argument("--requests", type=int, default=100)
@@ -85,7 +85,7 @@ def scenes(connection: http.client.HTTPConnection) -> Iterator[Body]:
 
 
 def pictures() -> Iterator[Body]:
-    """Ask for an action by a picture, another one each time."""
+    """Ask for an action by images, a new one each time."""
     random = np.random.default_rng(0)
     while True:
         # As large as a photograph's when packed: coarse noise, smoothly enlarged.

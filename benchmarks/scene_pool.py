@@ -66,7 +66,7 @@ async def main() -> None:
     await _print_sharing(bundled["widowx/tabletop"])
     await _print_render_times(bundled | _panda_with_meshes())
     if max(overheads) > MAX_OVERHEAD_MS:
-        sys.exit(f"FAILED: the workers add {max(overheads):.2f} ms, {MAX_OVERHEAD_MS} is the most")
+        sys.exit(f"FAILED: the workers add {max(overheads):.2f} ms, the limit is {MAX_OVERHEAD_MS}")
 
 
 async def _print_overhead(pool: ScenePool, scenes: dict[str, Scene]) -> list[float]:
@@ -74,7 +74,7 @@ async def _print_overhead(pool: ScenePool, scenes: dict[str, Scene]) -> list[flo
 
     Others' load makes everything slower, so blocks are compared, and the one counts in which drawing here was fastest.
     """
-    print(f"One picture of {SIZE} x {SIZE}, {pool.renderer}, taken by turns; medians of {BLOCKS} x {ROUNDS} pictures,")
+    print(f"One image of {SIZE} x {SIZE}, {pool.renderer}, taken by turns; medians of {BLOCKS} x {ROUNDS} images,")
     print(f"and of the {ROUNDS} during which the machine was quietest:\n")
     print(
         "| scene | in process ms | by a worker ms | difference ms | quietest: in process, by a worker | difference ms |"
@@ -95,7 +95,7 @@ async def _print_overhead(pool: ScenePool, scenes: dict[str, Scene]) -> list[flo
 
 
 async def _by_turns(pool: ScenePool, scene: Scene, renderer: Renderer) -> tuple[np.ndarray, np.ndarray]:
-    """Return milliseconds of pictures drawn here and of pictures drawn by a worker, a row for each block."""
+    """Return milliseconds of images drawn here and of images drawn by a worker, a row for each block."""
     request = RenderRequest(view=View(height=SIZE, width=SIZE, cameras={"primary": None}))
     model = compile_scene(screen(scene))
     data, drawing = mujoco.MjData(model), renderer.prepare(model)
@@ -114,7 +114,7 @@ async def _by_turns(pool: ScenePool, scene: Scene, renderer: Renderer) -> tuple[
 
 
 async def _print_control_steps(pool: ScenePool, scenes: dict[str, Scene]) -> None:
-    print("\nOne action at 5 Hz, 0.2 s of physics, without a picture; median of 50:\n")
+    print("\nOne action at 5 Hz, 0.2 s of physics, without an image; median of 50:\n")
     print("| scene | physics ms | with the way to the worker and back ms |\n|---|---|---|")
     for name, scene in scenes.items():
         actions = np.array([[0.01, 0, 0, 0, 0, 0.02, 1]])
@@ -124,8 +124,8 @@ async def _print_control_steps(pool: ScenePool, scenes: dict[str, Scene]) -> Non
 
 
 async def _print_sharing(scene: Scene) -> None:
-    """Have clients ask in turn, each for a picture of a scene that nobody else has, or all for one that all have."""
-    print("\nOne picture for each of several clients in turn, 10 rounds, after one that does not count:\n")
+    """Have clients ask in turn, each for an image of its own scene, or all for one of the same scene."""
+    print("\nOne image for each of several clients in turn, 10 rounds, after one that does not count:\n")
     print("| clients | scenes | median ms | slowest ms | processes |\n|---|---|---|---|---|")
     for num_clients, whose in ((1, "own"), (16, "one, bundled"), (2, "own"), (8, "own"), (12, "own")):
         async with _running() as pool:
@@ -145,7 +145,7 @@ async def _print_sharing(scene: Scene) -> None:
 
 
 async def _print_render_times(scenes: dict[str, Scene]) -> None:
-    print(f"\nMilliseconds for one picture of {SIZE} x {SIZE} in a worker, median of 30:\n")
+    print(f"\nMilliseconds for one image of {SIZE} x {SIZE} in a worker, median of 30:\n")
     print(f"| renderer, quality | {' | '.join(scenes)} |\n|---|{'---|' * len(scenes)}")
     for renderer, quality in itertools.product(("egl", "osmesa"), QUALITIES):
         await _print_row(renderer, quality, scenes)

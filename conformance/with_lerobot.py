@@ -172,7 +172,7 @@ def check_refusals(client: WatchedClient) -> None:
     no_image = TimedObservation(timestamp=time.time(), timestep=10**6, observation={"task": "go"}, must_go=True)
     for sent, said in ((no_image, "there is no image"), (Payload(), "mkdir")):
         error = refusal(client, sent)
-        assert error is not None, f"what was to be refused was taken ({said})"
+        assert error is not None, f"a request that must be refused was accepted ({said})"
         assert error.code() == grpc.StatusCode.INVALID_ARGUMENT, error
         assert said in (error.details() or ""), error
     assert not os.path.exists("made-by-the-server"), "the server ran what a client sent"

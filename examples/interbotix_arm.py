@@ -27,13 +27,13 @@ class WidowX:
             camera.set(cv2.CAP_PROP_BUFFERSIZE, 1)
 
     def see(self):
-        """Return the pictures, RGB, and a time of time.monotonic before they were taken."""
+        """Return the images, RGB, and a time of time.monotonic before they were taken."""
         for camera in self._cameras.values():
             camera.grab()  # what lay in its buffer is a step old
         seen_at = time.monotonic()
         frames = {name: camera.read() for name, camera in self._cameras.items()}
         if blind := [CAMERAS[name] for name, (is_there, _) in frames.items() if not is_there]:
-            raise RuntimeError(f"/dev/video{blind[0]} gives no picture; CAMERAS names the ones that are used")
+            raise RuntimeError(f"/dev/video{blind[0]} gives no image; CAMERAS names the ones that are used")
         return {name: cv2.cvtColor(frame, cv2.COLOR_BGR2RGB) for name, (_, frame) in frames.items()}, seen_at
 
     def goal(self):

@@ -1,6 +1,6 @@
 """A bundled arm at its table in MuJoCo, as the control loop takes an arm: python examples/simulated_arm.py.
 
-Its clock is the simulation's, which stands still while the policy thinks and while pictures are drawn.
+Its clock is the simulation's, which stands still while the policy thinks and while images are drawn.
 """
 
 import time
@@ -39,7 +39,7 @@ class SimulatedArm:
         self._left_at = 0.0
 
     def see(self):
-        """Return both pictures, RGB, and when they were taken, of time.monotonic."""
+        """Return both images, RGB, and when they were taken, of time.monotonic."""
         seen_at = time.monotonic()
         cameras = {name: self.model.camera(name).id for name in ("primary", "wrist")}
         images = {

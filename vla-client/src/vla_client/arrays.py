@@ -38,7 +38,7 @@ def array_from_bytes(data: object, dtype: object, shape: object) -> np.ndarray:
 
 
 def array_from_npy(content: object) -> np.ndarray:
-    """Return the array in a .npy file, as a view of the bytes; numpy.load would allocate whatever its header claims.
+    """Return the array in a .npy file, as a view of the bytes; numpy.load would allocate the size in its header.
 
     Raises:
         ProtocolError: the file is damaged, or the array is of an unsupported kind.

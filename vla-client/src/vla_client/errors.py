@@ -27,14 +27,14 @@ class VLAError(Exception):
     status = 500
     code = "internal"
 
-    def __init__(self, message: str, *, hint: Optional[str] = None):
+    def __init__(self, message: str, *, hint: str):
         super().__init__(message)
         self.message = message
         self.hint = hint
 
     def as_sentence(self) -> str:
         """Return the message and the hint."""
-        return f"{self.message}; {self.hint}" if self.hint else self.message
+        return f"{self.message}; {self.hint}"
 
     def as_text(self, request_id: str) -> str:
         """Return code, message, hint and request id in one line, for clients that take text."""

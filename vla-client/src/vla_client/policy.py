@@ -32,7 +32,7 @@ class Policy:
     `resume_after_restart` each answer carries the session's token, about as large as the images of the window, so that
     an episode continues after a restart of the server.
 
-    With `deadline_ms` no step takes longer and no step returns an action for an older image, whatever breaks: it raises
+    With `deadline_ms` no step takes longer and no step returns an action for an older image: it raises
     DeadlineExceeded, and the next step continues the session, on a new connection if necessary.
 
     Opening a connection may take `connect_timeout_s`, an answer `answer_timeout_s`. A server that is unreachable or

@@ -18,8 +18,8 @@ def writable_cache(folder: Path) -> Iterator[Path]:
             pass
     except OSError as error:
         logger.warning(
-            "VLA_CACHE_DIR=%s cannot be written (%s): what is converted and compiled, and the key of session tokens, is"
-            " kept until the server ends; name a folder that can be",
+            "VLA_CACHE_DIR=%s is not writable (%s): converted checkpoints, compiled programs and the key of session"
+            " tokens are lost when the server ends; set it to a writable folder",
             folder,
             error.strerror,
         )

@@ -67,55 +67,55 @@ class ServerConfig(Settings):
     """Address to listen on; 0.0.0.0 for all."""
 
     port: Port = 8002
-    """Port to listen on; 0 takes a free one."""
+    """Port to listen on; 0 for any free port."""
 
     allowed_hosts: str = ""
-    """Names that the server goes by, as "robots.lab.example .lab.example"; addresses and local names always do."""
+    """Host names of this server, such as "robots.lab.example .lab.example"; addresses and local names always work."""
 
     allowed_origins: str = ""
-    """Origins whose web pages may ask this server, such as "https://robots.lab.example:8443"; its own always may."""
+    """Other origins whose web pages may send requests, such as "https://robots.lab.example:8443"."""
 
     shutdown_grace_s: Annotated[float, Field(ge=0, le=24 * 3600)] = 5.0
-    """For how long what runs is finished after SIGTERM, or Ctrl-C, before it is cut off."""
+    """How long running requests may continue after SIGTERM or Ctrl-C."""
 
     device: Literal["auto", "cpu", "gpu"] = "auto"
-    """Where the policy runs; auto takes an accelerator where there is one."""
+    """Where the policy runs; auto takes an accelerator if there is one."""
 
     cache_dir: Folder = dataclasses.field(default_factory=_cache_dir)
-    """Where converted checkpoints and compiled programs stay between starts."""
+    """Folder for converted checkpoints and compiled programs."""
 
     load_retry_s: Annotated[float, Field(ge=0, le=365 * 24 * 3600)] = 600.0
-    """For how long a hub that does not answer is asked again, ever more seldom; 0 asks once."""
+    """How long to retry a hub that does not answer, with growing pauses; 0 tries once."""
 
     on_load_failure: Literal["exit", "stay"] = "exit"
-    """Where the model cannot be loaded: exit ends the process with code 3; stay answers why, and /live with 503."""
+    """If the model cannot be loaded: exit ends the process with code 3; stay keeps it running, with /live at 503."""
 
     renderer: Literal["auto", "egl", "osmesa", "raycast"] = "auto"
-    """What draws scenes; auto takes the first that works, in this order."""
+    """Renderer for scenes; auto takes the first one that works, in this order."""
 
     scene_workers: Annotated[int, Field(ge=1, le=256)] = 2
-    """Processes that compile and render scenes."""
+    """Worker processes that compile and render scenes at the same time."""
 
     scene_timeout_s: Seconds = 8.0
-    """A scene that takes longer is refused and its worker ended."""
+    """Time limit for a scene; a slower one is refused and its worker ended."""
 
     scene_processes: Annotated[int, Field(ge=1, le=1024)] = 8
-    """Worker processes at most: those that are idle keep each client's own scenes compiled, apart from the others'."""
+    """Largest number of worker processes; idle ones keep each client's scenes compiled, apart from other clients'."""
 
     scene_memory_mb: Megabytes = 4096
-    """Memory that a scene may hold beyond what its worker starts with, less where the machine has little."""
+    """Memory for a scene beyond what its worker starts with; less on a machine with little memory."""
 
     scene_confinement: Literal["best_effort", "required"] = "best_effort"
-    """Whether scenes are taken where the kernel cannot confine what draws them; `/info` says what it can."""
+    """Whether to accept scenes if the kernel cannot confine the workers; `/info` says what it confines."""
 
     scene_worker_max_scenes: Count = 300
     """Scenes that a worker compiles before it is replaced."""
 
     scene_worker_max_jobs: Count = 20_000
-    """Images and steps of episodes that a worker answers before it is replaced."""
+    """Images and episode steps that a worker computes before it is replaced."""
 
     scene_geom_groups: Annotated[str, Field(pattern="^([0-5]( [0-5])*)?$")] = ""
-    """Groups of geoms that are drawn, such as "1 2", where a request does not say; empty takes each scene's own."""
+    """Geom groups to draw if a request has none, such as "1 2"; empty for the default of each scene."""
 
     scene_shadows: bool = False
     """Draw shadows."""
@@ -127,99 +127,100 @@ class ServerConfig(Settings):
     """Samples per pixel; 0 is off."""
 
     asset_store_mb: Megabytes = 256
-    """Memory for files that were put ahead of the scenes that name them."""
+    """Memory for uploaded assets."""
 
     scene_store_mb: Megabytes = 256
-    """Memory for scenes that may be named by their scene_id."""
+    """Memory for scenes that requests name by scene_id."""
 
     max_body_mb: Megabytes = 64
     """Largest request body."""
 
     max_bodies_mb: Annotated[int, Field(ge=0, le=2**24)] = 0
-    """Memory for bodies and WebSocket messages that are being received; 0 is four times the largest body."""
+    """Memory for all bodies and WebSocket messages being received; 0 is four times the largest body."""
 
     body_timeout_s: Seconds = 20.0
-    """A body of which nothing comes for so long, or less than 16 kB/s beyond that, is refused with 408."""
+    """A body is refused with 408 after this long without a byte, or below 16 kB/s after this long."""
 
     head_timeout_s: Seconds = 10.0
-    """A connection on which no request has begun, or its headers have not come, within so long is closed."""
+    """A connection is closed if the headers of a request do not arrive within this time."""
 
     reader_timeout_s: Seconds = 15.0
-    """A client that does not read its answer, or event stream, for so long, or less than 16 kB/s, is cut off."""
+    """A client is disconnected if it reads nothing of its reply for this long, or less than 16 kB/s."""
 
     max_image_pixels: Count = 4096 * 4096
     """Largest encoded image, in pixels after decoding."""
 
     max_samples: Count = 64
-    """Largest num_samples of one request."""
+    """Largest num_samples of a request."""
 
     max_queue: Count = 64
-    """Requests that may wait for the device; more are refused with 503, those of who has most waiting first."""
+    """Requests that may wait for the device; beyond it, the client with the most waiting requests gets 503."""
 
     max_batch: Annotated[int, Field(ge=0, le=4096)] = 0
-    """Requests that run together on the device; 0 takes 64 on an accelerator, and 1 on a CPU."""
+    """Largest batch on the device; 0 is 64 on an accelerator and 1 on a CPU."""
 
     max_episodes: Count = 16
-    """Episodes that may run at once; more are refused with 503."""
+    """Episodes that may run at the same time; more are refused with 503."""
 
     episode_worker_s: Seconds = 600.0
-    """Time of scene workers that one episode may take, to compile, simulate and draw."""
+    """Time of scene workers for one episode: compiling, simulating and rendering."""
 
     max_sessions: Count = 256
-    """Sessions that may be held at once; for one more, an idle one is forgotten of the client that has most."""
+    """Largest number of sessions; beyond it, an idle one of the client with the most sessions is dropped."""
 
     max_connections: Count = 256
-    """WebSockets that may be open at once; for one more, one that was quiet for a minute is closed, or 503 says no."""
+    """Largest number of open WebSockets; beyond it, one silent for a minute is closed, or the new one gets 503."""
 
     max_sockets: Annotated[int, Field(ge=8, lt=2**31)] = 4096
-    """Connections that may be open at once; for one more, the idlest is closed. Fewer where `ulimit -n` is low."""
+    """Largest number of open connections; beyond it, the idlest is closed. Lower if `ulimit -n` is low."""
 
     max_sockets_per_client: Annotated[int, Field(ge=8, lt=2**31)] = 1024
-    """The same for one client address, which gets three quarters of all at most."""
+    """The same for one client address; at most three quarters of all."""
 
     connection_idle_s: Seconds = 3600.0
-    """A WebSocket connection on which nothing is said for so long is closed with 1001."""
+    """A WebSocket is closed with 1001 after this long without a message."""
 
     websocket_ping_s: Annotated[float, Field(ge=0, le=365 * 24 * 3600)] = 0.0
-    """How often a WebSocket's client is pinged, which has to answer within as long; 0 is never."""
+    """Interval of pings to WebSocket clients, and the time to answer one; 0 sends none."""
 
     session_mb: Megabytes = 1024
-    """Memory for the images of all sessions; beyond it, as beyond max_sessions, idle ones are forgotten."""
+    """Memory for the images of all sessions; beyond it, idle sessions are dropped."""
 
     session_idle_s: Seconds = 600.0
-    """A session that is not used for so long is forgotten."""
+    """A session is dropped after this long without a request."""
 
     session_reset_on_new_task: bool = True
-    """Whether a new instruction, or goal image, begins a new episode in its session."""
+    """Whether a new instruction or goal image starts a new episode in its session."""
 
     session_token_s: Seconds = 3600.0
-    """For how long a session token resumes its session."""
+    """How long a session token can resume its session."""
 
     zmq_port: Port = 0
     """Port for GR00T's clients (ZeroMQ, the extra zmq); 0 is off."""
 
     lerobot_port: Port = 0
-    """Port of 127.0.0.1 for LeRobot's clients (gRPC, the extra lerobot); 0 is off."""
+    """Port on 127.0.0.1 for LeRobot's clients (gRPC, the extra lerobot); 0 is off."""
 
     observation_keys: str = ""
-    """What a lab's clients call each camera, proprio and instruction, such as "primary=images.top wrist=cam_left"."""
+    """Names in a lab's messages for cameras, proprio and instruction, such as "primary=images.top wrist=cam_left"."""
 
     default_instruction: str = ""
-    """What is done where a request says no instruction; empty refuses it."""
+    """Instruction for requests without one; if empty, such requests are refused."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
-    """How much the server's own log says."""
+    """Level of the server's own log."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self._check_together("max_body_mb", "max_bodies_mb", "the largest body would never get in")
+        self._check_together("max_body_mb", "max_bodies_mb", "a body of the largest size would never fit")
         self._check_together("max_connections", "max_sockets", "WebSockets are connections too")
 
     def _check_together(self, smaller: str, larger: str, reason: str) -> None:
         """Refuse two settings that contradict each other; 0 leaves the larger one to the server."""
         low, high = getattr(self, smaller), getattr(self, larger)
         if high and low > high:
-            raise ConfigError(f"VLA_{smaller.upper()}={low} is over VLA_{larger.upper()}={high}: {reason}")
+            small, large = f"VLA_{smaller.upper()}", f"VLA_{larger.upper()}"
+            raise ConfigError(f"{small}={low} is over {large}={high}: {reason}", hint=f"raise {large} or lower {small}")
 
 
 Config = TypeVar("Config", bound=Settings)
@@ -228,7 +229,7 @@ Config = TypeVar("Config", bound=Settings)
 def config_from_environment(kind: type[Config], prefix: str, environment: Mapping[str, str] = os.environ) -> Config:
     """Read settings from `PREFIX_FIELD` variables; those that are not set, or empty, keep their default.
 
-    A variable with this prefix that is no setting is warned of, with the setting of the nearest name. What Kubernetes
+    A variable with this prefix that is not a setting causes a warning with the nearest name. Variables that Kubernetes
     sets for a service of that name is passed over.
 
     Raises:
@@ -240,7 +241,7 @@ def config_from_environment(kind: type[Config], prefix: str, environment: Mappin
     for name, value in given.items():
         if _ADDRESS_OF_A_SERVICE.match(value):
             if name in fields:
-                _warn(f"{name}={value} is the address of a Kubernetes service and no setting: the default counts")
+                _warn(f"{name}={value} is the address of a Kubernetes service, not a setting: the default applies")
         elif name in fields:
             values[fields[name]] = _checked(kind, fields[name], value, name)
         elif name not in kind.not_settings and not _SET_FOR_A_SERVICE.search(name):
@@ -274,4 +275,7 @@ def _checked(kind: type[Settings], field: str, value: Any, called: str) -> Any:
         return _checks(kind)[field](value)
     except pydantic.ValidationError as error:
         shown = f"'{value}'" if isinstance(value, str) else value
-        raise ConfigError(f"{called}={shown} cannot be used: {error.errors()[0]['msg']}") from error
+        raise ConfigError(
+            f"{called}={shown} cannot be used: {error.errors()[0]['msg']}",
+            hint="docs/configuration.md lists the settings and their values",
+        ) from error

@@ -66,7 +66,7 @@ class PolicyInput:
 
     `observation` has leading axes (1, window), `task` a leading axis (1,). Noise is a pure function of
     (`seed`, `step`) and of nothing else: not of other requests, not of the batch, not of `num_samples`. `dataset` is
-    the one whose units the answer is to be in, None the policy's default.
+    the one whose units the actions have, None for the policy's default.
     """
 
     observation: PolicyArrays
@@ -123,7 +123,7 @@ class PolicySpec:
       first action, `standard` is that and its last number, the gripper, once more.
     - `datasets`, `default_dataset`: whose statistics actions can be un-normalized with. `other_actions` describes the
       actions of datasets that differ from the default one's.
-    - `proprio_dim`: numbers of proprio, None where the policy takes none.
+    - `proprio_dim`: numbers of proprio, None if the policy takes none.
     - `weights`: "random" and "none" say that an action has the right shape and no meaning.
     - `platform` and `device`: where it runs, as JAX or PyTorch names them ("cpu", "gpu").
     - `details`: what only this kind of policy knows (parameter counts, hashes, framework versions).
@@ -134,7 +134,7 @@ class PolicySpec:
     horizon: int
     action_names: tuple[str, ...]
     action_units: tuple[str, ...]
-    action_dim: int = 0  # set from `action_names`, whatever is given
+    action_dim: int = 0  # always set from `action_names`
     window: int = 1
     action_formats: tuple[str, ...] = ("raw",)
     datasets: tuple[str, ...] = ()

@@ -11,27 +11,27 @@ VLAError                    500  internal
 │   ├── ImageError          422  image
 │   ├── SceneError          422  scene_invalid
 │   │   ├── SceneRefused    422  scene_refused    (names files, plugins, or asks for too much)
-│   │   ├── SceneStateError 422  scene_state      (qpos and the like of a wrong size)
-│   │   ├── SceneUnstable   422  scene_unstable   (its simulation blew up)
+│   │   ├── SceneStateError 422  scene_state      (such as a qpos of a wrong size)
+│   │   ├── SceneUnstable   422  scene_unstable   (its simulation diverged)
 │   │   ├── MissingAsset    422  scene_missing_asset
 │   │   ├── SceneTimeout    422  scene_timeout    (its worker was ended)
-│   │   └── SceneCrashed    422  scene_crashed    (two workers died of it, or MuJoCo broke off)
+│   │   └── SceneCrashed    422  scene_crashed    (two workers died of it, or MuJoCo aborted)
 │   │       └── SceneTooLarge 422 scene_crashed   (it needs more memory than a worker may have)
-│   ├── UnknownSceneId      422  unknown_scene_id (never answered here, or forgotten)
+│   ├── UnknownSceneId      422  unknown_scene_id (never stored, or dropped)
 │   ├── EpisodeTooLong      422  episode_too_long (it used up its workers' time)
 │   ├── AssetMismatch       422  asset_mismatch   (the bytes are not what their hash says)
-│   ├── InvalidToken        422  invalid_token    (a session token that is not of this server, or too old)
-│   ├── ProtocolError       422  protocol         (a frame that is not of its protocol)
+│   ├── InvalidToken        422  invalid_token    (a session token of another server, or too old)
+│   ├── ProtocolError       422  protocol         (a message does not follow its protocol)
 │   ├── BodyTooLarge        413  body_too_large
 │   ├── HeadTooLarge        431  head_too_large   (the request line and the headers)
 │   ├── RequestTimeout      408  request_timeout  (what the client sends does not come in time)
 │   ├── Forbidden           403  forbidden        (a web page of another origin, or another server's name)
-│   ├── Malformed           400  malformed        (this is not HTTP)
+│   ├── Malformed           400  malformed        (not a valid HTTP request)
 │   ├── UnsupportedMedia    415  unsupported_media
 │   ├── MethodNotAllowed    405  method_not_allowed
-│   ├── UpgradeRequired     426  upgrade_required (only WebSockets are taken there)
+│   ├── UpgradeRequired     426  upgrade_required (the route is only for WebSockets)
 │   └── NotFound            404  not_found
-├── DatasetError            500  internal         (never a request's: recorded episodes on disk)
+├── DatasetError            500  internal         (never in a reply: recorded episodes on disk)
 ├── Superseded              409  superseded       (a newer observation of its session has come)
 └── Unavailable             503  unavailable
     ├── ModelUnavailable    503  model_unavailable
@@ -49,12 +49,12 @@ from vla_client.errors import VLAError as VLAError
 
 
 class NotFinite(VLAError):
-    """The answer would hold a number that is none: NaN or infinity."""
+    """The answer would contain NaN or infinity."""
 
     code = "not_finite"
 
 
-# Names that stand in an address, not in a body: there is nothing at that address.
+# These names are part of a URL, so that an unknown one is a 404.
 IN_AN_ADDRESS = ("robot", "scene")
 
 
@@ -63,7 +63,7 @@ class UnknownName(RequestError):
 
     def __init__(self, what: str, given: str, known: Iterable[str]):
         listed = ", ".join(sorted(known)) or "none"
-        super().__init__(f"{what.replace('_', ' ')} '{given[:80]}' is not known", hint=f"known here: {listed}")
+        super().__init__(f"{what.replace('_', ' ')} '{given[:80]}' is not known", hint=f"available: {listed}")
         self.code = f"unknown_{what}"
         if what in IN_AN_ADDRESS:
             self.status = 404
@@ -82,7 +82,7 @@ class InstructionError(RequestError):
 
 
 class ImageError(RequestError):
-    """A picture cannot be decoded, is too large, or is for a camera the policy lacks."""
+    """An image cannot be decoded, is too large, or is for a camera that the policy lacks."""
 
     code = "image"
 
@@ -94,19 +94,19 @@ class SceneError(RequestError):
 
 
 class SceneRefused(SceneError):
-    """The scene asks for something no stranger's scene gets: files, plugins, or far too much."""
+    """The scene uses something that a client's scene may not use: files, plugins, or far too much memory or time."""
 
     code = "scene_refused"
 
 
 class SceneStateError(SceneError):
-    """A state that does not fit the scene: sizes, a keyframe that is not there, numbers not finite."""
+    """A state that does not fit the scene: wrong sizes, a missing keyframe, or numbers that are not finite."""
 
     code = "scene_state"
 
 
 class SceneUnstable(SceneError):
-    """The scene's simulation left all bounds: too large a time step, forces, or a pose inside something."""
+    """The simulation diverged: the time step or a force is too large, or bodies overlap at the start."""
 
     code = "scene_unstable"
 
@@ -124,7 +124,7 @@ class SceneTimeout(SceneError):
 
 
 class SceneCrashed(SceneError):
-    """The scene killed two workers one after the other, or MuJoCo broke off at it."""
+    """The scene ended two workers in a row, or made MuJoCo abort."""
 
     code = "scene_crashed"
 
@@ -134,25 +134,25 @@ class SceneTooLarge(SceneCrashed):
 
 
 class EpisodeTooLong(RequestError):
-    """The episode used up the scene workers' time that one may take."""
+    """The episode used up its share of the scene workers' time."""
 
     code = "episode_too_long"
 
 
 class UnknownSceneId(RequestError):
-    """A scene that is named by its hash is not held here, or no longer."""
+    """The server does not store a scene with this hash, or no longer does."""
 
     code = "unknown_scene_id"
 
 
 class AssetMismatch(RequestError):
-    """The bytes that were put under a hash have another."""
+    """The bytes of an upload do not have the hash in its address."""
 
     code = "asset_mismatch"
 
 
 class InvalidToken(RequestError):
-    """A session token that was not signed here, or is too old."""
+    """A session token that this server did not sign, or that is too old."""
 
     code = "invalid_token"
 
@@ -171,7 +171,10 @@ class HeadTooLarge(RequestError):
     code = "head_too_large"
 
     def __init__(self, max_bytes: int, max_headers: int):
-        super().__init__(f"the head of a request is at most {max_bytes} bytes and {max_headers} headers")
+        super().__init__(
+            f"the head of the request has more than {max_bytes} bytes or {max_headers} headers",
+            hint="send fewer and shorter headers",
+        )
 
 
 class RequestTimeout(RequestError):
@@ -182,42 +185,42 @@ class RequestTimeout(RequestError):
 
 
 class Forbidden(RequestError):
-    """A browser sends this for a page that is not this server's, or under a name that is not."""
+    """A browser sends the request for a page of another origin, or under a host name that is not the server's."""
 
     status = 403
     code = "forbidden"
 
 
 class Malformed(RequestError):
-    """What came is no HTTP request."""
+    """The bytes are not a valid HTTP request."""
 
     status = 400
     code = "malformed"
 
 
 class UnsupportedMedia(RequestError):
-    """The body is of a type or an encoding that is not read here."""
+    """The body has a content type or an encoding that the server does not read."""
 
     status = 415
     code = "unsupported_media"
 
 
 class MethodNotAllowed(RequestError):
-    """There is something at this address, but not for this method."""
+    """The route exists, but not for this method."""
 
     status = 405
     code = "method_not_allowed"
 
 
 class UpgradeRequired(RequestError):
-    """There is something at this address, but for WebSockets alone."""
+    """The route exists, but only for WebSockets."""
 
     status = 426
     code = "upgrade_required"
 
 
 class NotFound(RequestError):
-    """There is nothing at this address."""
+    """No route has this address."""
 
     status = 404
     code = "not_found"
@@ -235,7 +238,7 @@ class Superseded(VLAError):
 
 
 class Unavailable(VLAError):
-    """The request was fine, the server cannot answer it now; it may be sent again after `retry_after_s`."""
+    """The request is valid, but the server cannot answer it now; the client may send it again after `retry_after_s`."""
 
     status = 503
     code = "unavailable"
@@ -249,11 +252,11 @@ class ModelUnavailable(Unavailable):
 
 
 class ModelOutOfReach(ModelUnavailable):
-    """The policy could not be loaded for a reason that may pass, as a hub that does not answer: it is tried again."""
+    """The policy could not be loaded for now, such as when a hub does not answer; loading is retried."""
 
 
 class Overloaded(Unavailable):
-    """More is waiting than the server takes."""
+    """The server has no room for more requests, sessions or connections."""
 
     code = "overloaded"
     retry_after_s = 1

@@ -67,12 +67,10 @@ def decode_image_file(encoded: bytes, field: str, max_pixels: int) -> Image:
         raise
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
         raise ImageError(
-            f"{field} has too many pixels, at most {max_pixels} are taken here", hint="send it smaller"
+            f"{field} has too many pixels; the limit is {max_pixels}", hint="send a smaller image"
         ) from error
     except Exception as error:  # foreign bytes make the decoders raise nearly anything
-        raise ImageError(
-            f"{field} cannot be decoded ({len(encoded)} bytes)", hint="PNG, JPEG and WebP are read here"
-        ) from error
+        raise ImageError(f"{field} cannot be decoded ({len(encoded)} bytes)", hint="send PNG, JPEG or WebP") from error
 
 
 def check_size(height: int, width: int, field: str, max_pixels: int) -> None:
@@ -83,13 +81,13 @@ def check_size(height: int, width: int, field: str, max_pixels: int) -> None:
     """
     if max(height, width) > MAX_SIDE:
         raise ImageError(
-            f"{field} is {width}x{height} pixels, at most {MAX_SIDE} along a side are taken here",
+            f"{field} is {width}x{height} pixels; the limit is {MAX_SIDE} a side",
             hint="send an image of usual proportions, such as 640x480",
         )
     if height * width > max_pixels:
         raise ImageError(
-            f"{field} has {width}x{height} pixels, at most {max_pixels} are taken here",
-            hint="send it smaller, policies see a few hundred pixels along a side; or raise VLA_MAX_IMAGE_PIXELS",
+            f"{field} has {width}x{height} pixels; the limit is {max_pixels}",
+            hint="send a smaller image (policies use a few hundred pixels a side), or raise VLA_MAX_IMAGE_PIXELS",
         )
 
 

@@ -18,7 +18,7 @@ told apart by it.
 """
 
 current_session: ContextVar[str] = ContextVar("current_session", default="-")
-"""The session that the request is a step of; "-" where it has no session, or the session is not known yet."""
+"""The session that the request is a step of; "-" if it has no session, or the session is not known yet."""
 
 
 def begin_request(request_id: str | None = None, client: str | None = None) -> str:
@@ -43,5 +43,5 @@ class RequestIdFilter(logging.Filter):
 
 
 def logged_path(path: str) -> str:
-    """Return a path as it stands in a log line, whatever a client has sent."""
+    """Return a path as a log line has it, percent-encoded and cut to a length."""
     return urllib.parse.quote(path)[:_MAX_LOGGED_PATH_CHARS]

@@ -34,7 +34,7 @@ def test_another_name_of_the_same_dataset_is_known_and_said(names):
 def test_where_there_is_one_dataset_or_none_any_name_gets_an_answer_and_is_told():
     assert known_dataset("fractal20220817_data", with_datasets("tabletop")) == (
         "tabletop",
-        "dataset 'fractal20220817_data' is not known here; actions are in the units of the only one, 'tabletop'",
+        "dataset 'fractal20220817_data' is not known; actions are in the units of the only one, 'tabletop'",
     )
     dataset, note = known_dataset("bridge_orig", with_datasets())
     assert dataset is None
@@ -44,7 +44,7 @@ def test_where_there_is_one_dataset_or_none_any_name_gets_an_answer_and_is_told(
 def test_where_there_are_several_an_unknown_name_is_refused_with_the_known_ones():
     with pytest.raises(UnknownName, match="dataset 'bridge_orig' is not known") as raised:
         known_dataset("bridge_orig", SPEC)
-    assert raised.value.hint == "known here: echo, echo_doubled"
+    assert raised.value.hint == "available: echo, echo_doubled"
 
 
 def test_a_message_names_it_in_its_own_word_or_in_openvla_s(reader):

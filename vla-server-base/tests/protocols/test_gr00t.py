@@ -180,8 +180,8 @@ def test_the_modality_config_says_what_is_taken_and_given():
 
 
 def test_an_error_says_what_to_do():
-    found = unpacked(gr00t.write_error(Superseded("too old", hint="reset begins anew"), "7"))
-    assert found == {"error": "superseded: too old; reset begins anew (request_id 7)"}
+    found = unpacked(gr00t.write_error(Superseded("too old", hint="reset starts over"), "7"))
+    assert found == {"error": "superseded: too old; reset starts over (request_id 7)"}
 
 
 @pytest.fixture(scope="module")

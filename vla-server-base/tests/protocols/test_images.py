@@ -68,8 +68,8 @@ def test_where_both_ends_are_three_the_last_axis_is_colour():
         (np.where(FLOATS > 0.5, np.nan, FLOATS), "from nan to nan", "floats in [0, 1]"),
         (np.where(FLOATS > 0.5, np.inf, FLOATS), "to inf", "floats in [0, 1]"),
         (PICTURE.tolist(), "expected an array or bytes, got list", "PNG, JPEG or WebP"),
-        (np.zeros((1, 20_000, 3), np.uint8), "at most", "640x480"),
-        (np.zeros((200, 200, 3), np.float32), "200x200 pixels, at most", "send it smaller"),
+        (np.zeros((1, 20_000, 3), np.uint8), "the limit is", "640x480"),
+        (np.zeros((200, 200, 3), np.float32), "200x200 pixels; the limit is", "send a smaller image"),
     ],
 )
 def test_what_is_not_an_image_is_refused_with_a_hint(image, message, hint):

@@ -166,7 +166,7 @@ def test_a_default_instruction_stands_in_for_none_and_the_client_is_told(reader)
     for message in ({"image": RED}, {"image": RED, "prompt": " "}, {"image": RED, "prompt": None}):
         turn = own.step(message)
         assert turn.task.instruction == "wipe the table"
-        assert turn.notes == ("no instruction is given; the server's own is followed: 'wipe the table'",)
+        assert turn.notes == ("the request has no instruction; the server's default is used: 'wipe the table'",)
     said = own.step({"image": RED, "prompt": "lift it"})
     assert (said.task.instruction, said.notes) == ("lift it", ())
     with pytest.raises(InstructionError):
@@ -208,7 +208,7 @@ def test_proprio_is_checked_where_the_policy_takes_it_and_left_where_not(reader)
     for wrong in ([1, 2, np.nan], "abc", [[1], [2, 3]]):
         with pytest.raises(RequestError, match="observation/state: expected finite numbers"):
             reader.step({**message, "observation/state": wrong})
-    with pytest.raises(RequestError, match="2 numbers are given, this policy takes 3"):
+    with pytest.raises(RequestError, match="expected 3 numbers, got 2"):
         reader.step({**message, "observation/state": [1, 2]})
 
 

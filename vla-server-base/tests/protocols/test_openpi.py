@@ -109,8 +109,8 @@ def test_actions_are_the_only_array_of_an_answer(reader):
 
 
 def test_an_error_is_text_with_what_to_do():
-    error = Superseded("too old", hint="reset begins anew")
-    assert openpi.write_error(error, "7") == "superseded: too old; reset begins anew (request_id 7)"
+    error = Superseded("too old", hint="reset starts over")
+    assert openpi.write_error(error, "7") == "superseded: too old; reset starts over (request_id 7)"
 
 
 class Client:
@@ -199,7 +199,7 @@ def test_a_default_instruction_and_a_dataset_by_another_name_are_said_in_the_ans
             assert "notes" not in client.ask(frame(reset=True))["session"]
     assert len(notes) == 2
     assert "'wipe the table'" in notes[0]
-    assert "'bridge_orig' is not known here" in notes[1]
+    assert "'bridge_orig' is not known" in notes[1]
     assert caplog.text.count("; ".join(notes)) == 1
 
 
@@ -356,7 +356,7 @@ def test_settings_hold_for_an_episode_of_a_connection(url):
     with client_of(url) as client:
         first = client.ask(frame(dataset="echo_doubled"))["actions"]
         np.testing.assert_array_equal(client.ask(frame())["actions"][:, :5], first[:, :5])
-        assert "in the middle of an episode" in client.ask(frame(dataset="echo"))
+        assert "within an episode" in client.ask(frame(dataset="echo"))
         np.testing.assert_array_equal(2 * client.ask(frame(prompt="stop"))["actions"][:, 0] + 1, first[:, 0])
         client.ask(pack({"endpoint": "reset", "dataset": "echo_doubled"}))
         np.testing.assert_array_equal(client.ask(frame())["actions"][:, 0], first[:, 0])
@@ -377,7 +377,7 @@ class SlowEcho(EchoAdapter):
 
 @pytest.mark.parametrize("path", ["", "vla-eval"])
 def test_while_the_policy_cannot_be_loaded_a_handshake_is_answered_with_503_and_the_reason(path):
-    adapter = SlowEcho(ModelUnavailable("the weights are damaged"))
+    adapter = SlowEcho(ModelUnavailable("the weights are damaged", hint="download them again"))
     with serving(echo_app(adapter)) as url:
         with connect(address(url)) as waiting:
             adapter.may_load.set()
@@ -391,8 +391,8 @@ def test_while_the_policy_cannot_be_loaded_a_handshake_is_answered_with_503_and_
     ("path", "status", "code", "said"),
     [
         ("openpi", 404, "not_found", "there is no WebSocket at /openpi"),
-        ("predict", 405, "method_not_allowed", "/predict does not take WebSockets"),
-        ("sessions/a/b", 405, "method_not_allowed", "/sessions/a/b does not take WebSockets"),
+        ("predict", 405, "method_not_allowed", "/predict does not accept WebSockets"),
+        ("sessions/a/b", 405, "method_not_allowed", "/sessions/a/b does not accept WebSockets"),
     ],
 )
 def test_where_there_is_no_websocket_a_handshake_is_told_where_they_are(url, path, status, code, said):

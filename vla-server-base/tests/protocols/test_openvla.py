@@ -112,13 +112,13 @@ def test_a_reset_may_come_first_and_give_the_seed(robot):
     np.testing.assert_allclose(action[6], noise(5, 0))
 
 
-def test_what_the_body_has_no_room_for_is_said_in_a_header():
+def test_a_note_for_the_client_is_sent_in_a_header():
     with serving(echo_app(default_instruction="räum auf\n")) as url:
         wait_until_healthy(url)
         answered = httpx.post(f"{url}/act", content=json_numpy.dumps({"image": RED}))
         assert "X-VLA-Note" not in httpx.post(f"{url}/act", content=body(session_id="other")).headers
     assert json_numpy.loads(answered.text).shape == (7,)
-    assert answered.headers["X-VLA-Note"].endswith(r"followed: 'r\xe4um auf\n'")
+    assert answered.headers["X-VLA-Note"].endswith(r"default is used: 'r\xe4um auf\n'")
 
 
 @pytest.mark.parametrize("picture", [RED.transpose(2, 0, 1), RED / 255, (RED / np.float32(255)).transpose(2, 0, 1)])
@@ -136,7 +136,7 @@ def test_half_a_character_is_refused_and_said(robot):
 def test_what_is_wrong_is_said_with_a_status(robot):
     unknown = robot.post("/act", content=body(unnorm_key="bridge_orig"))
     assert (unknown.status_code, unknown.json()["error"]["code"]) == (422, "unknown_dataset")
-    assert unknown.json()["error"]["hint"] == "known here: echo, echo_doubled"
+    assert unknown.json()["error"]["hint"] == "available: echo, echo_doubled"
     assert robot.post("/act", content=b"\xff").json()["error"]["code"] == "protocol"
     assert robot.get("/act").status_code == 405
 
@@ -174,7 +174,7 @@ def test_a_seed_of_one_program_keeps_no_other_out(robot):
 def test_a_reset_cannot_say_what_each_request_says(robot):
     refused = robot.post("/reset", json={"execution": "ensemble", "dataset": "echo"})
     assert refused.status_code == 422
-    assert "execution, dataset: a reset cannot set this for an address" in refused.json()["error"]["message"]
+    assert "execution, dataset: a reset without a session_id cannot set this" in refused.json()["error"]["message"]
     assert robot.post("/reset", json={"execution": "ensemble", "session_id": "arm"}).status_code == 200
     act(robot, session_id="arm")
     assert robot.get("/sessions").json()["sessions"][0]["execution"] == "ensemble"

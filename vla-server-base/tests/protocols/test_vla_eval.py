@@ -107,9 +107,9 @@ def test_the_greeting_asks_benchmarks_for_what_the_policy_takes():
 
 
 def test_an_error_has_the_seq_of_what_it_answers():
-    found = unpack(vla_eval.write_error(Superseded("too old"), "7", 3))
+    found = unpack(vla_eval.write_error(Superseded("too old", hint="reset starts over"), "7", 3))
     assert (found["type"], found["seq"]) == ("error", 3)
-    assert found["payload"]["error"] == "superseded: too old (request_id 7)"
+    assert found["payload"]["error"] == "superseded: too old; reset starts over (request_id 7)"
 
 
 @pytest.fixture

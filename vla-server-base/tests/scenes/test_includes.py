@@ -113,7 +113,7 @@ def test_no_file_is_included_twice(parts):
 
 def test_a_chain_of_includes_has_an_end():
     parts = {f"p{number}": include(f"p{number + 1}") for number in range(limits.MAX_INCLUDE_DEPTH + 1)}
-    with pytest.raises(SceneRefused, match="files are inside one another"):
+    with pytest.raises(SceneRefused, match="includes are nested more than"):
         screened(include("p0"), **parts)
 
 

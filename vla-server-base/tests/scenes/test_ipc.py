@@ -144,7 +144,7 @@ def test_confinement_comes_with_the_first_reply():
 
 
 def test_an_error_of_a_class_that_workers_may_not_name_counts_as_a_crash():
-    error = {"name": "SystemExit", "message": "bye", "hint": None, "code": "x"}
+    error = {"name": "SystemExit", "message": "bye", "hint": "run", "code": "x"}
     (reply,) = received(framed({"cached": [], "must_restart": False, "error": error}))
     assert type(reply.outcome) is SceneCrashed
 

@@ -61,10 +61,10 @@ async def test_a_mocap_body_moves_and_its_quaternion_is_normalized(pool):
 @pytest.mark.parametrize(
     ("state", "message", "hint"),
     [
-        (SceneState(qpos=np.zeros(7)), "qpos has 7 numbers, this scene takes 8", "rail (1), floating (7)"),
-        (SceneState(qvel=np.zeros(8)), "qvel has 8 numbers, this scene takes 7", "rail (1), floating (6)"),
-        (SceneState(ctrl=np.zeros(0)), "ctrl has 0 numbers, this scene takes 1", "push"),
-        (SceneState(mocap_pos=np.zeros((2, 3))), "mocap_pos has 2 x 3 numbers, this scene takes 1 x 3", "mocap"),
+        (SceneState(qpos=np.zeros(7)), "qpos: expected 8 numbers, got 7", "rail (1), floating (7)"),
+        (SceneState(qvel=np.zeros(8)), "qvel: expected 7 numbers, got 8", "rail (1), floating (6)"),
+        (SceneState(ctrl=np.zeros(0)), "ctrl: expected 1 numbers, got 0", "push"),
+        (SceneState(mocap_pos=np.zeros((2, 3))), "mocap_pos: expected 1 x 3 numbers, got 2 x 3", "mocap"),
         (SceneState(qpos=np.full(8, np.nan)), "qpos holds numbers that are not finite", None),
         (SceneState(ctrl=np.array([np.inf])), "ctrl holds numbers that are not finite", None),
         (SceneState(mocap_quat=np.zeros((1, 4))), "mocap_quat holds a quaternion of length zero", "1 0 0 0"),
@@ -83,7 +83,7 @@ async def test_a_state_that_does_not_fit_is_refused_by_name_and_size(pool, state
 async def test_an_unknown_keyframe_is_told_with_the_known(pool):
     with pytest.raises(UnknownName, match="keyframe 'up' is not known") as caught:
         await render(pool, MOVING, state=SceneState(keyframe="up"))
-    assert (caught.value.code, caught.value.hint) == ("unknown_keyframe", "known here: left, right")
+    assert (caught.value.code, caught.value.hint) == ("unknown_keyframe", "available: left, right")
 
 
 async def test_numbers_that_overflow_on_the_way_are_refused(pool):
@@ -123,7 +123,7 @@ async def test_an_unknown_camera_is_told_with_the_scene_s_own(pool):
     for wanted in ({"camera": "wrst"}, {"wrist_camera": "wrst"}):
         with pytest.raises(UnknownName, match="camera 'wrst' is not known") as caught:
             await render(pool, MOVING, **wanted)
-        assert (caught.value.code, caught.value.hint) == ("unknown_camera", "known here: side, top, wrist")
+        assert (caught.value.code, caught.value.hint) == ("unknown_camera", "available: side, top, wrist")
 
 
 async def test_a_scene_without_a_camera_is_told_how_to_get_one(pool):

@@ -44,7 +44,7 @@ def test_the_wrists_camera_does_not_stand_for_the_first_one():
 def test_a_camera_that_the_scene_lacks_is_refused_with_those_that_it_has():
     with pytest.raises(UnknownName) as caught:
         pick_cameras(model_with("top", ""), {"primary": "front"})
-    assert caught.value.hint == "known here: top"
+    assert caught.value.hint == "available: top"
 
 
 def test_a_camera_without_a_name_has_its_number():

@@ -6,7 +6,7 @@ from vla_server_base.errors import SceneCrashed, SceneTimeout
 from vla_server_base.scenes import verdicts
 from vla_server_base.scenes.verdicts import Verdicts
 
-CRASHED = SceneCrashed("it crashed", hint="it may be malformed")
+CRASHED = SceneCrashed("it crashed", hint="check the scene, which may be malformed")
 
 
 def test_one_worker_may_be_lost_and_two_may_not():

@@ -302,7 +302,7 @@ def test_who_waits_while_the_warm_up_fails_is_told_why():
 
     def fail_at_the_second():
         yield blank
-        raise ModelUnavailable("it does not fit into memory")
+        raise ModelUnavailable("it does not fit into memory", hint="use a smaller policy")
 
     adapter.warm_up_inputs = fail_at_the_second
 
@@ -331,7 +331,7 @@ def test_who_waits_while_the_warm_up_fails_is_told_why():
         ),
         (
             KeyError("secret"),
-            "the model could not be loaded, for a reason that only the server's log tells",
+            "the model could not be loaded; see the server's log",
         ),
     ],
 )

@@ -58,7 +58,7 @@ def test_an_empty_instruction_is_refused(client, instruction):
 
 
 def test_a_very_long_instruction_is_refused_with_the_limit(client):
-    assert "at most 1000" in refused(client, 422, "instruction", instruction="x" * 1001)["message"]
+    assert "the limit is 1000" in refused(client, 422, "instruction", instruction="x" * 1001)["message"]
 
 
 def test_an_unknown_dataset_or_format_is_refused_with_the_known(client):
@@ -72,26 +72,29 @@ def test_an_unknown_dataset_or_format_is_refused_with_the_known(client):
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        ({"image": None}, "exactly one of xml_string, scene_id, image (or images) is taken, none is given"),
+        ({"image": None}, "expected exactly one of xml_string, scene_id, image (or images), got none"),
         (
             {"xml_string": "<mujoco/>"},
-            "exactly one of xml_string, scene_id, image (or images) is taken, xml_string and image are given",
+            "expected exactly one of xml_string, scene_id, image (or images), got xml_string and image",
         ),
         ({"state": {}, "camera": "top"}, "camera, state can only be given together with a scene"),
         (
             {"image": None, "xml_string": "<mujoco/>", "image_wrist": RED},
-            "xml_string and image_wrist are given",
+            "got xml_string and image_wrist",
         ),
         ({"history": [{"proprio": [1, 2, 3]}]}, "history.0: none of image, image_wrist, images is given"),
-        ({"history": [{"image": RED, "proprio": [1]}]}, "history.0.proprio: 1 numbers are given, this policy takes 3"),
+        ({"history": [{"image": RED, "proprio": [1]}]}, "history.0.proprio: expected 3 numbers, got 1"),
         ({"seed": -1}, "seed: Input should be greater than or equal to 0"),
         ({"seed": 2**32}, "seed: Input should be less than 4294967296"),
         ({"seed": "1"}, "seed: Input should be a valid integer"),
         ({"num_samples": 0}, "num_samples: Input should be greater than or equal to 1"),
         ({"num_samples": 65}, "num_samples: 65 is over this server's limit of 64"),
-        ({"proprio": [1, 2]}, "proprio: 2 numbers are given, this policy takes 3"),
-        ({"proprio": [1, -1e300, 3]}, "proprio.1: -1e+300 is given, at most 1e+09 in size is taken"),
-        ({"history": [{"image": RED, "proprio": [1, 2, 1e30]}]}, "history.0.proprio.2: 1e+30 is given"),
+        ({"proprio": [1, 2]}, "proprio: expected 3 numbers, got 2"),
+        ({"proprio": [1, -1e300, 3]}, "proprio.1: expected a number of at most 1e+09 in size, got -1e+300"),
+        (
+            {"history": [{"image": RED, "proprio": [1, 2, 1e30]}]},
+            "history.0.proprio.2: expected a number of at most 1e+09 in size, got 1e+30",
+        ),
         ({"instruction": 5}, "instruction: Input should be a valid string"),
     ],
 )
@@ -148,9 +151,9 @@ def test_a_body_that_is_not_json_for_a_request_is_refused(client, raw, message):
         (RED[:60], "image cannot be decoded (45 bytes)"),
         (encoded(np.zeros((8, 8, 3)), "BMP"), "image cannot be decoded"),
         (encoded(np.zeros((8, 8, 3)), "GIF"), "image cannot be decoded"),
-        (encoded(np.zeros((400, 300, 3))), "image has 300x400 pixels, at most 100000 are taken here"),
-        (huge_png(11_000, 11_000), "at most 100000 are taken here"),
-        (huge_png(60_000, 60_000), "at most 100000 are taken here"),
+        (encoded(np.zeros((400, 300, 3))), "image has 300x400 pixels; the limit is 100000"),
+        (huge_png(11_000, 11_000), "the limit is 100000"),
+        (huge_png(60_000, 60_000), "the limit is 100000"),
         (huge_png(100, 100), "image cannot be decoded"),
     ],
 )
@@ -175,7 +178,7 @@ def test_nothing_lies_at_an_unknown_address(client):
 
 def test_a_wrong_method_is_told_the_right_one(client):
     response = client.get("/predict")
-    assert error_of(response, 405, "method_not_allowed")["hint"] == "it takes: POST"
+    assert error_of(response, 405, "method_not_allowed")["hint"] == "it accepts: POST"
     assert response.headers["allow"] == "POST"
 
 
@@ -275,7 +278,7 @@ def test_a_policy_without_goals_proprio_or_a_wrist_says_so():
     with serving(echo_app(Plain())) as url, httpx.Client(base_url=url, timeout=30) as client:
         wait_until_loaded(url)
         assert "takes no goal images" in refused(client, 422, "image", goal_image=RED)["message"]
-        assert "takes none" in refused(client, 422, "invalid_request", proprio=[1])["message"]
+        assert "expected 0 numbers" in refused(client, 422, "invalid_request", proprio=[1])["message"]
         assert "no camera 'wrist'" in refused(client, 422, "image", image_wrist=RED)["message"]
         past = {"image": RED, "image_wrist": RED}
         assert "history.0.image_wrist: this policy" in refused(client, 422, "image", history=[past])["message"]

@@ -235,7 +235,7 @@ def test_history_fills_the_window_of_a_picture(client):
     past = {"history": [{"image": of_one_colour(1, 2, 3)}]}
     assert client.post("/predict", json={**body, **past}).json()["action"][5] == 2.0
     too_long = client.post("/predict", json={**body, "history": past["history"] * 2})
-    assert "window takes 1" in too_long.json()["error"]["message"]
+    assert "expected at most 1 past observations, got 2" in too_long.json()["error"]["message"]
 
 
 def test_each_step_of_a_seed_has_its_own_noise(client):

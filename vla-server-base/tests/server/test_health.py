@@ -48,7 +48,7 @@ class OutOfReach(EchoAdapter):
     def load_model(self, model_id, device, cache_dir):
         self.num_tries += 1
         if self.num_tries <= self.num_failures:
-            raise ModelOutOfReach("the hub is asleep")
+            raise ModelOutOfReach("the hub is asleep", hint="wait")
 
 
 def test_a_loading_model_answers_503_until_it_is_warmed_up():
@@ -95,7 +95,7 @@ def test_a_broken_model_says_why():
     assert refusal.json()["error"] == {
         "code": "model_unavailable",
         "message": reason,
-        "hint": "the server's log says more",
+        "hint": "see the server's log",
     }
     assert (live.status_code, live.json()) == (503, {"status": "broken", "reason": reason})
 
@@ -113,7 +113,7 @@ def test_while_it_is_tried_again_health_says_why_and_when():
         wait_until(lambda: "next try" in client.get("/health").json()["reason"])
         health, live = client.get("/health").json(), client.get("/live")
     assert health["status"] == health["model_status"] == "loading"
-    assert re.fullmatch(r"the hub is asleep; the next try is at \d\d:\d\d:\d\d UTC", health["reason"])
+    assert re.fullmatch(r"the hub is asleep; wait; the next try is at \d\d:\d\d:\d\d UTC", health["reason"])
     assert live.status_code == 200
 
 

@@ -38,7 +38,7 @@ def test_a_model_s_metadata_name_what_it_takes_and_gives(kserve):
 def test_another_model_is_not_found(kserve):
     for path in ("/v2/models/other", "/v2/models/other/ready"):
         answer = kserve.get(path)
-        assert (answer.status_code, answer.json()["error"]["hint"]) == (404, "the model here is: echo")
+        assert (answer.status_code, answer.json()["error"]["hint"]) == (404, "available: echo")
 
 
 class SlowEcho(EchoAdapter):

@@ -133,5 +133,5 @@ def test_a_shutdown_that_cannot_wait_answers_503():
         assert answer.result().json()["error"] == {
             "code": "unavailable",
             "message": "the server is shutting down",
-            "hint": "send again to another server, or once this one is back",
+            "hint": "send again to another server, or after the restart",
         }

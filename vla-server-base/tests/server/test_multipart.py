@@ -75,11 +75,11 @@ def test_a_part_of_many_chunks_is_whole():
         (body(REQUEST, ('name="mesh"; filename="a.obj"', b"")), HEADER, "unknown part 'mesh'"),
         (body(REQUEST, ("", b"")), HEADER, "unknown part ''"),
         (body(('name="image"; filename="a.jpg"', b""), ('name="image"', b"")), HEADER, "'image' is given twice"),
-        (body(('name="image"', b"\xff\xd8")), HEADER, "'image' is no UTF-8 text"),
+        (body(('name="image"', b"\xff\xd8")), HEADER, "'image' is not UTF-8 text"),
         (f"--{BOUNDARY}\r\n\r\n{{}}\r\n--{BOUNDARY}--\r\n".encode(), HEADER, "unknown part ''"),
         (f"--{BOUNDARY}\r\nno header\r\n\r\n--{BOUNDARY}--\r\n".encode(), HEADER, "malformed"),
         (body((f'name="{"n" * 5000}"', b"")), HEADER, "malformed"),
-        (body(REQUEST).replace(b"request", b"\xff"), HEADER, "no UTF-8"),
+        (body(REQUEST).replace(b"request", b"\xff"), HEADER, "not UTF-8"),
     ],
 )
 def test_what_is_wrong_with_a_body_is_told(raw, header, said):

@@ -106,9 +106,9 @@ class Numbers(Reply):
 
 
 @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
-def test_a_reply_with_a_number_that_is_none_is_not_written(number):
+def test_a_reply_with_nan_or_infinity_is_not_written(number):
     for bad in (Numbers(name="a", number=number, rows=[]), Numbers(name="a", number=0.0, rows=[[0.0], [number]])):
-        with pytest.raises(NotFinite, match="where a number belongs"):
+        with pytest.raises(NotFinite, match="the reply contains"):
             bad.to_json()
 
 

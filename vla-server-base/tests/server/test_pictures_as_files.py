@@ -79,4 +79,4 @@ def test_a_picture_of_a_very_long_side_is_refused_before_it_is_decoded(client, s
     assert len(thin) < 1000
     response = client.post("/predict", json={"instruction": "go", "image": thin})
     assert (response.status_code, response.json()["error"]["code"]) == (422, "image")
-    assert "at most 16384 along a side" in response.json()["error"]["message"]
+    assert "the limit is 16384 a side" in response.json()["error"]["message"]

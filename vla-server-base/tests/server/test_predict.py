@@ -150,7 +150,7 @@ def test_datasets_and_instructions_that_others_have_names_for_are_known_and_told
     assert reply["dataset"] == turn["dataset"] == "bridge_dataset"
     assert reply["action"][4] == instruction_number("wipe the table")
     assert reply["notes"] == [
-        "no instruction is given; the server's own is followed: 'wipe the table'",
+        "the request has no instruction; the server's default is used: 'wipe the table'",
         "dataset 'bridge_orig' is 'bridge_dataset' here",
     ]
 

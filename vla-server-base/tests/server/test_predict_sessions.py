@@ -69,7 +69,7 @@ def test_reset_begins_a_new_episode(client):
     turn(client, "reset")
     assert turn(client, "reset", reset=True)["actions"] == first["actions"]
     assert turn(client, "reset", reset=True, seed=2)["action"][6] == noise(2)
-    assert "seed 7 instead of 2 is asked for" in refused(client, session_id="reset", seed=7)[2]
+    assert "seed 7 instead of 2 is requested" in refused(client, session_id="reset", seed=7)[2]
 
 
 def test_sessions_are_listed_and_ended(client):
@@ -179,4 +179,4 @@ def test_a_cache_that_cannot_be_written_is_warned_of_and_sessions_have_tokens_al
         token = turn(client, "arm", seed=3, return_token=True)["session"]["token"]
         client.delete("/sessions/arm")
         assert turn(client, None, session_token=token)["session"]["step"] == 1
-    assert "cannot be written (Not a directory)" in caplog.text
+    assert "is not writable (Not a directory)" in caplog.text

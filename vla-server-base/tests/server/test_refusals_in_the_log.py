@@ -48,7 +48,7 @@ def lines(caplog):
             "no answer within",
         ),
         ("POST", "/execute", {**EPISODE, "robot": "ur5e"}, "scene_invalid", ""),
-        ("PUT", "/predict", {}, "method_not_allowed", "/predict does not take PUT"),
+        ("PUT", "/predict", {}, "method_not_allowed", "/predict does not accept PUT"),
         ("GET", "/nowhere", {}, "not_found", "there is nothing at /nowhere"),
         ("DELETE", "/sessions/none", {}, "not_found", "there is no session 'none'"),
     ],
@@ -66,7 +66,7 @@ def test_an_episode_that_fails_in_its_midst_says_why(lines):
         def postprocess_action(self, chunk, dataset, action_format):
             action = super().postprocess_action(chunk, dataset, action_format)
             if threading.current_thread() is not threading.main_thread() and self.num_left == 0:
-                raise ProtocolError("no more actions")
+                raise ProtocolError("no more actions", hint="reset")
             self.num_left -= 1
             return action
 
@@ -115,7 +115,7 @@ def test_a_handshake_that_is_refused_is_one_line(url, lines):
 
 
 def test_what_a_client_sends_neither_breaks_a_line_nor_fills_the_log():
-    said = reason_of(ProtocolError("one\nrequest_id=2\r\x1b[31m\u2028\ud800" + "x" * 10_000))
+    said = reason_of(ProtocolError("one\nrequest_id=2\r\x1b[31m\u2028\ud800" + "x" * 10_000, hint="send one line"))
     assert said.isprintable()
     assert r"one\nrequest_id=2\r\x1b[31m\u2028\ud800" in said
     assert len(said) < 600

@@ -174,10 +174,10 @@ def test_a_picture_has_no_scene_id(client):
 @pytest.mark.parametrize(
     ("body", "said"),
     [
-        ({"scene_id": "0", "xml_string": "<mujoco/>"}, "xml_string and scene_id are given"),
-        ({"scene_id": "0", "image": of_one_colour(1, 2, 3)}, "scene_id and image are given"),
-        ({"scene_id": "0", "assets": {"a.png": ""}}, "assets are not taken beside scene_id"),
-        ({"image": of_one_colour(1, 2, 3), "assets": {"a.png": ""}}, "assets are not taken beside image"),
+        ({"scene_id": "0", "xml_string": "<mujoco/>"}, "got xml_string and scene_id"),
+        ({"scene_id": "0", "image": of_one_colour(1, 2, 3)}, "got scene_id and image"),
+        ({"scene_id": "0", "assets": {"a.png": ""}}, "assets cannot be combined with scene_id"),
+        ({"image": of_one_colour(1, 2, 3), "assets": {"a.png": ""}}, "assets cannot be combined with image"),
     ],
 )
 def test_a_scene_is_said_in_one_way(client, body, said):
@@ -247,10 +247,10 @@ def test_a_picture_may_be_sent_as_multipart_too(client):
             [("xml", None, "<mujoco/>")],
             {"xml_string": ""},
             "invalid_request",
-            "xml_string and the part 'xml' are given",
+            "got xml_string and the part 'xml'",
         ),
-        ([("assets", "a.png", b"")], {"image": ""}, "invalid_request", "assets are not taken beside image"),
-        ([], {}, "invalid_request", "none is given"),
+        ([("assets", "a.png", b"")], {"image": ""}, "invalid_request", "assets cannot be combined with image"),
+        ([], {}, "invalid_request", "got none"),
         ([("mesh", "a.obj", b"")], {}, "invalid_request", "unknown part 'mesh'"),
         (2 * [("assets", "a.obj", b"")], {}, "invalid_request", "'a.obj' is given twice"),
         ([("xml", None, SCENE), ("assets", "a.png", b"")], {"assets": {"a.png": ""}}, "invalid_request", "given twice"),

@@ -163,5 +163,5 @@ def test_a_policy_that_does_not_come_back_keeps_no_server(slow):
         workers = workers_of(process)
         assert ended_by(process, signal.SIGTERM) == 0
         assert answer.result().status_code == 503
-    assert any("is ended now" in line for line in lines)
+    assert any("is killed" in line for line in lines)
     wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers))

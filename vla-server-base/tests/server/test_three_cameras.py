@@ -116,10 +116,10 @@ def test_a_scene_s_cameras_are_those_of_the_same_names_or_as_chosen(client):
 
 
 def test_a_scene_s_camera_for_none_of_the_policy_s_is_refused(client):
-    assert refused(client, xml_string=SCENE, cameras={"primary": "top"})["hint"] == "known here: left, top, wrist_left"
-    assert refused(client, xml_string=SCENE, cameras={"left": "lft"})["hint"] == "known here: far, hand, top"
+    assert refused(client, xml_string=SCENE, cameras={"primary": "top"})["hint"] == "available: left, top, wrist_left"
+    assert refused(client, xml_string=SCENE, cameras={"left": "lft"})["hint"] == "available: far, hand, top"
     assert "two of the scene's" in refused(client, xml_string=SCENE, camera="top", cameras={"left": "far"})["message"]
-    assert "has to see something" in refused(client, xml_string=SCENE, cameras={"left": ""})["message"]
+    assert "needs an image" in refused(client, xml_string=SCENE, cameras={"left": ""})["message"]
 
 
 def test_an_episode_is_seen_through_them(client):

@@ -184,7 +184,7 @@ def test_under_uvicorn_its_own_port_counts(folder):
 def test_several_worker_processes_are_refused(folder, command, environment):
     result = ended(folder, *command, **environment)
     assert result.returncode != 0
-    assert "2 worker processes are asked for: a robot's session would be in one" in result.stderr
+    assert "2 worker processes were started, but sessions are not shared between processes" in result.stderr
     assert "Traceback" not in result.stderr
 
 

@@ -33,7 +33,7 @@ async def test_at_the_deadline_the_work_is_cancelled():
         finally:
             was_cancelled.set()
 
-    with pytest.raises(DeadlinePassed, match="no answer within the deadline, 1 ms") as raised:
+    with pytest.raises(DeadlinePassed, match="no answer within the deadline of 1 ms") as raised:
         await within_deadline(work(), 1.0)
     assert was_cancelled.is_set()
     assert (raised.value.code, raised.value.status) == ("deadline_exceeded", 504)

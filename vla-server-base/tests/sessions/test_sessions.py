@@ -192,7 +192,7 @@ async def test_an_observation_that_waits_is_superseded_by_a_newer_one(sessions, 
 async def test_an_answer_after_its_deadline_is_late_and_the_same_turn_may_ask_again(sessions, adapter):
     session = sessions.open("arm", seed=1)
     adapter.gate.clear()
-    with pytest.raises(DeadlinePassed, match="no answer within the deadline, 50 ms"):
+    with pytest.raises(DeadlinePassed, match="no answer within the deadline of 50 ms"):
         await session.step(step_request(51, sequence=0, deadline_ms=50))
     adapter.gate.set()
     answer = await session.step(step_request(51, sequence=0))
@@ -311,7 +311,7 @@ async def test_the_least_recently_used_idle_session_makes_room_for_another(engin
         now += 1
         sessions.open(session_id)
     assert [status.id for status in sessions.statuses()] == ["three", "one"]
-    assert "session=two is forgotten after 2.0 s without use" in caplog.text
+    assert "session=two was dropped after 2.0 s without a request" in caplog.text
     now = 103.5
     assert [status.id for status in sessions.statuses()] == ["three"]
 
@@ -321,7 +321,7 @@ async def test_sessions_that_wait_make_no_room(engine, adapter, tmp_path):
     adapter.gate.clear()
     acting = asyncio.ensure_future(sessions.open("arm").step(step_request(51)))
     await asyncio.sleep(0.05)
-    with pytest.raises(Overloaded, match="all 1 sessions that this server holds are in use"):
+    with pytest.raises(Overloaded, match="all 1 sessions of this server are in use"):
         sessions.open("other")
     adapter.gate.set()
     await acting
@@ -374,7 +374,7 @@ async def test_the_settings_of_an_episode_stay_until_it_ends(sessions):
     begun = sessions.open("arm", execution="ensemble", ensemble_weight=0.1)
     await begun.step(step_request(1, settings={"execution": "ensemble"}))
     await begun.step(step_request(1))
-    with pytest.raises(RequestError, match=r"ensemble_weight 0.5 instead of 0.1 is asked for"):
+    with pytest.raises(RequestError, match=r"ensemble_weight 0.5 instead of 0.1 is requested"):
         await begun.step(step_request(1, settings={"ensemble_weight": 0.5}))
     with pytest.raises(UnknownName, match="dataset 'moon'"):
         await begun.step(step_request(1, settings={"dataset": "moon"}))

@@ -32,7 +32,7 @@ def test_an_execution_horizon_beyond_the_chunk_is_refused(horizon):
 def test_a_name_that_the_policy_does_not_have_is_refused_with_the_known_ones(name):
     with pytest.raises(UnknownName, match="'moon' is not known") as raised:
         checked_settings(SPEC, SessionSettings(), {name: "moon"})
-    assert raised.value.hint.startswith("known here: ")
+    assert raised.value.hint.startswith("available: ")
 
 
 def test_differences_are_in_words():

@@ -82,7 +82,7 @@ def test_an_old_token_says_so(tmp_path, progress):
 def test_a_folder_that_cannot_be_written_gives_a_key_for_this_server_alone(tmp_path, progress, caplog):
     (tmp_path / "file").touch()
     one, other = seal(tmp_path / "file"), seal(tmp_path / "file")
-    assert "session tokens end with this server" in caplog.text
+    assert "session tokens become invalid when this server ends" in caplog.text
     assert one.read(token(progress, one), SPEC).id == "arm"
     with pytest.raises(InvalidToken):
         other.read(token(progress, one), SPEC)

@@ -143,7 +143,7 @@ async def test_what_goes_wrong_in_one_trial_ends_the_evaluation_and_the_trials_b
         async def predict(self, window, task, seed, step):
             self.num_asked += 1
             if step == 1 and seed == 1:
-                raise Unavailable("the policy is gone")
+                raise Unavailable("the policy is gone", hint="start it again")
             return (await super().predict(window, task, seed, step))[:1]
 
     policy = Failing()

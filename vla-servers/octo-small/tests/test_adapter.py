@@ -145,7 +145,9 @@ def test_proprio_is_normalized_by_the_dataset_in_use(two_datasets: OctoSmallAdap
         found = two_datasets.preprocess_observation(window, dataset)["proprio"][0, -1]
         np.testing.assert_allclose(found, expected, rtol=1e-6)
     far = ObservationWindow(2).append(Observation(images=pictures, proprio=np.array([0, 1e8, 0, 0])))
-    with pytest.raises(RequestError, match=r"proprio.1: 1e\+08 is given, the dataset has 10 with a deviation of 0.5"):
+    with pytest.raises(
+        RequestError, match=r"proprio.1: got 1e\+08, but the dataset has a mean of 10 and a standard deviation of 0.5"
+    ):
         two_datasets.preprocess_observation(far, "whole")
 
 

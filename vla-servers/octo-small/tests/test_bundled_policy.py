@@ -30,7 +30,7 @@ def test_it_is_the_checkpoint_that_the_documents_speak_of():
 
 
 def test_another_name_is_refused_with_those_there_are():
-    with pytest.raises(HubError, match="no policy 'kitchen' comes with the package; there is: tabletop"):
+    with pytest.raises(HubError, match="no policy 'kitchen' comes with the package; available: tabletop"):
         resolve("bundled://kitchen")
 
 

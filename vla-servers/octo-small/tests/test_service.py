@@ -181,7 +181,7 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path: Path, caplog: 
         wait_until_healthy(client)
         reply = predict(client, image=png(np.zeros((8, 8, 3), np.uint8)), session_id="arm", return_token=True)
     assert reply["session"]["token"]
-    assert "cannot be written (File exists)" in caplog.text
+    assert "is not writable (File exists)" in caplog.text
 
 
 def test_robots_of_four_protocols_at_once_get_what_each_gets_alone_though_cameras_miss_frames(tmp_path):

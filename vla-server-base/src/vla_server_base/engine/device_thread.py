@@ -163,7 +163,7 @@ class RequestQueue:
             return self._changed.wait_for(lambda: self.is_closing, timeout_s)
 
     def add_prefetch(self, prefetch: Prefetch) -> None:
-        """Add something to prefetch, and drop what is not wanted any more: a busy device never comes to it."""
+        """Add something to prefetch, and drop what is no longer needed: a busy device never gets to it."""
         with self._changed:
             self.prefetches = [each for each in (*self.prefetches, prefetch) if each.is_wanted]
             self._changed.notify_all()
@@ -301,7 +301,7 @@ class DeviceThread:
         if not isinstance(error, VLAError):
             request_id = job.context.get(current_request_id, "-")
             job.context.run(logger.error, "request_id=%s the policy failed on it", request_id, exc_info=error)
-            error = VLAError("the policy failed on this request", hint="the server's log has the request_id")
+            error = VLAError("the policy failed on this request", hint="look up the request_id in the server's log")
         job.answer.set_exception(error)
 
     def _prefetch_a_piece(self) -> bool:
@@ -316,7 +316,7 @@ class DeviceThread:
         except StopIteration:
             prefetch.cancel()
         except Exception:
-            logger.exception("the policy failed to prefetch; the request is answered without")
+            logger.exception("prefetching failed; the request is answered without it")
             prefetch.cancel()
         return True
 

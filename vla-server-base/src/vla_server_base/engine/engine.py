@@ -38,7 +38,7 @@ _JOIN_TIMEOUT_S = 30.0
 
 
 class Engine:
-    """Takes requests from the event loop to the device and back, in batches of whatever is waiting.
+    """Takes requests from the event loop to the device and back, in batches of the waiting requests.
 
     At most `config.max_queue` requests wait, preprocessing included. Clients take turns, and the sessions of a client
     take turns: in a full queue, the client with the most requests makes room for one with fewer. A request whose caller
@@ -194,7 +194,7 @@ def _content(task: Task) -> tuple:
 
 
 def _shutting_down() -> Unavailable:
-    return Unavailable("the server is shutting down", hint="send again to another server, or once this one is back")
+    return Unavailable("the server is shutting down", hint="send again to another server, or after the restart")
 
 
 def _check_shown(window: Window, spec: PolicySpec) -> None:

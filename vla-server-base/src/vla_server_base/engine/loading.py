@@ -39,7 +39,7 @@ LOADED = EngineStatus(state="loaded")
 
 def model_unavailable(status: EngineStatus) -> ModelUnavailable:
     """Return the error that says why the policy does not answer."""
-    hint = "GET /health turns 200 once it is ready" if status.state == "loading" else "the server's log says more"
+    hint = "wait until GET /health is 200" if status.state == "loading" else "see the server's log"
     return ModelUnavailable(status.reason or "the model is not loaded", hint=hint)
 
 
@@ -53,7 +53,7 @@ def load_with_retries(
 ) -> None:
     """Load the model; while it is out of reach, try again at growing intervals, and `report` the next try.
 
-    `closed_within` waits for so many seconds, and says early if the engine is closed.
+    `closed_within` waits for a number of seconds, and returns early if the engine is closed.
 
     Raises:
         ModelUnavailable: the model cannot be loaded, or not within `config.load_retry_s`.
@@ -82,7 +82,7 @@ def broken_status(error: BaseException, model_id: str) -> EngineStatus:
         logger.error("model %s is not available: %s", model_id, error.as_sentence())
         return EngineStatus(state="broken", reason=error.as_sentence())
     logger.error("model %s could not be loaded", model_id, exc_info=error)
-    reason = "the model could not be loaded, for a reason that only the server's log tells"
+    reason = "the model could not be loaded; see the server's log"
     return EngineStatus(state="broken", reason=reason)
 
 

@@ -24,7 +24,7 @@ class EpisodeStart:
 
 @dataclass(frozen=True, kw_only=True)
 class StepTiming:
-    """Milliseconds of one step; `predict_ms` and `preview_ms` are 0 where a chunk was still being executed."""
+    """Milliseconds of one step; `predict_ms` and `preview_ms` are 0 if a chunk was still being executed."""
 
     predict_ms: float
     preview_ms: float

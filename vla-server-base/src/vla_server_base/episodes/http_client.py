@@ -12,7 +12,7 @@ from vla_server_base.errors import RequestError, Unavailable
 _POLL_S = 0.1
 _REQUEST_TIMEOUT_S = 300.0
 _EPISODE_TIMEOUT_S = 1800.0
-_HINT = "give the address of one that runs, such as http://127.0.0.1:8002; `octo-service serve` starts one"
+_HINT = "give the address of a running server, such as http://127.0.0.1:8002; `octo-service serve` starts one"
 
 
 class PolicyServer:

@@ -26,7 +26,7 @@ async def play(
 ) -> AsyncIterator[EpisodeEvent]:
     """Run one episode: an EpisodeStart, an EpisodeStep for each action, an EpisodeEnd.
 
-    The same policy, scene, task and settings give the same episode, whatever else is going on. To stop early,
+    The same policy, scene, task and settings give the same episode, whatever else runs on the server. To stop early,
     close the generator or cancel the task that awaits it.
 
     Raises:
@@ -50,7 +50,7 @@ async def play(
 
 @dataclass(frozen=True, kw_only=True)
 class _ChunkPrediction:
-    """What the policy's chunk would do, where that was asked for, and how long the answers took."""
+    """What the policy's chunk would do, if requested, and how long the answers took."""
 
     preview: tuple[RolloutStep, ...] | None = None
     predict_ms: float = 0.0
@@ -111,7 +111,7 @@ class _Loop:
         )
 
     async def _predict(self, index: int) -> "_ChunkPrediction":
-        """Ask the policy for a chunk, preview it where that is asked for, and plan its actions."""
+        """Ask the policy for a chunk, preview it if requested, and plan its actions."""
         started, settings = time.perf_counter(), self._settings
         chunk = await self._policy.predict(self._window, self._task, settings.seed, index)
         predict_ms = 1e3 * (time.perf_counter() - started)

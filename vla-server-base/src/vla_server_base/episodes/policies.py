@@ -147,8 +147,8 @@ class LastObservations:
     def __init__(self, policy: EpisodePolicy, length: int):
         if not 1 <= length <= policy.window:
             raise RequestError(
-                f"window: {length} observations are asked for, this policy takes 1 to {policy.window}",
-                hint="ask for a window within that range",
+                f"window: expected 1 to {policy.window} observations, got {length}",
+                hint="choose a window in that range",
             )
         self._policy = policy
         self.window = length

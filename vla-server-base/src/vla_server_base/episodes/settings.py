@@ -33,7 +33,7 @@ class EpisodeSettings:
     `ensemble_weight` is given (`TemporalEnsemble`). While it computes, `latency_s` of simulated time pass in which
     the arm holds its last targets. The episode ends when all of `success` hold at once, when `guard` rejects a
     chunk, or after `max_steps` actions. With a guard or `preview`, each chunk is rolled out before its first action
-    is executed. The policy's cameras are rendered, whatever other cameras `view` names; `with_images` renders
+    is executed. The policy's cameras are rendered even if `view` names others; `with_images` renders
     also the steps that will not be in the policy's window when it is asked again. `max_worker_s` bounds the
     workers' time, all steps together.
     """

@@ -9,7 +9,7 @@ A request is a map of `endpoint` and `data`. Its clients differ by release, and 
 | N1.7 | a map of msgpack-numpy's | the same | the same |
 
 An observation has `video`, `state` and `language`, of one robot and one or more timesteps, in nested maps or under flat
-names. Each number of the action is an array of its own, by the policy's name for it. Follows gr00t/eval/service.py
+names. Each number of the action is a separate array, named as in the policy. Follows gr00t/eval/service.py
 (N1.5) and gr00t/policy/server_client.py (since N1.6) of NVIDIA/Isaac-GR00T.
 """
 
@@ -52,7 +52,7 @@ def read(message: bytes) -> Gr00tRequest:
         raise ProtocolError("a client cannot end this server", hint="stop it on the machine where it runs")
     if not is_one_of(endpoint, get_args(Endpoint)):
         known = ", ".join(get_args(Endpoint))
-        raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint=f"known are: {known}")
+        raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint=f"available: {known}")
     data = content.get("data")
     request = Gr00tRequest(
         endpoint=endpoint, data={} if data is None else map_of_values(data, "data"), form=form or "npy"
@@ -148,13 +148,13 @@ def _check_data(request: Gr00tRequest) -> None:
 
 
 def _options(request: Gr00tRequest) -> Mapping[str, Any]:
-    """Return the fields beside the observation, which are those of a session."""
+    """Return the fields other than the observation, which are those of a session."""
     content = request.data.get("options")
     options = {} if content is None else map_of_values(content, "options")
     unknown = sorted(options.keys() - MessageFields.model_fields)
     if unknown:
         known = ", ".join(MessageFields.model_fields)
-        raise ProtocolError(f"options: '{unknown[0][:40]}' is not known", hint=f"known are: {known}")
+        raise ProtocolError(f"options: '{unknown[0][:40]}' is not known", hint=f"available: {known}")
     return options
 
 

@@ -13,7 +13,7 @@ from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.contract import PolicySpec
 
 PLACES = ("observation", "observations", "images", "image", "video", "pixels", "language")
-"""Prefixes of a name, once or more: the maps that hold images and the like."""
+"""Prefixes of a name, once or more: the maps that hold images or other values."""
 
 KNOWN_KEYS: Mapping[str, Sequence[str]] = MappingProxyType(
     {
@@ -110,7 +110,7 @@ IN_ORDER: Sequence[Sequence[str]] = (
     ("cam_left_wrist", "cam_right_wrist"),
     ("left_wrist", "right_wrist"),
 )
-"""Cameras that clients send together, in order of precedence: DROID's and RoboArena's, two hands' and the like."""
+"""Cameras that clients send together, in order of precedence: DROID's, RoboArena's, those of two hands, and others."""
 
 GROUPS: Mapping[str, str] = MappingProxyType({key: order[0] for order in IN_ORDER for key in order})
 """The group of each camera that clients send together with others."""

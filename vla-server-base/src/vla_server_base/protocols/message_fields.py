@@ -1,4 +1,4 @@
-"""The fields of a session in a client's message, whatever protocol it came in."""
+"""The fields of a session in a client's message, in any protocol."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from vla_server_base.schemas.session import StepFields
 
 
 class MessageFields(StepFields):
-    """What a message says beside the observation and the task."""
+    """What a message has besides the observation and the task."""
 
     seed: Seed | None = None
     """The new session's, or with `reset` the new episode's."""

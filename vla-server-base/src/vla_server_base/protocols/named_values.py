@@ -44,7 +44,7 @@ def named_values(message: Mapping[str, Any]) -> list[NamedValue]:
 
 
 def select(values: Sequence[NamedValue], what: str, setting: str) -> NamedValue | None:
-    """Return which of several values to use; None where there are none.
+    """Return which of several values to use; None if there are none.
 
     Raises:
         ProtocolError: several differ, and none takes precedence.

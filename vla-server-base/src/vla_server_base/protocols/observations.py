@@ -30,7 +30,7 @@ class ObservationReader:
     """Reads messages for one policy; not for the event loop.
 
     `lab_keys` are the server's `observation_keys`, which take precedence over the known ones; `default_instruction`
-    replaces a missing instruction, where it is not empty. `fit_image` resizes images to the policy's size.
+    replaces a missing instruction, if it is not empty. `fit_image` resizes images to the policy's size.
     """
 
     spec: PolicySpec
@@ -150,7 +150,7 @@ class ObservationReader:
         return Task(instruction=instruction), note
 
     def _dataset(self, fields: MessageFields) -> tuple[str | None, str | None]:
-        """Return the dataset that is asked for, by the policy's name, and a note for the client."""
+        """Return the requested dataset, by the policy's name, and a note for the client."""
         asked = fields.dataset if fields.dataset is not None else fields.unnorm_key
         return (None, None) if asked is None else known_dataset(asked, self.spec)
 

@@ -75,7 +75,7 @@ def read(content: bytes | str, reader: ObservationReader) -> InferRequest | Epis
         )
     endpoint = message.get("endpoint", "infer")
     if not is_one_of(endpoint, ("infer", "reset")):
-        raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint="infer and reset are")
+        raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint="available: infer, reset")
     if endpoint == "reset":
         return reader.episode(message)
     return InferRequest(step=reader.step(message), form=form or "bytes_keys")

@@ -52,7 +52,7 @@ def read_query(body: bytes, reader: ObservationReader) -> ActRequest:
     message = _map_from(_map_from(body).get("use_this"))
     modality, ensemble = message.get("modality", "l"), message.get("ensemble", False)
     if not is_one_of(modality, ("l",)):
-        raise ProtocolError("modality: expected 'l', an instruction", hint="POST /predict takes goal images")
+        raise ProtocolError("modality: expected 'l', an instruction", hint="send goal images to POST /predict")
     observation = message.get("observation")
     if not isinstance(observation, dict):
         raise ProtocolError(

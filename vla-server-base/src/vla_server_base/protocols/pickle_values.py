@@ -1,4 +1,4 @@
-"""The values that a stranger's pickle may build: records, arrays, dtypes and numbers; no function of theirs is called.
+"""The values that a client's pickle may build: records, arrays, dtypes and numbers; no function of theirs is called.
 
 Follows the forms that numpy's `array_reduce`, `array_reduce_ex` and `gentype_reduce` give arrays and numbers.
 """

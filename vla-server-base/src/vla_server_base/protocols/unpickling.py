@@ -1,7 +1,7 @@
-"""Reads pickles from strangers without calling anything that they name: plain values, numpy's arrays, known records.
+"""Reads pickles from clients without calling anything that they name: plain values, numpy's arrays, known records.
 
 A pickle is a program for a stack machine. The machine here keeps names as names and arrays as bytes, shape and dtype
-until all of these are checked; neither `pickle` nor numpy sees a stranger's state. It reads what protocols 3 to 5
+until all of these are checked; neither `pickle` nor numpy sees a client's state. It reads what protocols 3 to 5
 write. Follows CPython's Lib/pickletools.py.
 """
 
@@ -36,7 +36,7 @@ def unpickle(message: bytes, name: str) -> PickledRecord:
     except ProtocolError:
         raise
     except Exception as error:
-        # Invalid bytes raise whatever their step raises: IndexError, struct.error, UnicodeError, ...
+        # Invalid bytes raise many errors: IndexError, struct.error, UnicodeError, ...
         raise ProtocolError(
             f"the message cannot be read as a pickle ({type(error).__name__})", hint=SUPPORTED
         ) from error

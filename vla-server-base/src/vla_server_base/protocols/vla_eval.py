@@ -51,7 +51,7 @@ def read(data: bytes | str) -> VlaEvalMessage:
     kind, payload, seq = content["type"], content["payload"], content["seq"]
     if not is_one_of(kind, get_args(MessageKind)):
         raise ProtocolError(
-            f"type '{str(kind)[:40]}' is not known", hint=f"known are: {', '.join(get_args(MessageKind))}"
+            f"type '{str(kind)[:40]}' is not known", hint=f"available: {', '.join(get_args(MessageKind))}"
         )
     if not isinstance(payload, dict) or type(seq) is not int:
         raise ProtocolError("expected payload to be a map and seq an integer", hint="send both as vla-eval does")

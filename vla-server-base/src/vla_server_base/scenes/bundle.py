@@ -101,7 +101,7 @@ def _unpack(packed: bytes) -> dict[str, bytes]:
             if len(content) > left:
                 raise _error(
                     f"it unpacks to more than {largest} bytes",
-                    f"at most {limits.MAX_BUNDLE_BYTES} bytes and {limits.MAX_BUNDLE_RATIO} times the zip's own size",
+                    f"send at most {limits.MAX_BUNDLE_BYTES} bytes and {limits.MAX_BUNDLE_RATIO} times the zip's size",
                 )
             files[entry.filename] = content
             left -= len(content)
@@ -112,7 +112,7 @@ def _check_entry(entry: zipfile.ZipInfo) -> None:
     name = entry.filename
     if len(name) > limits.MAX_NAME_CHARS:
         raise _error(
-            f"'{name[:80]}...' is a name of {len(name)} characters", f"at most {limits.MAX_NAME_CHARS} characters"
+            f"'{name[:80]}...' is a name of {len(name)} characters", f"use at most {limits.MAX_NAME_CHARS} characters"
         )
     segments = name.removesuffix("/").split("/")
     if _DRIVE.match(name) or not name.isprintable() or any(part in ("", ".", "..") for part in segments):

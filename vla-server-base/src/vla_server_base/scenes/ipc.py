@@ -57,7 +57,7 @@ class ByteReader(Protocol):
 class _EncodedError:
     name: str
     message: str
-    hint: str | None
+    hint: str
     code: str
 
 

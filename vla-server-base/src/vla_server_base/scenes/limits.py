@@ -42,7 +42,7 @@ MAX_BUNDLE_RATIO = 100
 """Bytes that a byte of a zip may unpack to: the Panda's meshes are 7, deflate ends at 1000."""
 
 UNSUSPICIOUS_BYTES = 4 * 2**20
-"""What a zip may unpack to whatever its ratio."""
+"""A zip may unpack to this size at any ratio."""
 
 MAX_TEXELS = 150_000_000
 """Of all textures that MuJoCo draws by itself; a cube of 4096 has 100 million and takes 1 s."""
@@ -83,7 +83,7 @@ ATTRIBUTE_RANGES = {
     "njmax": _AUTOMATIC_BUFFER,
     "nconmax": _AUTOMATIC_BUFFER,
     "nstack": Range(-1, 100_000_000, "it is the memory of one simulation; -1 has MuJoCo choose"),
-    "nkey": Range(0, 1_000, "every keyframe is allocated; 2e9 of them spin for ever"),
+    "nkey": Range(0, 1_000, "every keyframe is allocated; 2e9 of them spin forever"),
     "nuserdata": _BUFFER,
     **{
         f"nuser_{kind}": Range(-1, 1_000, "it is allocated for every element of its kind; -1 has MuJoCo choose")

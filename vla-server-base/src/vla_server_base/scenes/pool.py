@@ -85,7 +85,7 @@ class ScenePool:
         """Return the images of a request; if it is cancelled, the worker still finishes, within its time.
 
         Raises:
-            SceneError: and its children, whatever the scene does.
+            SceneError: or a child of it, for any failure of the scene.
             UnknownName: the scene has no such camera or keyframe.
             Overloaded: more than `max_queue` requests wait.
             Unavailable: the pool is closed, no worker can be started, or two were killed from outside.
@@ -155,7 +155,7 @@ class ScenePool:
 
     def _timeout(self) -> SceneTimeout:
         return SceneTimeout(
-            f"the scene took more than {self._config.scene_timeout_s:g} s to compile and draw",
+            f"the scene took more than {self._config.scene_timeout_s:g} s to compile and render",
             hint="make it smaller: fewer elements, faces, contacts",
         )
 
@@ -182,12 +182,12 @@ def _error_of(deaths: list[WorkerDied]) -> VLAError:
     causes = ", and ".join(str(death) for death in deaths)
     if any(death.cause == "outside" for death in deaths):
         return Unavailable(
-            f"the workers that this request was given to were lost: {causes}",
+            f"the workers of this request were lost: {causes}",
             hint="the scene is not to blame; send it again. The kernel's log says whether the machine lacks memory",
         )
     if deaths[-1].cause == "memory":
         return SceneTooLarge(
-            f"the scene needs more memory than it may have: {causes}",
+            f"the scene needs more memory than allowed: {causes}",
             hint="make it smaller; VLA_SCENE_MEMORY_MB raises the limit",
         )
-    return SceneCrashed(f"the scene could not be drawn: {causes}", hint="it may be malformed")
+    return SceneCrashed(f"the scene could not be rendered: {causes}", hint="check the scene, which may be malformed")

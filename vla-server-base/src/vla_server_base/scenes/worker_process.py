@@ -146,7 +146,7 @@ class WorkerProcess:
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         returncode = self._process.wait()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits
             loop.call_soon_threadsafe(self._returncode.set_result, returncode)
 
     async def ended(self) -> int:
@@ -163,7 +163,7 @@ class WorkerProcess:
         """Kill the process, and wait until it has ended and its files are closed."""
         self.kill()
         self._writer.close()
-        # An unread reply would keep the pipe open for ever.
+        # An unread reply would keep the pipe open forever.
         with contextlib.suppress(OSError):
             await self._reader.read()
         await self.ended()

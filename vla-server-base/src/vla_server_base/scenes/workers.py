@@ -196,4 +196,4 @@ class SceneWorkers:
 
 def stopping() -> Unavailable:
     """Return the error of requests that come while the server stops."""
-    return Unavailable("the server is stopping", hint="send it again in a moment")
+    return Unavailable("the server is shutting down", hint="send again to another server, or after the restart")

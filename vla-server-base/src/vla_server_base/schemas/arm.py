@@ -98,7 +98,7 @@ class BoundsField(Body):
     workspace: tuple[Point, Point] | None = None
     """Lowest and highest corner of a box for the end effector, in the robot's base frame [m]; null for none."""
     max_joint_speed: float | None = Field(default=None, gt=0.0, le=1e6)
-    """For every joint of the arm [rad/s or m/s]; null takes the robot's own limits where they are known."""
+    """For every joint of the arm [rad/s or m/s]; null takes the robot's own limits if they are known."""
     max_contact_force_n: Newtons = 100.0
     """How hard any part of the robot may press on anything [N]."""
 

@@ -26,18 +26,18 @@ AnyBody = TypeVar("AnyBody", bound=Body)
 
 @dataclass(frozen=True, kw_only=True)
 class Upload:
-    """A request's JSON and what came beside it; a plain JSON body is an upload with nothing beside it."""
+    """A request's JSON and the files sent with it; a plain JSON body is an upload without files."""
 
     request: bytes
     xml: bytes | None = None
     scene: bytes | None = None
     assets: Mapping[str, bytes] = field(default_factory=dict)
     fields: Mapping[str, str] = field(default_factory=dict)
-    """The request's fields that are parts of their own, as text, `images.left` for one of a map; images in base64."""
+    """The request's fields that came as separate parts, as text, `images.left` for one of a map; images in base64."""
 
 
 def body_from_upload(kind: type[AnyBody], upload: Upload) -> AnyBody:
-    """Parse a request's JSON, with the files beside it; not on the event loop where it has megabytes.
+    """Parse a request's JSON, with its files; not on the event loop if it has megabytes.
 
     Raises:
         RequestError: naming the fields, and what is expected of them.
@@ -64,7 +64,7 @@ def _json_of(kind: type[Body], upload: Upload) -> bytes:
     for part, text in upload.fields.items():
         name, is_of_map, key = part.partition(".")
         if name in request or (is_of_map and name in upload.fields):
-            raise RequestError(f"'{name[:80]}' is given twice: as a part, and in another", hint="send it once")
+            raise RequestError(f"'{name[:80]}' is given twice: in two parts", hint="send it once")
         if is_of_map:
             given.setdefault(name, {})[key] = text
         else:
@@ -116,7 +116,7 @@ class Reply(pydantic.BaseModel):
 
 
 def _refuse(constant: str) -> NoReturn:
-    raise NotFinite(f"the answer holds {constant} where a number belongs", hint="nothing of it is sent")
+    raise NotFinite(f"the reply contains {constant}", hint="the reply is dropped; send another request")
 
 
 class ErrorBody(Reply):
@@ -124,7 +124,7 @@ class ErrorBody(Reply):
 
     code: str
     message: str
-    hint: str | None
+    hint: str
 
 
 class ErrorReply(Reply):

@@ -46,7 +46,7 @@ class ExecuteRequest(SceneRequest):
     @pydantic.model_validator(mode="after")
     def _one_way_to_execute(self):
         if self.ensemble_weight is not None and self.execution_horizon > 1:
-            raise ValueError("execution_horizon and ensemble_weight exclude one another")
+            raise ValueError("execution_horizon and ensemble_weight cannot be combined")
         return self
 
     @property
@@ -74,8 +74,8 @@ class ExecuteRequest(SceneRequest):
         settings = replace(self.core_settings(seed, spec), max_worker_s=config.episode_worker_s)
         if "webp" in self.record and self.max_steps > MAX_KEPT_IMAGES:
             raise RequestError(
-                f"record: an animation is of at most {MAX_KEPT_IMAGES} steps, max_steps is {self.max_steps}",
-                hint="fewer max_steps, or a stream with frames: jpeg",
+                f"record: expected at most {MAX_KEPT_IMAGES} steps, got max_steps {self.max_steps}",
+                hint="send fewer max_steps, or ask for a stream with frames: jpeg",
             )
         return ExecuteInputs(
             settings=settings,

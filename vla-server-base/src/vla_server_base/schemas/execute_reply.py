@@ -23,7 +23,7 @@ class StepTimingReply(Reply):
     """Milliseconds of one step."""
 
     predict: float
-    """The policy; 0 where a chunk was still being executed."""
+    """The policy; 0 if a chunk was still being executed."""
     preview: float
     """Rolling the chunk out for `guard`."""
     physics: float
@@ -37,7 +37,7 @@ class StepReply(MotionReply):
     index: int
     timing_ms: StepTimingReply
     preview: list[MotionReply] | None = None
-    """What the chunk asked for at this step was predicted to do, where there is a guard."""
+    """What the chunk asked for at this step was predicted to do, if there is a guard."""
 
 
 class RobotReply(Reply):
@@ -55,7 +55,7 @@ class StartEvent(Reply):
     request_id: str
     scene_id: str
     scene_compile_ms: float
-    """Compiling the scene; 0 where it was still held."""
+    """Compiling the scene; 0 if it was still cached."""
     scene_memory_mb: float
     """What holding the scene takes: the compiled model and one simulation."""
     seed: int
@@ -136,7 +136,7 @@ class ExecuteReply(Reply):
     """Words of the instruction that the policy's vocabulary does not cover: to it they are all the same."""
     scene_id: str
     scene_compile_ms: float
-    """Compiling the scene; 0 where it was still held."""
+    """Compiling the scene; 0 if it was still cached."""
     scene_memory_mb: float
     """What holding the scene takes: the compiled model and one simulation."""
     request_id: str

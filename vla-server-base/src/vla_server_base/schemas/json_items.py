@@ -33,7 +33,7 @@ def _has_too_many(text: bytes) -> bool:
     while start < len(text) and num_items <= MAX_ITEMS:
         end = _end_of_slice(text, start)
         parts = text[start:end].replace(rb"\\", b"").replace(rb"\"", b"").split(b'"')
-        # What is in quotation marks is one item, whatever it holds.
+        # A string is one item, with any content.
         num_items += sum(part.count(each) for part in parts[is_in_quotes::2] for each in (b",", b"[", b"{"))
         is_in_quotes = (is_in_quotes + len(parts) - 1) % 2
         start = end

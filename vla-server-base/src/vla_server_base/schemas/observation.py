@@ -54,12 +54,11 @@ def check_proprio(numbers: Sequence[float], spec: PolicySpec, name: str = "propr
         RequestError: it names the expected length, or the number.
     """
     if len(numbers) != spec.proprio_dim:
-        takes = f"takes {spec.proprio_dim}" if spec.proprio_dim else "takes none"
         hint = "send the state that the policy was trained with" if spec.proprio_dim else "leave it out"
-        raise RequestError(f"{name}: {len(numbers)} numbers are given, this policy {takes}", hint=hint)
+        raise RequestError(f"{name}: expected {spec.proprio_dim or 0} numbers, got {len(numbers)}", hint=hint)
     for index, number in enumerate(numbers):
         if not abs(number) <= MAX_PROPRIO:
             raise RequestError(
-                f"{name}.{index}: {number:g} is given, at most {MAX_PROPRIO:g} in size is taken",
+                f"{name}.{index}: expected a number of at most {MAX_PROPRIO:g} in size, got {number:g}",
                 hint="send it in the units of the policy's training data",
             )

@@ -56,7 +56,7 @@ class PredictRequest(SceneRequest):
     proprio: Numbers | None = None
     """The robot's own state in the units of the policy's training data, for policies that take it."""
     action_format: str | None = None
-    """Form of `action` in the reply; without it the policy's first, `standard` as a rule."""
+    """Form of `action` in the reply; without it the policy's first, usually `standard`."""
     seed: Seed | None = None
     """Noise is a function of this and of `step`; drawn and returned if left out."""
     step: Step = 0
@@ -155,7 +155,7 @@ class PredictRequest(SceneRequest):
     def _check(self, spec: PolicySpec, config: ServerConfig, dataset: str | None) -> None:
         if (num_past := len(self.history)) >= spec.window:
             raise RequestError(
-                f"history: {num_past} past observations are given, this policy's window takes {spec.window - 1}",
+                f"history: expected at most {spec.window - 1} past observations, got {num_past}",
                 hint="send fewer, or name a session, which keeps them",
             )
         for number, past in enumerate(self.history):
@@ -168,7 +168,7 @@ class PredictRequest(SceneRequest):
             raise UnknownName("action_format", self.action_format, formats)
         if self.action_format == JOINT_POSITION and has_images(self):
             raise RequestError(
-                "action_format: joint_position is for a scene, whose arm it moves, not for images",
+                "action_format: joint_position needs a scene with an arm, not images",
                 hint=f"choose one of: {', '.join(spec.actions_of(dataset).formats)}",
             )
         if self.preview or self.guard != "off":
@@ -181,6 +181,6 @@ class PredictRequest(SceneRequest):
 
 
 def action_formats(spec: PolicySpec, dataset: str | None = None) -> tuple[str, ...]:
-    """Return the formats that a request may ask for: the policy's own, and joint positions where it drives an arm."""
+    """Return the formats that a request may ask for: the policy's own, and joint positions if it drives an arm."""
     actions = spec.actions_of(dataset)
     return (*actions.formats, *([JOINT_POSITION] if actions.names == ARM_ACTION else []))

@@ -11,7 +11,7 @@ class Timing(Reply):
     """Milliseconds spent on a request."""
 
     compile: float
-    """Compiling the scene; 0 where it was still held."""
+    """Compiling the scene; 0 if it was still cached."""
     render: float
     """Rendering the scene."""
     preview: float

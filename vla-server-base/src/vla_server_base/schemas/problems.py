@@ -28,11 +28,11 @@ def request_error_from_validation(problems: Sequence[Any], kind: Model = None) -
         named.append(f"and {len(problems) - len(named)} more")
     unknown = [problem["loc"] for problem in problems if problem["type"] == "extra_forbidden"]
     known = _fields_beside(kind, unknown[0]) if kind and unknown else []
-    return RequestError("; ".join(named), hint=f"fields known here: {', '.join(known)}" if known else _DOCS)
+    return RequestError("; ".join(named), hint=f"fields: {', '.join(known)}" if known else _DOCS)
 
 
 def _fields_beside(kind: type[pydantic.BaseModel], where: Sequence[str | int]) -> list[str]:
-    """List the fields of the body that has the field at `where`; empty where that body is of several kinds."""
+    """List the fields of the body that has the field at `where`; empty if that body is of several kinds."""
     for name in where[:-1]:
         field = kind.model_fields.get(str(name))
         inner = field and field.annotation

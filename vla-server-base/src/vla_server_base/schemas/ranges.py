@@ -1,4 +1,4 @@
-"""The numbers that requests may hold, each with its range: whatever they come in, they are the same.
+"""The numbers that requests may hold, each with its range, which is the same in every protocol.
 
 Lists stop at the first item that does not fit: an error for each of a hundred thousand would take a second to make.
 """

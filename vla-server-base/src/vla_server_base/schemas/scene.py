@@ -78,19 +78,19 @@ class SceneRequest(Body):
         # Images of several cameras count as one source.
         given += [name for name in self.image_fields if getattr(self, name) not in (None, {})][:1]
         if len(given) != 1:
-            sources = f"{' and '.join(given)} are given" if given else "none is given"
-            taken = ("xml_string", "scene_id", *(["image (or images)"] if self.image_fields else []))
-            raise ValueError(f"exactly one of {', '.join(taken)} is taken, {sources}")
+            sources = f"got {' and '.join(given)}" if given else "got none"
+            accepted = ("xml_string", "scene_id", *(["image (or images)"] if self.image_fields else []))
+            raise ValueError(f"expected exactly one of {', '.join(accepted)}, {sources}")
         if not self.brings_scene(upload) and (self.assets or upload.assets):
-            raise ValueError(f"assets are not taken beside {given[0]}: they are the files of a scene that is sent")
+            raise ValueError(f"assets cannot be combined with {given[0]}: they are the files of a scene in the request")
         if self.scene_file is not None and upload.scene is None:
             raise ValueError(
-                f"scene_file is not taken beside {given[0]}: it names a file of the zip in the part 'scene'"
+                f"scene_file cannot be combined with {given[0]}: it names a file of the zip in the part 'scene'"
             )
         return self
 
     def brings_scene(self, upload: Upload) -> bool:
-        """Return whether there is a scene in the request, or beside it."""
+        """Return whether the request has a scene, in its JSON or as a part."""
         return self.xml_string is not None or upload.xml is not None or upload.scene is not None
 
     def core_scene(self, spec: PolicySpec) -> SceneInputs:
@@ -123,14 +123,12 @@ class SceneRequest(Body):
         """
         goals = images_by_camera(self, spec, kind="goal_image")
         if goals and not spec.takes_goal_images:
-            raise ImageError("this policy takes no goal images", hint="say it in the instruction instead")
+            raise ImageError("this policy takes no goal images", hint="send an instruction instead")
         # A goal image says what to do.
         instruction, note = instruction_or_default(self.instruction, "" if goals else config.default_instruction, spec)
         if instruction is None and not goals:
             alternative = ", or a goal_image" if spec.takes_goal_images else ""
-            raise InstructionError(
-                "the instruction is empty", hint=f"say what the robot is to do: an instruction{alternative}"
-            )
+            raise InstructionError("the instruction is empty", hint=f"send an instruction{alternative}")
         return instruction, goals, note
 
     def core_view(self, spec: PolicySpec) -> View:
@@ -152,14 +150,14 @@ class SceneRequest(Body):
                 raise RequestError(f"two of the scene's cameras are given for the policy's '{camera}'", hint="give one")
             cameras[camera] = chosen
         if cameras[first] == "":
-            hint = "name one of the scene's"
-            raise RequestError(f"the policy's first camera, '{first}', has to see something", hint=hint)
+            hint = "name a camera of the scene"
+            raise RequestError(f"the policy's first camera, '{first}', needs an image", hint=hint)
         groups = self.render.geom_groups
         return View(cameras=cameras, geom_groups=None if groups is None else tuple(sorted(set(groups))))
 
 
 def scene_from_body(body: SceneRequest, upload: Upload, assets: AssetStore, scenes: SceneStore) -> Scene | None:
-    """Return the scene that a request brings or names, None where it has none; not for the event loop.
+    """Return the scene that a request brings or names, None if it has none; not for the event loop.
 
     Raises:
         UnknownSceneId, MissingAsset: it names what this server does not have.

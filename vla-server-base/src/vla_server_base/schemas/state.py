@@ -16,7 +16,7 @@ class RenderField(Body):
     """What of the scene is drawn."""
 
     geom_groups: list[GeomGroup] | None = Field(default=None, min_length=1, max_length=NUM_GEOM_GROUPS)
-    """Groups of geoms; null draws 0 to 2, without 0 in scenes of robosuite's kind, where it holds what collides."""
+    """Groups of geoms; null draws 0 to 2, without 0 in scenes of robosuite's kind, which collide there."""
 
 
 class AssetField(Body):
@@ -40,7 +40,7 @@ class StateField(Body):
     mocap_quat: Annotated[list[tuple[float, float, float, float]], Field(fail_fast=True)] | None = None
     """Orientations of the mocap bodies (w x y z), a row for each."""
     keyframe: str | int | None = None
-    """Keyframe to begin with, by name or index; without it `home`, or the model's own pose where there is none."""
+    """Keyframe to begin with, by name or index; without it `home`, or the model's own pose if there is none."""
 
     def to_core(self) -> SceneState:
         """Return the state as a simulation takes it."""

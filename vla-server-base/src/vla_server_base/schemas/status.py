@@ -18,7 +18,7 @@ class HealthReply(Reply):
 
 
 class LiveReply(Reply):
-    """The process runs, its event loop turns, and its policy is there or may yet come."""
+    """The process and its event loop run, and its policy is loaded or may still be."""
 
     status: Literal["live", "broken"]
     reason: str | None = None
@@ -52,11 +52,11 @@ class InfoReply(Reply):
     policy: PolicySpec | None
     """What the policy takes and gives; null until it is loaded."""
     renderer: str | None
-    """What draws scenes; null where no renderer works."""
+    """The renderer of scenes; null if none works."""
     renderers_tried: dict[str, str]
     """What became of each renderer that was tried."""
     confinement: Confinement | None
-    """What the kernel keeps from the processes that draw scenes; null where nothing can draw."""
+    """What the kernel denies to the scene workers; null if no renderer works."""
     limits: Limits
     versions: dict[str, str]
 

@@ -80,7 +80,7 @@ class Measured(Body):
     def _names_fit(self):
         count = NAMES_PER_MEASURE.get(self.measure, 2)
         if len(self.names) != count:
-            raise ValueError(f"'{self.measure}' takes {count} of names, {len(self.names)} are given")
+            raise ValueError(f"'{self.measure}': expected {count} names, got {len(self.names)}")
         return self
 
 

@@ -29,12 +29,12 @@ def known_dataset(asked: str, spec: PolicySpec) -> tuple[str | None, str | None]
         raise UnknownName("dataset", asked, spec.datasets)
     if spec.datasets:
         (only,) = spec.datasets
-        return only, f"dataset '{asked[:80]}' is not known here; actions are in the units of the only one, '{only}'"
+        return only, f"dataset '{asked[:80]}' is not known; actions are in the units of the only one, '{only}'"
     return None, f"dataset '{asked[:80]}' is not known here; this policy's actions are in its own units"
 
 
 def instruction_or_default(instruction: str, default: str, spec: PolicySpec) -> tuple[str | None, str | None]:
-    """Return the instruction, None where it is empty, and a note for the client where it is the server's default.
+    """Return the instruction, None if it is empty, and a note for the client if it is the server's default.
 
     Raises:
         InstructionError: it is longer than the policy takes.
@@ -44,6 +44,9 @@ def instruction_or_default(instruction: str, default: str, spec: PolicySpec) -> 
         return None, None
     if len(followed) > spec.max_instruction_chars:
         given, limit = len(followed), spec.max_instruction_chars
-        raise InstructionError(f"the instruction has {given} characters, at most {limit} are taken", hint="shorten it")
+        raise InstructionError(f"the instruction has {given} characters; the limit is {limit}", hint="shorten it")
     is_default = followed is not instruction
-    return followed, None if not is_default else f"no instruction is given; the server's own is followed: '{default}'"
+    return (
+        followed,
+        None if not is_default else f"the request has no instruction; the server's default is used: '{default}'",
+    )

@@ -130,7 +130,7 @@ async def _end_where_nothing_is_loaded(service: Service, host: Host) -> None:
 
 
 def _own_ports(config: ServerConfig) -> list[Callable[[Service], AbstractAsyncContextManager[int]]]:
-    """Return what opens the ports that some transports have of their own; their libraries are extras."""
+    """Return what opens the separate ports of some transports; their libraries are extras."""
     found = []
     if config.zmq_port:
         from vla_server_base.server.transports.gr00t_zmq import serving_gr00t
@@ -156,9 +156,9 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
         known = NotFound(f"there is nothing at {path}", hint="GET /docs lists the routes")
     elif error.status_code == 405:
         allowed = (error.headers or {}).get("Allow", "")
-        known = MethodNotAllowed(f"{path} does not take {request.method}", hint=f"it takes: {allowed}")
+        known = MethodNotAllowed(f"{path} does not accept {request.method}", hint=f"it accepts: {allowed}")
     else:
-        known = RequestError(str(error.detail))
+        known = RequestError(str(error.detail), hint="GET /docs describes each request")
     return refusal_response(request, known, error.headers)
 
 

@@ -14,7 +14,7 @@ _CUT_S = 4.0
 
 
 class Ending:
-    """The end of one server, in a bounded time whatever its clients do: `shutdown_grace_s` and `_CUT_S` more."""
+    """The end of one server, in a bounded time for all clients: `shutdown_grace_s` and `_CUT_S` more."""
 
     def __init__(self, host: Host, service: Service):
         self._host, self._service = host, service
@@ -22,7 +22,7 @@ class Ending:
         self._cutting: asyncio.Task[None] | None = None
 
     def begin(self, is_urgent: bool) -> None:
-        """Begin to end, or, where that has begun and it `is_urgent`, wait for nobody any more."""
+        """Begin to end, or, if that has begun and it `is_urgent`, stop waiting for requests."""
         grace_s = self._service.config.shutdown_grace_s
         if self._draining is None:
             self._host.end_by(grace_s + _CUT_S, self._kill_workers)
@@ -32,7 +32,7 @@ class Ending:
             self._draining = asyncio.create_task(self._end(0.0))
 
     async def cut(self) -> None:
-        """Answer whoever still waits for the policy or for a scene with `Unavailable`, and end what they wait for."""
+        """Answer requests that still wait for the policy or a scene with `Unavailable`, and cancel their work."""
         if self._cutting is None:
             self._cutting = asyncio.create_task(self._close())
         await asyncio.shield(self._cutting)

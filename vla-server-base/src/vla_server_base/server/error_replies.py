@@ -24,11 +24,11 @@ def client_error(error: Exception) -> VLAError:
     if isinstance(error, VLAError):
         return error
     logger.error("request_id=%s failed", current_request_id.get(), exc_info=error)
-    return VLAError("something went wrong inside the server", hint="its log has the request_id")
+    return VLAError("something went wrong inside the server", hint="look up the request_id in the server's log")
 
 
 def reason_of(error: VLAError | None) -> str:
-    """Return the end of a log line: why a request was refused, on one line whatever a client has sent."""
+    """Return the end of a log line: why a request was refused, on one line with control characters escaped."""
     if error is None:
         return ""
     reason = error.message

@@ -91,7 +91,7 @@ def _check_kept(inputs: ExecuteInputs, state: SimulationState | StateReply) -> N
     if kept > MAX_KEPT_NUMBERS:
         raise RequestError(
             f"the states of this episode would be {kept} numbers, at most {MAX_KEPT_NUMBERS} are kept",
-            hint="fewer max_steps, a smaller scene, or a stream: Accept: text/event-stream",
+            hint="send fewer max_steps, a smaller scene, or Accept: text/event-stream",
         )
 
 

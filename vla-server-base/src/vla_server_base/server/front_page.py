@@ -35,14 +35,14 @@ $links
 <p>A scene and an instruction, answered with an action:</p>
 <pre>$scene_command</pre>
 <p>An image from your robot's own camera:</p>
-<pre>$picture_command</pre>
+<pre>$image_command</pre>
 <p>openpi's clients find their WebSocket at this address. vla-servers $version</p>
 </html>
 """)
 
 
 def front_page(health: HealthReply, base_url: str) -> str:
-    """Return the page; `base_url` is where this server was found."""
+    """Return the page; `base_url` is the address by which the client reached this server."""
     base_url = base_url.rstrip("/")
     scene, predict = (shlex.quote(f"{base_url}/{path}") for path in (f"scenes/{_SCENE}", "predict"))
     instruction = "-F instruction='pick up the red cube'"
@@ -51,7 +51,7 @@ def front_page(health: HealthReply, base_url: str) -> str:
         "status": health.status,
         "reason": f": {health.reason}" if health.reason else "",
         "scene_command": f"curl -s {scene} |\n  curl -s {predict} {instruction} -F xml=@-",
-        "picture_command": f"curl -s {predict} {instruction} -F image=@photo.jpg",
+        "image_command": f"curl -s {predict} {instruction} -F image=@photo.jpg",
         "version": __version__,
     }
     links = "\n".join(f'<li><a href="{path}">/{path}</a>: {what}</li>' for path, what in _LINKS.items())

@@ -37,7 +37,7 @@ class SeveralWorkers(ConfigError):
 
     def __init__(self, num: int | str):
         super().__init__(
-            f"{num} worker processes are asked for: a robot's session would be in one and its next request in another",
+            f"{num} worker processes were started, but sessions are not shared between processes",
             hint="start one (--workers 1, WEB_CONCURRENCY=1), or several servers with a port each",
         )
 
@@ -64,7 +64,7 @@ class Host:
         """
         if self._config is None:
             logger.warning(
-                "this server is not uvicorn: what connections may send, and for how long they live, is its own"
+                "this server is not uvicorn: the limits on connections (VLA_MAX_SOCKETS and others) do not apply"
             )
             return
         if (num_workers := _num_workers(self._config)) > 1:
@@ -83,8 +83,8 @@ class Host:
     def take_signals(self, stop: Callable[[bool], None]) -> None:
         """Have SIGTERM and SIGINT call `stop` on the event loop, with whether it is urgent, and end nothing themselves.
 
-        Left to uvicorn, they end the listening at once, so that no balancer hears of it, and the process by a signal.
-        What comes a moment later is the same signal, from a supervisor and from the one whom it has told, too.
+        Left to uvicorn, they end the listening at once, before a load balancer notices, and the process by a signal.
+        A signal a moment later is the same one: two supervisors may both forward it.
         """
         if self._server is None:
             return
@@ -107,10 +107,10 @@ class Host:
             self._server.should_exit = True
 
     def end_by(self, seconds: float, last: Callable[[], None]) -> None:
-        """End this process in so many seconds, whatever goes on in it; to be called where it is about to end anyway."""
+        """End this process after some seconds, even if it hangs; call it when the process is about to end."""
 
         def end() -> None:
-            logger.warning("the server did not end within %.0f s, and is ended now", seconds)
+            logger.warning("the server did not end within %.0f s and is killed", seconds)
             last()
             os._exit(STARTUP_FAILURE if self._has_failed else 0)
 
@@ -152,7 +152,7 @@ async def lifespan_in_one_sentence(app: ASGIApp, scope: Scope, receive: Receive,
 
 
 def _running_uvicorn() -> uvicorn.Config | None:
-    """Return the configuration of the uvicorn in whose lifespan this is called: it runs it as a task of its own."""
+    """Return the configuration of the uvicorn in whose lifespan this is called: it runs it as a separate task."""
     task = asyncio.current_task()
     coroutine = task and task.get_coro()
     lifespan = inspect.getcoroutinelocals(coroutine).get("self") if inspect.iscoroutine(coroutine) else None
@@ -160,7 +160,7 @@ def _running_uvicorn() -> uvicorn.Config | None:
 
 
 def _server_of_this_process(config: uvicorn.Config | None) -> uvicorn.Server | None:
-    """Return the uvicorn that takes this process's signals; None where it runs in a thread of some other program."""
+    """Return the uvicorn that takes this process's signals; None if it runs in a thread of some other program."""
     server = getattr(signal.getsignal(signal.SIGTERM), "__self__", None)
     return server if isinstance(server, uvicorn.Server) and server.config is config else None
 
@@ -174,7 +174,7 @@ def _num_workers(config: uvicorn.Config) -> int:
 
 
 def _binds_by_itself(config: uvicorn.Config) -> bool:
-    """Return whether uvicorn is still to take its port; supervisors hand over one that is taken."""
+    """Return whether uvicorn still has to bind its port; supervisors hand over a bound one."""
     given = (multiprocessing.parent_process(), config.callback_notify, config.fd, config.uds)
     return config.port != 0 and not any(each is not None for each in given)
 

@@ -47,9 +47,7 @@ class Shutdown:
             Unavailable: the server is shutting down.
         """
         if self.begun.is_set():
-            raise Unavailable(
-                "the server is shutting down", hint="send again to another server, or once this one is back"
-            )
+            raise Unavailable("the server is shutting down", hint="send again to another server, or after the restart")
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new requests, and wait until none runs, for at most `grace_s`."""
@@ -116,7 +114,7 @@ class Bodies:
         unfinished = [body for body in self._open if not body.is_whole]
         largest = max(unfinished, key=lambda body: (of_clients[body.client], body.num_bytes), default=None)
         if largest is not None:
-            message = f"bodies that are being sent to this server come to over {self._max_bytes} bytes"
+            message = f"the request bodies being received exceed {self._max_bytes} bytes"
             self._give_up(largest, Overloaded(message, hint="send again later; VLA_MAX_BODIES_MB raises the limit"))
         return largest is not None
 

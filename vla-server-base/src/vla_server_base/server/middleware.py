@@ -102,7 +102,7 @@ class RequestMiddleware:
                 raise
             # Its body was given up, or a shutdown waits no longer; this answer is the end of the request.
             state["refusal"] = error = body.refusal or Unavailable(
-                "the server is shutting down", hint="send again to another server, or once this one is back"
+                "the server is shutting down", hint="send again to another server, or after the restart"
             )
             body.is_drained = isinstance(error, Overloaded)
             await error_response(error)(scope, receive, send_with_id)

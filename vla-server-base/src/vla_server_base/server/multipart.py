@@ -1,4 +1,4 @@
-"""Reads a multipart/form-data body: a request, as JSON or field by field, and beside it images, a scene and files."""
+"""Reads a multipart/form-data body: a request, as JSON or field by field, with images, a scene and files."""
 
 import base64
 from dataclasses import dataclass, field
@@ -17,8 +17,9 @@ IMAGES = ("image", "image_wrist", "goal_image", "goal_image_wrist")
 IMAGE_MAPS = ("images", "goal_images")
 """Fields of images by camera, which are sent as `images.left` and so on."""
 _CHUNK_BYTES = 2**18
+_LIBRARY = "let an HTTP library build the body, such as curl -F"
 _PARTS = (
-    f"files known here: {', '.join(IMAGES)}, images.CAMERA, goal_images.CAMERA (images), scene (.mjz or .zip),"
+    f"files: {', '.join(IMAGES)}, images.CAMERA, goal_images.CAMERA (images), scene (.mjz or .zip),"
     " assets (by their file names); other parts: xml (MJCF), request (JSON), or a field of the request"
 )
 
@@ -36,11 +37,11 @@ def upload_from_multipart(raw: bytes | bytearray, content_type: str) -> Upload:
         name, file_name = _names(part)
         if name == "assets" and not file_name:
             raise RequestError(
-                "a part 'assets' has no file name", hint="the file name is what the scene calls the file"
+                "a part 'assets' has no file name", hint="give the file the name that the scene uses for it"
             )
         key = file_name if name == "assets" else name
         if key in (assets if name == "assets" else single.keys() | fields.keys()):
-            raise RequestError(f"the part '{key[:80]}' is given twice")
+            raise RequestError(f"the part '{key[:80]}' is given twice", hint="send each part once")
         if name == "assets":
             assets[key] = bytes(part.content)
         elif name in ("request", "xml", "scene"):
@@ -54,17 +55,18 @@ def upload_from_multipart(raw: bytes | bytearray, content_type: str) -> Upload:
 
 def _field(part: "_Part", name: str, file_name: str) -> str:
     """Return a field's text; an image that is sent as a file, in base64, as JSON has it."""
-    is_picture = dict(part.headers).get(b"content-type", b"").startswith(b"image/")
-    may_be_picture = name in IMAGES or name.startswith(tuple(f"{each}." for each in IMAGE_MAPS))
-    if may_be_picture and (file_name or is_picture):
+    is_image = dict(part.headers).get(b"content-type", b"").startswith(b"image/")
+    may_be_image = name in IMAGES or name.startswith(tuple(f"{each}." for each in IMAGE_MAPS))
+    if may_be_image and (file_name or is_image):
         return base64.b64encode(part.content).decode()
     if not name or file_name:
         raise RequestError(f"unknown part '{name[:80]}'", hint=_PARTS)
     try:
         return part.content.decode()
     except UnicodeDecodeError as error:
-        hint = f"send the file with its name: curl -F {name}=@photo.jpg" if may_be_picture else None
-        raise RequestError(f"the part '{name[:80]}' is no UTF-8 text", hint=hint) from error
+        as_file = f"send the file with its name: curl -F {name}=@photo.jpg"
+        hint = as_file if may_be_image else "send a field as text in UTF-8"
+        raise RequestError(f"the part '{name[:80]}' is not UTF-8 text", hint=hint) from error
 
 
 @dataclass(kw_only=True)
@@ -86,9 +88,9 @@ def _parts(raw: bytes | bytearray, content_type: str) -> list[_Part]:
         for start in range(0, len(raw), _CHUNK_BYTES):
             parser.write(bytes(raw[start : start + _CHUNK_BYTES]))
     except FormParserError as error:
-        raise RequestError(f"the multipart body is malformed: {error}") from error
+        raise RequestError(f"the multipart body is malformed: {error}", hint=_LIBRARY) from error
     if not collector.is_complete:
-        raise RequestError("the multipart body is cut off: its closing boundary is missing")
+        raise RequestError("the multipart body is cut off: its closing boundary is missing", hint=_LIBRARY)
     return collector.parts
 
 
@@ -125,10 +127,10 @@ class _PartCollector:
 
 
 def _names(part: _Part) -> tuple[str, str]:
-    """Return a part's name and its file name, empty where it has none."""
+    """Return a part's name and its file name, empty if it has none."""
     disposition = dict(part.headers).get(b"content-disposition", b"")
     _, options = parse_options_header(disposition)
     try:
         return options.get(b"name", b"").decode(), options.get(b"filename", b"").decode()
     except UnicodeDecodeError as error:
-        raise RequestError("the name of a part is no UTF-8 text") from error
+        raise RequestError("the name of a part is not UTF-8 text", hint=_LIBRARY) from error

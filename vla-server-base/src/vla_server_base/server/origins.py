@@ -1,8 +1,8 @@
-"""Which web pages, and under which names, may ask this server: what a browser says of itself is checked, for all else.
+"""Which web pages may send requests to this server, and under which names, judged by the headers of browsers.
 
 A page that somebody has open can send requests to any address that its machine reaches, this server's too, and by DNS
-rebinding (a name of its own that suddenly means 127.0.0.1) read the answers. Programs that are no browsers send neither
-`Origin` nor `Sec-Fetch-Site`, and are asked for nothing but a `Host` that no stranger can have made up.
+rebinding (its own host name resolves to 127.0.0.1) read the replies. Other programs than browsers send neither
+`Origin` nor `Sec-Fetch-Site`; for them only `Host` is checked.
 """
 
 import ipaddress
@@ -17,7 +17,7 @@ from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.errors import Forbidden
 
 # Names that the public DNS gives to nobody: RFC 6761 (localhost), RFC 6762 (local), RFC 8375 (home.arpa), ICANN's
-# resolution of 2024-07-29 (internal); lan is what routers call their network, and is no top-level domain.
+# resolution of 2024-07-29 (internal); lan is what routers call their network, not a top-level domain.
 _LOCAL_ENDINGS = (".localhost", ".local", ".lan", ".internal", ".home.arpa")
 _NAME = re.compile(r"\.?[a-z0-9_]([a-z0-9_.-]*[a-z0-9_])?\.?")
 _DEFAULT_PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
@@ -44,8 +44,8 @@ class Origins:
         for name in listed:
             if name != "*" and not _NAME.fullmatch(name):
                 raise ConfigError(
-                    f"VLA_ALLOWED_HOSTS: '{name}' is no name of a host",
-                    hint="names without scheme and port, such as robots.lab.example, or .lab.example for all below it",
+                    f"VLA_ALLOWED_HOSTS: '{name}' is not a host name",
+                    hint="give names without scheme and port: robots.lab.example, or .lab.example with subdomains",
                 )
         self._any_host = "*" in listed
         self._names = {*listed, config.host.lower(), socket.gethostname().lower(), "localhost"}
@@ -54,7 +54,8 @@ class Origins:
         for origin in self.allowed:
             if _origin(origin) is None or urlsplit(origin).path:
                 raise ConfigError(
-                    f"VLA_ALLOWED_ORIGINS: '{origin}' is no origin", hint="such as https://robots.lab.example:8443"
+                    f"VLA_ALLOWED_ORIGINS: '{origin}' is not an origin",
+                    hint="give scheme, host and port, such as https://robots.lab.example:8443",
                 )
 
     def check(self, method: str, headers: Headers) -> None:
@@ -70,7 +71,7 @@ class Origins:
         if origins and not (host and len(origins) == 1 and _same(origins[0], host)):
             raise Forbidden(
                 f"a web page of another origin, '{origins[0][:80]}', sends this request",
-                hint="VLA_ALLOWED_ORIGINS lists the origins whose pages may ask this server",
+                hint="add the origin to VLA_ALLOWED_ORIGINS",
             )
         site = headers.get("sec-fetch-site", "none")
         # To follow a link here is as good as typing the address; a frame within another page is not.
@@ -78,18 +79,18 @@ class Origins:
         if site not in ("none", "same-origin") and not (method in _SAFE and is_visit):
             raise Forbidden(
                 f"a web page of another origin sends this request (Sec-Fetch-Site: {site[:80]})",
-                hint="VLA_ALLOWED_ORIGINS lists the origins whose pages may ask this server",
+                hint="add the origin to VLA_ALLOWED_ORIGINS",
             )
 
     def _host(self, hosts: list[str]) -> _Address | None:
-        """Return where the client believes to have found this server; None where it does not say (HTTP/1.0)."""
+        """Return the host that the client named; None if it named none (HTTP/1.0)."""
         if not hosts:
             return None
         host = _address(hosts[0]) if len(hosts) == 1 else None
         if host is None or not (self._any_host or self._is_known(host.host)):
             raise Forbidden(
                 f"this server is not known as '{', '.join(hosts)[:80]}'",
-                hint="VLA_ALLOWED_HOSTS lists the names that it is reached by; its address and localhost always work",
+                hint="add the name to VLA_ALLOWED_HOSTS, or use the server's address",
             )
         return host
 
@@ -97,7 +98,7 @@ class Origins:
         name = host.rstrip(".")
         if _is_ip(host) or name in self._names or name.endswith(self._endings):
             return True
-        # No stranger's: the public DNS has no names of one part.
+        # Safe: the public DNS has no names of one part.
         return bool(name) and "." not in name
 
 
@@ -119,7 +120,7 @@ def _origin(origin: str) -> tuple[str, _Address] | None:
 
 
 def _address(said: str) -> _Address | None:
-    """Read `name`, `name:port` or `[address]:port`; None where it is nothing of these."""
+    """Read `name`, `name:port` or `[address]:port`; None if it has another form."""
     matched = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\s/?#@:\\\[\]]+)(?::(\d{1,5}))?", said.strip().lower())
     if matched is None:
         return None

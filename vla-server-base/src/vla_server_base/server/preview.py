@@ -49,13 +49,13 @@ async def preview_chunk(
         raise ActionRejected(
             f"the policy's action would leave the bounds: {first.kind} of {first.what} {first.value:.4g},"
             f" limit {first.limit:.4g}" + (f", and {len(violations) - 1} more" if len(violations) > 1 else ""),
-            hint="guard: warn returns it with all that is wrong with it, guard: clamp cuts it",
+            hint="guard: warn returns the chunk and its violations, guard: clamp limits the chunk to the bounds",
         )
     return Preview(rollout=rollout, total_ms=1e3 * (time.perf_counter() - started))
 
 
 def add_preview(reply: PredictReply, inputs: PredictInputs, preview: Preview) -> None:
-    """Add what the chunk does, cut it where the guard did, and form joint positions where they are asked for."""
+    """Add what the chunk does, clamp it if the guard did, and form joint positions if requested."""
     steps, robot = preview.rollout.steps, preview.rollout.robot
     assert robot is not None, "a controlled rollout has an arm"
     assert inputs.scene is not None, "the chunk was rolled out in it"

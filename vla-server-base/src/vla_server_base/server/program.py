@@ -35,7 +35,7 @@ def serve(app: FastAPI) -> None:
     """Serve a VLA app at the address of its settings, until it is stopped: all that this process does.
 
     Raises:
-        SeveralWorkers: several processes are asked for.
+        SeveralWorkers: several processes were requested.
         SystemExit: the app cannot start; the log says why.
     """
     config: ServerConfig = app.state.config

@@ -34,7 +34,7 @@ async def read_request(
 async def read_request(
     request: Request, service: Service, kind: type[PredictRequest] | type[ExecuteRequest]
 ) -> tuple[PredictInputs | ExecuteInputs, Scene | None]:
-    """Read a body of a kind, and return it in core types, with its scene; None where it has images instead.
+    """Read a body of a kind, and return it in core types, with its scene; None if it has images instead.
 
     Raises:
         ModelUnavailable: the policy is not loaded; the body is not read.
@@ -81,7 +81,7 @@ async def read_body(request: Request, max_bytes: int) -> bytearray:
     encoding = request.headers.get("content-encoding", "identity")
     if encoding != "identity":
         raise UnsupportedMedia(
-            f"the body's encoding is '{encoding[:80]}', only plain bodies are read",
+            f"the body's encoding is '{encoding[:80]}', expected none",
             hint="send it without Content-Encoding",
         )
     declared = request.headers.get("content-length", "")

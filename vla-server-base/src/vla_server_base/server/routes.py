@@ -1,4 +1,4 @@
-"""The routes beside /predict and /execute: sessions, assets, scenes, and what the server says of itself."""
+"""The routes other than /predict and /execute: sessions, assets, scenes, and what the server says of itself."""
 
 import asyncio
 import dataclasses

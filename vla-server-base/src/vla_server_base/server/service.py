@@ -29,8 +29,8 @@ logger = logging.getLogger(__name__)
 class Service:
     """One policy behind one engine, with the processes that draw scenes for it.
 
-    `pool_start` is the start of these processes, which goes on beside the model's loading; its result says
-    why nothing can draw scenes here, where that is so. Images are answered all the same.
+    `pool_start` is the start of these processes, which runs while the model loads; its result says
+    why scenes cannot be rendered, if so. Images are answered all the same.
     """
 
     model_id: str
@@ -95,7 +95,7 @@ class Service:
 
     @property
     def renderer(self) -> str | None:
-        """What draws scenes; None while that is being found out, and where nothing can."""
+        """The renderer of scenes; None until it is known, and if none works."""
         started = self.pool_start.done() and self.pool_start.result() is None
         return self.pool.renderer if started else None
 
@@ -147,7 +147,7 @@ class Slots:
         """
         if not self._num_free:
             raise Overloaded(
-                f"{self._num_slots} {self._what}, which is the most here",
+                f"{self._num_slots} {self._what}, which is the limit",
                 hint=f"send again later; {self._setting} raises the limit",
             )
         self._num_free -= 1
@@ -158,15 +158,15 @@ class Slots:
 
 
 async def start_pool(pool: ScenePool) -> RendererUnavailable | None:
-    """Start the pool and return why it cannot be, where that is so."""
+    """Start the pool; return why if it cannot start."""
     try:
         await pool.start()
     except RendererUnavailable as error:
-        logger.warning("scenes cannot be drawn, images are answered: %s", error.message)
+        logger.warning("scenes cannot be rendered, requests with images can be answered: %s", error.message)
         return error
     except Exception:
-        logger.exception("scenes cannot be drawn, images are answered")
-        return RendererUnavailable("the scene workers could not be started; the server's log says why")
+        logger.exception("scenes cannot be rendered, requests with images can be answered")
+        return RendererUnavailable("the scene workers could not be started", hint="see the server's log")
     return None
 
 
@@ -175,4 +175,4 @@ async def _service(request: Request) -> Service:
 
 
 CurrentService = Annotated[Service, Depends(_service)]
-"""What a route's argument is to be, to get the service that it belongs to."""
+"""The annotation of a route's argument that receives the service."""

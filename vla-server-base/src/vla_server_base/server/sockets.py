@@ -68,7 +68,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._is_in_head = False
         self._refusal: VLAError | None = None
 
-    def connection_made(self, transport: Any) -> None:  # uvloop's are of no common class
+    def connection_made(self, transport: Any) -> None:  # uvloop's have no common class
         """Begin, unless there are too many connections."""
         super().connection_made(transport)
         _have_kernel_look_after(transport)
@@ -118,7 +118,9 @@ class HttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Begin to answer."""
         if len(self.pipeline) >= MAX_AHEAD:
-            self._stop_parsing(Malformed(f"over {MAX_AHEAD} requests are sent ahead of their answers"))
+            self._stop_parsing(
+                Malformed(f"more than {MAX_AHEAD} requests were sent before their replies", hint="wait for replies")
+            )
         self._is_in_head = False
         self._bytes_in_vain = 0
         if self._line is not None:
@@ -130,7 +132,7 @@ class HttpProtocol(HttpToolsProtocol):
         self._bytes_in_vain = 0
         self._num_pieces += 1 - len(body) / _LEAST_PIECE_BYTES
         if self._num_pieces > _FREE_PIECES:
-            self._stop_parsing(Malformed("the body comes in too many small chunks", hint="send larger ones"))
+            self._stop_parsing(Malformed("the body comes in too many small chunks", hint="send larger chunks"))
         super().on_body(body)
 
     def on_response_complete(self) -> None:
@@ -141,7 +143,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002
         """Answer what the parser does not take, or was kept from taking."""
-        self._refuse(self._refusal or Malformed("this is not HTTP/1.1 as it is read here"))
+        self._refuse(
+            self._refusal
+            or Malformed(
+                "the request is not valid HTTP/1.1", hint="use an HTTP library, and http:// instead of https://"
+            )
+        )
 
     def _add_to_head(self, num_bytes: int) -> None:
         self._head_bytes += num_bytes
@@ -184,7 +191,7 @@ class HttpProtocol(HttpToolsProtocol):
 
 
 class SocketProtocol(WebSocketsSansIOProtocol):
-    """uvicorn's WebSockets, where a client hears why its frame is refused, even while it still sends it.
+    """uvicorn's WebSockets, which tell a client why its frame is refused, even while it still sends it.
 
     A socket closed on bytes that nobody read is reset, and the close frame is lost with it (RFC 9293, 3.10.4). So only
     our half is closed; what else comes is dropped unread, until the client closes too, or for uvicorn's close timeout.
@@ -206,7 +213,11 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         _have_kernel_look_after(transport)
         self._line = self._traffic.of(transport)
         if self._line is not None:
-            self._line.give_up = lambda: self._give_up(Overloaded("nothing is said here, and others need the place"))
+            idle = Overloaded(
+                "the connection is idle, and the server closed it for a new one",
+                hint="connect again; VLA_MAX_CONNECTIONS raises the limit",
+            )
+            self._line.give_up = lambda: self._give_up(idle)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the connection."""
@@ -221,7 +232,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             if not self.close_sent:
                 super().data_received(data[start : start + _PIECE_BYTES])
             if self._num_frames > _FRAMES_AT_ONCE and not self.close_sent:
-                self._give_up(ProtocolError("too many small frames at once"))
+                self._give_up(ProtocolError("too many small frames at once", hint="send each message in one frame"))
         if not (self.conn.reader.buffer or self.frames) or self.close_sent:
             self._close_unfinished()
             return
@@ -242,7 +253,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self.handshake_complete = self.handshake_complete or self.close_sent
 
     def shutdown(self) -> None:
-        """End with the server: by 503 where there is no conversation yet, else by uvicorn's 1012."""
+        """End with the server: by 503 before the handshake, else by uvicorn's 1012."""
         if not self.handshake_complete and not self.close_sent:
             said = "the server is shutting down"
             self.conn.send_response(self.conn.reject(HTTPStatus.SERVICE_UNAVAILABLE, said))
@@ -273,7 +284,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         super().handle_pong(event)
 
     def handle_parser_exception(self) -> None:
-        """Say why the frame is refused, where it is not yet said."""
+        """Say why the frame is refused, once."""
         if self.close_sent:
             return
         refusal = self.conn.close_sent
@@ -307,16 +318,20 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             self._unfinished = None
 
     def _log_refusal(self, code: int, reason: str) -> None:
-        error = BodyTooLarge(reason) if code == _TOO_BIG else ProtocolError(reason)
+        error = (
+            BodyTooLarge(reason, hint="send smaller messages; VLA_MAX_BODY_MB raises the limit")
+            if code == _TOO_BIG
+            else ProtocolError(reason, hint="use a WebSocket library, which follows RFC 6455")
+        )
         path, client = logged_path(self.scope["path"]), self.client[0] if self.client else "-"
         logger.info("socket path=%s client=%s request_id=%s%s", path, client, begin_request(), reason_of(error))
 
 
 def uvicorn_settings(config: ServerConfig, traffic: Traffic) -> dict[str, Any]:
-    """Return what is asked of `uvicorn.Config`, by the names of its attributes, once it is loaded.
+    """Return the settings of `uvicorn.Config`, by the names of its attributes.
 
-    WebSocket frames are as large as bodies, are not deflated in vain, and pings are a setting. The queue of the kernel
-    is kept short: whoever waits in it is taken in with all others at once, whatever number of files that takes.
+    WebSocket frames are as large as bodies, are not compressed, and pings are a setting. The queue of the kernel
+    is kept short: all connections that wait in it are accepted at once, and each one needs a file descriptor.
     """
     ping_s = config.websocket_ping_s or None
     return {

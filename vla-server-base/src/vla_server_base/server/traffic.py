@@ -12,7 +12,7 @@ from vla_server_base.errors import Overloaded, Unavailable
 from vla_server_base.server.in_flight import LEAST_BYTES_PER_S, Bodies
 
 _TICK_S = 0.5
-# A WebSocket on which nothing was said for so long makes way where there is no place for another.
+# A WebSocket that was silent for this long is closed if a new one needs its place.
 _QUIET_S = 60.0
 # File descriptors that connections leave to the rest of the server: its workers, its files, its log.
 _KEPT_DESCRIPTORS = 256
@@ -23,13 +23,13 @@ class Line:
     """One connection of a client, from its first byte to its last."""
 
     client: str
-    transport: Any  # uvloop's are of no common class
+    transport: Any  # uvloop's have no common class
     give_up: Callable[[], None]
-    """Ends a connection on which nothing comes, with a word where one can be said."""
+    """Ends an idle connection, with a reason if the protocol has one."""
     waits_since: float | None
     """When it began to wait for a request; None while one is answered."""
     quiet_since: float | None = None
-    """When something was last said on it, as a WebSocket; None where it is none."""
+    """When the last message was sent on it; None if it is not a WebSocket."""
     num_pending: int = 0
     stalled_s: float = 0.0
 
@@ -58,7 +58,7 @@ class Traffic:
                 self._check(line)
 
     def open(self, transport: Any, client: str, give_up: Callable[[], None]) -> Line:
-        """Take in a new connection; where there are too many, the one that has been idle the longest makes way.
+        """Accept a new connection; if there are too many, close the one that has been idle the longest.
 
         Raises:
             Overloaded: none is idle.
@@ -93,14 +93,16 @@ class Traffic:
         return quietest is not None
 
     def end(self) -> None:
-        """Wait for nobody any more: neither for bodies that are not whole, nor for clients that do not read."""
-        self.bodies.give_all_up(Unavailable("the server is shutting down"))
+        """Stop waiting for incomplete bodies and for clients that do not read."""
+        self.bodies.give_all_up(
+            Unavailable("the server is shutting down", hint="send again to another server, or after the restart")
+        )
         for line in list(self._lines.values()):
             if line.transport.get_write_buffer_size():
                 self._cut(line)
 
     def _make_way(self, client: str, setting: str) -> None:
-        """Close the idlest connection of a client, or of anybody where it has none that is idle."""
+        """Close the idlest connection of a client, or of any client if it has no idle one."""
         idle = [line for line in self._lines.values() if line.waits_since is not None]
         idlest = min(idle, key=lambda line: (line.client != client, line.waits_since), default=None)
         if idlest is None or (setting == "VLA_MAX_SOCKETS_PER_CLIENT" and idlest.client != client):

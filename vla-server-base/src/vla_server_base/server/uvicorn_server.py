@@ -51,6 +51,6 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def _reached_at(host: str) -> str:
-    """Return where this machine reaches a server that listens on `host`."""
+    """Return the host under which this machine reaches a server that listens on `host`."""
     host = {"0.0.0.0": "127.0.0.1", "::": "::1", "": "127.0.0.1"}.get(host, host)
     return f"[{host}]" if ":" in host else host

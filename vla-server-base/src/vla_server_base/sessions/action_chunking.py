@@ -82,7 +82,7 @@ class RecedingHorizon:
         self._num_executed += num_steps
 
     def state(self) -> list[np.ndarray]:
-        """Return the arrays from which `restore` goes on, in another process."""
+        """Return the arrays from which `restore` continues, in another process."""
         return [] if self._chunk is None else [self._chunk, np.array([self._num_executed])]
 
     def restore(self, state: list[np.ndarray]) -> None:
@@ -138,7 +138,7 @@ class TemporalEnsemble:
         self._chunks = [chunk[num_steps:] for chunk in self._chunks if len(chunk) > num_steps]
 
     def state(self) -> list[np.ndarray]:
-        """Return the arrays from which `restore` goes on, in another process."""
+        """Return the arrays from which `restore` continues, in another process."""
         return list(self._chunks)
 
     def restore(self, state: list[np.ndarray]) -> None:

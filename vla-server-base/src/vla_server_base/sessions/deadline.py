@@ -19,6 +19,6 @@ async def within_deadline(work: Awaitable[T], deadline_ms: float | None) -> T:
         return await asyncio.wait_for(work, None if deadline_ms is None else deadline_ms / 1e3)
     except asyncio.TimeoutError as error:
         raise DeadlinePassed(
-            f"no answer within the deadline, {deadline_ms:.0f} ms from when the policy was to be asked",
+            f"no answer within the deadline of {deadline_ms:.0f} ms",
             hint="send the next observation; it is answered as usual",
         ) from error

@@ -168,7 +168,7 @@ class Sessions:
     def _make_room(self) -> None:
         if not self._forget_one(lambda _: 1):
             raise Overloaded(
-                f"all {self._config.max_sessions} sessions that this server holds are in use",
+                f"all {self._config.max_sessions} sessions of this server are in use",
                 hint="end one (DELETE /sessions/{id}), or send again later; VLA_MAX_SESSIONS raises the limit",
             )
 
@@ -178,7 +178,9 @@ class Sessions:
         if oldest is None:
             return False
         idle_s = self._clock() - oldest.last_used
-        logger.info("session=%s is forgotten after %.1f s without use, to make room for another", oldest.id, idle_s)
+        logger.info(
+            "session=%s was dropped after %.1f s without a request, to make room for another", oldest.id, idle_s
+        )
         self.end(oldest.id)
         return True
 

@@ -33,7 +33,7 @@ class Session:
     last_used: float = field(init=False)
     num_waiting: int = 0
     connection: str | None = None
-    """The connection that used it last, where that is known."""
+    """The connection that used it last, if known."""
     client: str = "-"
     """The network address that began it."""
     counted_bytes: int = 0
@@ -79,7 +79,7 @@ class Session:
     def catch_up(self, settings: SessionSettings, progress: SessionProgress) -> None:
         """Go on from what the session has come to at another server, if that is further than here."""
         if (progress.episode, progress.step) > (self.progress.episode, self.progress.step):
-            self._supersede("the session went on at another server")
+            self._supersede("the session continued on another server")
             self.settings, self.progress, self._result = settings, progress, None
 
     def close(self) -> None:
@@ -112,7 +112,7 @@ class Session:
             progress.sequence, progress.obs_time = order
         elif changes:
             raise RequestError(
-                f"{changes[0]} is asked for, in the middle of an episode of session '{self.id}'",
+                f"{changes[0]} is requested within an episode of session '{self.id}'",
                 hint="leave it out, begin a new episode with it (reset), or use another session_id",
             )
         return 1 if has_new_task or restarts else age
@@ -169,7 +169,7 @@ class Session:
         return self._result_of(request, step, seed, prediction)
 
     def _result_of(self, request: StepRequest, step: int, seed: int, prediction: Prediction | None) -> StepResult:
-        """Form the next action; `prediction` is None where it was queued already."""
+        """Form the next action; `prediction` is None if it was queued already."""
         settings = self.settings
         assert settings.action_format is not None, "a session has begun with one"
         plan = self.progress.plan

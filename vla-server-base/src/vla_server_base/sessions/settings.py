@@ -29,7 +29,7 @@ class SessionSettings:
 
 
 def checked_settings(spec: PolicySpec, settings: SessionSettings, changes: Mapping[str, Any]) -> SessionSettings:
-    """Return `settings` with `changes`, and with the policy's default dataset and format where they name none.
+    """Return `settings` with `changes`, and with the policy's default dataset and format if they name none.
 
     Raises:
         RequestError: `execution_horizon` is longer than the policy's chunks.

@@ -1,4 +1,4 @@
-"""One control step of a session, whatever protocol it came in: a StepRequest in, a StepResult out."""
+"""One control step of a session, in any protocol: a StepRequest in, a StepResult out."""
 
 import logging
 from dataclasses import replace
@@ -44,7 +44,7 @@ def begin_episode(
     """
     if request.session_id is None and request.settings and not is_connection:
         raise RequestError(
-            f"{', '.join(request.settings)}: a reset cannot set this for an address",
+            f"{', '.join(request.settings)}: a reset without a session_id cannot set this",
             hint="send it with each observation, or name a session_id in the reset and in the observations",
         )
     session = sessions.open(request.session_id or default_session_id, request.seed, **request.settings)

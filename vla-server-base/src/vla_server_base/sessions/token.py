@@ -54,7 +54,11 @@ class TokenSeal:
         try:
             key = _stored_key(key_file)
         except OSError as error:
-            logger.warning("%s cannot be stored (%s): session tokens end with this server", key_file, error.strerror)
+            logger.warning(
+                "%s cannot be stored (%s): session tokens become invalid when this server ends",
+                key_file,
+                error.strerror,
+            )
             key = secrets.token_bytes(KEY_BYTES)
         self._key = hmac.digest(key, model_id.encode(), "sha256")
         self._max_age_s = max_age_s
@@ -84,7 +88,7 @@ class TokenSeal:
             sealed = base64.b64decode(token, validate=True)
         except (binascii.Error, ValueError) as error:
             raise InvalidToken(
-                "the session token is not base64", hint="send session.token unchanged, as the server replied it"
+                "the session token is not base64", hint="send session.token unchanged, as the server sent it"
             ) from error
         signature, packed = sealed[:SIGNATURE_BYTES], sealed[SIGNATURE_BYTES:]
         # Check the signature before reading any of the content.

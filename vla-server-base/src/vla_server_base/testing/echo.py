@@ -30,9 +30,9 @@ _IS_NORMALIZED = np.array([True] * 6 + [False])
 class EchoAdapter(VLAModelAdapter):
     """Answers with seven numbers that say what reached the policy; row h of the chunk is (h + 1) times these.
 
-    0-2  mean red, green and blue of the first camera's newest picture, 0..1
-    3    mean of the second camera's newest picture, 0..1, plus k times that of each camera k further
-    4    `instruction_number(instruction)`, 0 without one; plus 1 + the mean of the first camera's goal picture,
+    0-2  mean red, green and blue of the first camera's newest image, 0..1
+    3    mean of the second camera's newest image, 0..1, plus k times that of each camera k further
+    4    `instruction_number(instruction)`, 0 without one; plus 1 + the mean of the first camera's goal image,
          and k + that of each camera k further
     5    number of timesteps in the window that are not padding, plus the sum of the newest proprio
     6    `noise(seed, step, sample)`

@@ -75,7 +75,7 @@ def test_a_simulation_that_blows_up_is_an_error_with_a_hint():
 
 
 def test_a_start_that_does_not_fit_the_scene_is_refused():
-    with pytest.raises(SceneStateError, match="qpos has 3 numbers, this scene takes 7"):
+    with pytest.raises(SceneStateError, match="qpos: expected 7 numbers, got 3"):
         physics().begin(SceneState(qpos=np.zeros(3)))
     with pytest.raises(UnknownName):
         physics().begin(SceneState(keyframe="low"))

@@ -142,7 +142,7 @@ class OctoSmallAdapter(VLAModelAdapter):
         return self.model.unknown_words(instruction)
 
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
-        """Run Octo on each input: one pass through the transformer, whatever the number of samples.
+        """Run Octo on each input: one pass through the transformer for any number of samples.
 
         A CPU takes one input after the other, which is as fast there; other devices take several in one pass.
         """

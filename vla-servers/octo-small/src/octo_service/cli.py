@@ -28,7 +28,7 @@ FILE_HINTS = {
 
 
 def main() -> None:
-    """Run one command. What went wrong is one sentence; exit code 2 where it was typed so, 130 after Ctrl-C, else 1."""
+    """Run one command. An error is one sentence; exit code 2 for a wrong command line, 130 after Ctrl-C, else 1."""
     if sys.argv[1:] == ["--version"]:
         from importlib.metadata import version  # takes as long as all else that is imported here
 
@@ -36,7 +36,7 @@ def main() -> None:
         return
     try:
         run(parse())
-    except BrokenPipeError:  # whoever read the output has read enough; flushing it at the end must not fail either
+    except BrokenPipeError:  # the reader of the output has read enough; flushing it at the end must not fail either
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def parse(arguments: Sequence[str] | None = None) -> Options:
-    """Read a command with its flags, by default those that were typed; print help and exit where that is asked for.
+    """Read a command with its flags, by default those that were typed; print help and exit if requested.
 
     Raises:
         UsageError: a value is out of range.

@@ -26,7 +26,7 @@ def prepare(platform: str, cache_dir: Path) -> None:
     since a scene renderer or another policy may want some.
 
     Raises:
-        DeviceError: a GPU is asked for and JAX finds none.
+        DeviceError: a GPU was requested and JAX finds none.
     """
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     _keep_programs(programs_folder(cache_dir))
@@ -39,7 +39,7 @@ def prepare(platform: str, cache_dir: Path) -> None:
     backend, failed = _default_backend()
     if is_needed and (failed or backend == "cpu" or (platform == "gpu" and backend != "gpu")):
         raise DeviceError(
-            f"a GPU is asked for, but JAX {jax.__version__} {failed or f'finds only: {backend}'}", hint=_without_gpu()
+            f"VLA_DEVICE=gpu, but JAX {jax.__version__} {failed or f'finds only: {backend}'}", hint=_without_gpu()
         )
     if failed:
         jax.config.update("jax_platforms", "cpu")
@@ -92,7 +92,7 @@ def multiplies_bfloat16(cpu_info: Path = CPU_INFO) -> bool:
 
 
 def _flags(cpu_info: Path) -> set[str]:
-    """Return the instructions of the processor's first core; empty where the system does not list them."""
+    """Return the instructions of the processor's first core; empty if the system does not list them."""
     if not cpu_info.exists():
         return set()
     match = re.search(r"^(?:flags|Features)\s*:(.*)$", cpu_info.read_text(), re.MULTILINE)

@@ -5,12 +5,12 @@ VLAError (vla_client.errors)
     ├── CheckpointError     a file missing or damaged, parameters or statistics that do not fit the model
     ├── HubError            unknown repository or revision, file missing, no room for it
     │   └── HubUnreachable  the hub does not answer, or not in full: another try may help
-    ├── TokenizerError      no vocabulary, or not one of the kinds known here
-    ├── ModelConfigError    the checkpoint's config.json asks for what this model does not know
+    ├── TokenizerError      no vocabulary, or one of an unknown kind
+    ├── ModelConfigError         the checkpoint's config.json asks for what this model does not know
     ├── DeviceError         the requested device is not available
     ├── InputError          observations or tasks that do not fit the checkpoint
     ├── TrainingError       training data, settings and run folder that do not fit together
-    ├── UsageError          a flag's value is out of range, or flags exclude one another
+    ├── UsageError          a flag's value is out of range, or flags cannot be combined
     └── Interrupted         Ctrl-C ended a command; the message says what is kept, the hint how to go on
 """
 
@@ -19,9 +19,6 @@ from vla_client.errors import VLAError
 
 class OctoError(VLAError):
     """An error of Octo: the message says what was given and expected, the hint what to do. A traceback shows both."""
-
-    def __init__(self, message: str, *, hint: str):
-        super().__init__(message, hint=hint)
 
     def __str__(self) -> str:
         return self.as_sentence()
@@ -60,7 +57,7 @@ class TrainingError(OctoError):
 
 
 class UsageError(OctoError):
-    """A flag's value is out of range, or flags exclude one another."""
+    """A flag's value is out of range, or flags cannot be combined."""
 
 
 class Interrupted(OctoError):

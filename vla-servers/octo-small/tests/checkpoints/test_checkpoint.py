@@ -370,7 +370,7 @@ class TestDamage:
     @pytest.mark.parametrize("content", ["[]", "0", '""', "false", "3", "[1]"])
     def test_json_that_is_no_statistics_is_said_so(self, folder: Path, content: str):
         (folder / "dataset_statistics.json").write_text(content)
-        assert "statistics by name were expected" in complaint(lambda: load_checkpoint(folder))
+        assert "expected statistics by name" in complaint(lambda: load_checkpoint(folder))
 
     @pytest.mark.parametrize("number", [np.nan, np.inf, -np.inf])
     def test_a_parameter_that_is_not_finite_is_named(self, number: float):

@@ -110,7 +110,7 @@ def test_a_cached_model_needs_no_hub(hub: SmallHub, tmp_path: Path):
 def test_a_model_that_was_not_wholly_downloaded_is_not_taken_from_the_cache(hub: SmallHub, tmp_path: Path):
     hub.add("lab/octo", small_files())
     (resolve(MODEL, tmp_path, endpoint=hub.url).folder / "300000/default/checkpoint").unlink()
-    assert "not wholly cached" in complaint(MODEL, tmp_path, endpoint=no_hub())
+    assert "not completely cached" in complaint(MODEL, tmp_path, endpoint=no_hub())
 
 
 def in_a_process_of_its_own(cache: Path, **environment: str) -> str:
@@ -136,7 +136,7 @@ def test_the_client_s_environment_variables_count(hub: SmallHub, tmp_path: Path)
 
 def test_a_hub_that_cannot_be_reached_is_said_so_with_a_way_out(tmp_path: Path):
     message = complaint(MODEL, tmp_path, endpoint=no_hub())
-    assert "gave no usable answer" in message
+    assert "gave no valid answer" in message
     for way_out in ("HF_ENDPOINT", "OCTO_MODEL", "bundled://tabletop"):
         assert way_out in message
 
@@ -168,7 +168,7 @@ def test_a_page_that_is_no_hub_s_is_said_so(hub: SmallHub, tmp_path: Path):
 
 def test_an_unknown_repository_is_said_so(hub: SmallHub, tmp_path: Path):
     message = complaint(MODEL, tmp_path, endpoint=hub.url)
-    assert "has no model lab/octo for you" in message
+    assert "has no model lab/octo that you can read" in message
     assert "HF_TOKEN" in message
 
 

@@ -156,7 +156,7 @@ def test_a_value_out_of_range_is_refused_with_what_the_flag_takes(arguments: str
         (("demo", "--scene-shadows", "maybe"), "expected true or false, got 'maybe'"),
         (("serve", "--port", "many"), "--port"),
         (("demo", "--max-steps", "0"), "octo-service: --max-steps=0 cannot be used"),
-        (("predict", "--image", "a.png", "--scene", "panda/tabletop"), "--scene and --image exclude one another"),
+        (("predict", "--image", "a.png", "--scene", "panda/tabletop"), "--scene and --image cannot be combined"),
     ],
 )
 def test_what_is_typed_wrongly_ends_with_exit_code_2(arguments: tuple[str, ...], says: str):

@@ -189,7 +189,7 @@ def test_check_prints_a_table_and_exits_by_its_outcome(tmp_path: Path):
     [
         (("serve",), {"VLA_PORT": "many"}, "VLA_PORT='many'"),
         (("predict", "--url", "http://127.0.0.1:9"), {}, "no policy server answers"),
-        (("predict", "--scene", "panda/kitchen"), {"VLA_RENDERER": "raycast"}, "known here: tabletop"),
+        (("predict", "--scene", "panda/kitchen"), {"VLA_RENDERER": "raycast"}, "available: tabletop"),
         (("predict",), {"OCTO_MODEL": "no/such/folder"}, "there is no folder"),
         (("convert", "no/such/folder", "out"), {}, "there is no folder"),
     ],

@@ -149,7 +149,7 @@ def test_a_parameter_missing_extra_or_of_another_shape_is_named(model: OctoModel
 @pytest.mark.parametrize(
     ("path", "value", "says"),
     [
-        (("heads", "action", "name"), "UNetDDPMActionHead", "known here: ContinuousActionHead"),
+        (("heads", "action", "name"), "UNetDDPMActionHead", "available: ContinuousActionHead"),
         (("heads", "action", "kwargs", "magic"), 1, "magic"),
         (("observation_tokenizers", "primary", "kwargs", "encoder", "name"), "ViTHuge", "SmallStem16"),
         (("transformer_kwargs", "add_position_embedding"), True, "add_position_embedding"),

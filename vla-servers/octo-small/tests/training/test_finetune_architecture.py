@@ -57,7 +57,7 @@ def test_a_new_camera_gets_a_tokenizer_like_the_first_ones():
 
 
 def test_a_head_that_is_not_known_is_refused_with_those_that_are():
-    with pytest.raises(TrainingError, match=r"no head 'Diffusion'; known are: .*DiffusionActionHead"):
+    with pytest.raises(TrainingError, match=r"no head 'Diffusion'; available: .*DiffusionActionHead"):
         policy_for(_robot(head="Diffusion"), MODEL)
 
 

@@ -176,7 +176,7 @@ def test_only_kernels_decay():
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        ({"learning_rate": {"name": "triangle"}}, "'triangle' is not known; known here: constant, cosine, rsqrt"),
+        ({"learning_rate": {"name": "triangle"}}, "'triangle' is not known; available: constant, cosine, rsqrt"),
         ({"learning_rate": {"name": "cosine", "timescale": 3}}, "timescale"),
         ({"learning_rate": {"name": "constant"}, "momentum": 0.9}, "momentum"),
         ({"learning_rate": {"name": "constant"}, "grad_accumulation_steps": 4}, "grad_accumulation_steps"),

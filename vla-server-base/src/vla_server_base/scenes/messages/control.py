@@ -46,7 +46,7 @@ class Measure:
 
     Of bodies' origins, in the world's frame [m]: `height` of one; `along`, where one stands along `direction`, a unit
     vector; `distance` between two; `horizontal_distance` between two; `above`, how much higher the first is than the
-    second. `contact`: how hard two bodies press on one another [N], 0 where they do not touch; `joint`: a joint's
+    second. `contact`: how hard two bodies press on one another [N], 0 if they do not touch; `joint`: a joint's
     position [rad or m].
     """
 

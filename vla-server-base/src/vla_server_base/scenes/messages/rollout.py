@@ -1,4 +1,4 @@
-"""A simulation that goes on: the request, each step, and the reply."""
+"""A simulation over several requests: the request, each step, and the reply."""
 
 from dataclasses import dataclass, field
 from typing import Literal

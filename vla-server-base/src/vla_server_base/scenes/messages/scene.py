@@ -43,7 +43,7 @@ class SceneState:
 
     Joint positions in MuJoCo's qpos order [m, rad, quaternions w x y z]; `mocap_pos` [m] and
     `mocap_quat` one row per mocap body; `keyframe` by name or index, applied first; None is
-    the one named `home`, or the model's own reference pose where there is no such keyframe.
+    the one named `home`, or the model's own reference pose if there is no such keyframe.
     """
 
     qpos: Float[np.ndarray, " nq"] | None = None

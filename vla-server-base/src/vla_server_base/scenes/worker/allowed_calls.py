@@ -1,6 +1,6 @@
 """The system calls that a scene worker may make, by their numbers, and the arguments that they may have."""
 
-# Each call's number on x86_64 and on aarch64 (asm/unistd_64.h, asm-generic/unistd.h); None where it is unknown.
+# Each call's number on x86_64 and on aarch64 (asm/unistd_64.h, asm-generic/unistd.h); None if it is unknown.
 PLAIN = {
     # What is open already
     "read": (0, 63),
@@ -73,7 +73,7 @@ PLAIN = {
     "setrlimit": (160, 164),
 }
 
-# A driver goes on opening its devices for as long as it draws.
+# A driver continues to open its devices while it renders.
 WITH_A_DEVICE = {
     "open": (2, None),
     "openat": (257, 56),

@@ -17,7 +17,7 @@ DEVICE_FOLDERS = ("/dev/dri/", "/dev/nv", "/dev/kfd", "/dev/mali", "/dev/dxg")
 MOST_OPEN_FILES = 1024
 
 MAX_FILE_BYTES = 16 << 20
-"""Of any file, above all standard error: a scene may make libraries print for ever."""
+"""Of any file, above all standard error: a scene may make libraries print forever."""
 
 LINUX = sys.platform == "linux"
 _libc = ctypes.CDLL(None)
@@ -84,7 +84,7 @@ def forbid_files(*, landlocked: bool = False) -> Confinement:
     filtered = reason is None
     files = landlocked or (filtered and not device)
     if not files and filtered:
-        reason = "with a graphics card, files are kept by Landlock (Linux 5.13), which does not bind every thread here"
+        reason = "with a GPU, Landlock (Linux 5.13) restricts access to files, but not for every thread"
     return Confinement(files=files, network=filtered, programs=filtered, reason=reason)
 
 

@@ -94,7 +94,7 @@ class ElementCounter:
 
 def _num_texels(attributes: Mapping[str, str], where: str) -> int:
     width, height = (_product("texture", name, attributes, where) for name in ("width", "height"))
-    # A cube has six squares, whatever its height attribute says.
+    # A cube has six squares; MuJoCo ignores its height attribute.
     return width * max(height, 6 * width if attributes.get("type") != "2d" else 1)
 
 
@@ -106,4 +106,4 @@ def _product(tag: str, attribute: str, attributes: Mapping[str, str], where: str
 
 def _check_limit(what: str, unit: str, number: int, limit: int) -> None:
     if number > limit:
-        raise SceneRefused(f"{what} {number} {unit} and {limit} is the most", hint="make it smaller")
+        raise SceneRefused(f"{what} {number} {unit}; the limit is {limit}", hint="make it smaller")

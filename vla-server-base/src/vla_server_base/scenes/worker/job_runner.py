@@ -49,7 +49,7 @@ class JobRunner:
         self._num_compiled = self._num_jobs = 0
 
     def reply(self, job: SceneJob) -> WorkerReply:
-        """Run a job and reply, whatever the job does; `must_restart` if it may have damaged this process."""
+        """Run a job and always reply; `must_restart` if the job may have damaged this process."""
         confinement.limit_cpu(CPU_PER_SECOND * self._settings.timeout_s)
         self._num_jobs += 1
         if job.alone:
@@ -73,10 +73,12 @@ class JobRunner:
             if isinstance(error, ValueError) or is_out_of_memory(error):
                 return scene_error(error)
             reason = " ".join(str(error).split())[:500]
-            return SceneCrashed(f"MuJoCo failed on this scene: {reason}", hint="it may be malformed")
+            return SceneCrashed(
+                f"MuJoCo failed on this scene: {reason}", hint="check the scene, which may be malformed"
+            )
 
     def run(self, job: SceneJob) -> RenderReply | RolloutReply:
-        """Run a job; raises whatever it raises."""
+        """Run a job; its errors pass through."""
         started = perf_counter()
         scene = self._scenes.get(job.key)
         if scene is not None:

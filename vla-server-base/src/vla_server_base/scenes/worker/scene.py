@@ -15,7 +15,7 @@ from vla_server_base.scenes.worker.source_lines import SourceLines
 def compile_scene(scene: ScreenedScene) -> mujoco.MjModel:
     """Compile a screened scene.
 
-    Never `MjModel.from_xml_string`: after some scenes it spins for ever in that process, MjSpec does not.
+    Never `MjModel.from_xml_string`: after some scenes it spins forever in that process, MjSpec does not.
 
     Raises:
         SceneError: with MuJoCo's own words, which name the line where they can.
@@ -40,9 +40,7 @@ def scene_error(error: Exception, lines: SourceLines | None = None) -> SceneErro
     reason = " ".join(str(error).split())[:500]
     reason = lines.explain(reason) if lines else reason
     if is_out_of_memory(error):
-        return SceneTooLarge(
-            f"the scene needs more memory than it may have: {reason}", hint="make it smaller; see <size>"
-        )
+        return SceneTooLarge(f"the scene needs more memory than allowed: {reason}", hint="make it smaller; see <size>")
     return SceneError(
         f"MuJoCo cannot compile this scene: {reason}", hint="correct the MJCF at that place and send it again"
     )

@@ -41,7 +41,8 @@ def apply_state(model: mujoco.MjModel, data: mujoco.MjData, state: SceneState) -
         if numbers is not None:
             if numbers.shape != target.shape:
                 raise SceneStateError(
-                    f"{name} has {_shape(numbers)} numbers, this scene takes {_shape(target)}", hint=meaning()
+                    f"{name}: expected {_shape(target)} numbers, got {_shape(numbers)}",
+                    hint=meaning() if target.size else "leave it out",
                 )
             _check_finite(name, numbers)
             target[:] = numbers
@@ -56,7 +57,7 @@ def _keyframe(model: mujoco.MjModel, wanted: str | int) -> int:
         if not 0 <= wanted < model.nkey:
             raise SceneStateError(
                 f"there is no keyframe {wanted}; this scene has {model.nkey}",
-                hint="keyframes are counted from 0, or named",
+                hint="send a number from 0, or a name",
             )
         return wanted
     index = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, wanted)

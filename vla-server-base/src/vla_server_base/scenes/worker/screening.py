@@ -1,6 +1,6 @@
 """Reads a client's MJCF before MuJoCo does, and writes it again with only what MuJoCo may see.
 
-MuJoCo opens whatever file a scene names and has no limits of its own. What passes is written again, with every
+MuJoCo opens any file that a scene names and sets no limits. What passes is written again, with every
 element on a line of its file, so that MuJoCo's parser cannot read something else than was checked here. Included
 files are written in the place of their <include>; the models of <attach> are screened as the scene is.
 """
@@ -23,7 +23,7 @@ from vla_server_base.scenes.worker.source_lines import SourceLines, line_of
 
 # They say where files are or when they are read; MuJoCo gets all files in one folder and reads them at once.
 DROPPED_ATTRIBUTES = frozenset({"assetdir", "embed", "meshdir", "passthrough", "strippath", "texturedir"})
-ROOT_HINT = "a scene is MJCF: <mujoco>...</mujoco>"
+ROOT_HINT = "send MJCF: <mujoco>...</mujoco>"
 URDF_HINT = "mujoco.MjSpec.from_file('robot.urdf').to_xml() writes URDF as MJCF; add a camera"
 
 
@@ -93,8 +93,8 @@ class _Screening:
         self.assets.num_xml_bytes += len(content)
         if self.assets.num_xml_bytes > limits.MAX_XML_BYTES:
             raise SceneRefused(
-                f"the scene's XML is {self.assets.num_xml_bytes} bytes long; {limits.MAX_XML_BYTES} is the most",
-                hint="send numbers that fill pages, such as meshes, as assets",
+                f"the scene's XML is {self.assets.num_xml_bytes} bytes long; the limit is {limits.MAX_XML_BYTES}",
+                hint="send large data, such as meshes, as assets",
             )
         # No namespaces: MuJoCo knows none, and takes <include xmlns="..."> for an include.
         parser = expat.ParserCreate("utf-8")
@@ -158,12 +158,10 @@ class _Screening:
         if name is None:
             return
         if name in self._included or normal(name) == normal(self.name):
-            raise self._error(
-                f"'{path[:200]}' is included already", "MuJoCo includes each file once, and none in itself"
-            )
+            raise self._error(f"'{path[:200]}' is included already", "include each file once, and not in itself")
         if len(self._documents) > limits.MAX_INCLUDE_DEPTH:
             raise self._error(
-                f"{limits.MAX_INCLUDE_DEPTH} files are inside one another", "include from files further up"
+                f"includes are nested more than {limits.MAX_INCLUDE_DEPTH} deep", "include from files nearer to the top"
             )
         self._included.add(name)
         self._begin(name, 1)
@@ -185,7 +183,9 @@ class _Screening:
         if name is None:
             return kept
         if len(self.around) >= limits.MAX_MODEL_DEPTH or normal(name) in {*self.around, normal(self.name)}:
-            raise self._error(f"'{path[:200]}' is attached to itself, or too deep", "write its content in its place")
+            raise self._error(
+                f"'{path[:200]}' is attached to itself, or nested too deep", "write its content in its place"
+            )
         flat = self.assets.files.flat_name(name, ".xml")
         model = _Screening(self.assets, name=name, around=(*self.around, normal(self.name)))
         model.read(self.assets.sent[name])

@@ -1,1 +1,1 @@
-"""How clients reach the server beside its own routes: one file each, around the protocol that it carries."""
+"""Other ways to reach the server than its own routes: one file each, around the protocol that it carries."""

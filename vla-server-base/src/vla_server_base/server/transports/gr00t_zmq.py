@@ -31,7 +31,7 @@ async def serving_gr00t(service: Service, host: str, port: int) -> AsyncIterator
     """Serve GR00T's clients, and yield the port; 0 takes a free one.
 
     Raises:
-        ConfigError: the port is taken.
+        ConfigError: the port is in use.
     """
     with zmq.asyncio.Context() as context, context.socket(zmq.ROUTER) as socket:
         socket.set(zmq.LINGER, 0)

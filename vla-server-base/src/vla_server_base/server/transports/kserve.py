@@ -70,4 +70,4 @@ async def model(name: str, service: CurrentService) -> ModelMetadata:
 
 def _check_name(name: str, service: Service) -> None:
     if name != model_name(service):
-        raise NotFound(f"there is no model '{name[:80]}'", hint=f"the model here is: {model_name(service)}")
+        raise NotFound(f"there is no model '{name[:80]}'", hint=f"available: {model_name(service)}")

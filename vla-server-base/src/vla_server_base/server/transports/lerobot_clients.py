@@ -32,7 +32,7 @@ class LerobotClient:
             self._has_come.set()
 
     async def actions(self, service: Service) -> bytes:
-        """Return the reply to the newest observation; empty where there is none within `ANSWER_S`.
+        """Return the reply to the newest observation; empty if there is none within `ANSWER_S`.
 
         A policy that takes longer is not asked again: its chunk is the reply to the next call.
 
@@ -87,7 +87,7 @@ class LerobotClients:
             max_clients = self._service.config.max_connections
             if len(self._clients) >= max_clients:
                 raise Overloaded(
-                    f"{max_clients} robots are connected, which is the most here",
+                    f"{max_clients} robots are connected, which is the limit",
                     hint="send again later; VLA_MAX_CONNECTIONS raises the limit",
                 )
             self._clients[peer] = LerobotClient(peer)

@@ -38,7 +38,7 @@ async def vla_eval_socket(socket: WebSocket) -> None:
 @router.get("/vla-eval", include_in_schema=False)
 async def vla_eval_without_socket() -> None:
     """Tell a browser that this path takes WebSockets."""
-    raise UpgradeRequired("/vla-eval only takes WebSockets", hint="connect to ws://.../vla-eval, as vla-eval does")
+    raise UpgradeRequired("/vla-eval only accepts WebSockets", hint="connect to ws://.../vla-eval, as vla-eval does")
 
 
 def not_found_app(http_app: ASGIApp) -> ASGIApp:
@@ -57,8 +57,8 @@ def _no_socket_here(socket: WebSocket) -> VLAError:
     path, paths = socket.scope["path"], " and ".join(PATHS)
     methods = _http_methods(socket)
     if methods:
-        hint = f"it takes: {', '.join(methods)}; WebSockets are at {paths}"
-        return MethodNotAllowed(f"{path[:80]} does not take WebSockets", hint=hint)
+        hint = f"it accepts: {', '.join(methods)}; WebSockets are at {paths}"
+        return MethodNotAllowed(f"{path[:80]} does not accept WebSockets", hint=hint)
     return NotFound(f"there is no WebSocket at {path[:80]}", hint=f"WebSockets are at {paths}")
 
 
@@ -85,7 +85,7 @@ async def _serve(socket: WebSocket, serve_client: Callable[[SocketConnection], A
 
 
 async def _make_room(service: Service) -> None:
-    """Where all connections are taken, have the quietest one leave, and wait until it has."""
+    """If all connections are in use, close the quietest one and wait until it has ended."""
     if not service.connections.are_taken or not service.traffic.make_way_for_socket():
         return
     for _ in range(_LEAVING_POLLS):

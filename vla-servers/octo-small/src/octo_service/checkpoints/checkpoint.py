@@ -34,8 +34,8 @@ class Checkpoint:
     """One step of a checkpoint folder, with the reference's shims for old ones applied.
 
     `params` are keyed by path ("octo_transformer/obs_primary_projection/bias"), read-only, of the dtype
-    they were stored in. `params_hash` is the same whatever form they were stored in. `vocabulary` is the content
-    of its own tokenizer.json, None where the config names one of the hub's.
+    they were stored in. `params_hash` does not depend on their stored form. `vocabulary` is the content
+    of its tokenizer.json, None if the config names one of the hub's.
     """
 
     config: dict[str, Any]
@@ -121,7 +121,7 @@ def _decode_statistics(content: Any) -> tuple[dict[str, Any], str]:
     if statistics is None:  # the reference's, where a model has none
         statistics = {}
     if not isinstance(statistics, dict):
-        raise ValueError("statistics by name were expected")
+        raise ValueError("expected statistics by name")
     canonical = json.dumps(statistics, sort_keys=True).encode()
     return _as_arrays(statistics), hashlib.sha256(canonical).hexdigest()
 

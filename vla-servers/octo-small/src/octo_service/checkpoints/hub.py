@@ -12,14 +12,14 @@ MODEL_FILES = ("config.json", "dataset_statistics.json", "example_batch.msgpack"
 TOKENIZER_FILE = "tokenizer.json"
 # Where policies lie that come with the package.
 BUNDLED_SCHEME, BUNDLED = "bundled://", Path(__file__).parents[1] / "bundled"
-# What to do instead of asking the hub, for whoever cannot.
+# What to do if the hub cannot be reached.
 INSTEAD_OF_MODEL = "set OCTO_MODEL to bundled://tabletop, a policy that needs no network, or to a checkpoint folder"
 INSTEAD_OF_TOKENIZER = "set OCTO_TOKENIZER to a spiece.model or tokenizer.json of T5"
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResolvedModel:
-    """A model's folder on this machine and, where it came from the hub, the commit that it is of."""
+    """A model's folder on this machine and, if it came from the hub, its commit."""
 
     folder: Path
     revision: str | None
@@ -61,7 +61,7 @@ def resolve(
 def _bundled(name: str) -> Path:
     names = sorted(folder.name for folder in BUNDLED.iterdir() if folder.is_dir())
     if name not in names:
-        raise HubError(f"no policy '{name}' comes with the package", hint=f"there is: {', '.join(names)}")
+        raise HubError(f"no policy '{name}' comes with the package", hint=f"available: {', '.join(names)}")
     return BUNDLED / name
 
 

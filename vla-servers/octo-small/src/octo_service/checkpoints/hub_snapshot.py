@@ -60,7 +60,7 @@ def fetch_snapshot(repository: Repository) -> Path:
         folder = _cached_snapshot(repository)
         if folder is None:
             raise _explained(error, repository) from error
-        logger.warning("%s is taken from the cache: %s", repository, _in_short(error))
+        logger.warning("using %s from the cache: %s", repository, _in_short(error))
         return folder
     return _download_snapshot(repository, {file.rfilename for file in info.siblings or ()}, info.sha)
 
@@ -137,25 +137,31 @@ def _explained(error: Exception, repository: Repository) -> HubError:
         return HubError(f"{repository} is gated", hint=f"accept its terms at {page} and set HF_TOKEN, or {instead}")
     if isinstance(error, errors.RepositoryNotFoundError):
         name = repository.name
-        return HubError(f"{hub} has no model {name} for you", hint=f"check the name, set HF_TOKEN, or {instead}")
+        return HubError(
+            f"{hub} has no model {name} that you can read", hint=f"check the name, set HF_TOKEN, or {instead}"
+        )
     if isinstance(error, errors.RevisionNotFoundError):
         return HubError(
             f"{hub} has no revision '{repository.revision}' of {repository.name}",
             hint="give a branch, a tag or a full commit hash after the @, or leave it out for the newest",
         )
     if isinstance(error, errors.OfflineModeIsEnabled):
-        return HubError(f"HF_HUB_OFFLINE is set and {repository} is not wholly cached", hint=f"unset it, or {instead}")
+        return HubError(
+            f"HF_HUB_OFFLINE is set and {repository} is not completely cached", hint=f"unset it, or {instead}"
+        )
     if isinstance(error, errors.EntryNotFoundError) and not isinstance(error, errors.LocalEntryNotFoundError):
         return HubError(f"{hub} lists a file of {repository} that it does not have ({detail})", hint=instead)
     if isinstance(error, OSError) and error.errno in STORAGE_FAULTS:
-        return HubError(f"{repository} cannot be stored ({detail})", hint="make room, or set HF_HOME elsewhere")
+        return HubError(
+            f"{repository} cannot be stored ({detail})", hint="free disk space, or set HF_HOME to a larger disk"
+        )
     if "Consistency check failed" in detail or type(error).__name__ == "RemoteProtocolError":
         return HubUnreachable(
             f"the download of {repository} was cut short ({detail})", hint=f"start again, or {instead}"
         )
     kind = HubUnreachable if _may_pass(error) else HubError
     return kind(
-        f"{hub} gave no usable answer ({detail}) and {repository} is not wholly cached",
+        f"{hub} gave no valid answer ({detail}) and {repository} is not completely cached",
         hint=f"check the network and HF_ENDPOINT, or {instead}",
     )
 

@@ -1,4 +1,4 @@
-"""Parameters of one step, from whatever form they were stored in, through a memory-mapped copy."""
+"""Parameters of one step, from any stored form, through a memory-mapped copy."""
 
 import ctypes
 import hashlib
@@ -78,7 +78,7 @@ def read_file(path: Path, decode: Callable[[Any], Content]) -> Content:
         raise CheckpointError(f"{path} is missing", hint="copy or download the checkpoint again") from error
     except (ValueError, OSError, RecursionError) as error:
         raise CheckpointError(
-            f"{path} is damaged or not of its kind ({str(error)[:200]})", hint="copy or download it again"
+            f"{path} is damaged or in another format ({str(error)[:200]})", hint="copy or download it again"
         ) from error
 
 

@@ -9,7 +9,7 @@ from octo_service.preprocessing.vocabulary_files import json_tokenizer, load_tok
 
 
 def checkpoint_tokenizer(checkpoint: Checkpoint, path: Path | None) -> TextTokenizer | None:
-    """Return the tokenizer, None where the model takes no text; `path` is a vocabulary from elsewhere.
+    """Return the tokenizer, None if the model takes no text; `path` is a vocabulary from elsewhere.
 
     Raises:
         TokenizerError: the vocabulary cannot be read, or both the checkpoint and the caller bring one.
@@ -21,7 +21,7 @@ def checkpoint_tokenizer(checkpoint: Checkpoint, path: Path | None) -> TextToken
         return load_tokenizer(path, options)
     if path is not None:
         raise TokenizerError(
-            f"the checkpoint has the vocabulary that its text encoder was trained with, {path} is another",
+            f"the checkpoint has the vocabulary that its text encoder was trained with; {path} is a different one",
             hint="leave the tokenizer (OCTO_TOKENIZER) out",
         )
     return json_tokenizer(checkpoint.vocabulary, options)

@@ -33,7 +33,7 @@ ALIGNMENT = 64
 
 
 def write_weights(path: Path, arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str]) -> None:
-    """Write a safetensors file; at every moment `path` is absent or whole, whoever else writes it too."""
+    """Write a safetensors file; at every moment `path` is absent or complete, even if other processes write it too."""
     # Sizes that keep the alignment come first, then the widest items, so that every array lies aligned.
     names = sorted(arrays, key=lambda name: (arrays[name].nbytes % ALIGNMENT > 0, -arrays[name].itemsize, name))
     header: dict[str, Any] = {"__metadata__": dict(metadata)}

@@ -1,4 +1,4 @@
-"""`octo-service convert`: a checkpoint of any form, written anew."""
+"""`octo-service convert`: write a checkpoint of any form as a new one."""
 
 from octo_service.checkpoints.saving import save_checkpoint
 from octo_service.commands.options import Convert

@@ -15,9 +15,9 @@ from vla_server_base.datasets.error_context import error_context
 
 
 def run(options: ConvertData) -> None:
-    """Write all episodes or, where one cannot be, nothing; say what was taken for what."""
+    """Write all episodes, or none if one fails; print which keys were used."""
     if options.out.exists():
-        raise TrainingError(f"{options.out} exists already", hint="name another folder")
+        raise TrainingError(f"{options.out} already exists", hint="name another folder")
     keys = Keys(
         action=options.action_key,
         state=options.state_key,
@@ -46,7 +46,7 @@ def _write(options: ConvertData, dataset: EpisodeDataset, folder: Path) -> tuple
     names = {dataset.name(index): index for index in range(len(dataset))}
     if unknown := [name for name in options.without if name not in names]:
         raise TrainingError(
-            f"--without {unknown[0]}: there is no such episode", hint=f"there are {', '.join(list(names)[:20])}"
+            f"--without {unknown[0]}: there is no such episode", hint=f"available: {', '.join(list(names)[:20])}"
         )
     wanted = [index for name, index in names.items() if name not in options.without]
     if not wanted:

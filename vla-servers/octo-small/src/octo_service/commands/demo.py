@@ -1,4 +1,4 @@
-"""`octo-service demo`: a server whose policy does what it is told in a scene, and then stays up."""
+"""`octo-service demo`: a server whose policy follows an instruction in a scene, and then stays up."""
 
 import asyncio
 import base64
@@ -39,7 +39,7 @@ def _stay(url: str) -> None:
         nonlocal ended
         ended = True
 
-    # Not KeyboardInterrupt, which is lost where it comes in the midst of a destructor.
+    # Not KeyboardInterrupt, which is lost if it comes during a destructor.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, end)
     print(f"\nserving at {url} - its API is at {url}/docs; Ctrl-C ends it")

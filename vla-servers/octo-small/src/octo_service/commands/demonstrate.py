@@ -31,7 +31,7 @@ from vla_server_base.tabletop.trials import Trial, draw_trial
 from vla_server_base.tabletop.variants import with_patience
 
 SEEDS_IN_ROUND = 50
-"""Of so many seeds at a time, trials are ordered by scene: a worker holds 8 scenes compiled, of 64."""
+"""Within this many seeds, trials are ordered by scene: a worker holds 8 scenes compiled, of 64."""
 
 
 def run(options: Demonstrate) -> None:

@@ -37,7 +37,7 @@ from vla_server_base.tabletop.variants import with_patience
 
 
 def run(options: Evaluate) -> None:
-    """Evaluate and print the report; what was found is printed also where it ends early."""
+    """Evaluate and print the report; the results so far are printed even if it ends early."""
     runs: list[Results] = []
     try:
         asyncio.run(evaluate_policy(options, runs))
@@ -51,7 +51,7 @@ def run(options: Evaluate) -> None:
 def _interrupted(options: Evaluate, runs: list[Results]) -> Interrupted:
     if options.out is None:
         return Interrupted(
-            "its results are not kept", hint="with --out FILE they are, and the same command goes on from there"
+            "its results are not kept", hint="add --out FILE to keep them; the same command then continues"
         )
     num_found = len(runs[0].found) if runs else 0
     return Interrupted(
@@ -133,7 +133,7 @@ def _local(options: Evaluate, policy: EpisodePolicy, pool: ScenePool, info: Mapp
         )
     if options.ensemble_weight is not None and options.execution_horizon > 1:
         raise RequestError(
-            "--execution-horizon and --ensemble-weight exclude one another",
+            "--execution-horizon and --ensemble-weight cannot be combined",
             hint="an ensemble needs a chunk at every step: leave --execution-horizon out",
         )
     shown = policy if options.window is None else LastObservations(policy, options.window)

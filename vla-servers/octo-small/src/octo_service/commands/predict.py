@@ -43,7 +43,7 @@ def _body(options: Predict) -> dict[str, Any]:
         flags = " and ".join("--" + name.replace("_", "-") for name in (*given, *(["images"] if images else [])))
         scene = "--scene" if options.scene is not None else "--cameras"
         raise UsageError(
-            f"{scene} and {flags} exclude one another", hint="the policy sees either a scene or your own images"
+            f"{scene} and {flags} cannot be combined", hint="the policy sees either a scene or your own images"
         )
     body: dict[str, Any] = {name: _encoded(path) for name, path in given.items()}
     if images:

@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool
 
 from octo_service.model.tokens import TokenGroup
 
-# A group is named task_* (prefix), obs_* or readout_*, and has so many tokens (at each timestep).
+# A group is named task_* (prefix), obs_* or readout_*, and has this many tokens (at each timestep).
 Group = tuple[str, int]
 
 

@@ -69,7 +69,7 @@ class SmallStem:
         return x if film is None else condition(parameters / "FilmConditioning_0", x, film)
 
     def weights(self, parameters: Parameters, num_channels: int) -> StemWeights:
-        """Return the weights for images of so many channels, standardized."""
+        """Return the standardized weights for images of this many channels."""
         layers = []
         for layer, (size, features) in enumerate(zip(self.kernel_sizes, self.features, strict=False)):
             place, norm = parameters / f"StdConv_{layer}", parameters / f"GroupNorm_{layer}"

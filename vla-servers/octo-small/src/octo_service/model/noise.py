@@ -98,7 +98,7 @@ def module_key(rng: Key, path: str) -> Array:
 
 
 def next_key(rng: Key) -> tuple[UInt32[np.ndarray, "2"], UInt32[np.ndarray, "2"]]:
-    """Split a training run's key into the one it goes on with and the one of this step."""
+    """Split a training run's key into the next one and the one of this step."""
     return tuple(np.asarray(_split(rng)))
 
 

@@ -15,7 +15,7 @@ def build_octo(model_config: Mapping[str, Any]) -> Octo:
     """Build the architecture that `config["model"]` of a checkpoint describes.
 
     Raises:
-        ModelConfigError: naming a module or an option that is not known here.
+        ModelConfigError: naming an unknown module or option.
     """
     options = dict(model_config)
     try:
@@ -60,7 +60,7 @@ def _build_all(specs: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]
 
 def _build(spec: Mapping[str, Any], kinds: Mapping[str, Callable[..., Any]]) -> Any:
     if spec["name"] not in kinds:
-        raise ModelConfigError(f"config.json asks for '{spec['name']}'", hint=f"known here: {', '.join(kinds)}")
+        raise ModelConfigError(f"config.json asks for '{spec['name']}'", hint=f"available: {', '.join(kinds)}")
     return _make(kinds[spec["name"]], spec["name"], **spec["kwargs"])
 
 

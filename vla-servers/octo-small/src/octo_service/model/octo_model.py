@@ -45,7 +45,7 @@ from octo_service.preprocessing.text import TextTokenizer
 logger = logging.getLogger(__name__)
 
 MAX_WARNINGS = 1000
-"""Of words that are not known: strangers have ever more of them."""
+"""Of unknown words, whose number clients do not limit."""
 
 
 @jax.tree_util.register_pytree_node_class
@@ -157,7 +157,7 @@ class OctoModel:
 
     @property
     def dataset_statistics(self) -> dict[str, Any]:
-        """Statistics of the data it was trained on: by dataset, or flat where it was fine-tuned on one."""
+        """Statistics of the data it was trained on: by dataset, or flat if it was fine-tuned on one."""
         return self._dataset_statistics
 
     @property
@@ -260,7 +260,7 @@ class OctoModel:
 
     @property
     def proprio_dim(self) -> int | None:
-        """Of how many numbers the proprio is that it takes; None where it takes none."""
+        """Of how many numbers the proprio is that it takes; None if it takes none."""
         example = self.example_batch["observation"].get("proprio")
         return example.shape[-1] if example is not None and self.octo.observation_names(["proprio"]) else None
 

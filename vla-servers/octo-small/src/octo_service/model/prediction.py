@@ -15,7 +15,7 @@ from octo_service.model.octo import Octo
 from octo_service.model.parameters import Leaves, stored
 from octo_service.model.tokens import Arrays, TokenGroup
 
-# (x_T, z) of a diffusion head, the Gumbel noise of a discrete one, None where the head does not sample.
+# (x_T, z) of a diffusion head, the Gumbel noise of a discrete one, None if the head does not sample.
 Noise = Any
 
 
@@ -69,7 +69,7 @@ def draw_noise(
     sample_shape: tuple[int, ...] = (),
     argmax: bool = False,
 ) -> Noise:
-    """Draw what the reference draws for the same key; None where the head does not sample.
+    """Draw what the reference draws for the same key; None if the head does not sample.
 
     Raises:
         InputError: the head samples and there is no key.
@@ -97,8 +97,8 @@ def compiled(function: Any, precision: Precision = "highest", **options: Any) ->
 
 
 def on_device(leaves: Leaves) -> Leaves:
-    """Copy parameters to the device as float32, whatever they are stored in and wherever: a file may be mapped."""
-    # They are there for good, also where somebody's program is being compiled that asked for them first.
+    """Copy parameters to the device as float32, from any dtype and place: a file may be mapped."""
+    # They stay on the device, even if they are first used while a program is being compiled.
     with jax.ensure_compile_time_eval():
         return jax.tree_util.tree_map(lambda leaf: jnp.array(leaf, np.float32), leaves)
 

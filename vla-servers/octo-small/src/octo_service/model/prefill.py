@@ -14,7 +14,7 @@ from octo_service.model.tokens import Arrays
 
 @dataclass(frozen=True, kw_only=True)
 class Prefix:
-    """A task's tokens by group (no group where it says nothing), their KV cache, and the task's goal images."""
+    """A task's tokens by group (no group if it is empty), their KV cache, and the task's goal images."""
 
     tasks: Arrays
     groups: Mapping[str, Float[Array, "tokens dim"]]

@@ -10,7 +10,7 @@ from octo_service.model.parameters import Shapes
 def random_leaves(shapes: Shapes, seed: int) -> dict[str, np.ndarray]:
     """Draw every leaf, float32: kernels with variance 1 / inputs, norms near one, embeddings small.
 
-    Each leaf has a generator of its own, so that one more leaf changes no other. The score network of a
+    Each leaf has its own generator, so that one more leaf changes no other. The score network of a
     diffusion head gets a path that hands its noisy input through, as a trained one learns to: without it
     the sampler would only ever end at its clipping bounds.
     """

@@ -36,7 +36,7 @@ class T5Sizes:
 
 
 def sizes_of(shapes: Mapping[str, tuple[int, ...]]) -> T5Sizes | None:
-    """Read the encoder's sizes off its parameters; None where the checkpoint has no text encoder."""
+    """Read the encoder's sizes off its parameters; None if the checkpoint has no text encoder."""
     encoder = {path[len(ROOT) :]: shape for path, shape in shapes.items() if path.startswith(ROOT)}
     if not encoder:
         return None

@@ -23,7 +23,7 @@ Arrays = Mapping[str, Any]
 
 
 class TokenGroup(NamedTuple):
-    """Tokens and which of them are real; the window axis is there for observations and readouts only."""
+    """Tokens and which of them are real; only observations and readouts have the window axis."""
 
     tokens: Float[Array, "batch *window tokens dim"]
     mask: Bool[Array, "batch *window tokens"]
@@ -65,7 +65,7 @@ class ImageTokenizer:
         return bool(matching([*self.obs_stack_keys, *self.task_stack_keys, *self.task_film_keys], [name]))
 
     def __call__(self, parameters: Parameters, observations: Arrays, tasks: Arrays) -> TokenGroup | None:
-        """Return (batch, window, tokens, features), or None where the observation has no such image."""
+        """Return (batch, window, tokens, features), or None if the observation has no such image."""
         keys = matching(self.obs_stack_keys, observations)
         if not keys:
             return None
@@ -109,7 +109,7 @@ class ImageTokenizer:
         return self.plain_stem.first_layer(weights, jnp.concatenate(stacked, axis=-1))
 
     def _goal(self, observations: Arrays, tasks: Arrays) -> Array:
-        # A goal that is not there is black before normalization, so -1 after it.
+        # A missing goal is black before normalization, so -1 after it.
         absent = {
             key: jnp.zeros_like(observations[key][:, 0], jnp.float32)
             for key in matching(self.task_stack_keys, observations)
@@ -147,7 +147,7 @@ class LanguageTokenizer:
         return name == "language_instruction"
 
     def __call__(self, parameters: Parameters, observations: Arrays, tasks: Arrays) -> TokenGroup | None:
-        """Return (batch, tokens, features), or None where the task has no instruction."""
+        """Return (batch, tokens, features), or None if the task has no instruction."""
         del parameters, observations
         if "language_instruction" not in tasks:
             return None
@@ -178,7 +178,7 @@ class LowdimObsTokenizer:
         return bool(matching(self.obs_keys, names))
 
     def __call__(self, parameters: Parameters, observations: Arrays, tasks: Arrays) -> TokenGroup | None:
-        """Return (batch, window, numbers, features), or None where the observation has none of the keys."""
+        """Return (batch, window, numbers, features), or None if the observation has none of the keys."""
         del parameters, tasks
         keys = [key for pattern in self.obs_keys for key in matching([pattern], observations)]
         if not keys:

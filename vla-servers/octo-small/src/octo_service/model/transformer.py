@@ -79,7 +79,7 @@ def attention_pool(
 ) -> Float[Array, "batch window readouts dim"]:
     """Pool tokens by learned probes that attend to them (the reference's MAPHead, 8 heads).
 
-    Its MLP drops at 0.1 in training, whatever the config says: the reference leaves that rate at its default.
+    Its MLP drops at 0.1 in training, not at the config's rate: the reference leaves it at its default.
     """
     batch, window, num_tokens, dim = tokens.shape
     tokens = tokens.reshape(batch * window, num_tokens, dim)

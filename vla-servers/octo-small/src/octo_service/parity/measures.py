@@ -34,5 +34,5 @@ def num_different(found: Any, expected: Any) -> int:
 
 
 def spread(statistics: Mapping[str, Any]) -> np.ndarray:
-    """Return the size of each dimension's un-normalized unit: its deviation, or 1 where it was not normalized."""
+    """Return the size of each dimension's un-normalized unit: its deviation, or 1 if it was not normalized."""
     return np.where(statistics.get("mask", True), statistics["std"], 1.0)

@@ -16,7 +16,7 @@ How far this model is from recorded outputs of octo-models/octo (tag v1.5, JAX 0
 `octo-service check --out docs/parity.md`. No trained weights are involved: both sides compute with the same
 deterministic stand-in parameters. Errors are the largest absolute difference; normalized actions span ±5, and
 un-normalized ones are counted in standard deviations of their dimension. Tolerances are three times what the
-reference differs from itself between two of its own compilations.
+reference differs from itself between two compilations.
 """
 
 

@@ -14,7 +14,7 @@ from octo_service.model.tokens import Arrays, TokenGroup
 def read_out_stepwise(model: OctoModel, observations: Arrays, tasks: Arrays, mask: Any) -> TokenGroup | None:
     """Return what `model.read_out` says of the last timestep: (batch, 1, tokens, dim).
 
-    None where the head reads all observations and some are masked: step by step, these have no tokens.
+    None if the head reads all observations and some are masked: step by step, these have no tokens.
     """
     observations, tasks, mask = model.prepare(observations, tasks, mask)
     masks = observations["pad_mask_dict"].values()

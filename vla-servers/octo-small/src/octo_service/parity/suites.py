@@ -14,7 +14,7 @@ from octo_service.preprocessing.vocabulary_files import load_tokenizer
 
 
 def compare_all(goldens: Path, only: Collection[str] = (), vocabulary: Path | None = None) -> Iterator[Comparison]:
-    """Compare every set of a folder of goldens, or those named; tokenizing too where there is T5's vocabulary.
+    """Compare every set of a folder of goldens, or those named; tokenizing too if T5's vocabulary is available.
 
     Raises:
         InputError: there are no goldens in the folder, or a set is not known.

@@ -1,6 +1,6 @@
 """Deterministic synthetic weights: the goldens were recorded with these, not with trained weights.
 
-Each leaf has a generator of its own, keyed by its path, and an offset and scale by its kind.
+Each leaf has its own generator, keyed by its path, and an offset and scale by its kind.
 """
 
 import hashlib

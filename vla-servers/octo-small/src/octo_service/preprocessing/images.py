@@ -62,7 +62,7 @@ def _sparse(down: csr_array, across: csr_array) -> tuple[csr_array, csr_array]:
 def _lanczos_weights(size: int, new_size: int) -> csr_array:
     """Sample the kernel at pixel centres, stretched where the image shrinks, so that nothing aliases.
 
-    Only where it is not 0: a image of a long side takes no longer than its pixels do.
+    Only where it is not 0: an image of a long side takes no longer than its pixels do.
     """
     shrinking = max(size / new_size, 1.0)
     centres = (np.arange(new_size) + 0.5) * (size / new_size)

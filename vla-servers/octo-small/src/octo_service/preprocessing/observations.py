@@ -85,9 +85,9 @@ class ObservationPreprocessor:
         if (far := np.flatnonzero(statistics.mask & ~(np.abs(proprio) <= FARTHEST_PROPRIO))).size:
             index = int(far[0])
             raise RequestError(
-                f"proprio.{index}: {step.proprio[index]:g} is given, the dataset has"
-                f" {statistics.mean[index]:g} with a deviation of {statistics.std[index]:g}",
-                hint="give it in the units of the data that the policy was trained on",
+                f"proprio.{index}: got {step.proprio[index]:g}, but the dataset has a mean of"
+                f" {statistics.mean[index]:g} and a standard deviation of {statistics.std[index]:g}",
+                hint="send it in the units of the policy's training data",
             )
         return replace(step, proprio=proprio)
 

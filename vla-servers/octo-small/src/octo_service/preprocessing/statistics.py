@@ -26,7 +26,7 @@ LARGEST = 1e30
 class Statistics:
     """Statistics of the actions, or of the proprio, of one dataset, in its own units.
 
-    `mask` is False for the dimensions (the gripper, as a rule) that were left as they are in training.
+    `mask` is False for the dimensions (usually the gripper) that training left as they are.
     """
 
     mean: Float32[np.ndarray | Array, " dim"]

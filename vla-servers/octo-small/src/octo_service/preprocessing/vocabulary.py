@@ -9,7 +9,7 @@ UNKNOWN = 2
 
 
 def word_vocabulary(instructions: Iterable[str]) -> str:
-    """Return the content of a tokenizer.json that knows every word of `instructions`, whatever their case.
+    """Return the content of a tokenizer.json that knows every word of `instructions` in upper and lower case.
 
     Words are runs of letters and digits; what stands between them is dropped. A word that is not known is `<unk>`.
     """

@@ -29,7 +29,7 @@ NEW_CAMERA = (128, 128)
 
 @dataclass(frozen=True, kw_only=True)
 class Robot:
-    """What a policy is to be made for."""
+    """The robot that a policy is made for."""
 
     cameras: tuple[str, ...]
     proprio: bool
@@ -92,7 +92,7 @@ def _image_tokenizer(template: Mapping[str, Any] | None, name: str) -> Config:
 def _head_for(robot: Robot, head: Config) -> Config:
     if robot.head not in (None, head["name"]):
         if robot.head not in ACTION_HEADS:
-            raise TrainingError(f"there is no head '{robot.head}'", hint=f"known are: {', '.join(ACTION_HEADS)}")
+            raise TrainingError(f"there is no head '{robot.head}'", hint=f"available: {', '.join(ACTION_HEADS)}")
         kept = {name: head["kwargs"][name] for name in ("readout_key", "action_horizon") if name in head["kwargs"]}
         head = _spec("action_heads", robot.head, **kept)
     head["kwargs"]["action_dim"] = robot.action_dim
@@ -106,7 +106,7 @@ def _spec(module: str, name: str, **kwargs: Any) -> Config:
 
 
 class Merged(NamedTuple):
-    """Parameters to begin with, and where they come from; `dropped` are those that nothing takes any more."""
+    """Parameters to begin with, and where they come from; `dropped` are those that are no longer used."""
 
     params: dict[str, np.ndarray]
     kept: tuple[str, ...]
@@ -150,14 +150,14 @@ def chosen_cameras(
     cameras, with the height and width of their images. A name that is not known is a new camera's.
 
     Raises:
-        TrainingError: nothing is left to see, or what is asked for cannot be read.
+        TrainingError: no camera is left, or an option cannot be read.
     """
     if not asked:
         asked = [f"{name}={name}" for name in known if name in recorded]
     if not asked:
         raise TrainingError(
             f"the dataset has the cameras {', '.join(recorded) or 'none'}, the policy takes {', '.join(known)}",
-            hint=f"say which is which, such as --camera {next(iter(known), 'primary')}={next(iter(recorded), 'top')}",
+            hint=f"map them, such as --camera {next(iter(known), 'primary')}={next(iter(recorded), 'top')}",
         )
     cameras = {}
     for text in asked:

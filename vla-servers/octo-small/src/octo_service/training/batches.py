@@ -24,7 +24,7 @@ from octo_service.training.recordings import Recordings
 
 T = TypeVar("T")
 
-# Of every text of the recordings: token ids and their mask, or embeddings; None where the policy takes no text.
+# Of every text of the recordings: token ids and their mask, or embeddings; None if the policy takes no text.
 Language = Mapping[str, np.ndarray] | np.ndarray | None
 
 
@@ -39,7 +39,7 @@ class Sampling:
     cameras: tuple[str, ...]
     proprio: bool = False
     keep_image_prob: float = 0.5
-    """How often the goal is a later image instead of the instruction; always where there is no instruction."""
+    """How often the goal is a later image instead of the instruction; always if there is no instruction."""
     history_dropout: float = 0.0
     """How often a sample's earlier observations are masked, as at the start of an episode."""
     word_dropout: float = 0.0
@@ -65,7 +65,7 @@ class Batch(NamedTuple):
 
 
 class Batches:
-    """All batches of a run, by number: `batches[k]` is the same whenever it is asked for."""
+    """All batches of a run, by number: `batches[k]` is always the same."""
 
     def __init__(self, recordings: Recordings, language: Language, sampling: Sampling):
         self._recordings, self._language, self._sampling = recordings, language, sampling

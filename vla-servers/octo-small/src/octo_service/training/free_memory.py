@@ -16,7 +16,7 @@ VERSIONS = {
 
 
 def free_bytes() -> int | None:
-    """Return what the device that JAX runs on has left for this process; None where the system does not say."""
+    """Return what the device that JAX runs on has left for this process; None if the system does not say."""
     device = jax.devices()[0]
     if device.platform != "cpu":
         stats = device.memory_stats() or {}

@@ -26,7 +26,7 @@ POSITION_DEVIATION = 0.02
 
 
 def initial_leaves(shapes: Shapes, seed: int, position_deviation: float = POSITION_DEVIATION) -> dict[str, Leaf]:
-    """Draw every leaf by its path; each has a generator of its own, so that one more changes no other."""
+    """Draw every leaf by its path; each has its own generator, so that one more changes no other."""
     rules = _rules(sizes_of(shapes), position_deviation)
     return {path: _rule_for(path, rules)(_generator(seed, path), shape) for path, shape in shapes.items()}
 

@@ -8,7 +8,7 @@ from jaxtyping import Float32
 
 from octo_service.model import OctoModel
 
-# Texts that the encoder embeds at once: one program, whatever their number.
+# Texts that the encoder embeds at once, so that one program serves any number of texts.
 GROUP = 16
 
 

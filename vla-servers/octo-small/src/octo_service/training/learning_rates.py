@@ -16,7 +16,7 @@ from octo_service.errors import ModelConfigError
 
 @dataclass(frozen=True, kw_only=True)
 class LearningRate(ABC):
-    """Rises from `init_value` to `peak_value` in `warmup_steps`, then goes on as the kind says."""
+    """Rises from `init_value` to `peak_value` in `warmup_steps`, then continues by its kind."""
 
     init_value: float = 0.0
     peak_value: float = 3e-4
@@ -87,7 +87,7 @@ def learning_rate(options: Mapping[str, Any]) -> LearningRate:
     name = options.get("name")
     if name not in LEARNING_RATES:
         raise ModelConfigError(
-            f"the learning rate '{name}' is not known", hint=f"known here: {', '.join(LEARNING_RATES)}"
+            f"the learning rate '{name}' is not known", hint=f"available: {', '.join(LEARNING_RATES)}"
         )
     try:
         return LEARNING_RATES[name](**{key: value for key, value in options.items() if key != "name"})

@@ -36,7 +36,7 @@ class DiffusionDraws(NamedTuple):
 
 
 def draw(head: ActionHead, rng: Key, batch_and_window: tuple[int, int]) -> DiffusionDraws | None:
-    """Draw, on the host, what the reference's head draws for the key of a step; None where it draws nothing."""
+    """Draw, on the host, what the reference's head draws for the key of a step; None if it draws nothing."""
     if not isinstance(head, DiffusionHead):
         return None
     shape = (head.n_diffusion_samples, *batch_and_window, head.action_horizon * head.action_dim)

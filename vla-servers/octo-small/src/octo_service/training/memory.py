@@ -33,7 +33,7 @@ class Step:
     averages: bool = False
 
     def bytes_at_once(self, micro_batch: int, remat: bool) -> int:
-        """Estimate what a step takes which computes so many samples at a time."""
+        """Estimate the memory of a step that computes this many samples at a time."""
         step, arguments = self._program(micro_batch, remat)
         trained = arguments[0]
         peak = MARGIN * peak_bytes(jax.make_jaxpr(step)(*arguments).jaxpr, donated=3 * len(trained))
@@ -63,7 +63,7 @@ def fitting_micro_batch(step: Step, asked: Fit, free: int | None) -> tuple[int, 
     """Return how many samples to compute at a time, and a sentence that says so.
 
     Raises:
-        TrainingError: what is asked for does not fit, or does not divide the batch; nothing fits.
+        TrainingError: the requested size does not fit, or does not divide the batch; nothing fits.
     """
     sizes = [size for size in range(1, step.batch_size + 1) if step.batch_size % size == 0]
     if asked.micro_batch is not None and asked.micro_batch not in sizes:

@@ -103,12 +103,12 @@ def create_optimizer(options: Mapping[str, Any]) -> Optimizer:
     """Make the optimizer of a config of the reference (`config["optimizer"]` of a checkpoint).
 
     Raises:
-        ModelConfigError: an option or a learning rate that is not known here.
+        ModelConfigError: an unknown option or learning rate.
     """
     options = {key: value for key, value in options.items() if value is not None}
     if unknown := sorted(options.keys() - {field.name for field in dataclasses.fields(Optimizer)}):
         raise ModelConfigError(
-            f"the optimizer has options that are not known here: {', '.join(unknown)}",
+            f"the optimizer has options that are not available: {', '.join(unknown)}",
             hint="remove them",
         )
     frozen = tuple(options.pop("frozen_keys", FROZEN_KEYS["full"]))

@@ -119,7 +119,7 @@ def prepare(recipe: Recipe, cache_dir: Path, episodes_dir: Path, fit: Fit = AS_M
 
 
 def _words(recipe: Recipe, texts: Sequence[str], model: OctoModel) -> tuple[str | None, TextTokenizer | None]:
-    """Return the vocabulary that the checkpoints carry, None where it is the hub's, and the tokenizer that has it.
+    """Return the vocabulary that the checkpoints carry, None if it is the hub's, and the tokenizer that has it.
 
     From scratch it is that of `recipe.tokenizer`, or one of the words in `texts`.
     """
@@ -144,7 +144,7 @@ def _words(recipe: Recipe, texts: Sequence[str], model: OctoModel) -> tuple[str 
 
 def _cameras(recipe: Recipe, dataset: EpisodeDataset, model: OctoModel) -> dict[str, CameraSource]:
     if not len(dataset):
-        raise TrainingError(f"{recipe.data[0]} has no episode", hint="record some, or give another --data")
+        raise TrainingError(f"{recipe.data[0]} has no episode", hint="record episodes, or give another --data")
     recorded = {name: frames.shape[1:3] for name, frames in dataset[0].images.items()}
     observation = model.example_batch["observation"]
     known = {
@@ -178,11 +178,11 @@ def _watched(numbers: range) -> Iterator[int]:
 
 
 def _labelled(recipe: Recipe, episode: RecordedEpisode) -> RecordedEpisode:
-    """Return an episode whose actions are what is to be learnt."""
+    """Return an episode whose actions are the training targets."""
     if recipe.learn == "actions":
         return episode
     if episode.environment_state is None:
-        raise TrainingError(f"--learn {recipe.learn}: an episode has none", hint="simulations record it")
+        raise TrainingError(f"--learn {recipe.learn}: an episode has none", hint="use episodes recorded in simulation")
     return replace(episode, actions=episode.environment_state)
 
 
@@ -297,7 +297,7 @@ def _parameters(recipe: Recipe, octo: Octo, example: Mapping[str, Any], model: O
 def _check_trained(merged: Merged, optimizer: Optimizer, mode: str) -> None:
     if untrained := [path for path in merged.new if not optimizer.trains(path)]:
         raise TrainingError(
-            f"--mode {mode} would leave {len(untrained)} new parameters as they were drawn ({untrained[0]}, ...)",
+            f"--mode {mode} would not train {len(untrained)} new parameters ({untrained[0]}, ...)",
             hint="train them with --mode full, or frozen_transformer",
         )
 

@@ -41,7 +41,7 @@ class Recipe:
     """Features that are the robot's own numbers, likewise; `observation.state` or `state` by default."""
 
     proprio: bool = False
-    """Show the policy its robot's own numbers; one that sees them already goes on to."""
+    """Show the policy its robot's own numbers; one that already sees them keeps them."""
 
     window: Count | None = None
     """Observations that the policy attends to; the checkpoint's by default."""
@@ -80,13 +80,13 @@ class Recipe:
     """The highest one, after the warm-up."""
 
     schedule: Literal["cosine", "constant", "rsqrt"] = "cosine"
-    """How the learning rate goes on: it falls until the last step, or not at all, or with the square root of steps."""
+    """The learning rate: it falls until the last step, or not at all, or with the square root of steps."""
 
     final_learning_rate: Rate = 0.0
     """The one of the last step, by the cosine."""
 
     warmup_steps: Annotated[int, Field(ge=0)] | None = None
-    """Steps in which the learning rate rises; 2000 by default, or a tenth of all where that is less."""
+    """Steps in which the learning rate rises; 2000 by default, or a tenth of all steps if that is less."""
 
     weight_decay: Rate = 0.01
     """Of kernels."""

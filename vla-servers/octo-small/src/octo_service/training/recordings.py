@@ -44,7 +44,7 @@ def prepared(
         DatasetError: it cannot be read.
     """
     if not len(dataset):
-        raise TrainingError("the dataset has no episode", hint="record some, or give another --data")
+        raise TrainingError("the dataset has no episode", hint="record episodes, or give another --data")
     first = dataset[0]
     if absent := sorted(camera.source for camera in cameras.values() if camera.source not in first.images):
         raise TrainingError(
@@ -167,7 +167,7 @@ def _driven_ahead(episode: RecordedEpisode) -> Int64[np.ndarray, " length"]:
 
 
 def held_out(num_episodes: int, share: float, seed: int) -> Bool[np.ndarray, " num_episodes"]:
-    """Choose the episodes that are kept for validation: at least one where there is a share, never all."""
+    """Choose the episodes that are kept for validation: at least one if there is a share, never all."""
     count = min(max(round(share * num_episodes), 1), num_episodes - 1) if share > 0 else 0
     chosen = np.zeros(num_episodes, bool)
     chosen[np.random.default_rng([seed, 0, 1]).permutation(num_episodes)[:count]] = True

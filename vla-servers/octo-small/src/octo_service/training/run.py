@@ -46,7 +46,7 @@ class Run:
     def __call__(self) -> TrainState:
         """Train, and return the last state. A killed run that is called again comes to the same parameters."""
         state = self.folder.begin(self.trainer.start(self.seed))
-        self._evaluate_if_due(state.step)  # where it was killed while it did
+        self._evaluate_if_due(state.step)  # if it was killed while it did
         losses: list[Float[Array, ""]] = []
         started = time.perf_counter()
         with progress(self.steps, COMPILING, "step", initial=state.step) as bar:
@@ -97,7 +97,7 @@ class Run:
         self._evaluate_if_due(state.step)
 
     def _check_finite(self, step: int, **measured: Array | float) -> None:
-        """Refuse to go on where there is nothing left to learn: what follows would not be finite either."""
+        """Stop if the loss is not finite: later steps would not be finite either."""
         if wrong := [f"{name} {value}" for name, value in measured.items() if not math.isfinite(value)]:
             saved = self.folder.saved_step
             kept = f"{self.folder.path} holds the checkpoint of step {saved}" if saved else "no checkpoint was saved"

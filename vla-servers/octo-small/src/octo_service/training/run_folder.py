@@ -1,7 +1,7 @@
 """The folder of a run: a checkpoint folder that holds, besides, what it takes to go on after a kill.
 
 config.json ... <step>/         checkpoints as the reference writes them: serve this folder
-tokenizer.json                  the vocabulary, where it is the policy's own
+tokenizer.json                  the policy's own vocabulary, if it has one
 run.json                        the settings, which a resumed run must have too; how many samples it computes at a time
 state.safetensors               parameters, moments and noise of the last save
 metrics.jsonl  losses.svg       what was measured, a line a time, and its image
@@ -55,7 +55,9 @@ class RunFolder:
                 listed = ", ".join(
                     f"{name}: {stored.get(name)}, now {settings.get(name)}" for name in sorted(different)
                 )
-                raise TrainingError(f"the run in {path} has other settings ({listed})", hint="resume it with its own")
+                raise TrainingError(
+                    f"the run in {path} has other settings ({listed})", hint="resume it with the same settings"
+                )
         elif path.exists() and any(entry.name != EPISODES for entry in path.iterdir()):
             raise TrainingError(f"{path} is not empty and holds no run", hint="give another --out")
 
@@ -73,12 +75,12 @@ class RunFolder:
 
     @property
     def saved_step(self) -> int:
-        """The step of the last save, 0 where there is none."""
+        """The step of the last save, 0 if there is none."""
         state = self.path / STATE
         return int(map_weights(state)[1]["step"]) if state.exists() else 0
 
     def begin(self, started: TrainState) -> TrainState:
-        """Return the state of the last save, or `started` where there is none; what was measured later is forgotten."""
+        """Return the state of the last save, or `started` if there is none; later measurements are dropped."""
         self.path.mkdir(parents=True, exist_ok=True)
         self._write(RUN, json.dumps({**self._settings, MICRO_BATCH: self.micro_batch}, indent=2) + "\n")
         if (self.path / STATE).exists():

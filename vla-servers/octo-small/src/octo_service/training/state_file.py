@@ -1,4 +1,4 @@
-"""The state of a training run in one safetensors file, so that it goes on where it was killed."""
+"""The state of a training run in one safetensors file, so that it continues after an interruption."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -47,7 +47,7 @@ class Trainer:
     Where the batches' instructions are embedded already, `params` need not hold the text encoder. Products of
     matrices have the `precision` of jax.default_matmul_precision; below "float32" a GPU is several times faster.
     With `ema_decay` (0.999, say) the state keeps an exponential moving average of the parameters, and `trained`
-    returns that. Steps compute a batch in parts of `micro_batch` samples, where that is fewer, and with `remat` the
+    returns that. Steps compute a batch in parts of `micro_batch` samples, if that is fewer, and with `remat` the
     transformer's blocks twice: both take less memory, and change what is learned by rounding alone.
     """
 

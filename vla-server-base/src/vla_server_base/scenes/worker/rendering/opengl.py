@@ -22,7 +22,7 @@ MAX_DRAWN = 40_000
 
 
 def import_platform(name: RendererName) -> ModuleType:
-    """Load the libraries of EGL or OSMesa; raises whatever the system raises."""
+    """Load the libraries of EGL or OSMesa; the system's errors pass through."""
     # MuJoCo's modules choose the platform when they are imported.
     os.environ["PYOPENGL_PLATFORM"] = name
     return importlib.import_module(f"mujoco.{name}")

@@ -30,7 +30,7 @@ class Renderer(abc.ABC):
 
 
 def import_renderer(name: RendererName) -> None:
-    """Load a renderer's libraries without starting threads; raises whatever the system raises.
+    """Load a renderer's libraries without starting threads; the system's errors pass through.
 
     Also loads what they would load on first use: a confined worker cannot open files.
     """
@@ -42,7 +42,7 @@ def import_renderer(name: RendererName) -> None:
 
 
 def open_renderer(name: RendererName, quality: RenderQuality) -> Renderer:
-    """Open the renderer of that name; raises whatever the system's libraries raise."""
+    """Open the renderer of that name; the errors of the system's libraries pass through."""
     if name == "raycast":
         from vla_server_base.scenes.worker.rendering.raycasting import RayCasting
 

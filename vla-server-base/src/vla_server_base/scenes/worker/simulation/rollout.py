@@ -66,7 +66,7 @@ class Simulation:
         if not num_steps <= limits.MAX_PHYSICS_STEPS:
             raise SceneRefused(
                 f"one request would take {num_steps:.0f} steps of the scene's {timestep:g} s",
-                hint=f'{limits.MAX_PHYSICS_STEPS} are the most; <option timestep="0.002"/> is usual',
+                hint=f'the limit is {limits.MAX_PHYSICS_STEPS}; <option timestep="0.002"/> is usual',
             )
 
     def _arm(self, wanted: str | RobotDescription | None) -> Arm:

@@ -10,7 +10,7 @@ from octo_service.config import OctoConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """Compare the model with recorded outputs of the reference; exit 1 where one is out of tolerance."""
+    """Compare the model with recorded outputs of the reference; exit 1 if one is out of tolerance."""
 
     goldens: Path = Path(__file__).parents[4] / "tests" / "goldens"
     """The recorded outputs; they come with the source, not with the installed package."""

@@ -21,7 +21,7 @@ class Convert:
     """The folder to write to."""
 
     step: int | None = None
-    """Which step, where there are several; the latest by default."""
+    """Which step, if there are several; the latest by default."""
 
     form: Literal["reference", "safetensors"] = "reference"
     """safetensors are mapped into memory as they are, by this package alone."""

@@ -31,7 +31,7 @@ class ConvertData:
     """The robot's own numbers, likewise; by default those of robomimic, LIBERO, ALOHA and Open X-Embodiment."""
 
     instruction_key: str | None = None
-    """The text that says what was done; by default `language_instruction` and the like."""
+    """The instruction; by default `language_instruction` or a similar key."""
 
     instruction: str | None = None
     """What was done in episodes that do not say it."""

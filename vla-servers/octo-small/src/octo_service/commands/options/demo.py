@@ -14,7 +14,7 @@ from vla_server_base.schemas.ranges import Seed
 
 @dataclass(frozen=True, kw_only=True)
 class Demo:
-    """Start a server, let its policy do what it is told in a scene, and keep serving where there is a terminal."""
+    """Start a server, let its policy follow an instruction in a scene, and keep serving in a terminal."""
 
     instruction: Annotated[str, tyro.conf.Positional] = "pick up the red cube"
     """What the robot is to do."""

@@ -48,7 +48,7 @@ class Demonstrate:
     """For how many steps at most, drawn from 0 to this; `all` lets it drive to the end."""
 
     policy_horizon: Count = 1
-    """Actions of each of its chunks that are executed before it is asked again."""
+    """Actions of each of its chunks that are executed before it is called again."""
 
     workers: Count = 2
     """Processes that simulate and draw."""

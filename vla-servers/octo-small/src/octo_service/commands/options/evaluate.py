@@ -61,7 +61,7 @@ class Evaluate:
     """A folder for animations of failures."""
 
     max_videos: Annotated[int, Field(ge=0)] = 20
-    """At most so many in that folder."""
+    """The most videos in that folder."""
 
     out: Path | None = None
     """A file for the results, as JSON lines; trials that it holds already are not run again."""

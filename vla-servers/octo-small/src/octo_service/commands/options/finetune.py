@@ -21,7 +21,7 @@ class Finetune:
     """The run's folder; it is a checkpoint to serve, too."""
 
     resume: bool = False
-    """Go on with the run in `out` where it was killed."""
+    """Continue the run in `out` after it was interrupted."""
 
     intervals: Intervals = field(default_factory=Intervals)
 

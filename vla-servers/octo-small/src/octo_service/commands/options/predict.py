@@ -20,7 +20,7 @@ class Predict:
     """What the robot is to do."""
 
     scene: str | None = None
-    """A bundled scene as robot/scene, or the path of an MJCF file; panda/tabletop where no image is given."""
+    """A bundled scene as robot/scene, or the path of an MJCF file; panda/tabletop if no image is given."""
 
     image: Path | None = None
     """A image of the policy's first camera, instead of a scene."""

@@ -100,7 +100,7 @@ class DiffusionHead:
         place = parameters / "diffusion_model"
         first = place / "reverse_network" / "Dense_0"
         kernel = first.get("kernel", self.time_dim + embedding.shape[-1] + x_T.shape[-1], self.hidden_dim)
-        # Of the first layer, what the time and the embedding come to is the same whatever the noise.
+        # The first layer's share of the time and the embedding does not depend on the noise.
         for_time, for_embedding, for_noisy = jnp.split(kernel, np.cumsum([self.time_dim, embedding.shape[-1]]))
         fixed = embedding @ for_embedding + first.get("bias", self.hidden_dim)
 

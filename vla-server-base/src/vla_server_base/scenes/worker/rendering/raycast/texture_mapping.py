@@ -80,7 +80,7 @@ def surface_coordinates(kind: int, points: Points, sizes: Points, faces: Int[np.
 
 
 def surface_faces(kind: int, points: Points, sizes: Points) -> Int[np.ndarray, " points"]:
-    """Number the parts of a geom's surface that have coordinates of their own; of a box, by the axis they face."""
+    """Number the parts of a geom's surface with separate coordinates; of a box, by the axis they face."""
     if kind == BOX:
         return np.argmax(np.abs(points / sizes), axis=0)
     if kind == CYLINDER:

@@ -134,7 +134,7 @@ def _texture_ids(model: mujoco.MjModel) -> Int[np.ndarray, " geoms"]:
 
 
 def _has_coordinates(model: mujoco.MjModel) -> Bool[np.ndarray, " geoms"]:
-    """Tell which geoms are meshes with texture coordinates of their own."""
+    """Tell which geoms are meshes with their own texture coordinates."""
     having = (model.geom_type == MESH) & (model.geom_dataid >= 0)
     having[having] = model.mesh_texcoordadr[model.geom_dataid[having]] >= 0
     return having
