@@ -7,7 +7,7 @@ import pytest
 from small_octo import REGRESSION, small_checkpoint
 
 from octo_service.config import OctoConfig
-from octo_service.errors import ConfigError
+from octo_service.errors import ModelConfigError
 from octo_service.inference.policy_spec import policy_spec
 from octo_service.model import OctoModel
 from vla_server_base.contract import PolicySpec
@@ -72,7 +72,7 @@ def test_a_dataset_that_is_not_there_is_refused_with_those_that_are(models):
 
 def test_a_window_may_be_as_long_as_the_policy_attends_to(models):
     assert announced(models["random",], window=10).window == 10
-    with pytest.raises(ConfigError, match="OCTO_WINDOW=11: this checkpoint attends to 10 observations at most"):
+    with pytest.raises(ModelConfigError, match="OCTO_WINDOW=11: this checkpoint attends to 10 observations at most"):
         announced(models["random",], window=11)
 
 

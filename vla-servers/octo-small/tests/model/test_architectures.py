@@ -6,7 +6,7 @@ import re
 import numpy as np
 import pytest
 
-from octo_service.errors import ConfigError
+from octo_service.errors import ModelConfigError
 from octo_service.model.architectures import ARCHITECTURES
 from octo_service.model.description import description
 from octo_service.model.octo_config import build_octo
@@ -59,7 +59,7 @@ def test_lists_of_json_become_tuples():
 @pytest.mark.parametrize("missing", ["heads", "transformer_kwargs", "observation_tokenizers", "task_tokenizers"])
 def test_a_config_that_lacks_a_part_is_refused_by_its_name(missing: str):
     config = {name: value for name, value in TINY.config()["model"].items() if name != missing}
-    with pytest.raises(ConfigError, match=f"config.json lacks '{missing}'"):
+    with pytest.raises(ModelConfigError, match=f"config.json lacks '{missing}'"):
         build_octo(config)
 
 
@@ -76,7 +76,7 @@ def test_a_config_that_lacks_a_part_is_refused_by_its_name(missing: str):
     ],
 )
 def test_what_is_not_known_is_named(path: str, value: object, named: str):
-    with pytest.raises(ConfigError, match=re.compile(named, re.DOTALL)):
+    with pytest.raises(ModelConfigError, match=re.compile(named, re.DOTALL)):
         build_octo(changed(path, value))
 
 
@@ -91,7 +91,7 @@ def test_an_architecture_and_a_seed_are_named(name: str, seed: int):
     "name", ["random://octo-huge", "random://octo-tiny?seed=x", "random://octo-tiny?seed=-1", "random://"]
 )
 def test_an_architecture_that_is_not_known_is_refused_with_those_that_are(name: str):
-    with pytest.raises(ConfigError, match=r"random://octo-small-1\.5, .*random://octo-tabletop"):
+    with pytest.raises(ModelConfigError, match=r"random://octo-small-1\.5, .*random://octo-tabletop"):
         architecture_named(name)
 
 

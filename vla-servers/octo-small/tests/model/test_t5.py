@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from small_arrays import numbers
 
-from octo_service.errors import ConfigError, InputError
+from octo_service.errors import ModelConfigError, InputError
 from octo_service.model import t5
 from octo_service.model.parameters import Leaves, declared_shapes, stack_layers, stored
 from octo_service.model.t5 import T5Sizes, attention_bias, encode, rms_norm, sizes_of
@@ -37,7 +37,7 @@ def test_parameters_without_a_text_encoder_have_no_sizes():
 @pytest.mark.parametrize("name", ["encoder/block/0/layer/1/DenseReluDense/wi/kernel", f"encoder/block/0/{t5.RELATIVE}"])
 def test_an_encoder_of_another_kind_is_refused_by_the_parameter_that_it_lacks(name: str):
     shapes = {path: leaf.shape for path, leaf in PARAMS.items() if path != t5.ROOT + name}
-    with pytest.raises(ConfigError, match="the text encoder has no parameter"):
+    with pytest.raises(ModelConfigError, match="the text encoder has no parameter"):
         sizes_of(shapes)
 
 

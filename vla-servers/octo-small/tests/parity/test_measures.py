@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from octo_service.errors import InputError
-from octo_service.parity.inputs import build_inputs, fingerprint, frames, goal, image, tree
+from octo_service.parity.inputs import build_inputs, fingerprint, goal, image, image_windows, tree
 from octo_service.parity.measures import Comparison, largest, num_different, spread
 from octo_service.parity.report import report
 from octo_service.parity.suites import compare_all
@@ -60,7 +60,7 @@ def test_an_image_depends_on_its_name_and_size_alone():
 
 
 def test_every_frame_and_goal_of_a_batch_is_another_image():
-    drawn = [*frames("a", 2, 3, 16).reshape(6, 16, 16, 3), *goal("a", 2, 16)]
+    drawn = [*image_windows("a", 2, 3, 16).reshape(6, 16, 16, 3), *goal("a", 2, 16)]
     assert len({each.tobytes() for each in drawn}) == 8
 
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_arrays import numbers
 
-from octo_service.errors import ConfigError
+from octo_service.errors import ModelConfigError
 from octo_service.model.parameters import Part
 from octo_service.training.learning_rates import Constant, Cosine, InverseSquareRoot, LearningRate, learning_rate
 from octo_service.training.losses import DiffusionDraws, real_actions, weight_of
@@ -50,7 +50,7 @@ def test_an_inverse_square_root_is_half_after_three_timescales():
 
 @pytest.mark.parametrize("decay_steps", [5, 10])
 def test_a_cosine_that_ends_before_its_warm_up_is_refused(decay_steps: int):
-    with pytest.raises(ConfigError, match=rf"decay_steps \({decay_steps}\) must be more than warmup_steps \(10\)"):
+    with pytest.raises(ModelConfigError, match=rf"decay_steps \({decay_steps}\) must be more than warmup_steps \(10\)"):
         Cosine(warmup_steps=10, decay_steps=decay_steps)(20)
 
 
@@ -70,7 +70,7 @@ def test_a_schedule_of_a_config_is_made_by_name():
     ],
 )
 def test_a_schedule_that_is_not_known_is_refused(options: dict, message: str):
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ModelConfigError, match=message):
         learning_rate(options)
 
 
