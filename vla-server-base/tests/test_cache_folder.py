@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import pytest
-
 from vla_server_base.cache_folder import writable_cache
 
 
@@ -21,12 +19,3 @@ def test_a_folder_that_cannot_be_written_is_replaced_by_a_temporary_one(tmp_path
         (cache / "weights").write_bytes(b"1")
     assert not cache.exists()
     assert f"VLA_CACHE_DIR={tmp_path / 'file' / 'cache'}" in caplog.text
-
-
-def test_the_temporary_folder_goes_when_the_server_fails_too(tmp_path: Path):
-    (tmp_path / "file").touch()
-    caches: list[Path] = []
-    with pytest.raises(RuntimeError), writable_cache(tmp_path / "file" / "cache") as cache:
-        caches.append(cache)
-        raise RuntimeError("the server fails")
-    assert not caches[0].exists()
