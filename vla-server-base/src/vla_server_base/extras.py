@@ -4,6 +4,6 @@
 def how_to_install(extra: str) -> str:
     """Return a hint for a clone that lacks an extra; what was installed before stays."""
     return (
-        f"run `uv sync --extra {extra} --no-dev --inexact` in vla-servers/octo-small, "
-        f"or `make install EXTRAS={extra}` where uv is not on PATH"
+        f"run `make install EXTRAS={extra}` at the top of the repository, "
+        f"or `uv sync --extra {extra} --no-dev --inexact` in the folder of the policy's package"
     )

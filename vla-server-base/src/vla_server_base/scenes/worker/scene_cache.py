@@ -26,7 +26,10 @@ class CachedScene:
 
 
 class SceneCache:
-    """Compiled scenes by key. The least recently used ones are freed, but never the last scene added."""
+    """Compiled scenes by key. The least recently used ones are freed, but never the last scene added.
+
+    cachetools' LRUCache would refuse a scene over the limit, and does not free what the renderer holds of one.
+    """
 
     def __init__(self, max_bytes: int):
         self._max_bytes = max_bytes

@@ -53,6 +53,18 @@ def write_tree(file: BufferedIOBase, tree: Any, chunk_bytes: int = CHUNK_BYTES) 
         msgpack.pack(_to_extension(tree), file)
 
 
+def nested(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters by path as nested dicts, the form in which the reference keeps them."""
+    tree: dict[str, Any] = {}
+    for path, value in params.items():
+        *modules, name = path.split("/")
+        place = tree
+        for module in modules:
+            place = place.setdefault(module, {})
+        place[name] = value
+    return tree
+
+
 def _from_extension(code: int, data: bytes) -> Any:
     if code in (ARRAY, SCALAR):
         shape, dtype, content = msgpack.unpackb(data)

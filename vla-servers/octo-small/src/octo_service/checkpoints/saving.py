@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 
 from octo_service.checkpoints.checkpoint import CONFIG, EXAMPLE_BATCH, STATISTICS, VOCABULARY, Checkpoint, steps_in
-from octo_service.checkpoints.flax_msgpack import write_tree
+from octo_service.checkpoints.flax_msgpack import nested, write_tree
 from octo_service.checkpoints.stored_params import SAFETENSORS
 from octo_service.checkpoints.weight_file import write_weights
 from octo_service.errors import CheckpointError
@@ -36,7 +36,7 @@ def save_checkpoint(folder: Path, checkpoint: Checkpoint, form: Form = "referenc
         write_weights(unfinished / "default" / SAFETENSORS, checkpoint.params, {"params_hash": checkpoint.params_hash})
     else:
         with (unfinished / "default" / "checkpoint").open("wb") as file:
-            write_tree(file, _nested(checkpoint.params))
+            write_tree(file, _tree(checkpoint.params))
     os.replace(unfinished, folder / str(step))
     describe(folder, checkpoint)
 
@@ -54,16 +54,9 @@ def describe(folder: Path, checkpoint: Checkpoint) -> None:
         (folder / VOCABULARY).write_text(checkpoint.vocabulary, encoding="utf-8")
 
 
-def _nested(params: Mapping[str, Any]) -> dict[str, Any]:
-    """Make the tree of flat parameters, sorted at every level as the reference's trees are."""
-    tree: dict[str, Any] = {}
-    for path in sorted(params, key=lambda path: path.split("/")):
-        *modules, name = path.split("/")
-        branch = tree
-        for module in modules:
-            branch = branch.setdefault(module, {})
-        branch[name] = np.asarray(params[path])
-    return tree
+def _tree(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the tree of flat parameters, sorted at every level as the reference's trees are."""
+    return nested({path: np.asarray(params[path]) for path in sorted(params, key=lambda path: path.split("/"))})
 
 
 def _as_lists(statistics: Any) -> Any:

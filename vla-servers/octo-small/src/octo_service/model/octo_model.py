@@ -21,6 +21,7 @@ from octo_service.checkpoints import checkpoint as checkpoints
 from octo_service.checkpoints import hub
 from octo_service.checkpoints.checkpoint import Checkpoint
 from octo_service.checkpoints.checks import check_finite, check_params
+from octo_service.checkpoints.flax_msgpack import nested
 from octo_service.checkpoints.saving import save_checkpoint
 from octo_service.checkpoints.tokenizer import checkpoint_tokenizer
 from octo_service.checkpoints.weight_file import leave_to_disk
@@ -31,7 +32,7 @@ from octo_service.model.heads import ActionHead
 from octo_service.model.inputs import checked_inputs, make_tasks
 from octo_service.model.octo import Octo
 from octo_service.model.octo_config import build_octo
-from octo_service.model.parameters import Leaves, nested, stack_layers
+from octo_service.model.parameters import Leaves, stack_layers
 from octo_service.model.prediction import Noise, compiled, draw_noise, on_device, on_host
 from octo_service.model.shapes import expected_shapes
 from octo_service.model.stepwise import StepwiseOcto

@@ -139,15 +139,3 @@ def declared_shapes(forward: Callable[[Parameters], Any]) -> Shapes:
     jax.eval_shape(lambda: forward(Parameters(leaf, declared=layers)))
     counts = {path: next((layers[name] for name in layers if path.startswith(name)), 1) for path in shapes}
     return {path.format(layer): shape for path, shape in shapes.items() for layer in range(counts[path])}
-
-
-def nested(leaves: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the tree as nested dicts, the form in which the reference keeps it."""
-    tree: dict[str, Any] = {}
-    for path, value in leaves.items():
-        *modules, name = path.split("/")
-        place = tree
-        for module in modules:
-            place = place.setdefault(module, {})
-        place[name] = value
-    return tree
