@@ -84,8 +84,8 @@ class SceneRequest(Body):
         given += [name for name in self.image_fields if getattr(self, name) not in (None, {})][:1]
         if len(given) != 1:
             sources = f"{' and '.join(given)} are given" if given else "none is given"
-            taken = ("xml_string", "scene_id", *(["image (or images)"] if self.image_fields else []))
-            raise ValueError(f"exactly one of {', '.join(taken)} is taken, {sources}")
+            known = ("xml_string", "scene_id", *(["image (or images)"] if self.image_fields else []))
+            raise ValueError(f"exactly one of {', '.join(known)} is taken, {sources}")
         if not self.brings_scene(upload) and (self.assets or upload.assets):
             raise ValueError(f"assets are not taken beside {given[0]}: they are the files of a scene that is sent")
         if self.scene_file is not None and upload.scene is None:
@@ -163,23 +163,23 @@ class SceneRequest(Body):
         return View(cameras=cameras, geom_groups=None if groups is None else tuple(sorted(set(groups))))
 
 
-def known_dataset(asked: str, spec: PolicySpec) -> tuple[str | None, str | None]:
-    """Return the dataset whose statistics a client gets that names one, and a note for the client.
+def known_dataset(name: str, spec: PolicySpec) -> tuple[str | None, str | None]:
+    """Return the policy's dataset for a client's name of it, and a note for the client.
 
     Raises:
-        UnknownName: the policy has several datasets, and none by that name.
+        UnknownName: the policy has several datasets, and none of that name.
     """
-    if asked in spec.datasets:
-        return asked, None
-    same = {name for names in SYNONYMS if asked in names for name in names}
-    if synonyms := [name for name in spec.datasets if name in same]:
-        return synonyms[0], f"dataset '{asked}' is '{synonyms[0]}' here"
+    if name in spec.datasets:
+        return name, None
+    same = {each for names in SYNONYMS if name in names for each in names}
+    if synonyms := [each for each in spec.datasets if each in same]:
+        return synonyms[0], f"dataset '{name}' is '{synonyms[0]}' here"
     if len(spec.datasets) > 1:
-        raise UnknownName("dataset", asked, spec.datasets)
+        raise UnknownName("dataset", name, spec.datasets)
     if spec.datasets:
         (only,) = spec.datasets
-        return only, f"dataset '{asked[:80]}' is not known here; actions are in the units of the only one, '{only}'"
-    return None, f"dataset '{asked[:80]}' is not known here; this policy's actions are in its own units"
+        return only, f"dataset '{name[:80]}' is not known here; actions are in the units of the only one, '{only}'"
+    return None, f"dataset '{name[:80]}' is not known here; this policy's actions are in its own units"
 
 
 def instruction_or_default(instruction: str, default: str, spec: PolicySpec) -> tuple[str | None, str | None]:
@@ -188,11 +188,11 @@ def instruction_or_default(instruction: str, default: str, spec: PolicySpec) -> 
     Raises:
         InstructionError: it is longer than the policy takes.
     """
-    followed = instruction if instruction.strip() else default
-    if not followed.strip():
+    text = instruction if instruction.strip() else default
+    if not text.strip():
         return None, None
-    if len(followed) > spec.max_instruction_chars:
-        given, limit = len(followed), spec.max_instruction_chars
+    if len(text) > spec.max_instruction_chars:
+        given, limit = len(text), spec.max_instruction_chars
         raise InstructionError(f"the instruction has {given} characters, at most {limit} are taken", hint="shorten it")
-    is_default = followed is not instruction
-    return followed, None if not is_default else f"no instruction is given; the server's own is followed: '{default}'"
+    is_default = text is not instruction
+    return text, None if not is_default else f"no instruction is given; the server's own is followed: '{default}'"

@@ -188,6 +188,6 @@ def _check_port(host: str, port: int) -> None:
                 probe.bind(address)
     except OSError as error:
         raise ConfigError(
-            f"{host}:{port} cannot be listened on ({error.strerror})",
+            f"cannot listen on {host}:{port} ({error.strerror})",
             hint="choose another: VLA_HOST and VLA_PORT, or uvicorn's --host and --port",
         ) from error

@@ -112,13 +112,12 @@ class RequestMiddleware:
         finally:
             body.close()
             logger.info(
-                "method=%s path=%s status=%s ms=%.1f client=%s request_id=%s%s",
+                "method=%s path=%s status=%s ms=%.1f client=%s%s",
                 scope["method"],
                 logged_path(scope["path"]),
                 status,
                 1e3 * (time.perf_counter() - started),
                 current_client.get(),
-                request_id,
                 reason_of(state["refusal"]) if "refusal" in state else "",
             )
 

@@ -1,8 +1,8 @@
-"""Which web pages, and under which names, may ask this server: what a browser says of itself is checked, for all else.
+"""Which web pages may send requests to this server, and under which host names it answers.
 
-A page that somebody has open can send requests to any address that its machine reaches, this server's too, and by DNS
-rebinding (a name of its own that suddenly means 127.0.0.1) read the answers. Programs that are no browsers send neither
-`Origin` nor `Sec-Fetch-Site`, and are asked for nothing but a `Host` that no stranger can have made up.
+A web page can send requests to any address that its browser reaches, this server's included. With DNS rebinding (its
+domain name suddenly resolves to 127.0.0.1) it can also read the replies. Programs other than browsers send neither
+`Origin` nor `Sec-Fetch-Site`; for them only `Host` is checked.
 """
 
 import ipaddress
@@ -44,7 +44,7 @@ class Origins:
         for name in listed:
             if name != "*" and not _NAME.fullmatch(name):
                 raise ConfigError(
-                    f"VLA_ALLOWED_HOSTS: '{name}' is no name of a host",
+                    f"VLA_ALLOWED_HOSTS: '{name}' is not the name of a host",
                     hint="names without scheme and port, such as robots.lab.example, or .lab.example for all below it",
                 )
         self._any_host = "*" in listed
@@ -54,20 +54,20 @@ class Origins:
         for origin in self.allowed:
             if _origin(origin) is None or urlsplit(origin).path:
                 raise ConfigError(
-                    f"VLA_ALLOWED_ORIGINS: '{origin}' is no origin", hint="such as https://robots.lab.example:8443"
+                    f"VLA_ALLOWED_ORIGINS: '{origin}' is not an origin", hint="such as https://robots.lab.example:8443"
                 )
 
     def check(self, method: str, headers: Headers) -> None:
-        """Let a request pass, unless a web page sends it that has no business here.
+        """Refuse a request that comes from a web page of another origin, or for another host.
 
         Raises:
-            Forbidden: it is such a page's, or comes under a name that is not known to be this server's.
+            Forbidden: with the setting that would allow it.
         """
-        own = self._own(headers.getlist("host"))
+        address = self._address_of_server(headers.getlist("host"))
         origins = headers.getlist("origin")
         if [origin.lower() for origin in origins] in ([each] for each in self.allowed):
             return
-        if origins and not (own and len(origins) == 1 and _same(origins[0], own)):
+        if origins and not (address and len(origins) == 1 and _is_origin_of(origins[0], address)):
             raise Forbidden(
                 f"a web page of another origin, '{origins[0][:80]}', sends this request",
                 hint="VLA_ALLOWED_ORIGINS lists the origins whose pages may ask this server",
@@ -81,17 +81,17 @@ class Origins:
                 hint="VLA_ALLOWED_ORIGINS lists the origins whose pages may ask this server",
             )
 
-    def _own(self, hosts: list[str]) -> _Address | None:
-        """Return where the client believes to have found this server; None where it does not say (HTTP/1.0)."""
+    def _address_of_server(self, hosts: list[str]) -> _Address | None:
+        """Return this server's address as the client names it; None if it sends no `Host` (HTTP/1.0)."""
         if not hosts:
             return None
-        own = _address(hosts[0]) if len(hosts) == 1 else None
-        if own is None or not (self._any_host or self._is_known(own.host)):
+        address = _address(hosts[0]) if len(hosts) == 1 else None
+        if address is None or not (self._any_host or self._is_known(address.host)):
             raise Forbidden(
                 f"this server is not known as '{', '.join(hosts)[:80]}'",
                 hint="VLA_ALLOWED_HOSTS lists the names that it is reached by; its address and localhost always work",
             )
-        return own
+        return address
 
     def _is_known(self, host: str) -> bool:
         name = host.rstrip(".")
@@ -101,26 +101,26 @@ class Origins:
         return bool(name) and "." not in name
 
 
-def _same(origin: str, own: _Address) -> bool:
-    found = _origin(origin.lower())
-    if found is None:
+def _is_origin_of(origin: str, address: _Address) -> bool:
+    parts = _origin(origin.lower())
+    if parts is None:
         return False
-    scheme, address = found
-    own_port = None if own.port == _DEFAULT_PORTS[scheme] else own.port
-    return address == _Address(own.host, own_port)
+    scheme, origin_address = parts
+    port = None if address.port == _DEFAULT_PORTS[scheme] else address.port
+    return origin_address == _Address(address.host, port)
 
 
 def _origin(origin: str) -> tuple[str, _Address] | None:
-    scheme, found, rest = origin.partition("://")
-    address = _address(rest) if found and scheme in _DEFAULT_PORTS else None
+    scheme, separator, rest = origin.partition("://")
+    address = _address(rest) if separator and scheme in _DEFAULT_PORTS else None
     if address is None:
         return None
     return scheme, _Address(address.host, None if address.port == _DEFAULT_PORTS[scheme] else address.port)
 
 
-def _address(said: str) -> _Address | None:
-    """Read `name`, `name:port` or `[address]:port`; None where it is nothing of these."""
-    matched = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\s/?#@:\\\[\]]+)(?::(\d{1,5}))?", said.strip().lower())
+def _address(text: str) -> _Address | None:
+    """Read `name`, `name:port` or `[address]:port`; None if the text has another form."""
+    matched = re.fullmatch(r"(\[[0-9a-f:.]+\]|[^\s/?#@:\\\[\]]+)(?::(\d{1,5}))?", text.strip().lower())
     if matched is None:
         return None
     host, port = matched[1].strip("[]"), matched[2]
