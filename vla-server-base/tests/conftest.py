@@ -1,5 +1,25 @@
 """For all tests of the base."""
 
+import logging
+
 import pytest
 
 pytest.register_assert_rewrite("vla_server_base.testing.contract")
+
+
+@pytest.fixture
+def log_lines(caplog):
+    """Return the server's log lines that hold a text, with request ids, as its program writes them."""
+    from vla_server_base.request_context import RequestIdFilter
+    from vla_server_base.server.program import LOG_LINE
+
+    request_ids, formatter = RequestIdFilter(), logging.Formatter(LOG_LINE)
+    caplog.set_level(logging.INFO)
+    caplog.handler.addFilter(request_ids)
+
+    def lines_with(text: str) -> list[str]:
+        records = [record for record in caplog.records if record.name.startswith("vla_server_base.")]
+        return [line for line in map(formatter.format, records) if text in line]
+
+    yield lines_with
+    caplog.handler.removeFilter(request_ids)

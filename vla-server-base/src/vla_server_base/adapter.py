@@ -82,7 +82,7 @@ class VLAModelAdapter(abc.ABC):
         """
         if dataset not in self.spec.datasets and (dataset is not None or self.spec.datasets):
             raise UnknownName("dataset", dataset or "", self.spec.datasets)
-        action_spec = self.spec.actions_of(dataset)
+        action_spec = self.spec.actions[dataset]
         if action_format not in action_spec.formats:
             raise UnknownName("action_format", action_format, action_spec.formats)
         actions = self.un_normalize(chunk, dataset)

@@ -257,8 +257,8 @@ def _warn(sentence: str) -> None:
 
 def _nearest(name: str, known: Collection[str], prefix: str) -> str:
     endings = [each.removeprefix(prefix) for each in known]
-    found = difflib.get_close_matches(name.removeprefix(prefix), endings, n=1)
-    return f": did you mean {prefix}{found[0]}?" if found else ", and does nothing"
+    matches = difflib.get_close_matches(name.removeprefix(prefix), endings, n=1)
+    return f": did you mean {prefix}{matches[0]}?" if matches else ", and does nothing"
 
 
 @functools.cache

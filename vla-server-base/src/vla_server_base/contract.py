@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 import numpy as np
@@ -152,12 +153,14 @@ class PolicySpec:
     def __post_init__(self) -> None:
         object.__setattr__(self, "action_dim", len(self.action_names))
 
-    @property
+    @cached_property
     def camera_names(self) -> tuple[str, ...]:
         """The names of `cameras`, in their order."""
         return tuple(camera.name for camera in self.cameras)
 
-    def actions_of(self, dataset: str | None) -> ActionSpec:
-        """Return what actions in the units of a dataset are, None being the default."""
+    @cached_property
+    def actions(self) -> Mapping[str | None, ActionSpec]:
+        """What actions are, by the dataset in whose units they are; None is the default dataset."""
         default = ActionSpec(names=self.action_names, units=self.action_units, formats=self.action_formats)
-        return self.other_actions.get(dataset or self.default_dataset or "", default)
+        by_dataset = {**dict.fromkeys(self.datasets, default), **self.other_actions}
+        return {**by_dataset, None: by_dataset.get(self.default_dataset or "", default)}

@@ -71,9 +71,9 @@ def test_a_spec_needs_no_more_than_five_fields():
 def test_the_actions_of_a_dataset_that_does_not_differ_are_the_default_ones():
     joints = ActionSpec(names=("joint",), units=("rad",), formats=("raw",))
     spec = spec_with(datasets=("kitchen", "arm"), default_dataset="kitchen", other_actions={"arm": joints})
-    assert spec.actions_of("arm") == joints
-    assert spec.actions_of(None) == spec.actions_of("kitchen")
-    assert spec.actions_of("kitchen").names == SPEC.action_names
+    assert spec.actions["arm"] == joints
+    assert spec.actions[None] == spec.actions["kitchen"]
+    assert spec.actions["kitchen"].names == SPEC.action_names
 
 
 def test_an_action_is_the_chunks_first_row_in_its_own_units():

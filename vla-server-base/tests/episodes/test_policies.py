@@ -8,7 +8,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, Task
 from vla_server_base.episodes import EpisodeSettings, EpisodeStep, play
 from vla_server_base.episodes.policies import HttpPolicy, LastObservations, check_drives_arm, load_policy
-from vla_server_base.errors import RequestError, Unavailable
+from vla_server_base.errors import RequestError, Unavailable, UnknownName
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import Scene, View
 from vla_server_base.server.app import create_vla_app
@@ -65,6 +65,13 @@ async def test_a_shorter_window_is_padded_with_what_is_seen_last(pool):
     assert [action[5] for action in one] == [1.0] * 4
     assert [action[5] for action in two] == [1.0, 2.0, 2.0, 2.0]
     np.testing.assert_array_equal(two, whole)
+
+
+async def test_an_unknown_dataset_is_refused_with_the_known_ones():
+    with pytest.raises(UnknownName, match="moon") as refusal:
+        async with load_policy(EchoAdapter(), "echo", dataset="moon"):
+            pass
+    assert "echo_doubled" in (refusal.value.hint or "")
 
 
 @pytest.mark.parametrize("length", [0, 3])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from vla_server_base.errors import RequestError, UnknownName
-from vla_server_base.schemas.task import SYNONYMS, known_dataset
+from vla_server_base.schemas.scene import SYNONYMS, known_dataset
 from vla_server_base.testing import EchoAdapter
 
 SPEC = EchoAdapter().spec

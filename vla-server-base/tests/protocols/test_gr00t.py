@@ -2,7 +2,6 @@
 
 import io
 import json
-import logging
 import socket as sockets
 import threading
 from typing import Any
@@ -307,14 +306,13 @@ async def test_a_port_that_is_taken_is_named():
                 pass
 
 
-def test_what_is_refused_is_one_line_of_the_log(port, caplog):
-    caplog.set_level(logging.INFO)
+def test_what_is_refused_is_one_line_of_the_log(port, log_lines):
     with Client(port) as robot:
         refused = robot.ask(observed(said=""))["error"]
     request_id = refused.rpartition("request_id ")[2].rstrip(")")
-    (line,) = [record.getMessage() for record in caplog.records if request_id in record.getMessage()]
+    (line,) = log_lines(request_id)
     assert line.startswith("zmq session=zmq:")
-    assert f'request_id={request_id} code=instruction reason="there is no instruction"' in line
+    assert line.endswith(f'code=instruction reason="there is no instruction" request_id={request_id}')
 
 
 def test_a_session_ends_when_its_client_names_another(port):

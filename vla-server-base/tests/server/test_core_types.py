@@ -14,10 +14,11 @@ from vla_server_base.errors import ImageError, InstructionError, RequestError, U
 from vla_server_base.images import MAX_SIDE, check_size, decode_base64, decode_image, encode_jpeg, encode_png
 from vla_server_base.request_context import RequestIdFilter, begin_request, current_client, logged_path
 from vla_server_base.scenes.robots import RobotDescription
-from vla_server_base.schemas.base import Upload, body_from_upload
+from vla_server_base.schemas.base import Upload
 from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.inputs import ExecuteInputs, PredictInputs
 from vla_server_base.schemas.predict import PredictRequest
+from vla_server_base.server.http_body import body_from_upload
 from vla_server_base.testing import EchoAdapter
 
 SPEC, CONFIG = EchoAdapter().spec, ServerConfig(max_samples=4)

@@ -420,8 +420,8 @@ def test_what_a_busy_device_never_comes_to_does_not_pile_up():
         async with with_the_device_busy() as (engine, adapter, first):
             for step in range(40):
                 prefetch = engine.prefetch(asking(0, step=step))
-                await until(lambda each=prefetch: each in engine._queue.prefetches)
-                assert len(engine._queue.prefetches) == 1
+                await until(lambda each=prefetch: each in engine._queue.prefetches.waiting)
+                assert len(engine._queue.prefetches.waiting) == 1
                 prefetch.cancel()
             adapter.gate.set()
             await first

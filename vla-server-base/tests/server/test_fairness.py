@@ -21,7 +21,7 @@ def become(flow: Flow) -> None:
 
 
 def drained(queue: FairQueue) -> list:
-    return [item for found in iter(queue.pop, None) for item in [found[1]]]
+    return [item for _, item in iter(queue.pop, None)]
 
 
 def test_clients_take_turns_and_the_sessions_of_a_client_among_themselves():
@@ -42,6 +42,36 @@ def test_who_may_not_be_served_keeps_nobody_else():
     assert queue.pop(lambda flow, _: flow != FLOOD) == (ROBOT, "robot")
     assert queue.pop(lambda flow, _: flow != FLOOD) is None
     assert queue.pop() == (FLOOD, "flood")
+
+
+def test_a_queue_counts_the_items_of_all_flows():
+    queue = FairQueue()
+    assert (len(queue), bool(queue), queue.pop()) == (0, False, None)
+    for flow in (FLOOD, ARM, ROBOT, FLOOD):
+        queue.put(flow, flow.session)
+    assert (len(queue), bool(queue)) == (4, True)
+    assert list(queue) == [(FLOOD, "-"), (FLOOD, "-"), (ARM, "arm"), (ROBOT, "-")]
+    queue.pop()
+    assert len(queue) == 3
+
+
+def test_an_item_is_removed_from_its_own_flow_only():
+    queue = FairQueue()
+    for flow, item in ((FLOOD, "first"), (FLOOD, "second"), (ROBOT, "first")):
+        queue.put(flow, item)
+    assert queue.remove(FLOOD, "first")
+    assert not queue.remove(FLOOD, "first")
+    assert not queue.remove(ARM, "second")
+    assert list(queue) == [(FLOOD, "second"), (ROBOT, "first")]
+
+
+def test_a_flow_whose_last_item_is_removed_has_no_turn():
+    queue = FairQueue()
+    queue.put(FLOOD, "flood")
+    queue.put(ROBOT, "robot")
+    assert queue.remove(FLOOD, "flood")
+    assert queue.pop() == (ROBOT, "robot")
+    assert not queue
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,11 @@ from hypothesis import strategies as st
 
 from vla_server_base.errors import RequestError
 from vla_server_base.schemas import json_items
-from vla_server_base.schemas.base import Upload, body_from_upload
+from vla_server_base.schemas.base import Upload
 from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.json_items import MAX_ITEMS, check_num_items
 from vla_server_base.schemas.predict import PredictRequest
+from vla_server_base.server.http_body import body_from_upload
 from vla_server_base.server.uvicorn_server import serving
 
 SCENE = b'{"instruction": "go", "xml_string": "<mujoco/>", '

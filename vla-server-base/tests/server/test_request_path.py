@@ -1,7 +1,13 @@
 """How many files of the server one POST /predict goes through, so that a reader can follow it.
 
-A file counts when any function in it is called on any thread of the server's process, from the request's first byte to
-its reply's last, after a first request has warmed everything up. The worker that renders scenes is another process.
+A file counts when any function in it is called on any thread of the server's process, from the call of the app with a
+request until its log line is written; a first request has warmed everything up. Three things do not count:
+
+- the connection layer below the app, which serves bytes of any request: `server/sockets.py` and `server/traffic.py`;
+- the policy: the echo adapter, and the defaults of `VLAModelAdapter` that it inherits;
+- the worker that renders scenes, which is another process.
+
+A loop that runs all the time, such as the device thread's, is not called by a request; what it calls for one counts.
 """
 
 import base64
@@ -17,9 +23,11 @@ import vla_server_base
 from vla_server_base.server.uvicorn_server import serving
 
 ROOT = Path(vla_server_base.__file__).parent
-NOT_OF_THE_REQUEST = {"testing/echo.py", "server/traffic.py"}
-"""The policy, and the clock that ticks twice a second for all connections."""
-MAX_FILES_OF_AN_IMAGE, MAX_FILES_OF_A_SCENE = 17, 28
+CONNECTIONS = {"server/sockets.py", "server/traffic.py"}
+POLICY = {"testing/echo.py", "adapter.py"}
+MAX_FILES_OF_AN_IMAGE, MAX_FILES_OF_A_SCENE = 12, 25
+SETTLE_S = 0.2
+"""A client has its reply before the server has written the log line and released the worker."""
 SCENE = """<mujoco><worldbody><light pos="0 0 2"/><geom type="plane" size="1 1 0.1"/>
 <camera name="primary" pos="0.8 0 0.8" xyaxes="0 1 0 -0.7 0 0.7"/></worldbody></mujoco>"""
 IMAGE_FILE = base64.b64decode(of_one_colour(90, 90, 90))
@@ -37,15 +45,16 @@ class Trace:
             self.files.add(Path(file).relative_to(ROOT).as_posix())
 
     def of(self, request) -> set[str]:
-        """The files of the second of two requests, without those that are not of it."""
+        """Return the files of the second of two requests."""
         assert request().is_success
-        time.sleep(0.1)  # until the first one's connection rests
+        time.sleep(SETTLE_S)
         self.files.clear()
         self.is_counting = True
         response = request()
+        time.sleep(SETTLE_S)
         self.is_counting = False
         assert response.is_success
-        return self.files - NOT_OF_THE_REQUEST
+        return self.files - CONNECTIONS - POLICY
 
 
 @pytest.fixture(scope="module")

@@ -136,7 +136,8 @@ def test_however_it_is_started_it_is_the_same_server(folder, command):
     assert closed.reason
     (line,) = [line for line in lines if "/live" in line]
     assert re.match(
-        r"[\d-]+ [\d:,]+ INFO vla_server_base.server.middleware method=GET path=/live status=200 .*look-for-me",
+        r"[\d-]+ [\d:,]+ INFO vla_server_base.server.middleware method=GET path=/live status=200 .*"
+        r" client=127.0.0.1 request_id=look-for-me$",
         line,
     )
     assert all(re.match(r"[\d-]{10} [\d:,]{12} [A-Z]+ ", line) for line in lines)
@@ -159,8 +160,8 @@ def test_a_setting_that_cannot_be_ends_the_start_with_a_sentence(folder, command
 
 @pytest.mark.parametrize("setting", ["VLA_PORT", "VLA_ZMQ_PORT", "VLA_LEROBOT_PORT"])
 def test_a_port_in_use_is_said_in_a_sentence(folder, setting):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        result = ended(folder, *SERVE, **{setting: str(taken.getsockname()[1])})
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        result = ended(folder, *SERVE, **{setting: str(listener.getsockname()[1])})
     assert result.returncode == 3
     assert "cannot listen on" in result.stderr
     assert setting in result.stderr
@@ -168,8 +169,8 @@ def test_a_port_in_use_is_said_in_a_sentence(folder, setting):
 
 
 def test_under_uvicorn_its_own_port_counts(folder):
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
         with running(folder, *UVICORN, VLA_PORT=str(port)) as (base_url, _, _):
             assert answers(f"{base_url}/live")
         result = ended(folder, *UVICORN[:-1], str(port))

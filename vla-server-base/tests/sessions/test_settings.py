@@ -13,7 +13,7 @@ SPEC = EchoAdapter().spec
 def test_the_policys_dataset_and_format_are_the_default():
     settings = checked_settings(SPEC, SessionSettings(), {})
     assert settings.dataset == SPEC.default_dataset
-    assert settings.action_format == SPEC.actions_of(None).formats[0]
+    assert settings.action_format == SPEC.actions[None].formats[0]
 
 
 def test_changes_are_applied_to_the_settings_before():

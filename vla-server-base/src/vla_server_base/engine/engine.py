@@ -3,38 +3,27 @@
 import asyncio
 import gc
 import hashlib
-import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from cachetools import LRUCache, cached
-from jaxtyping import Float, UInt8
+from jaxtyping import Float
 
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import (
-    Action,
-    Image,
-    PolicyInput,
-    PolicyRequest,
-    PolicySpec,
-    Task,
-    Window,
-)
-from vla_server_base.engine.device_thread import NOT_FINITE, DeviceThread, Job, Prediction, Prefetch, RequestQueue
-from vla_server_base.engine.loading import EngineStatus, model_unavailable
-from vla_server_base.errors import ImageError, NotFinite, Overloaded, Unavailable
+from vla_server_base.contract import Action, Observation, PolicyInput, PolicyRequest, PolicySpec, Task, Window
+from vla_server_base.engine.batches import NOT_FINITE, Job, Prediction, RequestQueue
+from vla_server_base.engine.device_thread import DeviceThread
+from vla_server_base.engine.loading import EngineStatus, model_unavailable, shutting_down
+from vla_server_base.engine.prefetch import Prefetch
+from vla_server_base.errors import ImageError, NotFinite, Overloaded
 from vla_server_base.fairness import FairThreads, current_flow
-
-logger = logging.getLogger(__name__)
 
 _NUM_PREPROCESSORS = 8
 # A control loop sends the same instruction at every step.
 _NUM_TASKS = 256
 _REFUSED_S = 1.0
-# A load or a compilation cannot be interrupted; past this the daemon thread is left to the end of the process.
-_JOIN_TIMEOUT_S = 30.0
 
 
 class Engine:
@@ -55,6 +44,7 @@ class Engine:
     ):
         """`check_spec` raises a VLAError where the loaded policy does not fit the server's configuration."""
         self._adapter = adapter
+        self.fit_image = adapter.fit_image
         self._queue = RequestQueue(config.max_queue)
         self._device = DeviceThread(adapter, config, model_id, self._queue, check_spec)
         self._preprocessors = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess")
@@ -91,7 +81,7 @@ class Engine:
         """
         await asyncio.wrap_future(self._device.load_ended)
         if self.status.state == "loading":
-            raise _shutting_down()
+            raise shutting_down()
         return self.spec
 
     async def predict(self, request: PolicyRequest) -> Prediction:
@@ -132,10 +122,6 @@ class Engine:
         """Return the words of a task's instruction that the policy does not know."""
         return self._adapter.unknown_words(task.instruction) if task.instruction else ()
 
-    def fit_image(self, camera: str, image: Image) -> UInt8[np.ndarray, "new_height new_width 3"]:
-        """Return an image as small as the policy's own; not for the event loop."""
-        return self._adapter.fit_image(camera, image)
-
     def form_action(
         self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None, action_format: str
     ) -> Action:
@@ -153,12 +139,9 @@ class Engine:
     async def close(self) -> None:
         """Answer all that wait with `Unavailable` and end the device thread, after what it runs now."""
         self._queue.close()
-        self._queue.refuse_all(_shutting_down)
+        self._queue.refuse_all(shutting_down)
         self._preprocessors.shutdown(wait=False)
-        if self._device.thread.ident is not None:
-            await asyncio.to_thread(self._device.thread.join, _JOIN_TIMEOUT_S)
-        if self._device.thread.is_alive():
-            logger.warning("the device thread did not end within %.0f s", _JOIN_TIMEOUT_S)
+        await asyncio.to_thread(self._device.join)
 
     def _preprocess_job(self, job: Job, request: PolicyRequest) -> None:
         """Preprocess a request and hand it to the device directly: on the event loop it might wait."""
@@ -172,7 +155,7 @@ class Engine:
 
     def _preprocess_prefetch(self, prefetch: Prefetch, request: PolicyRequest) -> None:
         prefetch.policy_input = self._preprocess(request)
-        self._queue.add_prefetch(prefetch)
+        self._queue.prefetches.add(prefetch)
 
     def _preprocess(self, request: PolicyRequest) -> PolicyInput:
         return PolicyInput(
@@ -186,15 +169,9 @@ class Engine:
 
 
 def _content(task: Task) -> tuple:
-    goals = [
-        (name, image.shape, hashlib.sha256(np.ascontiguousarray(image)).digest())
-        for name, image in sorted(task.goal_images.items())
-    ]
+    images = sorted(task.goal_images.items())
+    goals = [(name, image.shape, hashlib.sha256(np.ascontiguousarray(image)).digest()) for name, image in images]
     return (task.instruction, *goals)
-
-
-def _shutting_down() -> Unavailable:
-    return Unavailable("the server is shutting down", hint="send again to another server, or after the restart")
 
 
 def _check_shown(window: Window, spec: PolicySpec) -> None:
@@ -210,3 +187,13 @@ def _check_shown(window: Window, spec: PolicySpec) -> None:
             f" they show: {', '.join(sorted(shown)) or 'nothing'}",
             hint=f"send one of '{first}'; docs/clients.md has its names in messages, VLA_OBSERVATION_KEYS adds more",
         )
+
+
+def pad_window(observations: Sequence[Observation], length: int) -> Window:
+    """Return the window of a robot that has seen no more than these, oldest first: the first one fills it.
+
+    Follows `HistoryWrapper` of octo-models/octo.
+    """
+    num_copies = length - len(observations)
+    mask = np.arange(length) >= num_copies
+    return Window(observations=(*[observations[0]] * num_copies, *observations), timestep_pad_mask=mask)

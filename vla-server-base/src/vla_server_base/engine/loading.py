@@ -11,10 +11,8 @@ import numpy as np
 
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import (
-    NormalizedChunks,
-)
-from vla_server_base.errors import ModelOutOfReach, ModelUnavailable, VLAError
+from vla_server_base.contract import NormalizedChunks
+from vla_server_base.errors import ModelOutOfReach, ModelUnavailable, Unavailable, VLAError
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +39,11 @@ def model_unavailable(status: EngineStatus) -> ModelUnavailable:
     """Return the error that says why the policy does not answer."""
     hint = "wait until GET /health is 200" if status.state == "loading" else "see the server's log"
     return ModelUnavailable(status.reason or "the model is not loaded", hint=hint)
+
+
+def shutting_down() -> Unavailable:
+    """Return the error for a request that reaches a closed engine."""
+    return Unavailable("the server is shutting down", hint="send again to another server, or once this one is back")
 
 
 def load_with_retries(

@@ -21,7 +21,7 @@ from vla_server_base.contract import (
 from vla_server_base.engine.engine import Engine
 from vla_server_base.episodes.http_client import PolicyServer
 from vla_server_base.episodes.interfaces import EpisodePolicy
-from vla_server_base.errors import RequestError
+from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.images import encode_png
 from vla_server_base.sessions.action_chunking import ObservationWindow
 
@@ -49,7 +49,9 @@ class EnginePolicy:
         self._engine = engine
         self._spec = engine.spec
         self.dataset = dataset or self._spec.default_dataset
-        self._actions = self._spec.actions_of(self.dataset)
+        if self.dataset not in self._spec.actions:
+            raise UnknownName("dataset", self.dataset or "", self._spec.datasets)
+        self._actions = self._spec.actions[self.dataset]
         check_drives_arm(self._actions.names)
 
     @property

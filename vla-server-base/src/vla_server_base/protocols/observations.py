@@ -20,8 +20,8 @@ from vla_server_base.protocols.known_keys import GROUPS, KNOWN_KEYS, bare_key
 from vla_server_base.protocols.message_fields import MessageFields, message_fields
 from vla_server_base.protocols.named_values import NamedValue, named_values, select
 from vla_server_base.schemas.observation import check_proprio
+from vla_server_base.schemas.scene import instruction_or_default, known_dataset
 from vla_server_base.schemas.session import settings_from_fields, step_from_fields
-from vla_server_base.schemas.task import instruction_or_default, known_dataset
 from vla_server_base.sessions.requests import EpisodeRequest, StepRequest
 
 

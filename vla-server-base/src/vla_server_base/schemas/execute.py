@@ -69,7 +69,7 @@ class ExecuteRequest(SceneRequest):
                 f"execution_horizon: {self.execution_horizon} is over this policy's horizon, {spec.horizon}",
                 hint=f"choose 1 to {spec.horizon}",
             )
-        check_drives_arm(spec.actions_of(dataset).names)
+        check_drives_arm(spec.actions[dataset].names)
         seed = secrets.randbelow(2**32) if self.seed is None else self.seed
         settings = replace(self.core_settings(seed, spec), max_worker_s=config.episode_worker_s)
         if "webp" in self.record and self.max_steps > MAX_KEPT_IMAGES:

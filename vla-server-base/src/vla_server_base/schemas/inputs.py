@@ -16,7 +16,7 @@ class PredictInputs:
 
     `observations` are oldest first; with a scene there is one, whose images are still to be rendered. `action_format`
     is one of the policy's, None the first. `session` are the values of a StepRequest, None without a session. `scene`
-    is None for a request with images.
+    is None for a request with images. `needs_preview` says whether the reply needs what the chunk does in the scene.
     """
 
     observations: tuple[Observation, ...]
@@ -32,12 +32,7 @@ class PredictInputs:
     deadline_ms: float | None
     session: Mapping[str, Any] | None
     scene: "SceneInputs | None"
-
-    @property
-    def needs_preview(self) -> bool:
-        """Whether the reply needs to know what the chunk does in the scene."""
-        scene = self.scene
-        return scene is not None and (self.wants_joint_positions or scene.wants_preview or scene.guard != "off")
+    needs_preview: bool
 
 
 @dataclass(frozen=True, kw_only=True)

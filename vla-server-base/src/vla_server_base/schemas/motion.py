@@ -58,7 +58,7 @@ def motion_fields(step: RolloutStep) -> dict[str, Any]:
         "scale": step.scale,
         "contacts": [ContactReply(bodies=contact.bodies, force_n=contact.force_n) for contact in step.contacts],
         "violations": [
-            ViolationReply(kind=found.kind, what=found.what, value=found.value, limit=found.limit)
-            for found in step.violations
+            ViolationReply(kind=violation.kind, what=violation.what, value=violation.value, limit=violation.limit)
+            for violation in step.violations
         ],
     }

@@ -130,6 +130,7 @@ class PredictRequest(SceneRequest):
         wants_joint_positions = self.action_format == JOINT_POSITION
         # Joint positions are formed from actions in the policy's own format.
         action_format = None if wants_joint_positions else self.action_format
+        scene = None if any(images for _, images in observed) else self.core_scene(spec)
         return PredictInputs(
             observations=tuple(
                 Observation(
@@ -149,7 +150,8 @@ class PredictRequest(SceneRequest):
             wants_images=self.return_image,
             deadline_ms=self.deadline_ms,
             session=session_values(self, dataset=dataset, action_format=action_format) if self.is_of_session else None,
-            scene=None if any(images for _, images in observed) else self.core_scene(spec),
+            scene=scene,
+            needs_preview=scene is not None and (wants_joint_positions or self.preview or self.guard != "off"),
         )
 
     def _check(self, spec: PolicySpec, config: ServerConfig, dataset: str | None) -> None:
@@ -168,11 +170,11 @@ class PredictRequest(SceneRequest):
             raise UnknownName("action_format", self.action_format, formats)
         if self.action_format == JOINT_POSITION and has_images(self):
             raise RequestError(
-                "action_format: joint_position needs a scene with an arm, not images",
-                hint=f"choose one of: {', '.join(spec.actions_of(dataset).formats)}",
+                "action_format: joint_position is for a scene, whose arm it moves, not for images",
+                hint=f"choose one of: {', '.join(spec.actions[dataset].formats)}",
             )
         if self.preview or self.guard != "off":
-            check_drives_arm(spec.actions_of(dataset).names)
+            check_drives_arm(spec.actions[dataset].names)
         if self.num_samples > config.max_samples:
             raise RequestError(
                 f"num_samples: {self.num_samples} is over this server's limit of {config.max_samples}",
@@ -181,6 +183,6 @@ class PredictRequest(SceneRequest):
 
 
 def action_formats(spec: PolicySpec, dataset: str | None = None) -> tuple[str, ...]:
-    """Return the formats that a request may ask for: the policy's own, and joint positions if it drives an arm."""
-    actions = spec.actions_of(dataset)
+    """Return the formats that a request may ask for: the policy's own, and joint positions where it drives an arm."""
+    actions = spec.actions[dataset]
     return (*actions.formats, *([JOINT_POSITION] if actions.names == ARM_ACTION else []))

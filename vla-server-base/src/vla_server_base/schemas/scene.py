@@ -1,5 +1,6 @@
 """A scene in a request: a task, a MuJoCo scene and its state, the cameras, and the arm that moves in it."""
 
+from collections.abc import Sequence
 from typing import Any, ClassVar, Literal
 
 import pydantic
@@ -8,19 +9,23 @@ from pydantic import Field
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import ImageError, InstructionError, RequestError, UnknownName
-from vla_server_base.images import EncodedImage, decode_base64, images_by_camera
+from vla_server_base.images import EncodedImage, images_by_camera
 from vla_server_base.scenes import limits
-from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
-from vla_server_base.scenes.content_stores import AssetStore, SceneStore
-from vla_server_base.scenes.messages import Scene, View
+from vla_server_base.scenes.messages import View
 from vla_server_base.schemas.arm import BoundsField, ControlField, RobotField
 from vla_server_base.schemas.base import Body, Upload
 from vla_server_base.schemas.inputs import SceneInputs
 from vla_server_base.schemas.ranges import ByCamera
 from vla_server_base.schemas.state import AssetField, RenderField, StateField
-from vla_server_base.schemas.task import instruction_or_default, known_dataset
 
 NO_FILES = Upload(request=b"")
+SYNONYMS: Sequence[Sequence[str]] = (
+    # Octo's name, OpenVLA's, and that of the copy in Open X-Embodiment.
+    ("bridge_dataset", "bridge_orig", "bridge_oxe", "bridge"),
+    # OpenVLA drops the steps without motion, and says so in the name.
+    *((f"libero_{suite}", f"libero_{suite}_no_noops") for suite in ("spatial", "object", "goal", "10", "90")),
+)
+"""Names of the same recordings of the same robot; other names of OpenVLA and Octo agree."""
 
 
 class SceneRequest(Body):
@@ -156,37 +161,36 @@ class SceneRequest(Body):
         return View(cameras=cameras, geom_groups=None if groups is None else tuple(sorted(set(groups))))
 
 
-def scene_from_body(body: SceneRequest, upload: Upload, assets: AssetStore, scenes: SceneStore) -> Scene | None:
-    """Return the scene that a request brings or names, None if it has none; not for the event loop.
+def known_dataset(name: str, spec: PolicySpec) -> tuple[str | None, str | None]:
+    """Return the policy's dataset for a client's name of it, and a note for the client.
 
     Raises:
-        UnknownSceneId, MissingAsset: it names what this server does not have.
-        SceneError: see `scene_from_bundle`.
-        RequestError: an asset is not base64, or comes twice.
+        UnknownName: the policy has several datasets, and none of that name.
     """
-    if body.scene_id is not None:
-        return scenes.get(body.scene_id)
-    if upload.scene is not None:
-        scene = scene_from_bundle(upload.scene, body.scene_file)
-    elif upload.xml is not None:
-        scene = Scene(xml=mjcf_text(upload.xml))
-    elif body.xml_string is not None:
-        scene = Scene(xml=body.xml_string)
-    else:
-        return None
-    merged = dict(scene.assets)
-    named = {name: _asset(name, given, assets) for name, given in body.assets.items()}
-    for more in (upload.assets, named):
-        if twice := sorted(merged.keys() & more.keys()):
-            raise RequestError(f"the asset '{twice[0][:80]}' is given twice", hint="send each file once")
-        merged |= more
-    return Scene(xml=scene.xml, assets=merged)
+    if name in spec.datasets:
+        return name, None
+    same = {each for names in SYNONYMS if name in names for each in names}
+    if synonyms := [each for each in spec.datasets if each in same]:
+        return synonyms[0], f"dataset '{name}' is '{synonyms[0]}' here"
+    if len(spec.datasets) > 1:
+        raise UnknownName("dataset", name, spec.datasets)
+    if spec.datasets:
+        (only,) = spec.datasets
+        return only, f"dataset '{name[:80]}' is not known; actions are in the units of the only one, '{only}'"
+    return None, f"dataset '{name[:80]}' is not known here; this policy's actions are in its own units"
 
 
-def _asset(name: str, given: str | AssetField, assets: AssetStore) -> bytes:
-    if isinstance(given, AssetField):
-        return assets.get(given.sha256, name)
-    try:
-        return decode_base64(given)
-    except ValueError as error:
-        raise RequestError(f"asset '{name[:80]}' is not base64", hint="send the bytes of the file as base64") from error
+def instruction_or_default(instruction: str, default: str, spec: PolicySpec) -> tuple[str | None, str | None]:
+    """Return the instruction, None if it is empty, and a note for the client if it is the server's default.
+
+    Raises:
+        InstructionError: it is longer than the policy takes.
+    """
+    text = instruction if instruction.strip() else default
+    if not text.strip():
+        return None, None
+    if len(text) > spec.max_instruction_chars:
+        given, limit = len(text), spec.max_instruction_chars
+        raise InstructionError(f"the instruction has {given} characters; the limit is {limit}", hint="shorten it")
+    is_default = text is not instruction
+    return text, f"the request has no instruction; the server's default is used: '{default}'" if is_default else None

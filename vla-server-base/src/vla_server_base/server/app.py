@@ -131,16 +131,16 @@ async def _end_where_nothing_is_loaded(service: Service, host: Host) -> None:
 
 def _own_ports(config: ServerConfig) -> list[Callable[[Service], AbstractAsyncContextManager[int]]]:
     """Return what opens the separate ports of some transports; their libraries are extras."""
-    found = []
+    listeners = []
     if config.zmq_port:
         from vla_server_base.server.transports.gr00t_zmq import serving_gr00t
 
-        found.append(functools.partial(serving_gr00t, host=config.host, port=config.zmq_port))
+        listeners.append(functools.partial(serving_gr00t, host=config.host, port=config.zmq_port))
     if config.lerobot_port:
         from vla_server_base.server.transports.lerobot_grpc import serving_lerobot
 
-        found.append(functools.partial(serving_lerobot, port=config.lerobot_port))
-    return found
+        listeners.append(functools.partial(serving_lerobot, port=config.lerobot_port))
+    return listeners
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

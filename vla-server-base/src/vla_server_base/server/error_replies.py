@@ -23,7 +23,7 @@ def client_error(error: Exception) -> VLAError:
     """
     if isinstance(error, VLAError):
         return error
-    logger.error("request_id=%s failed", current_request_id.get(), exc_info=error)
+    logger.error("a request failed", exc_info=error)
     return VLAError("something went wrong inside the server", hint="look up the request_id in the server's log")
 
 
@@ -63,16 +63,14 @@ def error_reply(error: VLAError) -> ErrorReply:
 
 async def deny_socket(error: VLAError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer the handshake of a WebSocket with an error, as any other request."""
-    request_id = current_request_id.get()
     logger.info(
-        "socket path=%s client=%s status=%d request_id=%s%s",
+        "socket path=%s client=%s status=%d%s",
         logged_path(scope["path"]),
         current_client.get(),
         error.status,
-        request_id,
         reason_of(error),
     )
     if "websocket.http.response" in scope.get("extensions", {}):
-        await error_response(error, {"X-Request-Id": request_id})(scope, receive, send)
+        await error_response(error, {"X-Request-Id": current_request_id.get()})(scope, receive, send)
     else:
         await send({"type": "websocket.close"})

@@ -11,7 +11,8 @@ from vla_server_base.errors import VLAError
 from vla_server_base.schemas.base import Reply
 from vla_server_base.schemas.execute_reply import EndEvent, StartEvent, StepEvent
 from vla_server_base.server.error_replies import error_reply
-from vla_server_base.server.middleware import unless_disconnected
+from vla_server_base.server.http_body import reply_json
+from vla_server_base.server.in_flight import unless_disconnected
 
 EVENT_STREAM = "text/event-stream"
 _NAMES = {StartEvent: "start", StepEvent: "step", EndEvent: "end"}
@@ -45,4 +46,4 @@ async def _encoded(request: Request, first: bytes, events: Events) -> AsyncItera
 
 
 def _event(name: str, content: Reply) -> bytes:
-    return format_sse_event(event=name, data_str=content.to_json().decode())
+    return format_sse_event(event=name, data_str=reply_json(content).decode())

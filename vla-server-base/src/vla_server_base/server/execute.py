@@ -21,9 +21,9 @@ from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.execute_reply import EndEvent, ExecuteReply, StartEvent, StateReply, StepEvent
 from vla_server_base.schemas.inputs import ExecuteInputs
 from vla_server_base.server.event_stream import EVENT_STREAM, stream_response
-from vla_server_base.server.middleware import unless_disconnected
+from vla_server_base.server.http_body import read_request, reply_json
+from vla_server_base.server.in_flight import unless_disconnected
 from vla_server_base.server.openapi import EXECUTE_EXAMPLES, request_body
-from vla_server_base.server.request_body import read_request
 from vla_server_base.server.service import Service
 
 ExecuteEvent = StartEvent | StepEvent | EndEvent
@@ -124,7 +124,7 @@ def _reply(service: Service, start: StartEvent, steps: list[StepEvent], end: End
         **start.model_dump(exclude={"state", "images"}, exclude_unset=True),
         **end.model_dump(include={"reason", "success", "duration_ms", "rejected", "recordings"}),
     )
-    return reply.to_json()
+    return reply_json(reply)
 
 
 @dataclass(kw_only=True)

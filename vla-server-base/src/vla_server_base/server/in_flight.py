@@ -1,14 +1,19 @@
-"""Requests in flight: their bodies, within one limit of bytes and time, and the work that a shutdown waits for."""
+"""Requests in flight: their bodies, within one limit of bytes and time; their end, by a shutdown or a disconnection."""
 
 import asyncio
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from typing import TypeVar
+
+from starlette.requests import ClientDisconnect, Request
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import Overloaded, RequestTimeout, Unavailable, VLAError
 from vla_server_base.request_context import current_client
+
+T = TypeVar("T")
 
 LEAST_BYTES_PER_S = 2**14
 """A body that comes more slowly than this, or a reply that is read more slowly, uses up its time limit."""
@@ -145,3 +150,27 @@ class OpenBody:
     def close(self) -> None:
         """Stop counting the body: it has been read, or was given up."""
         self.bodies.remove(self)
+
+
+async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
+    """Await `work`, and cancel it when the client goes away.
+
+    Raises:
+        ClientDisconnect: it went.
+    """
+    working = asyncio.ensure_future(work)
+    watching = asyncio.ensure_future(_disconnection(request))
+    try:
+        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise ClientDisconnect
+        return working.result()
+    finally:
+        working.cancel()
+        watching.cancel()
+        await asyncio.gather(working, watching, return_exceptions=True)
+
+
+async def _disconnection(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass

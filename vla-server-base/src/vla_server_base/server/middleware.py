@@ -6,10 +6,9 @@ import logging
 import re
 import time
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vla_server_base.errors import Overloaded, Unavailable, VLAError
@@ -18,7 +17,6 @@ from vla_server_base.server.error_replies import client_error, deny_socket, erro
 from vla_server_base.server.in_flight import Bodies, Shutdown
 from vla_server_base.server.origins import Origins
 
-T = TypeVar("T")
 logger = logging.getLogger(__name__)
 
 _NOT_IN_REQUEST_ID = re.compile(r"[^A-Za-z0-9._:-]")
@@ -114,13 +112,12 @@ class RequestMiddleware:
         finally:
             body.close()
             logger.info(
-                "method=%s path=%s status=%s ms=%.1f client=%s request_id=%s%s",
+                "method=%s path=%s status=%s ms=%.1f client=%s%s",
                 scope["method"],
                 logged_path(scope["path"]),
                 status,
                 1e3 * (time.perf_counter() - started),
                 current_client.get(),
-                request_id,
                 reason_of(state["refusal"]) if "refusal" in state else "",
             )
 
@@ -176,27 +173,3 @@ class _Body:
 
 def _request_id(given: str) -> str:
     return _NOT_IN_REQUEST_ID.sub("", given)[:_MAX_REQUEST_ID_CHARS]
-
-
-async def unless_disconnected(request: Request, work: Awaitable[T]) -> T:
-    """Await `work`, and cancel it when the client goes away.
-
-    Raises:
-        ClientDisconnect: it went.
-    """
-    working = asyncio.ensure_future(work)
-    watching = asyncio.ensure_future(_disconnection(request))
-    try:
-        await asyncio.wait({working, watching}, return_when=asyncio.FIRST_COMPLETED)
-        if not working.done():
-            raise ClientDisconnect
-        return working.result()
-    finally:
-        working.cancel()
-        watching.cancel()
-        await asyncio.gather(working, watching, return_exceptions=True)
-
-
-async def _disconnection(request: Request) -> None:
-    while (await request.receive())["type"] != "http.disconnect":
-        pass

@@ -1,15 +1,18 @@
 """Reads a multipart/form-data body: a request, as JSON or field by field, with images, a scene and files."""
 
 import base64
+import json
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
+from pydantic.fields import FieldInfo
 from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes import limits
-from vla_server_base.schemas.base import Upload
+from vla_server_base.schemas.base import Body, Upload
+from vla_server_base.schemas.json_items import check_num_items
 
 MAX_PARTS = limits.MAX_ASSETS + 64
 IMAGES = ("image", "image_wrist", "goal_image", "goal_image_wrist")
@@ -134,3 +137,35 @@ def _names(part: _Part) -> tuple[str, str]:
         return options.get(b"name", b"").decode(), options.get(b"filename", b"").decode()
     except UnicodeDecodeError as error:
         raise RequestError("the name of a part is not UTF-8 text", hint=_LIBRARY) from error
+
+
+def json_with_fields(kind: type[Body], upload: Upload) -> bytes:
+    """Return a request's JSON with the fields that came as separate parts."""
+    try:
+        request = json.loads(upload.request)
+    except (ValueError, RecursionError):
+        return upload.request  # the parser says what is wrong
+    if not isinstance(request, dict):
+        return upload.request
+    given: dict[str, Any] = {}
+    for part, text in upload.fields.items():
+        name, is_of_map, key = part.partition(".")
+        if name in request or (is_of_map and name in upload.fields):
+            raise RequestError(f"'{name[:80]}' is given twice: in two parts", hint="send it once")
+        if is_of_map:
+            given.setdefault(name, {})[key] = text
+        else:
+            given[name] = _value_of(kind.model_fields.get(name), text)
+    return json.dumps(request | given).encode()
+
+
+def _value_of(field: FieldInfo | None, text: str) -> Any:
+    """Return the value of a part: JSON, or a text where the field takes one."""
+    check_num_items(text.encode())
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return text
+    annotation = field and field.annotation
+    takes_text = str in (annotation, *get_args(annotation))
+    return text if takes_text and not isinstance(value, dict) else value

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from fastapi import APIRouter, Request, Response
 
 from vla_server_base.contract import Action, Observation, PolicyRequest
+from vla_server_base.engine.engine import pad_window
 from vla_server_base.images import encode_png
 from vla_server_base.request_context import current_request_id
 from vla_server_base.scenes.messages import Cost, RenderRequest, Scene
@@ -17,12 +18,11 @@ from vla_server_base.schemas.inputs import PredictInputs
 from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.schemas.predict_reply import PredictReply, Timing
 from vla_server_base.schemas.session_reply import SessionReply, session_reply
-from vla_server_base.server.middleware import unless_disconnected
+from vla_server_base.server.http_body import read_request, reply_json
+from vla_server_base.server.in_flight import unless_disconnected
 from vla_server_base.server.openapi import PREDICT_EXAMPLES, request_body
 from vla_server_base.server.preview import add_preview, preview_chunk
-from vla_server_base.server.request_body import read_request
 from vla_server_base.server.service import Service
-from vla_server_base.sessions.action_chunking import ObservationWindow
 from vla_server_base.sessions.deadline import within_deadline
 from vla_server_base.sessions.requests import StepRequest
 from vla_server_base.sessions.step import run_step
@@ -92,7 +92,7 @@ async def answer_predict(service: Service, inputs: PredictInputs, scene: Scene |
         now = time.perf_counter()
         reply.timing_ms.write = round(1e3 * (now - begun), 3)
         reply.timing_ms.total = round(1e3 * (now - started), 3)
-        return reply.to_json()
+        return reply_json(reply)
 
     # To encode images would hold up the event loop; all else takes less than the way to a thread and back.
     return await asyncio.to_thread(write) if inputs.wants_images else write()
@@ -139,10 +139,8 @@ async def _ask_once(
     """
     engine, spec = service.engine, service.engine.spec
     dataset = inputs.dataset or spec.default_dataset
-    history = ObservationWindow(spec.window)
-    *_, window = [history.append(observation) for observation in observations]
     request = PolicyRequest(
-        window=window,
+        window=pad_window(observations, spec.window),
         task=inputs.task,
         seed=secrets.randbelow(2**32) if inputs.seed is None else inputs.seed,
         step=inputs.step,
@@ -151,7 +149,7 @@ async def _ask_once(
     )
     work = engine.predict(request)
     prediction = await (work if left_ms is None else within_deadline(work, left_ms))
-    action_format = inputs.action_format or spec.actions_of(dataset).formats[0]
+    action_format = inputs.action_format or spec.actions[dataset].formats[0]
     return _Decision(
         actions=tuple(engine.form_action(chunk, dataset, action_format) for chunk in prediction.chunks),
         seed=request.seed,

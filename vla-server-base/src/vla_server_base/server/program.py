@@ -14,6 +14,9 @@ from vla_server_base.errors import VLAError
 from vla_server_base.request_context import RequestIdFilter
 from vla_server_base.server.host import SeveralWorkers
 
+LOG_LINE = "%(message)s request_id=%(request_id)s"
+"""How a line of the log ends, whichever module writes it; RequestIdFilter adds the id."""
+
 
 def app_for_uvicorn(make: Callable[[ServerConfig], FastAPI]) -> FastAPI:
     """Return the app of a module that `uvicorn module:app` imports, with the settings of the environment.
@@ -51,7 +54,7 @@ def configure_logging(level: str) -> None:
         return
     handler = logging.StreamHandler()
     handler.addFilter(RequestIdFilter())
-    log_format = "%(asctime)s %(levelname)s %(name)s %(message)s [%(request_id)s]"
+    log_format = f"%(asctime)s %(levelname)s %(name)s {LOG_LINE}"
     logging.basicConfig(level=level.upper(), format=log_format, handlers=[handler])
     for name in ("uvicorn", "uvicorn.error"):
         uvicorn_logger = logging.getLogger(name)

@@ -15,7 +15,7 @@ from vla_server_base.schemas.predict import action_formats
 from vla_server_base.schemas.session_reply import SessionsReply, SessionStatusReply
 from vla_server_base.schemas.status import AssetReply, HealthReply, InfoReply, Limits, LiveReply, ScenesReply
 from vla_server_base.server.front_page import front_page
-from vla_server_base.server.request_body import read_body
+from vla_server_base.server.http_body import read_body
 from vla_server_base.server.service import CurrentService
 
 _HEALTH_RETRY_AFTER_S = 5

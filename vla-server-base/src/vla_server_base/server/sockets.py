@@ -179,7 +179,7 @@ class HttpProtocol(HttpToolsProtocol):
             self.transport.close()  # in the midst of another answer
             return
         request_id = begin_request(client=self.client[0] if self.client else "-")
-        logger.info("head refused client=%s request_id=%s%s", self.client, request_id, reason_of(error))
+        logger.info("head refused client=%s%s", self.client, reason_of(error))
         response = error_response(error, {"X-Request-Id": request_id, "Connection": "close"})
         phrase = HTTPStatus(error.status).phrase
         head = [f"HTTP/1.1 {error.status} {phrase}".encode(), *(b": ".join(each) for each in response.raw_headers)]
@@ -255,8 +255,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
     def shutdown(self) -> None:
         """End with the server: by 503 before the handshake, else by uvicorn's 1012."""
         if not self.handshake_complete and not self.close_sent:
-            said = "the server is shutting down"
-            self.conn.send_response(self.conn.reject(HTTPStatus.SERVICE_UNAVAILABLE, said))
+            reason = "the server is shutting down"
+            self.conn.send_response(self.conn.reject(HTTPStatus.SERVICE_UNAVAILABLE, reason))
             self.transport.write(b"".join(self.conn.data_to_send()))
             self.handshake_complete = self.close_sent = True
         super().shutdown()
@@ -324,7 +324,8 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             else ProtocolError(reason, hint="use a WebSocket library, which follows RFC 6455")
         )
         path, client = logged_path(self.scope["path"]), self.client[0] if self.client else "-"
-        logger.info("socket path=%s client=%s request_id=%s%s", path, client, begin_request(), reason_of(error))
+        begin_request()
+        logger.info("socket path=%s client=%s%s", path, client, reason_of(error))
 
 
 def uvicorn_settings(config: ServerConfig, traffic: Traffic) -> dict[str, Any]:

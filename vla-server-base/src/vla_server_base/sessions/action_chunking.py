@@ -6,43 +6,36 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.contract import Observation, Window
+from vla_server_base.engine.engine import pad_window
 
 Chunk = Float[np.ndarray, "horizon action_dim"]
 SingleAction = Float[np.ndarray, " action_dim"]
 
 
 class ObservationWindow:
-    """The last `length` observations of one robot.
-
-    Follows `HistoryWrapper` of octo-models/octo: the first observation fills the whole window, and
-    the mask is False where a slot still holds such a copy.
-    """
+    """The last `length` observations of one robot; while it has seen fewer, the first one fills the window."""
 
     def __init__(self, length: int):
         self._observations: deque[Observation] = deque(maxlen=length)
         self._length = length
-        self._num_seen = 0
 
     def append(self, observation: Observation) -> Window:
         """Add what the robot sees now and return the window that ends with it."""
-        self._observations.extend([observation] * (1 if self._observations else self._length))
-        self._num_seen = min(self._num_seen + 1, self._length)
+        self._observations.append(observation)
         return self.window()
 
     def window(self) -> Window:
         """Return the window that ends with the last observation; call it after the first `append`."""
-        mask = np.arange(self._length) >= self._length - self._num_seen
-        return Window(observations=tuple(self._observations), timestep_pad_mask=mask)
+        return pad_window(self._observations, self._length)
 
     @property
     def seen(self) -> tuple[Observation, ...]:
         """The observations, oldest first, without the copies that fill the window."""
-        return tuple(self._observations)[self._length - self._num_seen :] if self._num_seen else ()
+        return tuple(self._observations)
 
     def reset(self) -> None:
         """Forget all observations: a new episode begins."""
         self._observations.clear()
-        self._num_seen = 0
 
 
 class RecedingHorizon:

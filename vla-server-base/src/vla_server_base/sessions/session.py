@@ -7,8 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from vla_server_base.contract import PolicyRequest
-from vla_server_base.engine.device_thread import Prediction, Prefetch
+from vla_server_base.engine.batches import Prediction
 from vla_server_base.engine.engine import Engine
+from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import RequestError, Superseded
 from vla_server_base.sessions.deadline import within_deadline
 from vla_server_base.sessions.progress import SessionProgress

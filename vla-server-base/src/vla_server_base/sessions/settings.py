@@ -43,7 +43,7 @@ def checked_settings(spec: PolicySpec, settings: SessionSettings, changes: Mappi
             hint=f"send an execution_horizon of at most {spec.horizon}",
         )
     dataset = _known("dataset", settings.dataset, spec.datasets, spec.default_dataset)
-    formats = spec.actions_of(dataset).formats
+    formats = spec.actions[dataset].formats
     # A format that is only another dataset's default was not asked for.
     is_kept = "action_format" in changes or settings.action_format in formats
     action_format = _known("action_format", settings.action_format if is_kept else None, formats, formats[0])

@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,10 @@ class EchoAdapter(VLAModelAdapter):
 
     @property
     def spec(self) -> PolicySpec:
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> PolicySpec:
         return PolicySpec(
             model="echo",
             cameras=tuple(CameraSpec(name=name, height=224, width=224) for name in self.cameras),

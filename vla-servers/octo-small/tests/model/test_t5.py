@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from small_arrays import numbers
 
-from octo_service.errors import ModelConfigError, InputError
+from octo_service.errors import InputError, ModelConfigError
 from octo_service.model import t5
 from octo_service.model.parameters import Leaves, declared_shapes, stack_layers, stored
 from octo_service.model.t5 import T5Sizes, attention_bias, encode, rms_norm, sizes_of

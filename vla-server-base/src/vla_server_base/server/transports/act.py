@@ -16,8 +16,8 @@ from vla_server_base.protocols.openvla import ActRequest
 from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.session_reply import ResetReply
-from vla_server_base.server.middleware import unless_disconnected
-from vla_server_base.server.request_body import read_body
+from vla_server_base.server.http_body import read_body
+from vla_server_base.server.in_flight import unless_disconnected
 from vla_server_base.server.service import CurrentService, Service
 from vla_server_base.sessions.step import begin_episode, run_step
 

@@ -98,7 +98,7 @@ async def _reply_or_error(service: Service, client: bytes, message: bytes, n15_c
             return await _reply(service, client, message, n15_clients)
     except Exception as error:
         shown = client_error(error)
-        logger.info("zmq session=%s request_id=%s%s", _session_id(client), request_id, reason_of(shown))
+        logger.info("zmq session=%s%s", _session_id(client), reason_of(shown))
         return gr00t.write_error(shown, request_id)
 
 

@@ -52,12 +52,11 @@ def reporting(name: str, handler: CallHandler, shutdown: Shutdown) -> Callable[[
             error = client_error(raised)
             code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
         logger.info(
-            "grpc call=%s status=%s ms=%.1f client=%s request_id=%s%s",
+            "grpc call=%s status=%s ms=%.1f client=%s%s",
             name,
             code.name,
             1e3 * (time.perf_counter() - started),
             context.peer(),
-            request_id,
             reason_of(error),
         )
         if error is not None:

@@ -48,8 +48,10 @@ class SocketConnection:
     def client_error(self, error: Exception, request_id: str | None = None) -> tuple[VLAError, str]:
         """Return the error that the client gets, with its request's id, and log it."""
         request_id = request_id or current_request_id.get()
+        message_id = current_request_id.set(request_id)
         shown = client_error(error)
-        self.log("session=%s request_id=%s%s", self.session_id, request_id, reason_of(shown))
+        self.log("session=%s%s", self.session_id, reason_of(shown))
+        current_request_id.reset(message_id)
         return shown, request_id
 
     async def refuse(self, reason: WireMessage) -> None:

@@ -1,18 +1,26 @@
-"""Reads the body of a request: up to its limit, as JSON or multipart, and into core types with the scene it names."""
+"""Bodies over HTTP: a request's, read up to its limit, validated, and turned into core types; a reply's, as JSON."""
 
 import asyncio
-from typing import overload
+import json
+from typing import NoReturn, overload
 
+import pydantic
 from fastapi import Request
 
-from vla_server_base.errors import BodyTooLarge, UnsupportedMedia
+from vla_server_base.errors import BodyTooLarge, NotFinite, RequestError, UnsupportedMedia
+from vla_server_base.images import decode_base64
+from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
+from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.messages import Scene
-from vla_server_base.schemas.base import Upload, body_from_upload
+from vla_server_base.schemas.base import AnyBody, Reply, Upload
 from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.inputs import ExecuteInputs, PredictInputs
+from vla_server_base.schemas.json_items import SHORT_BYTES, check_num_items
 from vla_server_base.schemas.predict import PredictRequest
-from vla_server_base.schemas.scene import scene_from_body
-from vla_server_base.server.multipart import upload_from_multipart
+from vla_server_base.schemas.problems import request_error
+from vla_server_base.schemas.scene import SceneRequest
+from vla_server_base.schemas.state import AssetField
+from vla_server_base.server.multipart import json_with_fields, upload_from_multipart
 from vla_server_base.server.service import Service
 
 _JSON, _MULTIPART = "application/json", "multipart/form-data"
@@ -100,3 +108,71 @@ def _too_large(max_bytes: int) -> BodyTooLarge:
         f"the body is over this server's limit of {max_bytes} bytes",
         hint="send smaller images, or files once by PUT /assets; VLA_MAX_BODY_MB raises the limit",
     )
+
+
+def body_from_upload(kind: type[AnyBody], upload: Upload) -> AnyBody:
+    """Parse a request's JSON, with the files beside it; not on the event loop where it has megabytes.
+
+    Raises:
+        RequestError: naming the fields, and what is expected of them.
+    """
+    if len(upload.request) > SHORT_BYTES:
+        check_num_items(upload.request)
+    text = json_with_fields(kind, upload) if upload.fields else upload.request
+    try:
+        return kind.model_validate_json(text, context=upload)
+    except pydantic.ValidationError as error:
+        raise request_error(error, kind) from error
+
+
+def scene_from_body(body: SceneRequest, upload: Upload, assets: AssetStore, scenes: SceneStore) -> Scene | None:
+    """Return the scene that a request brings or names, None where it has none; not for the event loop.
+
+    Raises:
+        UnknownSceneId, MissingAsset: it names what this server does not have.
+        SceneError: see `scene_from_bundle`.
+        RequestError: an asset is not base64, or comes twice.
+    """
+    if body.scene_id is not None:
+        return scenes.get(body.scene_id)
+    if upload.scene is not None:
+        scene = scene_from_bundle(upload.scene, body.scene_file)
+    elif upload.xml is not None:
+        scene = Scene(xml=mjcf_text(upload.xml))
+    elif body.xml_string is not None:
+        scene = Scene(xml=body.xml_string)
+    else:
+        return None
+    merged = dict(scene.assets)
+    named = {name: _asset(name, given, assets) for name, given in body.assets.items()}
+    for more in (upload.assets, named):
+        if twice := sorted(merged.keys() & more.keys()):
+            raise RequestError(f"the asset '{twice[0][:80]}' is given twice", hint="send each file once")
+        merged |= more
+    return Scene(xml=scene.xml, assets=merged)
+
+
+def _asset(name: str, given: str | AssetField, assets: AssetStore) -> bytes:
+    if isinstance(given, AssetField):
+        return assets.get(given.sha256, name)
+    try:
+        return decode_base64(given)
+    except ValueError as error:
+        raise RequestError(f"asset '{name[:80]}' is not base64", hint="send the bytes of the file as base64") from error
+
+
+def reply_json(reply: Reply) -> bytes:
+    """Return the JSON of what is set in a reply.
+
+    Raises:
+        NotFinite: a number in it is not finite, which JSON cannot say.
+    """
+    text = reply.model_dump_json(exclude_unset=True).encode()
+    if b"NaN" in text or b"Infinity" in text:
+        # Names and texts may hold these words too.
+        json.loads(text, parse_constant=_refuse)
+    return text
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise NotFinite(f"the answer holds {constant} where a number belongs", hint="nothing of it is sent")

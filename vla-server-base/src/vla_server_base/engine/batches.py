@@ -1,0 +1,183 @@
+"""Requests on their way to the device: their queue, in which clients take turns, and the batches in which they run."""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextvars import Context, copy_context
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from vla_server_base.adapter import VLAModelAdapter
+from vla_server_base.contract import NormalizedChunks, PolicyInput
+from vla_server_base.engine.prefetch import Prefetches
+from vla_server_base.errors import NotFinite, Overloaded, VLAError
+from vla_server_base.fairness import FairQueue, Flow, current_flow, greediest_beside
+from vla_server_base.request_context import current_request_id
+
+logger = logging.getLogger(__name__)
+
+NOT_FINITE = "the policy answered with numbers that are not finite"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """Normalized chunks for one request, how long it waited for the device, and how long the device took."""
+
+    chunks: NormalizedChunks
+    queue_ms: float
+    infer_ms: float
+
+
+@dataclass(eq=False, kw_only=True)
+class Job:
+    """One request in the engine; it is being preprocessed until `policy_input` is set."""
+
+    flow: Flow
+    answer: "Future[Prediction]" = field(default_factory=Future)
+    context: Context = field(default_factory=copy_context)
+    policy_input: PolicyInput | None = None
+    ready_at: float = 0.0
+
+    def refuse(self, error: BaseException) -> None:
+        """Answer a request that has not reached the device with an error."""
+        if self.answer.set_running_or_notify_cancel():
+            self.answer.set_exception(error)
+
+
+class RequestQueue:
+    """Requests on their way to the device, at most `max_queue`; all methods may be called on any thread.
+
+    Clients take turns, and the sessions of a client take turns. In a full queue, the flow with the most requests makes
+    room for one with fewer.
+    """
+
+    def __init__(self, max_queue: int):
+        self._max_queue = max_queue
+        self._changed = threading.Condition()  # guards the fields below
+        self.prefetches = Prefetches(self._changed)
+        self.waiting: dict[Job, None] = {}  # an ordered set: the last request came last
+        self._ready: FairQueue[Job] = FairQueue()  # includes some that have left
+        self._refusal: Callable[[], VLAError] | None = None
+        self.last_request_at = 0.0
+        self.is_closing = False
+
+    def admit(self) -> Job:
+        """Add a request of the current flow, to be preprocessed.
+
+        Raises:
+            Overloaded: the queue is full, and no flow has more requests in it.
+            VLAError: see `refuse_all`.
+        """
+        with self._changed:
+            if self._refusal is not None:
+                raise self._refusal()
+            job = Job(flow=current_flow())
+            if len(self.waiting) >= self._max_queue:
+                self._make_room(job.flow)
+            self.waiting[job] = None
+            self.last_request_at = time.monotonic()
+            return job
+
+    def is_mostly_of(self, flow: Flow) -> bool:
+        """Return whether a flow has at least half of the queue."""
+        with self._changed:
+            return 2 * sum(job.flow == flow for job in self.waiting) >= self._max_queue
+
+    def _make_room(self, flow: Flow) -> None:
+        error = Overloaded(
+            f"the queue for the device is full ({self._max_queue} waiting)",
+            hint="send again later, or fewer at a time; VLA_MAX_QUEUE raises the limit",
+        )
+        greediest = greediest_beside(flow, [job.flow for job in self.waiting])
+        if greediest is None:
+            raise error
+        last = next(job for job in reversed(self.waiting) if job.flow == greediest)
+        del self.waiting[last]
+        last.refuse(error)
+
+    def make_ready(self, job: Job, policy_input: PolicyInput) -> None:
+        """Hand a preprocessed request to the device."""
+        with self._changed:
+            job.ready_at = time.perf_counter()
+            job.policy_input = policy_input
+            self._ready.put(job.flow, job)
+            self._changed.notify_all()
+
+    def remove(self, job: Job) -> bool:
+        """Remove a request; return whether it was in the queue, and so has no answer yet."""
+        with self._changed:
+            return self.waiting.pop(job, job) is None
+
+    def take_batch(self, max_batch: int) -> list[Job]:
+        """Remove and return the requests that run together next, of each flow in turn."""
+        batch: list[Job] = []
+        with self._changed:
+            while len(batch) < max_batch and (item := self._ready.pop()) is not None:
+                _, job = item
+                if self.waiting.pop(job, job) is None and job.answer.set_running_or_notify_cancel():
+                    batch.append(job)
+        return batch
+
+    def wait_for_work(self, timeout_s: float | None) -> None:
+        """Wait for a request, for something to prefetch, or for the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.is_closing or self._ready or self.prefetches.waiting, timeout_s)
+
+    def closed_within(self, timeout_s: float) -> bool:
+        """Wait until the queue closes, or for so long; return whether it has closed."""
+        with self._changed:
+            return self._changed.wait_for(lambda: self.is_closing, timeout_s)
+
+    def is_quiet(self, quiet_s: float) -> bool:
+        """Return whether no request waits, and none came within the last `quiet_s`."""
+        with self._changed:
+            return not self.waiting and time.monotonic() - self.last_request_at >= quiet_s
+
+    def refuse_all(self, error: Callable[[], VLAError]) -> None:
+        """Answer all that wait, and all that come from now on, with an error."""
+        with self._changed:
+            self._refusal = error
+            waiting = list(self.waiting)
+            self.waiting.clear()
+        for job in waiting:
+            job.refuse(error())
+
+    def close(self) -> None:
+        """Let the device thread end."""
+        with self._changed:
+            self.is_closing = True
+            self._changed.notify_all()
+
+
+def run_batch(adapter: VLAModelAdapter, batch: list[Job]) -> None:
+    """Run the policy on the requests of a batch, and answer each; if the batch fails, they run one by one."""
+    started = time.perf_counter()
+    try:
+        outputs = adapter.predict([job.policy_input for job in batch if job.policy_input is not None])
+        assert len(outputs) == len(batch), "the adapter returns one entry per input"
+    except BaseException as error:
+        if len(batch) == 1:
+            _answer_failed(batch[0], error)
+            return
+        ids = " ".join(job.context.get(current_request_id, "-") for job in batch)
+        logger.warning("a batch of %d failed (%s); its requests run one by one: %s", len(batch), error, ids)
+        for job in batch:
+            run_batch(adapter, [job])
+        return
+    infer_ms = 1e3 * (time.perf_counter() - started)
+    for job, chunks in zip(batch, outputs, strict=True):
+        queue_ms = 1e3 * (started - job.ready_at)
+        if np.isfinite(chunks).all():
+            job.answer.set_result(Prediction(chunks=chunks, queue_ms=queue_ms, infer_ms=infer_ms))
+        else:
+            job.answer.set_exception(NotFinite(NOT_FINITE, hint="send another observation"))
+
+
+def _answer_failed(job: Job, error: BaseException) -> None:
+    if not isinstance(error, VLAError):
+        job.context.run(logger.error, "the policy failed on a request", exc_info=error)
+        error = VLAError("the policy failed on this request", hint="the server's log has the request_id")
+    job.answer.set_exception(error)

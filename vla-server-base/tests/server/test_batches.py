@@ -1,0 +1,159 @@
+"""The engine's queue alone, and the batches in which requests run."""
+
+import logging
+from contextvars import copy_context
+
+import numpy as np
+import pytest
+from test_engine import TASK, WINDOW
+
+from vla_server_base.contract import PolicyInput
+from vla_server_base.engine.batches import RequestQueue, run_batch
+from vla_server_base.errors import NotFinite, Overloaded, Unavailable, VLAError
+from vla_server_base.fairness import Flow
+from vla_server_base.request_context import current_client, current_request_id
+from vla_server_base.testing import EchoAdapter
+
+ADAPTER = EchoAdapter()
+A, B = "10.0.0.1", "10.0.0.2"
+
+
+def input_of(seed: int) -> PolicyInput:
+    observation, task = ADAPTER.preprocess_observation(WINDOW), ADAPTER.preprocess_instruction(TASK)
+    return PolicyInput(observation=observation, task=task, seed=seed)
+
+
+def admit(queue: RequestQueue, client: str = A, seed: int | None = None):
+    """Add a request of a client, and make it ready if it has a seed."""
+
+    def admit_in_context():
+        current_client.set(client)
+        current_request_id.set(f"{client}/{seed}")
+        return queue.admit()
+
+    job = copy_context().run(admit_in_context)
+    if seed is not None:
+        queue.make_ready(job, input_of(seed))
+    return job
+
+
+def seeds(batch) -> list[int]:
+    return [job.policy_input.seed for job in batch]
+
+
+def test_an_admitted_request_waits_until_it_is_preprocessed():
+    queue = RequestQueue(max_queue=2)
+    job = admit(queue)
+    assert list(queue.waiting) == [job]
+    assert job.flow == Flow(A, "-")
+    assert queue.take_batch(8) == []
+    queue.make_ready(job, input_of(1))
+    assert queue.take_batch(8) == [job]
+    assert not queue.waiting
+
+
+def test_a_batch_has_at_most_its_size_and_takes_clients_in_turn():
+    queue = RequestQueue(max_queue=8)
+    for client, seed in ((A, 1), (A, 2), (A, 3), (B, 4)):
+        admit(queue, client, seed)
+    assert seeds(queue.take_batch(3)) == [1, 4, 2]
+    assert seeds(queue.take_batch(3)) == [3]
+
+
+def test_a_full_queue_refuses_the_client_that_filled_it():
+    queue = RequestQueue(max_queue=2)
+    jobs = [admit(queue), admit(queue)]
+    with pytest.raises(Overloaded, match="2 waiting"):
+        admit(queue)
+    assert list(queue.waiting) == jobs
+    assert queue.is_mostly_of(Flow(A, "-"))
+    assert not queue.is_mostly_of(Flow(B, "-"))
+
+
+def test_in_a_full_queue_the_last_request_of_the_greediest_client_makes_room():
+    queue = RequestQueue(max_queue=3)
+    first, second, last = (admit(queue) for _ in range(3))
+    other = admit(queue, B)
+    assert list(queue.waiting) == [first, second, other]
+    with pytest.raises(Overloaded):
+        last.answer.result(0)
+
+
+def test_a_removed_request_is_in_no_batch():
+    queue = RequestQueue(max_queue=2)
+    job = admit(queue, seed=1)
+    assert queue.remove(job)
+    assert not queue.remove(job)
+    assert queue.take_batch(8) == []
+
+
+def test_a_cancelled_request_is_in_no_batch():
+    queue = RequestQueue(max_queue=2)
+    admit(queue, seed=1).answer.cancel()
+    admit(queue, seed=2)
+    assert seeds(queue.take_batch(8)) == [2]
+
+
+def test_refusing_all_answers_what_waits_and_what_comes():
+    queue = RequestQueue(max_queue=2)
+    waiting = admit(queue, seed=1)
+    queue.refuse_all(lambda: Unavailable("closed", hint="send again later"))
+    with pytest.raises(Unavailable, match="closed"):
+        waiting.answer.result(0)
+    with pytest.raises(Unavailable, match="closed"):
+        admit(queue)
+    assert queue.take_batch(8) == []
+
+
+def test_a_queue_with_a_waiting_request_is_not_quiet():
+    queue = RequestQueue(max_queue=2)
+    assert queue.is_quiet(0.0)
+    job = admit(queue)
+    assert not queue.is_quiet(0.0)
+    queue.remove(job)
+    assert not queue.is_quiet(3600.0), "a request came within the last hour"
+
+
+class Selective(EchoAdapter):
+    """Fails on seed 13, and answers seed 7 with NaN."""
+
+    def predict(self, batch):
+        if any(each.seed == 13 for each in batch):
+            raise ZeroDivisionError("secret inner workings")
+        return [
+            np.full_like(chunks, np.nan) if each.seed == 7 else chunks
+            for each, chunks in zip(batch, super().predict(batch), strict=True)
+        ]
+
+
+def taken_batch(*numbers: int):
+    queue = RequestQueue(max_queue=8)
+    for seed in numbers:
+        admit(queue, seed=seed)
+    return queue.take_batch(8)
+
+
+def test_each_request_of_a_batch_gets_what_it_would_get_alone():
+    batch = taken_batch(1, 2)
+    run_batch(ADAPTER, batch)
+    for job, seed in zip(batch, (1, 2), strict=True):
+        (alone,) = ADAPTER.predict([input_of(seed)])
+        np.testing.assert_array_equal(job.answer.result(0).chunks, alone)
+
+
+def test_a_request_that_fails_takes_no_other_of_its_batch_along(caplog):
+    caplog.set_level(logging.WARNING)
+    good, failing = taken_batch(1, 13)
+    run_batch(Selective(), [good, failing])
+    assert np.isfinite(good.answer.result(0).chunks).all()
+    with pytest.raises(VLAError, match="the policy failed on this request"):
+        failing.answer.result(0)
+    assert f"run one by one: {A}/1 {A}/13" in caplog.text
+
+
+def test_only_the_request_whose_chunk_is_not_finite_is_refused():
+    good, bad = taken_batch(1, 7)
+    run_batch(Selective(), [good, bad])
+    assert np.isfinite(good.answer.result(0).chunks).all()
+    with pytest.raises(NotFinite):
+        bad.answer.result(0)
