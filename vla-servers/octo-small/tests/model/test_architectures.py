@@ -9,9 +9,12 @@ import pytest
 from octo_service.errors import ModelConfigError
 from octo_service.model.architectures import ARCHITECTURES
 from octo_service.model.description import description
+from octo_service.model.image_stem import SmallStem
+from octo_service.model.octo import Octo
 from octo_service.model.octo_config import build_octo
 from octo_service.model.random_leaves import hand_noise_through, random_leaves
 from octo_service.model.random_weights import architecture_named
+from octo_service.model.tokens import ImageTokenizer
 
 TINY = ARCHITECTURES["octo-tiny"]
 
@@ -25,6 +28,12 @@ def changed(path: str, value: object) -> dict:
         branch = branch[module]
     branch[name] = value
     return config
+
+
+def camera_of(octo: Octo) -> ImageTokenizer:
+    tokenizer = octo.observation_tokenizers["primary"]
+    assert isinstance(tokenizer, ImageTokenizer)
+    return tokenizer
 
 
 @pytest.mark.parametrize("name", ARCHITECTURES)
@@ -46,14 +55,15 @@ def test_heads_divide_the_embedding(name: str):
 
 def test_an_architecture_can_be_a_static_argument():
     octo = build_octo(TINY.config()["model"])
-    encoder = octo.observation_tokenizers["primary"].encoder
+    encoder = camera_of(octo).encoder
+    assert isinstance(encoder, SmallStem)
     assert encoder.features == (32, 32, 32, 32)
     assert hash(encoder) == hash(copy.deepcopy(encoder))
 
 
 def test_lists_of_json_become_tuples():
     octo = build_octo(changed("observation_tokenizers.primary.kwargs.obs_stack_keys", ["image_primary"]))
-    assert octo.observation_tokenizers["primary"].obs_stack_keys == ("image_primary",)
+    assert camera_of(octo).obs_stack_keys == ("image_primary",)
 
 
 @pytest.mark.parametrize("missing", ["heads", "transformer_kwargs", "observation_tokenizers", "task_tokenizers"])

@@ -105,7 +105,7 @@ def test_what_one_layer_alone_has_is_not_stacked():
 
 
 def test_what_does_not_repeat_stays_as_it_is():
-    leaves = {"heads_action/mean_proj/kernel": numbers(0, 2)}
+    leaves = {"heads_action/mean_proj/kernel": jnp.asarray(numbers(0, 2))}
     assert stack_layers(leaves) == Leaves(leaves, {})
 
 

@@ -126,7 +126,11 @@ def test_an_interrupted_run_says_from_which_step_it_goes_on_and_how(folder: Path
     lines = said.read_text().splitlines()
     assert child.returncode == 130
     assert any(line.startswith("compiling: 0/100000 steps") for line in lines), lines
-    found = re.fullmatch(r"octo-service: interrupted; to go on from step (\d+): octo-service (.*) --resume", lines[-1])
+    found = re.fullmatch(
+        r"octo-service: interrupted; .* holds the checkpoint of step (\d+); "
+        r"to go on from step \1: octo-service (.*) --resume",
+        lines[-1],
+    )
     assert found is not None, lines
     assert int(found[1]) >= 1
     assert found[2] == shlex.join(typed)
@@ -291,7 +295,7 @@ def test_a_run_is_only_gone_on_with_by_its_own_recipe(tmp_path: Path, straight: 
     again = RunFolder(straight, settings, resume=True)
     assert again.rows() == _rows(straight)
     assert again.micro_batch == 4, "as many samples at a time as when it began"
-    with pytest.raises(TrainingError, match="holds a run already; go on with it by --resume"):
+    with pytest.raises(TrainingError, match="holds a run already; resume it with --resume"):
         RunFolder(straight, settings, resume=False)
     with pytest.raises(TrainingError, match=r"other settings \(seed: 42, now 2\)"):
         RunFolder(straight, {**settings, "seed": 2}, resume=True)

@@ -124,7 +124,7 @@ def test_what_does_not_fit_is_refused_before_the_first_step_with_a_way_on():
         fitting_micro_batch(step, Fit(micro_batch=6), room)
     with pytest.raises(TrainingError, match=r"--micro-batch 1 takes .* --remat would take .*, --mode head_only would"):
         fitting_micro_batch(step, Fit(), 1000)
-    with pytest.raises(TrainingError, match="--micro-batch 5 does not divide --batch-size 12: 1, 2, 3, 4, 6, 12 do"):
+    with pytest.raises(TrainingError, match="--micro-batch 5 does not divide --batch-size 12; 1, 2, 3, 4, 6, 12 do"):
         fitting_micro_batch(step, Fit(micro_batch=5), None)
 
 

@@ -82,9 +82,9 @@ def test_a_damaged_state_is_refused(tmp_path: Path):
     path, state = tmp_path / "state.safetensors", _trainer().start(seed=0)
     save_state(path, state)
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(CheckpointError, match="is no state of a training run"):
+    with pytest.raises(CheckpointError, match="is not the state of a training run"):
         load_state(path, state)
-    with pytest.raises(CheckpointError, match="is no state of a training run"):
+    with pytest.raises(CheckpointError, match="is not the state of a training run"):
         load_state(tmp_path / "absent", state)
 
 
