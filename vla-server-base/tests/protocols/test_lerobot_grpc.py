@@ -121,7 +121,7 @@ def test_the_state_is_in_the_order_of_the_setup_or_else_as_sent(reader):
     mixed = {"b.pos": 2.0, "current": 9.0, "c.pos": 3.0, "a.pos": 1.0, "primary": RED, "task": "go"}
     setup = lerobot.LerobotSetup(state_names=("a.pos", "b.pos", "c.pos"))
     np.testing.assert_array_equal(timed_step_of(reader, mixed, setup).request.observation.proprio, [1, 2, 3])
-    with pytest.raises(RequestError, match="4 numbers"):
+    with pytest.raises(RequestError, match="got 4"):
         timed_step_of(reader, mixed)
 
 

@@ -384,7 +384,10 @@ def test_while_the_policy_cannot_be_loaded_a_handshake_is_answered_with_503_and_
             assert "model_unavailable: the weights are damaged" in waiting.recv(timeout=30)
             assert closed_with(waiting) == 1013
         refusal = refused_handshake(address(url) + path)
-        assert (refusal.status_code, json.loads(refusal.body)["error"]["message"]) == (503, "the weights are damaged")
+        assert (refusal.status_code, json.loads(refusal.body)["error"]["message"]) == (
+            503,
+            "the weights are damaged; download them again",
+        )
 
 
 @pytest.mark.parametrize(

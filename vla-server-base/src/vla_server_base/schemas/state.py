@@ -16,7 +16,7 @@ class RenderField(Body):
     """What of the scene is drawn."""
 
     geom_groups: list[GeomGroup] | None = Field(default=None, min_length=1, max_length=NUM_GEOM_GROUPS)
-    """Groups of geoms; null draws 0 to 2, without 0 in scenes of robosuite's kind, which collide there."""
+    """Groups of geoms; null draws 0 to 2, or 1 and 2 in scenes like robosuite's, whose group 0 collides."""
 
 
 class AssetField(Body):

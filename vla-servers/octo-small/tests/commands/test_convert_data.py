@@ -57,7 +57,7 @@ def test_an_episode_that_cannot_be_trained_on_is_left_out_by_its_name(tmp_path: 
     [
         ({"without": ("demo_1",)}, "--without demo_1: there is no such episode; available: demo_0, demo_9, demo_18"),
         ({"without": ("demo_0", "demo_9", "demo_18")}, "there is no episode to convert"),
-        ({"camera": ("obs/agentview_image",)}, "is not name=key, such as primary=obs/agentview_image"),
+        ({"camera": ("obs/agentview_image",)}, "is not name=key; write, for example, primary=obs/agentview_image"),
         ({"out": Path()}, "already exists; name another folder"),
     ],
 )

@@ -230,7 +230,7 @@ def test_the_text_encoder_reads_its_weights_where_the_file_is_mapped(model: Octo
 
 
 def test_a_normalization_that_is_not_known_is_refused(model: OctoModel):
-    with pytest.raises(InputError, match="'percentiles' is not known; it is 'normal' or 'bounds'"):
+    with pytest.raises(InputError, match="'percentiles' is not known; pass 'normal' or 'bounds'"):
         sampled(model, an_observation(), normalization_type="percentiles")
 
 

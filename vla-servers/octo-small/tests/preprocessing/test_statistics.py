@@ -143,7 +143,7 @@ def test_all_that_the_reference_wrote_are_taken(folder: Path):
 
 
 def test_another_form_is_refused():
-    with pytest.raises(InputError, match="'percent' is not known; it is 'normal' or 'bounds'"):
+    with pytest.raises(InputError, match="'percent' is not known; pass 'normal' or 'bounds'"):
         un_normalize(np.zeros((1, 3), np.float32), action_statistics(OF_THREE), "percent")  # pyright: ignore
 
 

@@ -83,7 +83,7 @@ def _check(name: str, content: bytes, tag: str, where: str) -> None:
         if width * height > limits.MAX_ASSET_PIXELS:
             raise SceneRefused(
                 f"the asset '{name[:200]}' is an image of {width} x {height} pixels",
-                hint=f"at most {limits.MAX_ASSET_PIXELS} pixels",
+                hint=f"send at most {limits.MAX_ASSET_PIXELS} pixels",
             )
     kind = next((kind for kind, beginning in UNSUPPORTED_IMAGES.items() if beginning.match(content)), None)
     if kind is not None and tag in ("texture", "hfield"):

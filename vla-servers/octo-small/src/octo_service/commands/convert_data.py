@@ -75,5 +75,5 @@ def _cameras(given: tuple[str, ...]) -> Mapping[str, str]:
 def _named(text: str) -> tuple[str, str]:
     match = re.fullmatch(r"(\w+)=(.+)", text)
     if match is None:
-        raise TrainingError(f"--camera {text} is not name=key", hint="such as primary=obs/agentview_image")
+        raise TrainingError(f"--camera {text} is not name=key", hint="write, for example, primary=obs/agentview_image")
     return match[1], match[2]

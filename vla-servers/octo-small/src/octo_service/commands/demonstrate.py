@@ -104,7 +104,9 @@ def _trials(options: Demonstrate) -> Iterator[Trial]:
 def _sides(options: Demonstrate) -> Mapping[str, int]:
     given = [re.fullmatch(r"(primary|wrist)=([1-9]\d*)", size) for size in options.sizes]
     if not all(given):
-        raise RequestError(f"--sizes {' '.join(options.sizes)}", hint="as in --sizes primary=128 wrist=64")
+        raise RequestError(
+            f"--sizes {' '.join(options.sizes)}", hint="write, for example, --sizes primary=128 wrist=64"
+        )
     return {match[1]: int(match[2]) for match in given if match}
 
 

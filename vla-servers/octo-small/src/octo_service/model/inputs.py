@@ -29,7 +29,8 @@ def make_tasks(
         raise InputError("the task is empty", hint="give texts=[...], goals={'image_primary': ...}, or both")
     if isinstance(texts, str):
         raise InputError(
-            "texts must be a list, one instruction per batch entry", hint="such as texts=['pick up the spoon']"
+            "texts must be a list, one instruction per batch entry",
+            hint="pass, for example, texts=['pick up the spoon']",
         )
     batches = {value.shape[0] for value in (goals or {}).values()} | ({len(texts)} if texts is not None else set())
     if len(batches) != 1:

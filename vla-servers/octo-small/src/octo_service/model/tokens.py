@@ -185,7 +185,7 @@ class LowdimObsTokenizer:
             return None
         for key in keys:
             if observations[key].ndim != 3:
-                raise InputError(f"'{key}' is {observations[key].shape}", hint="it must be (batch, window, numbers)")
+                raise InputError(f"'{key}' is {observations[key].shape}", hint="pass (batch, window, numbers)")
         numbers = jnp.concatenate([jnp.asarray(observations[key], jnp.float32) for key in keys], axis=-1)
         if not self.discretize:
             tokens = numbers[..., None]

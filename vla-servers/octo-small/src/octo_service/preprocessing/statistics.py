@@ -177,4 +177,4 @@ def check_form(form: str) -> None:
         InputError: the form is unknown; the hint lists the known ones.
     """
     if form not in ("normal", "bounds"):
-        raise InputError(f"normalization_type: {form!r} is not known", hint="it is 'normal' or 'bounds'")
+        raise InputError(f"normalization_type: {form!r} is not known", hint="pass 'normal' or 'bounds'")

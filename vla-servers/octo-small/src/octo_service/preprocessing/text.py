@@ -115,7 +115,7 @@ def tokenizer_options(config: Mapping[str, Any]) -> TokenizerOptions | None:
     if padding not in ("max_length", "longest") or not isinstance(asked["truncation"], bool):
         raise ModelConfigError(
             f"config.json asks for padding={asked['padding']!r} and truncation={asked['truncation']!r}",
-            hint="padding is 'max_length' or 'longest', truncation true or false",
+            hint="use padding 'max_length' or 'longest', and truncation true or false",
         )
     return TokenizerOptions(
         name=kwargs.get("tokenizer_name", "t5-base"),

@@ -164,7 +164,7 @@ def chosen_cameras(
         match = re.fullmatch(r"(\w+)=([^@]+)(?:@(\d+))?", text)
         if match is None:
             raise TrainingError(
-                f"--camera {text} is not name=source, or name=source@size", hint="such as primary=top@256"
+                f"--camera {text} is not name=source, or name=source@size", hint="write, for example, primary=top@256"
             )
         name, source, size = match.groups()
         source = source if source in recorded else camera_name(source)

@@ -91,7 +91,7 @@ def _actuator(model: mujoco.MjModel, joint: int) -> int:
         actuators = listed(names(model, ACTUATOR)[actuator] for actuator in driving)
         raise SceneError(
             f"joint '{name}' has no single actuator that can be given a target: {actuators}",
-            hint="one <position> or one <motor> for each joint of the arm",
+            hint="use one <position> or one <motor> for each joint of the arm",
         )
     return chosen[0]
 
