@@ -102,7 +102,7 @@ def test_a_server_gets_the_same_results_action_by_action_and_by_whole_episodes(u
         ("--window 3", RequestError, "takes 1 to 2"),
         ("--execution-horizon 5", RequestError, "the policy's chunks have 4"),
         ("--execution-horizon 2 --ensemble-weight 0", RequestError, "cannot be combined"),
-        ("--through execute --window 1", RequestError, "without --window"),
+        ("--through execute --window 1", RequestError, "--through execute: --window is given"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said_at_once(url: str, arguments: str, error: type[Exception], says: str):
