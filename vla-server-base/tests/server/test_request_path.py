@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from echo_server import echo_app, of_one_colour, wait_until_healthy
+from echo_server import echo_app, of_one_colour, wait_until, wait_until_healthy
 
 import vla_server_base
 from vla_server_base.server.uvicorn_server import serving
@@ -64,9 +64,17 @@ def traced():
     try:
         with serving(echo_app()) as url, httpx.Client(base_url=url, timeout=30) as client:
             wait_until_healthy(url)
+            wait_until(lambda: client.get("/info").json()["renderer"])  # the scene workers have started
             yield trace, client
     finally:
         threading.setprofile(None)
+
+
+def test_an_image_needs_no_file_of_scenes_or_sessions_state(traced):
+    trace, client = traced
+    files = trace.of(lambda: client.post("/predict", data={"instruction": "go"}, files={"image": IMAGE_FILE}))
+    assert not [file for file in files if file.startswith(("scenes/", "protocols/", "episodes/"))]
+    assert not files & {"sessions/session.py", "sessions/registry.py", "schemas/arm.py", "schemas/state.py"}
 
 
 @pytest.mark.parametrize(
@@ -83,10 +91,3 @@ def test_a_request_goes_through_few_files(traced, request_parts, max_files):
     files = trace.of(lambda: client.post("/predict", **request_parts))
     assert {"server/predict.py", "engine/engine.py"} <= files, "the trace sees the server"
     assert len(files) <= max_files, sorted(files)
-
-
-def test_an_image_needs_no_file_of_scenes_or_sessions_state(traced):
-    trace, client = traced
-    files = trace.of(lambda: client.post("/predict", data={"instruction": "go"}, files={"image": IMAGE_FILE}))
-    assert not [file for file in files if file.startswith(("scenes/", "protocols/", "episodes/"))]
-    assert not files & {"sessions/session.py", "sessions/registry.py", "schemas/arm.py", "schemas/state.py"}

@@ -12,7 +12,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vla_server_base.errors import Overloaded, Unavailable, VLAError
-from vla_server_base.request_context import begin_request, current_client, logged_path
+from vla_server_base.request_context import begin_request, current_client, current_request_id, logged_path
 from vla_server_base.server.error_replies import client_error, deny_socket, error_response, reason_of
 from vla_server_base.server.in_flight import Bodies, Shutdown
 from vla_server_base.server.origins import Origins
@@ -52,12 +52,10 @@ class RequestMiddleware:
             return
         headers = Headers(scope=scope)
         client = scope["client"][0] if scope.get("client") else "-"
-        request_id = begin_request(_request_id(headers.get("x-request-id", "")), client)
+        begin_request(_request_id(headers.get("x-request-id", "")), client)
         if scope["type"] == "websocket":
             await self._open_socket(scope, receive, send)
         else:
-            state = scope.setdefault("state", {})
-            state["request_id"] = request_id
             await self._answer(scope, receive, send)
 
     async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -69,8 +67,7 @@ class RequestMiddleware:
             await self._app(scope, receive, send)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
-        state, headers = scope["state"], Headers(scope=scope)
-        request_id = state["request_id"]
+        state, headers = scope.setdefault("state", {}), Headers(scope=scope)
         started = time.perf_counter()
         status = None
         body = _Body(headers, receive, self._bodies)
@@ -80,7 +77,7 @@ class RequestMiddleware:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 reply_headers = MutableHeaders(scope=message)
-                reply_headers["X-Request-Id"] = request_id
+                reply_headers["X-Request-Id"] = current_request_id.get()
                 if reply_headers.get("content-type", "").startswith("text/html"):
                     reply_headers.update(_NO_FRAMES)
                 if not await body.drained():
