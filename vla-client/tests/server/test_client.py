@@ -124,7 +124,7 @@ def test_a_refusal_has_the_servers_code_and_request_id(policy):
     with pytest.raises(PolicyError, match="expected 3 numbers") as raised:
         policy.infer({**SEEN, "proprio": [1.0]})
     assert raised.value.code == "invalid_request"
-    assert raised.value.message == "proprio: expected 3 numbers, got 1"
+    assert raised.value.message.startswith("proprio: expected 3 numbers, got 1; ")
     assert len(raised.value.request_id or "") == 32
     assert policy.infer(SEEN)["session"]["step"] == 0
 
