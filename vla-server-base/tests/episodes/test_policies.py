@@ -77,7 +77,7 @@ async def test_an_unknown_dataset_is_refused_with_the_known_ones():
 @pytest.mark.parametrize("length", [0, 3])
 async def test_a_window_that_the_policy_does_not_have_is_refused(length):
     async with load_policy(EchoAdapter(), "echo") as policy:
-        with pytest.raises(RequestError, match="takes 1 to 2"):
+        with pytest.raises(RequestError, match="expected 1 to 2 observations"):
             LastObservations(policy, length)
 
 

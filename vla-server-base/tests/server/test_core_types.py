@@ -93,7 +93,7 @@ def test_the_default_instruction_stands_in_and_the_client_gets_a_note():
         ({"image": RED, "history": ({"image": RED},) * 2}, RequestError, "expected at most 1 past observations, got 2"),
         ({"image": RED, "num_samples": 5}, RequestError, "limit of 4"),
         ({"image": RED, "action_format": "sideways"}, UnknownName, "sideways"),
-        ({"image": RED, "action_format": "joint_position"}, RequestError, "needs a scene"),
+        ({"image": RED, "action_format": "joint_position"}, RequestError, "is for a scene"),
         ({"xml_string": SCENE, "cameras": {"left": "front"}}, UnknownName, "left"),
         ({"xml_string": SCENE, "camera": ""}, RequestError, "needs an image"),
         ({"xml_string": SCENE, "camera": "a", "cameras": {"primary": "b"}}, RequestError, "two of the scene's cameras"),

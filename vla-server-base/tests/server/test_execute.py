@@ -226,7 +226,7 @@ def test_a_picture_has_no_joints(client):
     body = {"instruction": "go", "image": of_one_colour(1, 2, 3), "action_format": "joint_position"}
     response = client.post("/predict", json=body)
     assert response.status_code == 422
-    assert "needs a scene" in response.json()["error"]["message"]
+    assert "is for a scene" in response.json()["error"]["message"]
 
 
 def test_history_fills_the_window_of_a_picture(client):

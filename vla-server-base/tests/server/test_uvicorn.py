@@ -40,7 +40,7 @@ from vla_server_base.testing import EchoAdapter
 
 class Broken(EchoAdapter):
     def load_model(self, model_id, device, cache_dir):
-        raise ModelUnavailable("the checkpoint is of another model")
+        raise ModelUnavailable("the checkpoint is of another model", hint="name the right one")
 
 app = app_for_uvicorn(lambda config: create_vla_app(Broken(), config, model_id="broken"))
 """

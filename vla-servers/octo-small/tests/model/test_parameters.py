@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_arrays import numbers
 
+from octo_service.checkpoints.flax_msgpack import nested
 from octo_service.model.parameters import (
     Leaves,
     Parameters,
     Part,
     declared_shapes,
-    nested,
     stack_layers,
     stored,
 )
