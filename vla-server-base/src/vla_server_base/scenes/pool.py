@@ -8,7 +8,6 @@ from types import TracebackType
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import SceneCrashed, SceneTimeout, SceneTooLarge, Unavailable, VLAError
 from vla_server_base.request_context import current_client
-from vla_server_base.scenes.background_tasks import BackgroundTasks
 from vla_server_base.scenes.messages import (
     Confinement,
     RendererName,
@@ -25,7 +24,7 @@ from vla_server_base.scenes.worker_death import WorkerDied
 from vla_server_base.scenes.worker_launch import launch_first
 from vla_server_base.scenes.worker_process import WorkerProcess
 from vla_server_base.scenes.worker_queue import WorkerRequest
-from vla_server_base.scenes.workers import SceneWorkers, stopping
+from vla_server_base.scenes.workers import BackgroundTasks, SceneWorkers, stopping
 
 logger = logging.getLogger(__name__)
 
