@@ -6,8 +6,8 @@ import logging
 import pytest
 
 from vla_server_base.errors import SceneError
-from vla_server_base.scenes.background_tasks import BackgroundTasks
 from vla_server_base.scenes.worker_death import WorkerDied
+from vla_server_base.scenes.workers import BackgroundTasks
 
 pytestmark = pytest.mark.anyio
 

@@ -3,8 +3,8 @@
 import pytest
 
 from vla_server_base.errors import SceneCrashed, SceneTimeout
-from vla_server_base.scenes import verdicts
-from vla_server_base.scenes.verdicts import Verdicts
+from vla_server_base.scenes import pool
+from vla_server_base.scenes.pool import Verdicts
 
 CRASHED = SceneCrashed("it crashed", hint="check the scene, which may be malformed")
 
@@ -27,14 +27,14 @@ def test_a_verdict_holds_for_one_client_and_one_scene():
 
 
 def test_a_verdict_is_forgotten_after_its_time(monkeypatch):
-    monkeypatch.setattr(verdicts, "EXPIRY_S", 0.0)
+    monkeypatch.setattr(pool, "EXPIRY_S", 0.0)
     seen = Verdicts()
     seen.note("robot", "key", CRASHED, num_workers=2)
     seen.check("robot", "key")
 
 
 def test_the_oldest_verdicts_make_room(monkeypatch):
-    monkeypatch.setattr(verdicts, "MAX_VERDICTS", 2)
+    monkeypatch.setattr(pool, "MAX_VERDICTS", 2)
     seen = Verdicts()
     for key in "abc":
         seen.note("robot", key, CRASHED, num_workers=2)

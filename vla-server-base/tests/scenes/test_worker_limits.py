@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from vla_server_base.scenes.worker_death import death_of
-from vla_server_base.scenes.worker_memory import MemoryLimit
+from vla_server_base.scenes.worker_process import MemoryLimit
 
 pytestmark = pytest.mark.anyio
 
@@ -79,14 +79,12 @@ async def test_no_baseline_means_no_limit_and_a_process_that_is_gone_has_none(gr
     ],
 )
 async def test_the_cause_of_a_death_is_read_off_its_exit_status_and_the_error(returncode, error, cause, how):
-    death = death_of(returncode, error, MemoryLimit(1, 64, lambda: None))
+    death = death_of(returncode, error)
     assert death.cause == cause
     with pytest.raises(type(death), match=how):
         raise death
 
 
 async def test_a_worker_over_its_memory_limit_died_of_that_whatever_the_signal():
-    limit = MemoryLimit(1, 64, lambda: None)
-    limit.is_exceeded = True
-    death = death_of(-signal.SIGKILL, EOFError(), limit)
+    death = death_of(-signal.SIGKILL, EOFError(), exceeded_mb=64)
     assert (death.cause, str(death)) == ("memory", "it took more than 64 MB of memory")

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from dataclasses import replace
+import time
+from dataclasses import dataclass, replace
 from types import TracebackType
 
+from cachetools import TTLCache
+
 from vla_server_base.config import ServerConfig
-from vla_server_base.errors import SceneCrashed, SceneTimeout, SceneTooLarge, Unavailable, VLAError
+from vla_server_base.errors import SceneCrashed, SceneError, SceneTimeout, SceneTooLarge, Unavailable, VLAError
 from vla_server_base.request_context import current_client
-from vla_server_base.scenes.background_tasks import BackgroundTasks
 from vla_server_base.scenes.messages import (
     Confinement,
     RendererName,
@@ -20,16 +22,23 @@ from vla_server_base.scenes.messages import (
     SceneJob,
     WorkerReply,
 )
-from vla_server_base.scenes.verdicts import MAX_WORKERS, Verdicts
 from vla_server_base.scenes.worker_death import WorkerDied
 from vla_server_base.scenes.worker_launch import launch_first
 from vla_server_base.scenes.worker_process import WorkerProcess
 from vla_server_base.scenes.worker_queue import WorkerRequest
-from vla_server_base.scenes.workers import SceneWorkers, stopping
+from vla_server_base.scenes.workers import BackgroundTasks, SceneWorkers, stopping
 
 logger = logging.getLogger(__name__)
 
 SMALL_SCENE_BYTES = 1_000_000
+
+EXPIRY_S = 30.0
+"""For how long the workers that a scene cost are counted."""
+
+MAX_WORKERS = 2
+"""That one scene of one client may cost in that time."""
+
+MAX_VERDICTS = 1000
 
 
 class ScenePool:
@@ -158,6 +167,41 @@ class ScenePool:
             f"the scene took more than {self._config.scene_timeout_s:g} s to compile and render",
             hint="make it smaller: fewer elements, faces, contacts",
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Verdict:
+    error: SceneError
+    num_workers: int
+    until: float
+
+
+class Verdicts:
+    """The scenes that cost workers, for a while; by client too, so that nobody gets another's scene refused."""
+
+    def __init__(self):
+        self._verdicts: TTLCache[tuple[str, str], _Verdict, float] = TTLCache(MAX_VERDICTS, EXPIRY_S, time.monotonic)
+
+    def check(self, client: str, key: str) -> None:
+        """Refuse a scene that cost too many workers.
+
+        Raises:
+            SceneError: the error of its last attempt.
+        """
+        verdict = self._verdicts.get((client, key))
+        if verdict is None or verdict.num_workers < MAX_WORKERS:
+            return
+        error, left_s = verdict.error, verdict.until - time.monotonic()
+        hint = f"{error.hint}; it has cost {verdict.num_workers} workers and is not tried again for {left_s:.0f} s"
+        raise type(error)(error.message, hint=hint)
+
+    def note(self, client: str, key: str, error: SceneError, num_workers: int) -> None:
+        """Add the workers that a scene has cost to those that it cost before."""
+        before = self._verdicts.get((client, key))
+        if before is not None:
+            num_workers += before.num_workers
+        verdict = _Verdict(error=error, num_workers=num_workers, until=time.monotonic() + EXPIRY_S)
+        self._verdicts[client, key] = verdict
 
 
 def _outcome(reply: WorkerReply, job: SceneJob, worker: WorkerProcess) -> RenderReply | RolloutReply:

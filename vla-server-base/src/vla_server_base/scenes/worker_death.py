@@ -3,8 +3,6 @@
 import signal
 from typing import Literal
 
-from vla_server_base.scenes.worker_memory import MemoryLimit
-
 # Signals that people, service managers and the kernel without memory send.
 SENT_FROM_OUTSIDE = frozenset({signal.SIGKILL, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 
@@ -23,10 +21,13 @@ class WorkerDied(Exception):
         self.cause: Cause = cause
 
 
-def death_of(returncode: int, error: Exception, memory: MemoryLimit) -> WorkerDied:
-    """Return the death of a process by its exit status and the error on reading its reply."""
-    if memory.is_exceeded:
-        return WorkerDied(f"it took more than {memory.memory_mb} MB of memory", "memory")
+def death_of(returncode: int, error: Exception, exceeded_mb: int | None = None) -> WorkerDied:
+    """Return the death of a process by its exit status and the error on reading its reply.
+
+    `exceeded_mb` is the memory limit that it exceeded, if so.
+    """
+    if exceeded_mb is not None:
+        return WorkerDied(f"it took more than {exceeded_mb} MB of memory", "memory")
     if returncode == -signal.SIGXCPU:
         return WorkerDied(_how(returncode, error), "processor")
     # Garbage was sent by a living process, which was then killed by the server.

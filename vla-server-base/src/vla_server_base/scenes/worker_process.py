@@ -1,4 +1,4 @@
-"""The server's end of one worker process: start it, run jobs in it, end it."""
+"""The server's end of one worker process: start it, run jobs in it, limit its memory, end it."""
 
 import asyncio
 import contextlib
@@ -10,6 +10,8 @@ import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Callable
+from pathlib import Path
 from typing import BinaryIO
 
 from vla_server_base.errors import RendererUnavailable, VLAError
@@ -17,7 +19,6 @@ from vla_server_base.scenes.ipc import encode_message, read_reply
 from vla_server_base.scenes.messages import Confinement, SceneJob, WorkerReply, WorkerSettings
 from vla_server_base.scenes.worker_death import WorkerDied, death_of
 from vla_server_base.scenes.worker_environment import worker_environment
-from vla_server_base.scenes.worker_memory import MemoryLimit
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +26,11 @@ START_TIMEOUT_S = 60.0
 """A worker is ready after 1 s; the first search for a graphics driver on a machine has taken 5 s."""
 
 PIECE_BYTES = 1 << 20
+
+CHECK_S = 0.05
+"""Between two checks of a busy worker's memory; in that time it may take some 200 MB more."""
+
+PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
 
 class WorkerProcess:
@@ -142,7 +148,8 @@ class WorkerProcess:
             self.kill()
             returncode = await self.ended()
             logger.warning("worker pid=%s returncode=%s %s", self.pid, returncode, self._last_stderr())
-            raise death_of(returncode, error, self._memory) from error
+            exceeded_mb = self._memory.memory_mb if self._memory.is_exceeded else None
+            raise death_of(returncode, error, exceeded_mb) from error
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
         returncode = self._process.wait()
@@ -173,3 +180,50 @@ class WorkerProcess:
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - 2000))
         return self._stderr.read().decode("utf-8", "replace").strip()
+
+
+class MemoryLimit:
+    """Calls `kill` if a process takes more memory than it may, while it is checked.
+
+    Not left to the kernel: RLIMIT_AS counts what is reserved and never touched, and no limit counts resident memory.
+    """
+
+    def __init__(self, pid: int, memory_mb: int, kill: Callable[[], None]):
+        self.memory_mb = memory_mb
+        self.is_exceeded = False
+        self._pid, self._kill = pid, kill
+        self._max_bytes: int | None = None
+        self._next_check: asyncio.TimerHandle | None = None
+
+    def set_baseline(self) -> None:
+        """Let the process take `memory_mb` more than it has now."""
+        num_bytes = _resident_bytes(self._pid)
+        if num_bytes is not None:
+            self._max_bytes = num_bytes + self.memory_mb * 2**20
+
+    def start(self) -> None:
+        """Check regularly, from now on."""
+        self._next_check = asyncio.get_running_loop().call_later(CHECK_S, self._check)
+
+    def stop(self) -> None:
+        """Check no more."""
+        if self._next_check is not None:
+            self._next_check.cancel()
+
+    def _check(self) -> None:
+        num_bytes = _resident_bytes(self._pid)
+        if num_bytes is None or self._max_bytes is None:
+            return
+        if num_bytes > self._max_bytes:
+            self.is_exceeded = True
+            self._kill()
+        else:
+            self.start()
+
+
+def _resident_bytes(pid: int) -> int | None:
+    """Return the resident memory of a process; None if it has ended, or the system has no /proc."""
+    try:
+        return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
+    except (OSError, IndexError):
+        return None

@@ -7,16 +7,20 @@ starts, that nobody has used yet: for the next client, and for the next loss.
 
 import asyncio
 import logging
+from collections.abc import Coroutine
+from typing import Any, TypeVar
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.errors import RendererUnavailable, Unavailable
-from vla_server_base.scenes.background_tasks import BackgroundTasks
+from vla_server_base.errors import RendererUnavailable, Unavailable, VLAError
 from vla_server_base.scenes.messages import RendererName
+from vla_server_base.scenes.worker_death import WorkerDied
 from vla_server_base.scenes.worker_launch import worker_settings
 from vla_server_base.scenes.worker_process import WorkerProcess
 from vla_server_base.scenes.worker_queue import WorkerQueue, WorkerRequest
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 RETRY_S = 1.0
 """Between attempts to start a worker after one could not be started."""
@@ -197,3 +201,41 @@ class SceneWorkers:
 def stopping() -> Unavailable:
     """Return the error of requests that come while the server stops."""
     return Unavailable("the server is shutting down", hint="send again to another server, or after the restart")
+
+
+class BackgroundTasks:
+    """Tasks that nobody awaits at once: kept until they are done, their failures logged."""
+
+    def __init__(self):
+        self._tasks: set[asyncio.Task[Any]] = set()
+
+    def __contains__(self, task: object) -> bool:
+        return task in self._tasks
+
+    def start(self, coroutine: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        """Run a coroutine as a task."""
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(_log_failure)
+        return task
+
+    async def cancel(self) -> None:
+        """Cancel all tasks, and wait until they have ended."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def wait(self) -> None:
+        """Wait until all tasks are done."""
+        while self._tasks:
+            # Not `gather`: since Python 3.12 it never yields to the loop if all are done, so that none would be
+            # discarded.
+            await asyncio.wait(self._tasks)
+
+
+def _log_failure(task: "asyncio.Task[Any]") -> None:
+    """Log failures of the server; errors of a scene are for its client, who may be gone."""
+    error = None if task.cancelled() else task.exception()
+    if error and not isinstance(error, VLAError | WorkerDied):
+        logger.error("a task of the scene pool failed", exc_info=error)

@@ -19,6 +19,9 @@ from vla_server_base.schemas.ranges import ByCamera
 from vla_server_base.schemas.state import AssetField, RenderField, StateField
 
 NO_FILES = Upload(request=b"")
+DEFAULT_STATE = StateField().to_core()
+DEFAULT_CONTROL = ControlField().to_core()
+DEFAULT_BOUNDS = BoundsField().to_core()
 SYNONYMS: Sequence[Sequence[str]] = (
     # Octo's name, OpenVLA's, and that of the copy in Open X-Embodiment.
     ("bridge_dataset", "bridge_orig", "bridge_oxe", "bridge"),
@@ -106,10 +109,10 @@ class SceneRequest(Body):
         """
         return SceneInputs(
             view=self.core_view(spec),
-            state=self.state.to_core(),
+            state=self.state.to_core() if "state" in self.model_fields_set else DEFAULT_STATE,
             robot=self.robot.to_core() if isinstance(self.robot, RobotField) else self.robot,
-            control=self.control.to_core(),
-            bounds=self.bounds.to_core(),
+            control=self.control.to_core() if "control" in self.model_fields_set else DEFAULT_CONTROL,
+            bounds=self.bounds.to_core() if "bounds" in self.model_fields_set else DEFAULT_BOUNDS,
             guard=self.guard,
             wants_preview=self.preview,
         )
