@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from vla_server_base.contract import PolicyRequest
@@ -159,14 +159,12 @@ class Session:
     async def _predict(self, request: StepRequest, step: int) -> StepResult:
         plan, seed, dataset = self.progress.plan, self.progress.seed, self.settings.dataset
         window, prediction = self.progress.history.window(), None
+        policy_request = PolicyRequest(window=window, task=request.task, seed=seed, step=step, dataset=dataset)
         if not plan.num_queued:
-            asked = PolicyRequest(window=window, task=request.task, seed=seed, step=step, dataset=dataset)
-            prediction = await self.engine.predict(asked)
+            prediction = await self.engine.predict(policy_request)
             plan.put(prediction.chunks[0])
         if plan.num_queued <= 1:  # the action of this step: the next one asks the policy
-            self._prefetch = self.engine.prefetch(
-                PolicyRequest(window=window, task=request.task, seed=seed, step=step + 1, dataset=dataset)
-            )
+            self._prefetch = self.engine.prefetch(replace(policy_request, step=step + 1))
         return self._result_of(request, step, seed, prediction)
 
     def _result_of(self, request: StepRequest, step: int, seed: int, prediction: Prediction | None) -> StepResult:
