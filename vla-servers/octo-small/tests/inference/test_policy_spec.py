@@ -68,7 +68,7 @@ def test_the_default_dataset_is_the_one_asked_for_the_only_one_or_the_usual_one(
 def test_a_dataset_that_is_not_there_is_refused_with_those_that_are(models):
     with pytest.raises(UnknownName, match="dataset 'c' is not known") as refused:
         announced(models["a", "b"], dataset="c")
-    assert refused.value.hint == "known here: a, b"
+    assert refused.value.hint == "available: a, b"
 
 
 def test_a_window_may_be_as_long_as_the_policy_attends_to(models):

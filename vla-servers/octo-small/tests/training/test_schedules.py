@@ -64,7 +64,7 @@ def test_a_schedule_of_a_config_is_made_by_name():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"name": "linear"}, "'linear' is not known; known here: constant, cosine, rsqrt"),
+        ({"name": "linear"}, "'linear' is not known; available: constant, cosine, rsqrt"),
         ({}, "'None' is not known"),
         ({"name": "constant", "timescale": 5}, "'constant' has options it does not take.*timescale"),
     ],
