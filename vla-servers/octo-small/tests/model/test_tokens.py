@@ -116,7 +116,7 @@ def test_discretized_proprio_is_one_hot():
 
 def test_proprio_of_another_shape_is_refused_with_the_right_one():
     tokenizer = LowdimObsTokenizer(obs_keys=("proprio",))
-    with pytest.raises(InputError, match=r"'proprio' is \(1, 3\); it must be \(batch, window, numbers\)"):
+    with pytest.raises(InputError, match=r"'proprio' is \(1, 3\); pass \(batch, window, numbers\)"):
         tokenizer(NOTHING, {"proprio": np.zeros((1, 3))}, {})
 
 

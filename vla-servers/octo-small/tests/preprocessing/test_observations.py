@@ -102,7 +102,7 @@ def test_proprio_of_a_dataset_without_statistics_stays_as_it_is():
 
 def test_proprio_far_from_everything_in_the_dataset_is_refused_by_its_number():
     far = seen(proprio=np.array([3 * FARTHEST_PROPRIO, 5], np.float32))
-    with pytest.raises(RequestError, match=r"proprio\.0: 3e\+06 is given, the dataset has 1 with a deviation of 2"):
+    with pytest.raises(RequestError, match=r"proprio\.0: got 3e\+06, but the dataset has a mean of 1 "):
         preprocessor().window(window(far))
 
 
