@@ -1,5 +1,6 @@
 """`make` takes a Python that is there, says so where there is none, and takes nothing away from an environment."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -78,3 +79,12 @@ def test_extras_that_were_installed_by_hand_stay(target: str):
     assert of_octo
     assert [line for line in of_octo if "--extra zmq --extra lerobot" not in line] == []
     assert all(("--no-dev" in line) == (target != "test") for line in syncs)
+
+
+@pytest.mark.parametrize("script", ["test-oldest", "test-pythons"])
+def test_the_tests_that_a_script_runs_exist(script: str):
+    text = (ROOT / ".ci" / script).read_text()
+    named = re.findall(r"(?<![\w./])((?:\.\./\.\./)?tests/[\w/]+\.py)", text)
+    assert named
+    for path in named:
+        assert any((ROOT / package / path).is_file() for package in ("vla-server-base", "vla-servers/octo-small")), path
