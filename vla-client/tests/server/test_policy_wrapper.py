@@ -14,7 +14,7 @@ DIM = 7
 
 
 class Dimming(gymnasium.Env):
-    """A image that is brighter from step to step, until the fifth; the reward is the action's last number."""
+    """An image that is brighter from step to step, until the fifth; the reward is the action's last number."""
 
     observation_space = gymnasium.spaces.Box(0, 255, (8, 8, 3), np.uint8)
     action_space = gymnasium.spaces.Box(-10, 10, (DIM,), np.float32)

@@ -47,7 +47,7 @@ def compare_tokens(goldens: Path, tokenizer: TextTokenizer | None) -> Iterator[C
 
 
 def compare_encoders(goldens: Path) -> Iterator[Comparison]:
-    """Compare image encoders with and without FiLM, on a image stacked with a goal."""
+    """Compare image encoders with and without FiLM, on an image stacked with a goal."""
     folder = goldens / "encoders"
     arrays = np.load(folder / "golden.npz")
     for name, case in json.loads((folder / "cases.json").read_text())["cases"].items():

@@ -17,7 +17,7 @@ def build_inputs(case: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
 
 
 def image(name: str, height: int, width: int) -> UInt8[np.ndarray, "height width 3"]:
-    """Draw a image that depends on nothing but its arguments: gradients, blocks and noise."""
+    """Draw an image that depends on nothing but its arguments: gradients, blocks and noise."""
     random = _generator(f"image/{name}/{height}x{width}")
     phase = random.random(6)
     y = (np.arange(height) / height)[:, None]

@@ -23,10 +23,10 @@ class Predict:
     """A bundled scene as robot/scene, or the path of an MJCF file; panda/tabletop if no image is given."""
 
     image: Path | None = None
-    """A image of the policy's first camera, instead of a scene."""
+    """An image of the policy's first camera, instead of a scene."""
 
     image_wrist: Path | None = None
-    """A image of the camera `wrist`."""
+    """An image of the camera `wrist`."""
 
     images: tuple[str, ...] = ()
     """Images by the policy's names for its cameras, such as left=left.png top=top.png."""
