@@ -34,6 +34,7 @@ from vla_server_base.schemas.session import (
     Sequence,
     SessionId,
     SessionToken,
+    StepFields,
     Weight,
     check_session,
     session_values,
@@ -95,10 +96,8 @@ class PredictRequest(SceneRequest):
             if given:
                 raise ValueError(f"{', '.join(given)} cannot be given in a session, which keeps them itself")
             return
-        names = ("return_token", "reset", "sequence", "obs_time", "execution", "execution_horizon", "ensemble_weight")
-        given = sorted(
-            name for name in names if name in self.model_fields_set and getattr(self, name) not in (None, False)
-        )
+        names = StepFields.model_fields.keys() - {"session_id", "session_token", "deadline_ms"}
+        given = sorted(name for name in names & self.model_fields_set if getattr(self, name) not in (None, False))
         if given:
             raise ValueError(f"{', '.join(given)} can only be given together with session_id or session_token")
 
