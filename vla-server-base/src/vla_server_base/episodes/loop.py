@@ -106,7 +106,7 @@ class _Loop:
                 preview_ms=prediction.preview_ms,
                 physics_ms=reply.cost.physics_ms,
                 render_ms=reply.cost.render_ms,
-                total_ms=1e3 * (time.perf_counter() - started),
+                total_ms=_ms_since(started),
             ),
         )
 
@@ -114,7 +114,7 @@ class _Loop:
         """Ask the policy for a chunk, preview it if requested, and plan its actions."""
         started, settings = time.perf_counter(), self._settings
         chunk = await self._policy.predict(self._window, self._task, settings.seed, index)
-        predict_ms = 1e3 * (time.perf_counter() - started)
+        predict_ms = _ms_since(started)
         wants_preview = settings.preview or settings.guard != "off"
         preview = await self._preview(chunk) if wants_preview else None
         self._plan = self._plan or _plan(settings, len(chunk))
@@ -122,7 +122,7 @@ class _Loop:
         return _ChunkPrediction(
             preview=preview,
             predict_ms=predict_ms,
-            preview_ms=1e3 * (time.perf_counter() - started) - predict_ms if wants_preview else 0.0,
+            preview_ms=_ms_since(started) - predict_ms if wants_preview else 0.0,
         )
 
     async def _execute(self, hold_s: float) -> tuple[Float[np.ndarray, " 7"], RolloutReply]:
@@ -150,7 +150,7 @@ class _Loop:
             reason=reason,
             num_steps=num_steps,
             success=reason == "success" if self._settings.success else None,
-            duration_ms=1e3 * (time.perf_counter() - self._started),
+            duration_ms=_ms_since(self._started),
             rejected=rejected,
         )
 
