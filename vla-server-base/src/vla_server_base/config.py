@@ -132,6 +132,9 @@ class ServerConfig(Settings):
     scene_store_mb: Megabytes = 256
     """Memory for scenes that requests name by scene_id."""
 
+    geometry_store_mb: Megabytes = 128
+    """Memory for the geometry of scenes, which POST /scenes/geometry answers again without a worker."""
+
     max_body_mb: Megabytes = 64
     """Largest request body."""
 

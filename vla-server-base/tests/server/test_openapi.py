@@ -37,6 +37,7 @@ def test_every_route_tells_what_it_answers_and_how_it_fails(schema):
     assert set(schema["paths"]) == {
         "/predict",
         "/execute",
+        "/scenes/geometry",
         "/sessions",
         "/sessions/{session_id}",
         "/assets/{sha256}",

@@ -1,6 +1,7 @@
-"""Files and scenes that clients sent before and need not send again, by their hash. Threads may share a store.
+"""Files and scenes that clients sent before and need not send again, by their hash; and what was made of scenes.
 
-A hash is only known to those who have the content, and to whom they give it; no request lists hashes.
+Threads may share a store. A hash is only known to those who have the content, and to whom they give it; no request
+lists hashes.
 """
 
 import hashlib
@@ -80,6 +81,21 @@ class SceneStore:
                 hint="send the scene again; the reply has its scene_id",
             )
         return scene
+
+
+class GeometryStore:
+    """The glTF files of scenes in their default state, by the scene's key and the groups of geoms that were wanted."""
+
+    def __init__(self, max_bytes: int):
+        self._files: _ContentCache[bytes] = _ContentCache(max_bytes, len)
+
+    def put(self, scene_id: str, geom_groups: tuple[int, ...] | None, glb: bytes) -> None:
+        """Keep a file."""
+        self._files.put(f"{scene_id} {geom_groups}", glb)
+
+    def get(self, scene_id: str, geom_groups: tuple[int, ...] | None) -> bytes | None:
+        """Return a file, or None if it was never made, or was evicted."""
+        return self._files.get(f"{scene_id} {geom_groups}")
 
 
 class _ContentCache(Generic[Content]):

@@ -16,6 +16,7 @@ from jaxtyping import jaxtyped
 from vla_server_base import errors
 from vla_server_base.scenes.messages import (
     Confinement,
+    GltfReply,
     RenderReply,
     RolloutReply,
     SceneJob,
@@ -25,7 +26,7 @@ from vla_server_base.scenes.messages import (
 
 LENGTH = struct.Struct("<Q")
 MAX_REPLY_BYTES = 1 << 26
-"""Two images of the largest size take 25 MB."""
+"""Two images of the largest size take 25 MB, a glTF file up to 60 MB."""
 DTYPES = frozenset({"|u1", "<f8"})
 
 # The errors that a worker may reply with; any other name counts as a crash.
@@ -63,7 +64,7 @@ class _EncodedError:
 
 @dataclass(frozen=True, kw_only=True)
 class _EncodedReply:
-    """A WorkerReply in msgpack: it has one of error, render and rollout."""
+    """A WorkerReply in msgpack: it has one of error, render, rollout and gltf."""
 
     cached: frozenset[str]
     must_restart: bool
@@ -71,6 +72,7 @@ class _EncodedReply:
     error: _EncodedError | None = None
     render: RenderReply | None = None
     rollout: RolloutReply | None = None
+    gltf: GltfReply | None = None
 
 
 def encode_message(message: WorkerSettings | SceneJob) -> bytes:
@@ -110,6 +112,7 @@ class ReplyWriter:
             error=error,
             render=outcome if isinstance(outcome, RenderReply) else None,
             rollout=outcome if isinstance(outcome, RolloutReply) else None,
+            gltf=outcome if isinstance(outcome, GltfReply) else None,
         )
         self._encoder.encode_into(encoded, self._buffer, LENGTH.size)
         LENGTH.pack_into(self._buffer, 0, len(self._buffer) - LENGTH.size)
@@ -131,7 +134,7 @@ async def read_reply(stream: ByteReader) -> WorkerReply:
     # The caller may be checked by jaxtyping too: its axes have other sizes.
     with jaxtyped("context"):
         encoded = msgspec.msgpack.decode(content, type=_EncodedReply, dec_hook=_array)
-    outcome = _vla_error(encoded.error) if encoded.error else encoded.render or encoded.rollout
+    outcome = _vla_error(encoded.error) if encoded.error else encoded.render or encoded.rollout or encoded.gltf
     if outcome is None:
         raise ValueError("the reply has neither an error nor a result")
     return WorkerReply(

@@ -13,6 +13,10 @@ from vla_server_base.errors import SceneCrashed, SceneError, SceneTimeout, Scene
 from vla_server_base.request_context import current_client
 from vla_server_base.scenes.messages import (
     Confinement,
+    GltfReply,
+    GltfRequest,
+    JobReply,
+    JobRequest,
     RendererName,
     RenderReply,
     RenderRequest,
@@ -113,7 +117,18 @@ class ScenePool:
         assert isinstance(reply, RolloutReply)
         return reply
 
-    async def _reply(self, scene: Scene, request: RenderRequest | RolloutRequest) -> RenderReply | RolloutReply:
+    async def export(self, scene: Scene, request: GltfRequest) -> GltfReply:
+        """Return a scene as a glTF file.
+
+        Raises:
+            SceneError, UnknownName, Overloaded, Unavailable: as `render`.
+            SceneRefused: the file would be too large.
+        """
+        reply = await self._reply(scene, request)
+        assert isinstance(reply, GltfReply)
+        return reply
+
+    async def _reply(self, scene: Scene, request: JobRequest) -> JobReply:
         # Large scenes are hashed off the loop: 30 MB of meshes take 20 ms.
         key = scene.key if scene.num_bytes < SMALL_SCENE_BYTES else await asyncio.to_thread(lambda: scene.key)
         client = current_client.get()
@@ -125,7 +140,7 @@ class ScenePool:
             self._verdicts.note(client, key, error, num_workers=max(1, len(deaths)))
             raise
 
-    async def _run(self, job: SceneJob, client: str, deaths: list[WorkerDied]) -> RenderReply | RolloutReply:
+    async def _run(self, job: SceneJob, client: str, deaths: list[WorkerDied]) -> JobReply:
         """Run a job, and once more in another worker if the first is lost: the request holds all that it needs."""
         while len(deaths) < MAX_WORKERS:
             worker = await self.workers.acquire(WorkerRequest(client=client, key=job.key, is_retry=bool(deaths)))
@@ -140,7 +155,7 @@ class ScenePool:
                 job = replace(job, alone=death.cause == "memory")
         raise _error_of(deaths)
 
-    async def _run_in(self, worker: WorkerProcess, job: SceneJob) -> RenderReply | RolloutReply:
+    async def _run_in(self, worker: WorkerProcess, job: SceneJob) -> JobReply:
         """Run a job in a worker within its time, and release or replace the worker."""
         job = replace(job, scene=None if job.key in worker.cached else job.scene)
         usable = False
@@ -204,7 +219,7 @@ class Verdicts:
         self._verdicts[client, key] = verdict
 
 
-def _outcome(reply: WorkerReply, job: SceneJob, worker: WorkerProcess) -> RenderReply | RolloutReply:
+def _outcome(reply: WorkerReply, job: SceneJob, worker: WorkerProcess) -> JobReply:
     """Return the reply to a job, or raise its error."""
     if isinstance(reply.outcome, VLAError):
         raise reply.outcome

@@ -49,11 +49,6 @@ class ExecuteRequest(SceneRequest):
             raise ValueError("execution_horizon and ensemble_weight cannot be combined")
         return self
 
-    @property
-    def has_images(self) -> bool:
-        """Whether there are images to decode, which takes longer than the event loop may wait."""
-        return bool(self.goal_image or self.goal_image_wrist or self.goal_images)
-
     def to_core(
         self, spec: PolicySpec, config: ServerConfig, fit_image: Callable[[str, Image], Image]
     ) -> ExecuteInputs:

@@ -49,6 +49,15 @@ class SceneInputs:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GeometryInputs:
+    """A POST /scenes/geometry in core types: the state, whether it is the scene's own, and the groups of geoms."""
+
+    state: SceneState
+    is_default_state: bool
+    geom_groups: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExecuteInputs:
     """A POST /execute in core types: checked, decoded, and in the policy's own names."""
 

@@ -97,6 +97,11 @@ class SceneRequest(Body):
             )
         return self
 
+    @property
+    def has_images(self) -> bool:
+        """Whether there are images to decode, which takes longer than the event loop may wait."""
+        return bool(self.goal_image or self.goal_image_wrist or self.goal_images)
+
     def brings_scene(self, upload: Upload) -> bool:
         """Return whether the request has a scene, in its JSON or as a part."""
         return self.xml_string is not None or upload.xml is not None or upload.scene is not None
@@ -160,8 +165,13 @@ class SceneRequest(Body):
         if cameras[first] == "":
             hint = "name a camera of the scene"
             raise RequestError(f"the policy's first camera, '{first}', needs an image", hint=hint)
-        groups = self.render.geom_groups
-        return View(cameras=cameras, geom_groups=None if groups is None else tuple(sorted(set(groups))))
+        return View(cameras=cameras, geom_groups=core_groups(self.render))
+
+
+def core_groups(render: RenderField) -> tuple[int, ...] | None:
+    """Return the groups of geoms to draw, sorted; None for the default."""
+    groups = render.geom_groups
+    return None if groups is None else tuple(sorted(set(groups)))
 
 
 def known_dataset(name: str, spec: PolicySpec) -> tuple[str | None, str | None]:

@@ -22,12 +22,13 @@ from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fairness import FairThreads, num_threads
 from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
-from vla_server_base.scenes.content_stores import AssetStore, SceneStore
+from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.execute import ExecuteRequest
+from vla_server_base.schemas.geometry import GeometryRequest
 from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.schemas.problems import request_error_from_validation
-from vla_server_base.server import execute, predict, routes
+from vla_server_base.server import execute, geometry, predict, routes
 from vla_server_base.server.ending import Ending
 from vla_server_base.server.error_replies import client_error, refusal_response
 from vla_server_base.server.host import Host, lifespan_in_one_sentence
@@ -78,6 +79,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             pool_start=pool_start,
             assets=AssetStore(config.asset_store_mb * 2**20),
             scenes=SceneStore(config.scene_store_mb * 2**20),
+            geometries=GeometryStore(config.geometry_store_mb * 2**20),
             episodes=Slots(config.max_episodes, "episodes are running", "VLA_MAX_EPISODES"),
             connections=Slots(config.max_connections, "connections are open", "VLA_MAX_CONNECTIONS"),
             sessions=Sessions(engine, config, model_id),
@@ -107,7 +109,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False
     )
     app.state.config = config
-    for each in (predict, execute, routes, act, kserve, websocket):
+    for each in (predict, execute, geometry, routes, act, kserve, websocket):
         app.include_router(each.router)
     app.router.default = websocket.not_found_app(app.router.default)
     if origins.allowed:
@@ -116,7 +118,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app.add_exception_handler(VLAError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    app.openapi = lambda: openapi_schema(app, PredictRequest, ExecuteRequest)
+    app.openapi = lambda: openapi_schema(app, PredictRequest, ExecuteRequest, GeometryRequest)
     return app
 
 

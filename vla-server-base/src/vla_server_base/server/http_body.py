@@ -2,7 +2,8 @@
 
 import asyncio
 import json
-from typing import NoReturn, overload
+from collections.abc import Callable
+from typing import NoReturn, TypeVar, overload
 
 import pydantic
 from fastapi import Request
@@ -14,7 +15,8 @@ from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.messages import Scene
 from vla_server_base.schemas.base import AnyBody, Reply, Upload
 from vla_server_base.schemas.execute import ExecuteRequest
-from vla_server_base.schemas.inputs import ExecuteInputs, PredictInputs
+from vla_server_base.schemas.geometry import GeometryRequest
+from vla_server_base.schemas.inputs import ExecuteInputs, GeometryInputs, PredictInputs
 from vla_server_base.schemas.json_items import SHORT_BYTES, check_num_items
 from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.schemas.problems import request_error
@@ -25,6 +27,9 @@ from vla_server_base.server.service import Service
 
 _JSON, _MULTIPART = "application/json", "multipart/form-data"
 _SHORT_JSON_BYTES = 2**12
+
+SceneBody = TypeVar("SceneBody", bound=SceneRequest)
+Inputs = TypeVar("Inputs")
 
 
 @overload
@@ -51,6 +56,25 @@ async def read_request(
         RequestError, SceneError: what it asks for cannot be answered.
     """
     spec = service.engine.spec
+    return await _read_scene_body(
+        request, service, kind, lambda body: body.to_core(spec, service.config, service.engine.fit_image)
+    )
+
+
+async def read_geometry_request(request: Request, service: Service) -> tuple[GeometryInputs, Scene]:
+    """Read a body that asks for a scene's geometry, and return it in core types, with its scene; needs no policy.
+
+    Raises:
+        UnsupportedMedia, BodyTooLarge, RequestError, SceneError: see `read_request`.
+    """
+    inputs, scene = await _read_scene_body(request, service, GeometryRequest, GeometryRequest.to_core)
+    assert scene is not None, "the body requires a scene"
+    return inputs, scene
+
+
+async def _read_scene_body(
+    request: Request, service: Service, kind: type[SceneBody], to_core: Callable[[SceneBody], Inputs]
+) -> tuple[Inputs, Scene | None]:
     content_type = request.headers.get("content-type", "")
     media = content_type.partition(";")[0].strip().lower()
     if media not in (_JSON, _MULTIPART):
@@ -60,15 +84,12 @@ async def read_request(
         )
     raw = await read_body(request, service.config.max_body_mb * 2**20)
 
-    def parse() -> tuple[PredictRequest | ExecuteRequest, Scene | None]:
+    def parse() -> tuple[SceneBody, Scene | None]:
         upload = Upload(request=bytes(raw)) if media == _JSON else upload_from_multipart(raw, content_type)
         body = body_from_upload(kind, upload)
         return body, scene_from_body(body, upload, service.assets, service.scenes)
 
-    def to_core(body: PredictRequest | ExecuteRequest) -> PredictInputs | ExecuteInputs:
-        return body.to_core(spec, service.config, service.engine.fit_image)
-
-    def read() -> tuple[PredictInputs | ExecuteInputs, Scene | None]:
+    def read() -> tuple[Inputs, Scene | None]:
         body, scene = parse()
         return to_core(body), scene
 

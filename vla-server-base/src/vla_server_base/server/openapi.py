@@ -65,6 +65,10 @@ EXECUTE_EXAMPLES = {
     },
 }
 
+GEOMETRY_EXAMPLES = {
+    "scene": {"summary": "A MuJoCo scene", "value": {"xml_string": _SCENE}},
+}
+
 
 def request_body(kind: type[Body], examples: dict[str, Any]) -> dict[str, Any]:
     """Describe a body, as JSON and as multipart, for a route's `openapi_extra`."""

@@ -14,8 +14,17 @@ from vla_server_base.contract import PolicySpec
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import Overloaded, RendererUnavailable
 from vla_server_base.protocols.observations import ObservationReader
-from vla_server_base.scenes.content_stores import AssetStore, SceneStore
-from vla_server_base.scenes.messages import Confinement, RenderReply, RenderRequest, RolloutReply, RolloutRequest, Scene
+from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
+from vla_server_base.scenes.messages import (
+    Confinement,
+    GltfReply,
+    GltfRequest,
+    RenderReply,
+    RenderRequest,
+    RolloutReply,
+    RolloutRequest,
+    Scene,
+)
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.status import HealthReply
 from vla_server_base.server.in_flight import Shutdown
@@ -40,6 +49,7 @@ class Service:
     pool_start: "asyncio.Task[RendererUnavailable | None]"
     assets: AssetStore
     scenes: SceneStore
+    geometries: GeometryStore
     episodes: "Slots"
     connections: "Slots"
     sessions: Sessions
@@ -118,6 +128,11 @@ class Service:
         """Go on with a scene's simulation; raises what `render` does."""
         await self._pool_started()
         return await self.pool.roll_out(scene, request)
+
+    async def export(self, scene: Scene, request: GltfRequest) -> GltfReply:
+        """Write a scene as a glTF file; raises what `render` does."""
+        await self._pool_started()
+        return await self.pool.export(scene, request)
 
     async def _pool_started(self) -> None:
         # Shielded, for it is every request's, not only this one's.

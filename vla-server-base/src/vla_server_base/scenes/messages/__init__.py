@@ -7,6 +7,7 @@ from vla_server_base.scenes.messages.control import (
     Measure,
     MeasureKind,
 )
+from vla_server_base.scenes.messages.gltf import GltfReply, GltfRequest
 from vla_server_base.scenes.messages.rollout import (
     Contact,
     Pose,
@@ -31,6 +32,8 @@ from vla_server_base.scenes.messages.scene import (
 )
 from vla_server_base.scenes.messages.worker import (
     Confinement,
+    JobReply,
+    JobRequest,
     RendererName,
     SceneJob,
     WorkerReply,
@@ -45,6 +48,10 @@ __all__ = [
     "ControlSettings",
     "ControlState",
     "Cost",
+    "GltfReply",
+    "GltfRequest",
+    "JobReply",
+    "JobRequest",
     "Measure",
     "MeasureKind",
     "Pose",

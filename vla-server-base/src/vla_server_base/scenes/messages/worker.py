@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from vla_server_base.errors import VLAError
+from vla_server_base.scenes.messages.gltf import GltfReply, GltfRequest
 from vla_server_base.scenes.messages.rollout import RolloutReply, RolloutRequest
 from vla_server_base.scenes.messages.scene import RenderQuality, RenderReply, RenderRequest, Scene
 
 RendererName = Literal["egl", "osmesa", "raycast"]
+JobRequest = RenderRequest | RolloutRequest | GltfRequest
+JobReply = RenderReply | RolloutReply | GltfReply
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ class SceneJob:
 
     key: str
     scene: Scene | None
-    request: RenderRequest | RolloutRequest
+    request: JobRequest
     alone: bool = False
 
 
@@ -55,7 +58,7 @@ class SceneJob:
 class WorkerReply:
     """A worker's reply to a job, the keys of the scenes that it has cached now, and whether it must be restarted."""
 
-    outcome: RenderReply | RolloutReply | VLAError
+    outcome: JobReply | VLAError
     cached: frozenset[str]
     must_restart: bool
     confinement: Confinement | None = None

@@ -1,4 +1,4 @@
-"""Runs the jobs of a scene worker: compile, simulate, render."""
+"""Runs the jobs of a scene worker: compile, simulate, render, export."""
 
 from dataclasses import replace
 from time import perf_counter
@@ -9,6 +9,9 @@ from vla_server_base.errors import SceneCrashed, SceneRefused, SceneTooLarge, VL
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import (
     Cost,
+    GltfReply,
+    GltfRequest,
+    JobReply,
     RenderedView,
     RenderReply,
     RenderRequest,
@@ -20,6 +23,7 @@ from vla_server_base.scenes.messages import (
     WorkerSettings,
 )
 from vla_server_base.scenes.worker import confinement
+from vla_server_base.scenes.worker.geometry.export import export_glb
 from vla_server_base.scenes.worker.rendering.geom_groups import groups_to_draw
 from vla_server_base.scenes.worker.rendering.renderer import Renderer
 from vla_server_base.scenes.worker.scene import compile_scene, is_out_of_memory, scene_error
@@ -64,7 +68,7 @@ class JobRunner:
             must_restart=worn_out or isinstance(outcome, SceneCrashed),
         )
 
-    def _outcome(self, job: SceneJob) -> RenderReply | RolloutReply | VLAError:
+    def _outcome(self, job: SceneJob) -> JobReply | VLAError:
         try:
             return self.run(job)
         except VLAError as error:
@@ -77,7 +81,7 @@ class JobRunner:
                 f"MuJoCo failed on this scene: {reason}", hint="check the scene, which may be malformed"
             )
 
-    def run(self, job: SceneJob) -> RenderReply | RolloutReply:
+    def run(self, job: SceneJob) -> JobReply:
         """Run a job; its errors pass through."""
         started = perf_counter()
         scene = self._scenes.get(job.key)
@@ -88,6 +92,8 @@ class JobRunner:
             cost = Cost(compile_ms=(perf_counter() - started) * 1e3, num_bytes=scene.num_bytes)
         if isinstance(job.request, RenderRequest):
             return _render(scene, job.request, cost)
+        if isinstance(job.request, GltfRequest):
+            return _export(scene, job.request, cost, job.key)
         return _roll_out(scene, job.request, cost)
 
     def free(self, key: str) -> None:
@@ -116,6 +122,13 @@ def _render(scene: CachedScene, request: RenderRequest, cost: Cost) -> RenderRep
     apply_state(scene.model, scene.data, request.state)
     view = _draw(scene, request.view)
     return RenderReply(view=view, cost=replace(cost, render_ms=(perf_counter() - started) * 1e3))
+
+
+def _export(scene: CachedScene, request: GltfRequest, cost: Cost, scene_id: str) -> GltfReply:
+    apply_state(scene.model, scene.data, request.state)
+    return GltfReply(
+        glb=export_glb(scene.model, scene.data, request.geom_groups or scene.geom_groups, scene_id), cost=cost
+    )
 
 
 def _roll_out(scene: CachedScene, request: RolloutRequest, cost: Cost) -> RolloutReply:

@@ -99,11 +99,11 @@ def read_texture(model: mujoco.MjModel, texture: int) -> Texture | None:
 def _mipmaps(images: UInt8[np.ndarray, "images height width channels"]) -> list[np.ndarray]:
     levels = [images]
     while max(levels[-1].shape[1:3]) > 1:
-        levels.append(_halved(_halved(levels[-1], 1), 2))
+        levels.append(halved(halved(levels[-1], 1), 2))
     return levels
 
 
-def _halved(images: UInt8[np.ndarray, "..."], axis: int) -> UInt8[np.ndarray, "..."]:
+def halved(images: UInt8[np.ndarray, "..."], axis: int) -> UInt8[np.ndarray, "..."]:
     """Blend texels along an axis, of which half as many remain."""
     size = images.shape[axis]
     half = size // 2
