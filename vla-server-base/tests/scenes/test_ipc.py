@@ -3,6 +3,7 @@
 import asyncio
 import struct
 import tempfile
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -11,15 +12,18 @@ import pytest
 from vla_server_base.errors import RendererUnavailable, SceneCrashed, UnknownName
 from vla_server_base.scenes.ipc import MAX_REPLY_BYTES, ReplyWriter, encode_message, read_message, read_reply
 from vla_server_base.scenes.messages import (
+    BodyPoses,
     Confinement,
     ControlState,
     Cost,
+    Pose,
     RenderedView,
     RenderQuality,
     RenderReply,
     RenderRequest,
     RolloutReply,
     RolloutRequest,
+    RolloutStep,
     Scene,
     SceneJob,
     SceneNames,
@@ -42,9 +46,18 @@ ROLLED_OUT = RolloutReply(
     measures=(0.125,),
     end=Snapshot(physics=np.arange(3.0), control=ControlState(joint_targets=np.ones(2), gripper_opening=0.5)),
     robot=BUNDLED_PANDA,
-    names=SceneNames(joints=("slide",), bodies=("world", "ball")),
+    names=SceneNames(joints=("slide",), bodies=("world", "ball"), moving_bodies=(1,)),
     view=None,
     cost=Cost(),
+)
+STEP = RolloutStep(
+    state=ROLLED_OUT.state,
+    joint_targets=np.ones(2),
+    pose=Pose(position=np.zeros(3), quaternion=np.array([1.0, 0, 0, 0])),
+    gripper_opening=1.0,
+    contacts=(),
+    violations=(),
+    measures=(),
 )
 SETTINGS = WorkerSettings(
     renderer="raycast", quality=RenderQuality(), timeout_s=5, memory_mb=512, max_scenes=5, max_jobs=5
@@ -117,6 +130,20 @@ def test_a_rollout_comes_back_whole():
     assert reply.outcome.robot == BUNDLED_PANDA
     assert reply.outcome.names == ROLLED_OUT.names
     assert reply.outcome.measures == (0.125,)
+
+
+def frames(count: int) -> BodyPoses:
+    return BodyPoses(times_s=np.arange(count) / 30, poses=np.full((count, 2, 7), count / 2))
+
+
+def test_body_poses_come_back_whatever_the_number_of_their_frames():
+    steps = tuple(replace(STEP, body_poses=frames(count)) for count in (9, 6, 0))
+    (reply,) = received(sent(replace(ROLLED_OUT, steps=steps, body_poses=frames(1))))
+    assert isinstance(reply.outcome, RolloutReply)
+    for sent_step, step in zip(steps, reply.outcome.steps, strict=True):
+        np.testing.assert_array_equal(step.body_poses.times_s, sent_step.body_poses.times_s)
+        np.testing.assert_array_equal(step.body_poses.poses, sent_step.body_poses.poses)
+    np.testing.assert_array_equal(reply.outcome.body_poses.poses, frames(1).poses)
 
 
 def test_an_image_that_is_a_view_of_another_array_comes_back_in_its_own_order():

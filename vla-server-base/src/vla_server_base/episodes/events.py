@@ -6,7 +6,16 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from vla_server_base.scenes.messages import Cost, Pose, RenderedView, RolloutStep, SceneNames, SimulationState
+from vla_server_base.episodes.settings import Criterion
+from vla_server_base.scenes.messages import (
+    BodyPoses,
+    Cost,
+    Pose,
+    RenderedView,
+    RolloutStep,
+    SceneNames,
+    SimulationState,
+)
 from vla_server_base.scenes.robots import RobotDescription
 
 
@@ -16,6 +25,8 @@ class EpisodeStart:
 
     state: SimulationState
     pose: Pose
+    body_poses: BodyPoses | None
+    criteria: tuple[Criterion, ...]
     names: SceneNames
     robot: RobotDescription
     view: RenderedView
@@ -37,13 +48,16 @@ class StepTiming:
 class EpisodeStep:
     """One action, as the policy returned it, and its result.
 
-    `preview` is the chunk's predicted motion, where the policy was asked at this step.
+    `chunk` is the policy's, and `preview` its predicted motion, where the policy was asked at this step. `criteria` are
+    in the order of the settings' `success`.
     """
 
     index: int
     action: Float[np.ndarray, " 7"]
     result: RolloutStep
     success: bool
+    criteria: tuple[Criterion, ...]
+    chunk: Float[np.ndarray, "horizon 7"] | None
     preview: tuple[RolloutStep, ...] | None
     view: RenderedView | None
     timing: StepTiming

@@ -15,7 +15,7 @@ from jaxtyping import Float
 from vla_server_base.contract import Observation, Task
 from vla_server_base.episodes.events import EpisodeEnd, EpisodeEvent, EpisodeStart, EpisodeStep, StepTiming
 from vla_server_base.episodes.interfaces import EpisodePolicy, World
-from vla_server_base.episodes.settings import EpisodeSettings
+from vla_server_base.episodes.settings import Criterion, EpisodeSettings
 from vla_server_base.errors import EpisodeTooLong
 from vla_server_base.scenes.messages import RolloutReply, RolloutRequest, RolloutStep, Scene, SceneState, Snapshot
 from vla_server_base.sessions.action_chunking import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
@@ -50,8 +50,9 @@ async def play(
 
 @dataclass(frozen=True, kw_only=True)
 class _ChunkPrediction:
-    """What the policy's chunk would do, if requested, and how long the answers took."""
+    """The policy's chunk, what it would do, if requested, and how long the answers took."""
 
+    chunk: Float[np.ndarray, "horizon 7"] | None = None
     preview: tuple[RolloutStep, ...] | None = None
     predict_ms: float = 0.0
     preview_ms: float = 0.0
@@ -80,6 +81,8 @@ class _Loop:
         return EpisodeStart(
             state=reply.state,
             pose=reply.pose,
+            body_poses=reply.body_poses,
+            criteria=self._criteria(reply.measures),
             names=reply.names,
             robot=reply.robot,
             view=reply.view,
@@ -94,11 +97,14 @@ class _Loop:
             if self._settings.guard == "reject" and any(step.violations for step in prediction.preview or ()):
                 return self.end("rejected", index, rejected=prediction.preview)
         action, reply = await self._execute(self._settings.latency_s if asks_policy else 0.0)
+        criteria = self._criteria(reply.steps[0].measures)
         return EpisodeStep(
             index=index,
             action=action,
             result=reply.steps[0],
-            success=self._succeeds(reply.steps[0].measures),
+            success=bool(criteria) and all(criterion.holds for criterion in criteria),
+            criteria=criteria,
+            chunk=prediction.chunk,
             preview=prediction.preview,
             view=reply.view,
             timing=StepTiming(
@@ -120,6 +126,7 @@ class _Loop:
         self._plan = self._plan or _plan(settings, len(chunk))
         self._plan.put(chunk)
         return _ChunkPrediction(
+            chunk=chunk,
             preview=preview,
             predict_ms=predict_ms,
             preview_ms=_ms_since(started) - predict_ms if wants_preview else 0.0,
@@ -166,6 +173,7 @@ class _Loop:
             control=settings.control,
             bounds=settings.bounds,
             measures=tuple(predicate.measure for predicate in settings.success),
+            poses=settings.poses,
             **rest,
         )
         if self._worker_ms > settings.max_worker_s * 1e3:
@@ -183,9 +191,9 @@ class _Loop:
         if reply.view is not None:
             self._window = self._history.append(Observation(images=reply.view.images))
 
-    def _succeeds(self, measures: tuple[float, ...]) -> bool:
+    def _criteria(self, measures: tuple[float, ...]) -> tuple[Criterion, ...]:
         triples = zip(self._settings.success, measures, self._measures_at_start, strict=True)
-        return bool(measures) and all(predicate.holds(value, start) for predicate, value, start in triples)
+        return tuple(predicate.judge(value, start) for predicate, value, start in triples)
 
 
 def _ms_since(started: float) -> float:

@@ -12,6 +12,14 @@ GuardMode = Literal["off", "warn", "clamp", "reject"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class Criterion:
+    """What a predicate compares with its range, the measure or its change since the start, and whether it holds."""
+
+    value: float
+    holds: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class Predicate:
     """A part of success: a measure within `low` to `high`, or its change `since_start`."""
 
@@ -22,7 +30,12 @@ class Predicate:
 
     def holds(self, value: float, at_start: float) -> bool:
         """Return whether the measure satisfies it."""
-        return self.low <= value - at_start * self.since_start <= self.high
+        return self.judge(value, at_start).holds
+
+    def judge(self, value: float, at_start: float) -> Criterion:
+        """Return what is compared with the range, and whether it lies in it."""
+        compared = value - at_start * self.since_start
+        return Criterion(value=compared, holds=self.low <= compared <= self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +48,7 @@ class EpisodeSettings:
     chunk, or after `max_steps` actions. With a guard or `preview`, each chunk is rolled out before its first action
     is executed. The policy's cameras are rendered even if `view` names others; `with_images` renders
     also the steps that will not be in the policy's window when it is asked again. `max_worker_s` bounds the
-    workers' time, all steps together.
+    workers' time, all steps together. `poses` adds the poses of the moving bodies to each step and preview.
     """
 
     max_steps: int = 75
@@ -47,6 +60,7 @@ class EpisodeSettings:
     success: tuple[Predicate, ...] = ()
     guard: GuardMode = "off"
     preview: bool = False
+    poses: bool = False
     bounds: Bounds = field(default_factory=Bounds)
     robot: str | RobotDescription | None = None
     control: ControlSettings = field(default_factory=ControlSettings)

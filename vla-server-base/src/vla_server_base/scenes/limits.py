@@ -53,6 +53,9 @@ MAX_IMAGE_SIDE = 2048
 MAX_PHYSICS_STEPS = 20_000
 """Of one request; one step of an arm at a table takes 0.02 to 0.1 ms."""
 
+MAX_POSE_NUMBERS = 2_000_000
+"""Of one request's body poses, 7 for each moving body and frame: 16 MB, beside images in one reply."""
+
 MIN_NEAR_PLANE = 1e-6
 """MuJoCo ends its process with exit(1) where extent * znear is smaller ("frustum_near too small")."""
 

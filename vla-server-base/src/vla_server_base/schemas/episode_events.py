@@ -1,13 +1,15 @@
 """An episode's events as /execute sends them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 from vla_server_base.episodes.loop import EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
-from vla_server_base.images import encode_jpeg
+from vla_server_base.episodes.settings import Criterion
+from vla_server_base.images import encode_jpeg, encode_png
 from vla_server_base.request_context import current_request_id
 from vla_server_base.scenes.messages import RenderedView, SimulationState
 from vla_server_base.schemas.execute_reply import (
+    CriterionReply,
     EndEvent,
     RobotReply,
     StartEvent,
@@ -15,12 +17,13 @@ from vla_server_base.schemas.execute_reply import (
     StepEvent,
     StepTimingReply,
 )
-from vla_server_base.schemas.motion import motion_fields, motion_reply
+from vla_server_base.schemas.inputs import FrameFormat
+from vla_server_base.schemas.motion import body_poses_reply, motion_fields, motion_reply
 
 
 def start_event(
     start: EpisodeStart,
-    images: RenderedView | None,
+    frames: FrameFormat,
     seed: int,
     scene_id: str,
     dataset: str | None,
@@ -43,27 +46,32 @@ def start_event(
         ),
         joint_names=list(start.names.joints),
         body_names=list(start.names.bodies),
+        pose_bodies=None if start.body_poses is None else list(start.names.moving_bodies),
+        poses=body_poses_reply(start.body_poses),
+        criteria=_criteria(start.criteria),
         cameras=dict(start.view.cameras),
         geom_groups=list(start.view.geom_groups),
     )
     if notes:
         event.notes = list(notes)
-    return _with_images(event, images)
+    return _with_images(event, start.view, frames)
 
 
-def step_event(step: EpisodeStep, images: RenderedView | None) -> StepEvent:
+def step_event(step: EpisodeStep, frames: FrameFormat) -> StepEvent:
     """Return one step's event."""
     event = StepEvent(
         index=step.index,
         action=step.action.tolist(),
         state=state_reply(step.result.state),
         success=step.success,
+        criteria=_criteria(step.criteria),
+        chunk=None if step.chunk is None else step.chunk.tolist(),
         timing_ms=_timing(step.timing),
         **motion_fields(step.result),
     )
     if step.preview is not None:
         event.preview = [motion_reply(motion) for motion in step.preview]
-    return _with_images(event, images)
+    return _with_images(event, step.view, frames)
 
 
 def end_event(end: EpisodeEnd, recordings: dict[str, str]) -> EndEvent:
@@ -97,10 +105,15 @@ def _timing(timing: StepTiming) -> StepTimingReply:
     )
 
 
+def _criteria(criteria: Iterable[Criterion]) -> list[CriterionReply]:
+    return [CriterionReply(value=criterion.value, holds=criterion.holds) for criterion in criteria]
+
+
+_ENCODERS = {"jpeg": encode_jpeg, "png": encode_png}
 EventWithImages = TypeVar("EventWithImages", StartEvent, StepEvent)
 
 
-def _with_images(event: EventWithImages, images: RenderedView | None) -> EventWithImages:
-    if images is not None:
-        event.images = {name: encode_jpeg(image) for name, image in images.images.items()}
+def _with_images(event: EventWithImages, view: RenderedView | None, frames: FrameFormat) -> EventWithImages:
+    if view is not None and frames != "none":
+        event.images = {name: _ENCODERS[frames](image) for name, image in view.images.items()}
     return event

@@ -14,7 +14,7 @@ from vla_server_base.episodes.loop import EpisodeSettings
 from vla_server_base.episodes.policies import check_drives_arm
 from vla_server_base.errors import RequestError
 from vla_server_base.images import decode_images
-from vla_server_base.schemas.inputs import ExecuteInputs
+from vla_server_base.schemas.inputs import ExecuteInputs, FrameFormat
 from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Seed
 from vla_server_base.schemas.scene import SceneRequest
 from vla_server_base.schemas.success import Success, core_predicate
@@ -38,8 +38,8 @@ class ExecuteRequest(SceneRequest):
     """Simulated time that passes while the policy thinks; the arm keeps its last target."""
     success: tuple[Success, ...] = Field(default=(), max_length=16, fail_fast=True)
     """The episode ends as soon as all of these hold at once."""
-    frames: Literal["none", "jpeg"] = "none"
-    """Whether each event of a stream carries what the policy's cameras see."""
+    frames: FrameFormat = "none"
+    """Whether each event of a stream carries what the policy's cameras see: `png` exactly, `jpeg` nearly."""
     record: tuple[Literal["webp", "state_log"], ...] = Field(default=(), max_length=16, fail_fast=True)
     """What to return of the whole episode: an animation, a scene to replay in MuJoCo's viewer."""
 
@@ -78,7 +78,7 @@ class ExecuteRequest(SceneRequest):
             dataset=dataset,
             notes=tuple(note for note in (instruction_note, dataset_note) if note is not None),
             record=self.record,
-            wants_frames=self.frames == "jpeg",
+            frames=self.frames,
         )
 
     def core_settings(self, seed: int, spec: PolicySpec) -> EpisodeSettings:
@@ -97,6 +97,7 @@ class ExecuteRequest(SceneRequest):
             success=tuple(core_predicate(success) for success in self.success),
             guard=scene.guard,
             preview=scene.wants_preview,
+            poses=scene.wants_poses,
             bounds=scene.bounds,
             robot=scene.robot,
             control=scene.control,

@@ -3,7 +3,7 @@
 from typing import Literal
 
 from vla_server_base.schemas.base import Reply
-from vla_server_base.schemas.motion import MotionReply
+from vla_server_base.schemas.motion import BodyPosesReply, MotionReply
 
 
 class StateReply(Reply):
@@ -31,10 +31,22 @@ class StepTimingReply(Reply):
     total: float
 
 
+class CriterionReply(Reply):
+    """What a predicate of `success` measures now."""
+
+    value: float
+    """What is compared with its range: the measure, or its change since the start."""
+    holds: bool
+
+
 class StepReply(MotionReply):
     """One action and what came of it."""
 
     index: int
+    criteria: list[CriterionReply]
+    """The predicates after the action, in the order of `success`."""
+    chunk: list[list[float]] | None
+    """The policy's whole chunk, un-normalized, where it was asked at this step; else null."""
     timing_ms: StepTimingReply
     preview: list[MotionReply] | None = None
     """What the chunk asked for at this step was predicted to do, if there is a guard."""
@@ -67,6 +79,12 @@ class StartEvent(Reply):
     robot: RobotReply
     joint_names: list[str]
     body_names: list[str]
+    pose_bodies: list[int] | None
+    """The bodies that may move, whose poses each frame has: indices into `body_names`; null without `poses`."""
+    poses: BodyPosesReply | None
+    """One frame: the start; null without `poses`."""
+    criteria: list[CriterionReply]
+    """The predicates at the start, in the order of `success`."""
     cameras: dict[str, str]
     """Which of the scene's cameras each of the policy's cameras is."""
     geom_groups: list[int]
@@ -74,7 +92,7 @@ class StartEvent(Reply):
     unknown_words: list[str] | None = None
     """Words of the instruction that the policy's vocabulary does not cover: to it they are all the same."""
     images: dict[str, str] | None = None
-    """Base64 JPEG by the policy's camera names, where `frames` asks for them."""
+    """Base64 JPEG or PNG by the policy's camera names, where `frames` asks for them."""
 
 
 class StepEvent(StepReply):
@@ -84,7 +102,7 @@ class StepEvent(StepReply):
     state: StateReply
     success: bool
     images: dict[str, str] | None = None
-    """Base64 JPEG by the policy's camera names, where `frames` asks for them."""
+    """Base64 JPEG or PNG by the policy's camera names, where `frames` asks for them."""
 
 
 class EndEvent(Reply):
@@ -124,6 +142,12 @@ class ExecuteReply(Reply):
     robot: RobotReply
     joint_names: list[str]
     body_names: list[str]
+    pose_bodies: list[int] | None
+    """The bodies that may move, whose poses each frame has: indices into `body_names`; null without `poses`."""
+    initial_poses: BodyPosesReply | None
+    """One frame: the start; null without `poses`."""
+    initial_criteria: list[CriterionReply]
+    """The predicates at the start, in the order of `success`."""
     cameras: dict[str, str]
     geom_groups: list[int]
     dataset: str | None

@@ -9,6 +9,9 @@ from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.scenes.messages import Bounds, ControlSettings, SceneState, View
 from vla_server_base.scenes.robots import RobotDescription
 
+FrameFormat = Literal["none", "jpeg", "png"]
+"""How the events of a stream carry what the policy's cameras see: `png` exactly, `jpeg` in a tenth of the bytes."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class PredictInputs:
@@ -46,6 +49,7 @@ class SceneInputs:
     bounds: Bounds
     guard: Literal["off", "warn", "clamp", "reject"]
     wants_preview: bool
+    wants_poses: bool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,4 +70,4 @@ class ExecuteInputs:
     dataset: str | None
     notes: tuple[str, ...]
     record: tuple[Literal["webp", "state_log"], ...]
-    wants_frames: bool
+    frames: FrameFormat

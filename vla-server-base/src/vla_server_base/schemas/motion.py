@@ -2,7 +2,7 @@
 
 from typing import Any, Literal
 
-from vla_server_base.scenes.messages import RolloutStep
+from vla_server_base.scenes.messages import BodyPoses, RolloutStep
 from vla_server_base.schemas.base import Reply
 
 
@@ -24,6 +24,15 @@ class ViolationReply(Reply):
     limit: float
 
 
+class BodyPosesReply(Reply):
+    """Where the moving bodies were, 30 frames a simulated second."""
+
+    times: list[float]
+    """Simulated time of each frame [s]."""
+    frames: list[list[list[float]]]
+    """In each frame a row for each body of `pose_bodies`: x y z [m] and w x y z in the world's frame."""
+
+
 class MotionReply(Reply):
     """What an action does, or did, to the arm."""
 
@@ -41,6 +50,8 @@ class MotionReply(Reply):
     """What the robot touched, hardest first."""
     violations: list[ViolationReply]
     """Which bounds were passed."""
+    poses: BodyPosesReply | None
+    """The moving bodies during the action, and during the hold before it; null without `poses`."""
 
 
 def motion_reply(step: RolloutStep) -> MotionReply:
@@ -61,4 +72,12 @@ def motion_fields(step: RolloutStep) -> dict[str, Any]:
             ViolationReply(kind=violation.kind, what=violation.what, value=violation.value, limit=violation.limit)
             for violation in step.violations
         ],
+        "poses": body_poses_reply(step.body_poses),
     }
+
+
+def body_poses_reply(body_poses: BodyPoses | None) -> BodyPosesReply | None:
+    """Return frames as replies have them: to a hundredth of a millimetre."""
+    if body_poses is None:
+        return None
+    return BodyPosesReply(times=body_poses.times_s.round(9).tolist(), frames=body_poses.poses.round(5).tolist())

@@ -107,6 +107,11 @@ class PredictRequest(SceneRequest):
         return self.session_id is not None or self.session_token is not None
 
     @property
+    def wants_motion(self) -> bool:
+        """Whether to say what the chunk is predicted to do."""
+        return self.preview or self.poses or self.guard != "off"
+
+    @property
     def has_images(self) -> bool:
         """Whether there are images to decode, which takes longer than the event loop may wait."""
         given = (self.image, self.image_wrist, self.images, self.goal_image, self.goal_image_wrist, self.goal_images)
@@ -150,7 +155,7 @@ class PredictRequest(SceneRequest):
             deadline_ms=self.deadline_ms,
             session=session_values(self, dataset=dataset, action_format=action_format) if self.is_of_session else None,
             scene=scene,
-            needs_preview=scene is not None and (wants_joint_positions or self.preview or self.guard != "off"),
+            needs_preview=scene is not None and (wants_joint_positions or self.wants_motion),
         )
 
     def _check(self, spec: PolicySpec, config: ServerConfig, dataset: str | None) -> None:
@@ -172,7 +177,7 @@ class PredictRequest(SceneRequest):
                 "action_format: joint_position is for a scene, whose arm it moves, not for images",
                 hint=f"choose one of: {', '.join(spec.actions[dataset].formats)}",
             )
-        if self.preview or self.guard != "off":
+        if self.wants_motion:
             check_drives_arm(spec.actions[dataset].names)
         if self.num_samples > config.max_samples:
             raise RequestError(

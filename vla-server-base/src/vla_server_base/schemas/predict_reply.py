@@ -62,5 +62,9 @@ class PredictReply(Reply):
     """Words of the instruction that the policy's vocabulary does not cover: to it they are all the same."""
     session: SessionReply | None = None
     """Where the session is, for a step of one."""
+    body_names: list[str] | None = None
+    """The scene's bodies, in MuJoCo's order, where `poses` asked for poses."""
+    pose_bodies: list[int] | None = None
+    """The bodies that may move, whose poses `preview` has: indices into `body_names`; where `poses` asked for them."""
     preview: list[MotionReply] | None = None
-    """What each action of the chunk is predicted to do, where `preview` or `guard` asked for it."""
+    """What each action of the chunk is predicted to do, where `preview`, `poses` or `guard` asked for it."""

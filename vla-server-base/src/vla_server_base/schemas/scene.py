@@ -77,6 +77,8 @@ class SceneRequest(Body):
     """What is done where an action would leave the bounds: nothing, say so, cut its motion, or refuse the chunk."""
     preview: bool = False
     """Whether to say what the whole chunk is predicted to do; a guard other than `off` says it anyway."""
+    poses: bool = False
+    """Whether to say where the moving bodies are, 30 times a simulated second; /predict then adds `preview`, too."""
 
     @pydantic.model_validator(mode="after")
     def _one_source(self, info: Any):  # pydantic's ValidationInfo is a protocol that no run-time check can test
@@ -120,6 +122,7 @@ class SceneRequest(Body):
             bounds=self.bounds.to_core() if "bounds" in self.model_fields_set else DEFAULT_BOUNDS,
             guard=self.guard,
             wants_preview=self.preview,
+            wants_poses=self.poses,
         )
 
     def core_dataset(self, spec: PolicySpec) -> tuple[str | None, str | None]:

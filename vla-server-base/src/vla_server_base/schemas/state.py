@@ -1,13 +1,15 @@
 """Parts of a scene in a request: the state of its simulation, how it is drawn, and its files."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import numpy as np
+import pydantic
 from pydantic import Field
 
-from vla_server_base.scenes.messages import NUM_GEOM_GROUPS, SceneState
+from vla_server_base.scenes.messages import NUM_GEOM_GROUPS, BodyPose, SceneState
 from vla_server_base.schemas.base import Body
-from vla_server_base.schemas.ranges import Numbers
+from vla_server_base.schemas.ranges import Metres, Numbers
 
 GeomGroup = Annotated[int, Field(ge=0, lt=NUM_GEOM_GROUPS)]
 
@@ -26,6 +28,30 @@ class AssetField(Body):
     """The SHA-256 of its bytes, in hexadecimal."""
 
 
+QuaternionPart = Annotated[float, Field(ge=-1e6, le=1e6)]
+MAX_PUT_BODIES = 1_000
+
+
+class BodyPoseField(Body):
+    """Where to put a body, in the world's frame."""
+
+    position: tuple[Metres, Metres, Metres]
+    """Its origin [m]."""
+    quaternion: tuple[QuaternionPart, QuaternionPart, QuaternionPart, QuaternionPart] | None = None
+    """Its orientation (w x y z), of any length; null keeps it."""
+
+    @pydantic.field_validator("quaternion")
+    @classmethod
+    def _has_a_direction(cls, quaternion: tuple[float, float, float, float] | None):
+        if quaternion is not None and not any(quaternion):
+            raise ValueError("a quaternion of length zero is no rotation; for none send 1 0 0 0")
+        return quaternion
+
+
+PutBodies = Annotated[dict[str, BodyPoseField], Field(max_length=MAX_PUT_BODIES)]
+"""Poses of bodies with a free joint, by the bodies' names."""
+
+
 class StateField(Body):
     """Where the scene's simulation stands; what is left out stays as the keyframe has it."""
 
@@ -41,6 +67,8 @@ class StateField(Body):
     """Orientations of the mocap bodies (w x y z), a row for each."""
     keyframe: str | int | None = None
     """Keyframe to begin with, by name or index; without it `home`, or the model's own pose if there is none."""
+    bodies: PutBodies = Field(default_factory=dict)
+    """Where bodies with a free joint are put, at rest, after all of the above."""
 
     def to_core(self) -> SceneState:
         """Return the state as a simulation takes it."""
@@ -51,7 +79,20 @@ class StateField(Body):
             mocap_pos=_array(self.mocap_pos, 3),
             mocap_quat=_array(self.mocap_quat, 4),
             keyframe=self.keyframe,
+            bodies=core_body_poses(self.bodies),
         )
+
+
+def core_body_poses(bodies: Mapping[str, BodyPoseField]) -> tuple[BodyPose, ...]:
+    """Return poses as a simulation takes them."""
+    return tuple(
+        BodyPose(body=name, position=np.array(pose.position, np.float64), quaternion=_quaternion(pose.quaternion))
+        for name, pose in bodies.items()
+    )
+
+
+def _quaternion(parts: tuple[float, float, float, float] | None) -> np.ndarray | None:
+    return None if parts is None else np.array(parts, np.float64)
 
 
 def _array(numbers: list | None, columns: int | None = None) -> np.ndarray | None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from dataclasses import dataclass, field
 from typing import Literal
@@ -13,8 +14,9 @@ from vla_server_base.episodes.events import EpisodeEnd, EpisodeStart, EpisodeSte
 from vla_server_base.episodes.loop import play
 from vla_server_base.episodes.policies import EnginePolicy
 from vla_server_base.episodes.recording import animated_webp, state_log
+from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.errors import RequestError
-from vla_server_base.scenes.messages import RenderedView, Scene, SimulationState
+from vla_server_base.scenes.messages import RenderedView, Scene, SimulationState, num_pose_frames
 from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.episode_events import end_event, start_event, step_event
 from vla_server_base.schemas.execute import ExecuteRequest
@@ -29,7 +31,7 @@ from vla_server_base.server.service import Service
 ExecuteEvent = StartEvent | StepEvent | EndEvent
 
 MAX_KEPT_NUMBERS = 2_000_000
-"""Of the states of one episode that is kept whole, for a reply or a state log: 40 MB as JSON."""
+"""Of the states and body poses of one episode that is kept whole, for a reply or a state log: 40 MB as JSON."""
 
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
 
@@ -73,26 +75,40 @@ async def execute_events(service: Service, inputs: ExecuteInputs, scene: Scene) 
             if isinstance(event, EpisodeStart):
                 service.scenes.put(scene)
                 if "state_log" in inputs.record:
-                    _check_kept(inputs, event.state)
-                images = event.view if inputs.wants_frames else None
-                seed, dataset = inputs.settings.seed, policy.dataset
-                start = await asyncio.to_thread(start_event, event, images, seed, scene.key, dataset, inputs.notes)
+                    _check_kept(_numbers_of_states(inputs.settings, event.state))
+                frames, seed, dataset = inputs.frames, inputs.settings.seed, policy.dataset
+                start = await asyncio.to_thread(start_event, event, frames, seed, scene.key, dataset, inputs.notes)
                 if unknown := service.engine.unknown_words(inputs.task):
                     start.unknown_words = list(unknown)
                 yield start
             elif isinstance(event, EpisodeStep):
-                yield await asyncio.to_thread(step_event, event, event.view if inputs.wants_frames else None)
+                yield await asyncio.to_thread(step_event, event, inputs.frames)
             else:
                 yield end_event(event, await asyncio.to_thread(recorder.recordings))
 
 
-def _check_kept(inputs: ExecuteInputs, state: SimulationState | StateReply) -> None:
-    kept = inputs.settings.max_steps * (len(state.qpos) + len(state.qvel) + len(state.ctrl))
-    if kept > MAX_KEPT_NUMBERS:
+def _check_kept(num_numbers: int) -> None:
+    if num_numbers > MAX_KEPT_NUMBERS:
         raise RequestError(
-            f"the states of this episode would be {kept} numbers, at most {MAX_KEPT_NUMBERS} are kept",
-            hint="send fewer max_steps, a smaller scene, or Accept: text/event-stream",
+            f"the states and body poses of this episode would be {num_numbers} numbers,"
+            f" at most {MAX_KEPT_NUMBERS} are kept",
+            hint="send fewer max_steps, a smaller scene, poses: false, or Accept: text/event-stream",
         )
+
+
+def _numbers_of_states(settings: EpisodeSettings, state: SimulationState | StateReply) -> int:
+    return settings.max_steps * (len(state.qpos) + len(state.qvel) + len(state.ctrl))
+
+
+def _numbers_of_poses(settings: EpisodeSettings, num_bodies: int, horizon: int) -> int:
+    """Return how many numbers the poses of an episode have: those of its steps, and of the previews of chunks."""
+    executed = 1 if settings.ensemble_weight is not None else settings.execution_horizon
+    num_chunks = math.ceil(settings.max_steps / executed)
+    frames, hold_frames = num_pose_frames(1 / settings.control.rate_hz), num_pose_frames(settings.latency_s)
+    total = settings.max_steps * frames + num_chunks * hold_frames
+    if settings.preview or settings.guard != "off":
+        total += num_chunks * (horizon * frames + hold_frames)
+    return 7 * num_bodies * total
 
 
 async def gather_reply(service: Service, inputs: ExecuteInputs, events: AsyncIterator[ExecuteEvent]) -> bytes:
@@ -101,7 +117,9 @@ async def gather_reply(service: Service, inputs: ExecuteInputs, events: AsyncIte
     steps: list[StepEvent] = []
     async for event in events:
         if isinstance(event, StartEvent):
-            _check_kept(inputs, event.state)
+            settings, num_bodies = inputs.settings, len(event.pose_bodies or ())
+            poses = _numbers_of_poses(settings, num_bodies, service.engine.spec.horizon)
+            _check_kept(_numbers_of_states(settings, event.state) + poses)
             start = event
         elif isinstance(event, StepEvent):
             steps.append(event)
@@ -118,10 +136,12 @@ def _reply(service: Service, start: StartEvent, steps: list[StepEvent], end: End
         actions=[step.action for step in steps],
         states=[step.state for step in steps],
         initial_state=start.state,
+        initial_poses=start.poses,
+        initial_criteria=start.criteria,
         steps=list(steps),
         model=service.model_id,
         weights=spec.weights,
-        **start.model_dump(exclude={"state", "images"}, exclude_unset=True),
+        **start.model_dump(exclude={"state", "poses", "criteria", "images"}, exclude_unset=True),
         **end.model_dump(include={"reason", "success", "duration_ms", "rejected", "recordings"}),
     )
     return reply_json(reply)

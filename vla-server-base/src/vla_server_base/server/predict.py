@@ -94,8 +94,9 @@ async def answer_predict(service: Service, inputs: PredictInputs, scene: Scene |
         reply.timing_ms.total = round(1e3 * (now - started), 3)
         return reply_json(reply)
 
-    # To encode images would hold up the event loop; all else takes less than the way to a thread and back.
-    return await asyncio.to_thread(write) if inputs.wants_images else write()
+    # To encode images or poses would hold up the event loop; all else takes less than the way to a thread and back.
+    in_thread = inputs.wants_images or (inputs.scene is not None and inputs.scene.wants_poses)
+    return await asyncio.to_thread(write) if in_thread else write()
 
 
 async def _render(service: Service, inputs: PredictInputs, scene: Scene) -> _Observed:

@@ -41,6 +41,7 @@ async def preview_chunk(
         control=settings.control,
         bounds=settings.bounds,
         clamp=settings.guard == "clamp",
+        poses=settings.wants_poses,
     )
     rollout = await service.roll_out(scene, request)
     violations = [violation for step in rollout.steps for violation in step.violations]
@@ -68,6 +69,10 @@ def add_preview(reply: PredictReply, inputs: PredictInputs, preview: Preview) ->
         reply.action = [*steps[0].joint_targets.tolist(), reply.actions[0][-1]]
         reply.action_format = JOINT_POSITION
         reply.action_names = [*robot.joints, "gripper"]
-    if inputs.scene.wants_preview or inputs.scene.guard != "off":
+    if inputs.scene.wants_preview or inputs.scene.wants_poses or inputs.scene.guard != "off":
         reply.preview = [motion_reply(step) for step in steps]
+    if inputs.scene.wants_poses:
+        names = preview.rollout.names
+        assert names is not None, "a rollout from a SceneState names its parts"
+        reply.body_names, reply.pose_bodies = list(names.bodies), list(names.moving_bodies)
     reply.timing_ms.preview = round(preview.total_ms, 3)

@@ -9,6 +9,7 @@ from vla_server_base.scenes.messages.control import (
 )
 from vla_server_base.scenes.messages.gltf import GltfReply, GltfRequest
 from vla_server_base.scenes.messages.rollout import (
+    BodyPoses,
     Contact,
     Pose,
     RolloutReply,
@@ -18,9 +19,11 @@ from vla_server_base.scenes.messages.rollout import (
     SimulationState,
     Snapshot,
     Violation,
+    num_pose_frames,
 )
 from vla_server_base.scenes.messages.scene import (
     NUM_GEOM_GROUPS,
+    BodyPose,
     Cost,
     RenderedView,
     RenderQuality,
@@ -42,6 +45,8 @@ from vla_server_base.scenes.messages.worker import (
 
 __all__ = [
     "NUM_GEOM_GROUPS",
+    "BodyPose",
+    "BodyPoses",
     "Bounds",
     "Confinement",
     "Contact",
@@ -73,4 +78,5 @@ __all__ = [
     "Violation",
     "WorkerReply",
     "WorkerSettings",
+    "num_pose_frames",
 ]

@@ -7,8 +7,16 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.scenes.messages.control import Bounds, ControlSettings, ControlState, Measure
-from vla_server_base.scenes.messages.scene import Cost, RenderedView, SceneState, View
+from vla_server_base.scenes.messages.scene import BodyPose, Cost, RenderedView, SceneState, View
 from vla_server_base.scenes.robots import RobotDescription
+
+POSE_FRAMES_PER_SECOND = 30
+"""Frames of body poses in a simulated second: enough for smooth motion."""
+
+
+def num_pose_frames(seconds: float) -> int:
+    """Return how many frames of body poses an action or a hold of this length has, where physics steps suffice."""
+    return max(1, round(POSE_FRAMES_PER_SECOND * seconds)) if seconds > 0 else 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +49,8 @@ class Snapshot:
 class RolloutRequest:
     """Continue a simulation: hold still for `hold_s`, then execute `actions`, each for one control period.
 
+    `body_poses` are put before the hold. `poses` asks for the poses of all moving bodies, 30 frames a simulated second.
+
     `robot` is a known robot's name, a description, or None to find the scene's arm; without `control` no arm is
     searched for and there are no actions. With `clamp`, a motion that would leave `bounds` is cut to 3/4, 1/2, 1/4
     or nothing of it.
@@ -54,6 +64,8 @@ class RolloutRequest:
     bounds: Bounds = field(default_factory=Bounds)
     clamp: bool = False
     measures: tuple[Measure, ...] = ()
+    body_poses: tuple[BodyPose, ...] = ()
+    poses: bool = False
     view: View | None = None
 
 
@@ -79,10 +91,23 @@ class Violation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BodyPoses:
+    """The poses of a scene's moving bodies at several times: x y z [m], w x y z in the world's frame.
+
+    The bodies are those of `SceneNames.moving_bodies`. The axis `_frames` differs between the steps of one reply, whose
+    arrays are checked together.
+    """
+
+    times_s: Float[np.ndarray, " _frames"]
+    poses: Float[np.ndarray, "_frames bodies 7"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class RolloutStep:
     """The result of one action, at its end.
 
-    `scale` is the part of the motion that was executed: 1 unless `clamp` cut it.
+    `scale` is the part of the motion that was executed: 1 unless `clamp` cut it. The last frame of `body_poses` is the
+    end; the first step's begin with those of the hold.
     """
 
     state: SimulationState
@@ -93,22 +118,27 @@ class RolloutStep:
     violations: tuple[Violation, ...]
     measures: tuple[float, ...]
     scale: float = 1.0
+    body_poses: BodyPoses | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class SceneNames:
-    """A scene's joints and bodies, in MuJoCo's order."""
+    """A scene's joints and bodies, in MuJoCo's order.
+
+    `moving_bodies` are the indices of the bodies that are not welded to the world.
+    """
 
     joints: tuple[str, ...]
     bodies: tuple[str, ...]
+    moving_bodies: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
 class RolloutReply:
     """Where the simulation stood before and after, what each action did, and images of the end.
 
-    `state`, `pose` and `measures` are of the start, after `hold_s`. `robot` is the arm, by its names in
-    this scene. `names` are included if the rollout starts from a SceneState.
+    `state`, `pose`, `measures` and `body_poses`, one frame, are of the start, after `hold_s`. `robot` is the arm, by
+    its names in this scene. `names` are included if the rollout starts from a SceneState.
     """
 
     steps: tuple[RolloutStep, ...]
@@ -120,3 +150,4 @@ class RolloutReply:
     names: SceneNames | None
     view: RenderedView | None
     cost: Cost
+    body_poses: BodyPoses | None = None

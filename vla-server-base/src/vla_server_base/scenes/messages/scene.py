@@ -38,12 +38,24 @@ class Scene:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BodyPose:
+    """Where to put a body that has a free joint, at rest: [m] and w x y z in the world's frame.
+
+    `quaternion` None keeps the body's orientation.
+    """
+
+    body: str
+    position: Float[np.ndarray, " 3"]
+    quaternion: Float[np.ndarray, " 4"] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SceneState:
     """Where a scene's simulation stands; what is None stays as the keyframe has it.
 
     Joint positions in MuJoCo's qpos order [m, rad, quaternions w x y z]; `mocap_pos` [m] and
     `mocap_quat` one row per mocap body; `keyframe` by name or index, applied first; None is
-    the one named `home`, or the model's own reference pose if there is no such keyframe.
+    the one named `home`, or the model's own reference pose if there is no such keyframe. `bodies` are put last.
     """
 
     qpos: Float[np.ndarray, " nq"] | None = None
@@ -52,6 +64,7 @@ class SceneState:
     mocap_pos: Float[np.ndarray, "nmocap 3"] | None = None
     mocap_quat: Float[np.ndarray, "nmocap 4"] | None = None
     keyframe: str | int | None = None
+    bodies: tuple[BodyPose, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

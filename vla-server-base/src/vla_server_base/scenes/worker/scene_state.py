@@ -5,6 +5,7 @@ import numpy as np
 
 from vla_server_base.errors import SceneStateError, UnknownName
 from vla_server_base.scenes.messages import SceneState
+from vla_server_base.scenes.worker.body_poses import put_bodies
 from vla_server_base.scenes.worker.scene_names import listed, some
 
 # The keyframe of a scene for requests that name none: all zeros is seldom a pose of an arm.
@@ -22,7 +23,7 @@ def apply_state(model: mujoco.MjModel, data: mujoco.MjData, state: SceneState) -
 
     Raises:
         SceneStateError: a wrong size, numbers that are not finite, or a quaternion of length zero.
-        UnknownName: the scene has no such keyframe.
+        UnknownName: the scene has no such keyframe, or no such body.
     """
     home = mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, HOME)
     keyframe = home if state.keyframe is None else _keyframe(model, state.keyframe)
@@ -47,6 +48,7 @@ def apply_state(model: mujoco.MjModel, data: mujoco.MjData, state: SceneState) -
             _check_finite(name, numbers)
             target[:] = numbers
     _normalize_mocap(data)
+    put_bodies(model, data, state.bodies)
     mujoco.mj_forward(model, data)
     for name in ("qpos", "geom_xpos", "cam_xpos", "cam_xmat"):
         _check_finite(name, getattr(data, name))

@@ -5,7 +5,8 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.errors import SceneUnstable
-from vla_server_base.scenes.messages import SceneState, SimulationState, Snapshot
+from vla_server_base.scenes.messages import BodyPose, SceneState, SimulationState, Snapshot
+from vla_server_base.scenes.worker.body_poses import put_bodies
 from vla_server_base.scenes.worker.scene_state import apply_state
 
 FULL_STATE = mujoco.mjtState.mjSTATE_INTEGRATION.value
@@ -20,17 +21,20 @@ class Physics:
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData):
         self.model, self.data = model, data
 
-    def begin(self, start: SceneState | Snapshot) -> None:
-        """Set the simulation to a start.
+    def begin(self, start: SceneState | Snapshot, body_poses: tuple[BodyPose, ...] = ()) -> None:
+        """Set the simulation to a start, with bodies put elsewhere.
 
         Raises:
-            SceneStateError, UnknownName: see `scene.apply_state`.
+            SceneStateError, UnknownName: see `scene_state.apply_state`.
         """
         if isinstance(start, SceneState):
             apply_state(self.model, self.data, start)
-            return
-        mujoco.mj_resetData(self.model, self.data)
-        self.restore(start.physics)
+        else:
+            mujoco.mj_resetData(self.model, self.data)
+            self.restore(start.physics)
+        if body_poses:
+            put_bodies(self.model, self.data, body_poses)
+            self._derive()
 
     def full_state(self) -> FullState:
         """Return the complete state, mjSTATE_INTEGRATION: all that determines the simulation's future."""

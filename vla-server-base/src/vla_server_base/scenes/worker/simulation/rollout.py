@@ -1,5 +1,7 @@
 """Rolls out a simulation: from a start, through actions, to the result of each."""
 
+from dataclasses import replace
+
 import mujoco
 import numpy as np
 from cachetools import LRUCache
@@ -8,6 +10,7 @@ from jaxtyping import Float
 from vla_server_base.errors import SceneRefused
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import (
+    BodyPoses,
     ControlSettings,
     ControlState,
     Cost,
@@ -25,6 +28,7 @@ from vla_server_base.scenes.worker.arms.arm_search import find_arm
 from vla_server_base.scenes.worker.arms.controllers import Controller
 from vla_server_base.scenes.worker.simulation.monitor import Monitor
 from vla_server_base.scenes.worker.simulation.physics import Physics
+from vla_server_base.scenes.worker.simulation.pose_track import PoseTrack, moving_bodies, num_frames, poses_now
 
 CUTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 """The parts of a motion that `clamp` tries, the whole first."""
@@ -44,11 +48,13 @@ class Simulation:
 
         Raises:
             SceneStateError, UnknownName, SceneError: a state, a robot, bodies or joints that do not fit the scene.
-            SceneRefused: more physics steps than one request may take.
+            SceneRefused: more physics steps, or more poses, than one request may take.
             SceneUnstable: the simulation blew up.
         """
         self._check_amount(request)
-        self._physics.begin(request.start)
+        if request.poses:
+            self._check_poses(request)
+        self._physics.begin(request.start, request.body_poses)
         if request.control is None:
             return _drift(self._physics, request)
         arm = self._arm(request.robot)
@@ -67,6 +73,18 @@ class Simulation:
             raise SceneRefused(
                 f"one request would take {num_steps:.0f} steps of the scene's {timestep:g} s",
                 hint=f'the limit is {limits.MAX_PHYSICS_STEPS}; <option timestep="0.002"/> is usual',
+            )
+
+    def _check_poses(self, request: RolloutRequest) -> None:
+        physics, period = self._physics, 1 / request.control.rate_hz if request.control else 0.0
+        frames = 1 + num_frames(physics.num_steps(request.hold_s), request.hold_s)
+        frames += len(request.actions) * num_frames(max(1, physics.num_steps(period)), period)
+        num_bodies = len(moving_bodies(physics.model))
+        num_numbers = 7 * frames * num_bodies
+        if num_numbers > limits.MAX_POSE_NUMBERS:
+            raise SceneRefused(
+                f"the poses of {num_bodies} moving bodies in {frames} frames would be {num_numbers} numbers",
+                hint=f"the limit is {limits.MAX_POSE_NUMBERS}; send poses: false, or a scene with fewer moving bodies",
             )
 
     def _arm(self, wanted: str | RobotDescription | None) -> Arm:
@@ -91,6 +109,7 @@ def _drift(physics: Physics, request: RolloutRequest) -> RolloutReply:
         names=_names(physics.model, request),
         view=None,
         cost=Cost(),
+        body_poses=poses_now(physics.model, physics.data) if request.poses else None,
     )
 
 
@@ -99,6 +118,7 @@ class _ControlledRollout:
 
     def __init__(self, physics: Physics, arm: Arm, settings: ControlSettings, request: RolloutRequest):
         self._physics, self._arm, self._request = physics, arm, request
+        self._settings = settings
         self._controller = Controller(arm, settings)
         self._steps_per_action = max(1, physics.num_steps(1 / settings.rate_hz))
         self._monitor = Monitor(physics.model, physics.data, arm, request.bounds, request.measures)
@@ -106,12 +126,15 @@ class _ControlledRollout:
         self._control: ControlState = control or self._controller.start(physics.data)
 
     def roll_out(self) -> RolloutReply:
-        self._hold()
+        hold_poses = self._hold()
         physics = self._physics
         state, pose, measures = physics.state(), self._pose(), self._monitor.measure()
-        steps = tuple(self._execute(action) for action in self._request.actions)
+        start_poses = poses_now(physics.model, physics.data) if self._request.poses else None
+        steps = [self._execute(action) for action in self._request.actions]
+        if steps and hold_poses is not None:
+            steps[0] = _after_hold(hold_poses, steps[0])
         return RolloutReply(
-            steps=steps,
+            steps=tuple(steps),
             state=state,
             pose=pose,
             measures=measures,
@@ -120,13 +143,23 @@ class _ControlledRollout:
             names=_names(physics.model, self._request),
             view=None,
             cost=Cost(),
+            body_poses=start_poses,
         )
 
-    def _hold(self) -> None:
-        for _ in range(self._physics.num_steps(self._request.hold_s)):
+    def _hold(self) -> BodyPoses | None:
+        num_steps = self._physics.num_steps(self._request.hold_s)
+        track = self._track(num_steps, self._request.hold_s)
+        for number in range(1, num_steps + 1):
             self._controller.drive(self._physics.data, self._control, self._control, 1.0)
             self._physics.step()
+            if track is not None:
+                track.update(number)
         self._physics.settle()
+        return track and track.body_poses()
+
+    def _track(self, num_steps: int, seconds: float) -> PoseTrack | None:
+        """Return a track of the next physics steps, if the request asks for poses."""
+        return PoseTrack(self._physics.model, self._physics.data, num_steps, seconds) if self._request.poses else None
 
     def _execute(self, action: Float[np.ndarray, " 7"]) -> RolloutStep:
         """Execute one action for one control period, or with `clamp` as much of its motion as stays in bounds."""
@@ -145,11 +178,14 @@ class _ControlledRollout:
         physics, before = self._physics, self._control
         part = np.concatenate([scale * action[:6], action[6:]])
         self._control, cut = self._controller.command(physics.data, before, part)
-        metrics = self._monitor.start_step()
+        metrics, track = self._monitor.start_step(), self._track(self._steps_per_action, 1 / self._settings.rate_hz)
         for number in range(1, self._steps_per_action + 1):
             self._controller.drive(physics.data, before, self._control, number / self._steps_per_action)
             physics.step()
             metrics.update(is_last=number == self._steps_per_action)
+            if track is not None:
+                # After the metrics, which see the kinematics that the step itself has computed.
+                track.update(number)
         physics.settle()
         metrics.include_target(self._control.joint_targets)
         return RolloutStep(
@@ -161,6 +197,7 @@ class _ControlledRollout:
             violations=(*cut, *metrics.violations()),
             measures=self._monitor.measure(),
             scale=scale,
+            body_poses=track and track.body_poses(),
         )
 
     def _pose(self) -> Pose:
@@ -174,4 +211,13 @@ def _names(model: mujoco.MjModel, request: RolloutRequest) -> SceneNames | None:
     return SceneNames(
         joints=tuple(model.joint(i).name for i in range(model.njnt)),
         bodies=tuple(model.body(i).name for i in range(model.nbody)),
+        moving_bodies=tuple(moving_bodies(model).tolist()),
     )
+
+
+def _after_hold(hold: BodyPoses, step: RolloutStep) -> RolloutStep:
+    """Return the step with the frames of the hold before its own."""
+    own = step.body_poses
+    assert own is not None, "a step has poses if the hold has"
+    times, poses = np.concatenate([hold.times_s, own.times_s]), np.concatenate([hold.poses, own.poses])
+    return replace(step, body_poses=BodyPoses(times_s=times, poses=poses))
