@@ -174,6 +174,9 @@ class ServerConfig(Settings):
     max_connections: Count = 256
     """Largest number of open WebSockets; beyond it, one silent for a minute is closed, or the new one gets 503."""
 
+    max_watchers: Count = 32
+    """Largest number of pages and programs that watch sessions at the same time; more are refused with 503."""
+
     max_sockets: Annotated[int, Field(ge=8, lt=2**31)] = 4096
     """Largest number of open connections; beyond it, the idlest is closed. Lower if `ulimit -n` is low."""
 
@@ -209,6 +212,9 @@ class ServerConfig(Settings):
 
     default_instruction: str = ""
     """Instruction for requests without one; if empty, such requests are refused."""
+
+    console: Literal["on", "off"] = "on"
+    """Whether people may look: off leaves out the page at `/`, and the events of sessions."""
 
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Level of the server's own log."""

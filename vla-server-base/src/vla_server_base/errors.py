@@ -6,7 +6,7 @@ VLAError                    500  internal
 ├── NotFinite               500  not_finite       (an answer would hold NaN or infinity)
 ├── RequestError            422  invalid_request
 │   ├── ActionRejected      422  action_rejected  (the policy's chunk would leave the bounds)
-│   ├── UnknownName         422  unknown_<what>: camera, dataset, action_format, keyframe; 404: robot, scene
+│   ├── UnknownName         422  unknown_<what>: camera, dataset, action_format, keyframe; 404: robot, scene, task
 │   ├── InstructionError    422  instruction
 │   ├── ImageError          422  image
 │   ├── SceneError          422  scene_invalid
@@ -55,7 +55,7 @@ class NotFinite(VLAError):
 
 
 # These names are part of a URL, so that an unknown one is a 404.
-IN_AN_ADDRESS = ("robot", "scene")
+IN_AN_ADDRESS = ("robot", "scene", "task")
 
 
 class UnknownName(RequestError):

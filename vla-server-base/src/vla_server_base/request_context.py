@@ -21,6 +21,10 @@ current_session: ContextVar[str] = ContextVar("current_session", default="-")
 """The session that the request is a step of; "-" if it has no session, or the session is not known yet."""
 
 
+current_protocol: ContextVar[str] = ContextVar("current_protocol", default="http")
+"""Whose protocol the client speaks: `http` for `/predict`, else the project's name, such as `openpi`."""
+
+
 def begin_request(request_id: str | None = None, client: str | None = None) -> str:
     """Begin a request in this task and return its id, which is a new one where the client sent none.
 

@@ -81,6 +81,11 @@ class RequestQueue:
             self.last_request_at = time.monotonic()
             return job
 
+    @property
+    def num_waiting(self) -> int:
+        """How many requests wait, preprocessing included."""
+        return len(self.waiting)
+
     def is_mostly_of(self, flow: Flow) -> bool:
         """Return whether a flow has at least half of the queue."""
         with self._changed:

@@ -4,6 +4,8 @@ import asyncio
 import gc
 import hashlib
 import threading
+import time
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import numpy as np
@@ -24,6 +26,7 @@ _NUM_PREPROCESSORS = 8
 # A control loop sends the same instruction at every step.
 _NUM_TASKS = 256
 _REFUSED_S = 1.0
+_NUM_TIMES = 200
 
 
 class Engine:
@@ -50,6 +53,8 @@ class Engine:
         self._preprocessors = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess")
         remember = cached(LRUCache(_NUM_TASKS), key=_content, lock=threading.Lock())
         self._preprocess_task = remember(adapter.preprocess_instruction)
+        self.predict_ms: deque[float] = deque(maxlen=_NUM_TIMES)
+        """How long the last predictions took: preprocessing, waiting for the device, and on the device."""
 
     @property
     def status(self) -> EngineStatus:
@@ -66,6 +71,11 @@ class Engine:
         if self._device.spec is None:
             raise model_unavailable(self._device.status)
         return self._device.spec
+
+    @property
+    def num_waiting(self) -> int:
+        """How many requests wait for the device, preprocessing included."""
+        return self._queue.num_waiting
 
     def start(self) -> None:
         """Begin loading and warming up; returns at once."""
@@ -95,6 +105,7 @@ class Engine:
             Unavailable: the server is shutting down.
         """
         _check_shown(request.window, self.spec)
+        started = time.perf_counter()
         try:
             job = self._queue.admit()
         except Overloaded:
@@ -104,7 +115,9 @@ class Engine:
             raise
         try:
             self._preprocessors.submit(self._preprocess_job, job, request)
-            return await asyncio.wrap_future(job.answer)
+            prediction = await asyncio.wrap_future(job.answer)
+            self.predict_ms.append(1e3 * (time.perf_counter() - started))
+            return prediction
         finally:
             self._queue.remove(job)
 

@@ -48,6 +48,9 @@ class WorkerQueue:
         self._retries: deque[WorkerRequest] = deque()
         self._waiting: FairQueue[WorkerRequest] = FairQueue()
 
+    def __len__(self) -> int:
+        return len(self._retries) + len(self._waiting)
+
     def __iter__(self) -> Iterator[WorkerRequest]:
         return iter([*self._retries, *(request for _, request in self._waiting)])
 

@@ -67,6 +67,11 @@ class SceneWorkers:
                 self.release(request.worker.result())
             raise
 
+    @property
+    def num_waiting(self) -> int:
+        """How many requests wait for a worker."""
+        return len(self._queue)
+
     def release(self, worker: WorkerProcess) -> None:
         """Return a worker that is idle again."""
         self.busy.pop(worker, None)

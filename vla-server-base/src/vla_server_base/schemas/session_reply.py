@@ -43,6 +43,10 @@ class SessionStatusReply(Reply):
     """One session."""
 
     id: str
+    client: str
+    """The network address that began it."""
+    protocol: str
+    """Of the request that began it: `http` (`/predict`), `openpi`, `vla-eval`, `openvla`, `gr00t` or `lerobot`."""
     execution: str
     instruction: str | None
     seed: int
@@ -51,6 +55,10 @@ class SessionStatusReply(Reply):
     idle_s: float
     is_waiting: bool
     """Whether a request waits for its result."""
+    steps_per_s: float
+    """Steps that were answered in the last 10 s, divided by 10 s."""
+    last_ms: float | None
+    """How long the last step took; null before the first step of an episode is answered."""
 
 
 class SessionsReply(Reply):

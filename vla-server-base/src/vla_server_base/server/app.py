@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -28,7 +29,7 @@ from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.geometry import GeometryRequest
 from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.schemas.problems import request_error_from_validation
-from vla_server_base.server import execute, geometry, predict, routes
+from vla_server_base.server import execute, geometry, load, predict, routes, session_events, tabletop
 from vla_server_base.server.ending import Ending
 from vla_server_base.server.error_replies import client_error, refusal_response
 from vla_server_base.server.host import Host, lifespan_in_one_sentence
@@ -37,6 +38,7 @@ from vla_server_base.server.middleware import RequestMiddleware
 from vla_server_base.server.openapi import openapi_schema
 from vla_server_base.server.origins import Origins
 from vla_server_base.server.service import Service, Slots, start_pool
+from vla_server_base.server.step_encoder import StepEncoder
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.transports import act, kserve, websocket
 from vla_server_base.sessions.registry import Sessions
@@ -74,6 +76,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         app.state.service = Service(
             model_id=model_id,
             config=config,
+            started_at=time.monotonic(),
             engine=engine,
             pool=pool,
             pool_start=pool_start,
@@ -81,6 +84,8 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             scenes=SceneStore(config.scene_store_mb * 2**20),
             geometries=GeometryStore(config.geometry_store_mb * 2**20),
             episodes=Slots(config.max_episodes, "episodes are running", "VLA_MAX_EPISODES"),
+            watchers=Slots(config.max_watchers, "pages and programs watch sessions", "VLA_MAX_WATCHERS"),
+            step_encoder=StepEncoder(session_events.step_event),
             connections=Slots(config.max_connections, "connections are open", "VLA_MAX_CONNECTIONS"),
             sessions=Sessions(engine, config, model_id),
             observation_keys=keys,
@@ -100,6 +105,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
                 yield
         finally:
             host.close()
+            app.state.service.step_encoder.close()
             watching.cancel()
             await ending.cut()
             await asyncio.wait([watching])
@@ -109,7 +115,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False
     )
     app.state.config = config
-    for each in (predict, execute, geometry, routes, act, kserve, websocket):
+    for each in (predict, execute, geometry, routes, session_events, load, tabletop, act, kserve, websocket):
         app.include_router(each.router)
     app.router.default = websocket.not_found_app(app.router.default)
     if origins.allowed:

@@ -38,6 +38,7 @@ class Ending:
         await asyncio.shield(self._cutting)
 
     async def _end(self, grace_s: float) -> None:
+        self._service.sessions.end_watching()
         await self._service.shutdown.drain(grace_s)
         self._host.end_by(_CUT_S, self._kill_workers)
         cutting = asyncio.create_task(self.cut())

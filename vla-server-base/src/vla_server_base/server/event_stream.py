@@ -17,7 +17,7 @@ from vla_server_base.server.in_flight import unless_disconnected
 EVENT_STREAM = "text/event-stream"
 _NAMES = {StartEvent: "start", StepEvent: "step", EndEvent: "end"}
 # A proxy shall pass on each event when it comes.
-_HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
 Events = AsyncGenerator[StartEvent | StepEvent | EndEvent, None]
 
@@ -25,8 +25,8 @@ Events = AsyncGenerator[StartEvent | StepEvent | EndEvent, None]
 async def stream_response(request: Request, events: Events) -> Response:
     """Wait for the first event, so that what fails before it has its own status, and return the stream."""
     start = await unless_disconnected(request, anext(events))
-    first = _event(_NAMES[type(start)], start)
-    return StreamingResponse(_encoded(request, first, events), headers=_HEADERS, media_type=EVENT_STREAM)
+    first = event_bytes(_NAMES[type(start)], start)
+    return StreamingResponse(_encoded(request, first, events), headers=HEADERS, media_type=EVENT_STREAM)
 
 
 async def _encoded(request: Request, first: bytes, events: Events) -> AsyncIterator[bytes]:
@@ -35,15 +35,16 @@ async def _encoded(request: Request, first: bytes, events: Events) -> AsyncItera
         while True:
             try:
                 event = await unless_disconnected(request, anext(events))
-                written = _event(_NAMES[type(event)], event)
+                written = event_bytes(_NAMES[type(event)], event)
             except StopAsyncIteration:
                 return
             except VLAError as error:
                 request.state.refusal = error
-                yield _event("error", error_reply(error))
+                yield event_bytes("error", error_reply(error))
                 return
             yield written
 
 
-def _event(name: str, content: Reply) -> bytes:
+def event_bytes(name: str, content: Reply) -> bytes:
+    """Return an event as it is sent; large ones not on the event loop."""
     return format_sse_event(event=name, data_str=reply_json(content).decode())

@@ -28,6 +28,7 @@ from vla_server_base.scenes.messages import (
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.status import HealthReply
 from vla_server_base.server.in_flight import Shutdown
+from vla_server_base.server.step_encoder import StepEncoder
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.sessions.registry import Sessions
 
@@ -44,6 +45,8 @@ class Service:
 
     model_id: str
     config: ServerConfig
+    started_at: float
+    """By `time.monotonic`."""
     engine: Engine
     pool: ScenePool
     pool_start: "asyncio.Task[RendererUnavailable | None]"
@@ -52,6 +55,8 @@ class Service:
     geometries: GeometryStore
     episodes: "Slots"
     connections: "Slots"
+    watchers: "Slots"
+    step_encoder: StepEncoder
     sessions: Sessions
     observation_keys: Mapping[str, Sequence[str]]
     traffic: Traffic
@@ -145,8 +150,13 @@ class Slots:
     """How many of something may be at once: `what`, such as "episodes are running", bounded by a `setting`."""
 
     def __init__(self, num_slots: int, what: str, setting: str):
-        self._num_free = self._num_slots = num_slots
+        self._num_free = self.num_slots = num_slots
         self._what, self._setting = what, setting
+
+    @property
+    def num_taken(self) -> int:
+        """How many are not free."""
+        return self.num_slots - self._num_free
 
     @property
     def are_taken(self) -> bool:
@@ -162,7 +172,7 @@ class Slots:
         """
         if not self._num_free:
             raise Overloaded(
-                f"{self._num_slots} {self._what}, which is the limit",
+                f"{self.num_slots} {self._what}, which is the limit",
                 hint=f"send again later; {self._setting} raises the limit",
             )
         self._num_free -= 1

@@ -15,7 +15,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Task
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import InvalidToken, NotFound, Overloaded, RequestError
-from vla_server_base.request_context import current_client
+from vla_server_base.request_context import current_client, current_protocol
 from vla_server_base.sessions.eviction import session_to_forget
 from vla_server_base.sessions.progress import is_same_task, new_progress
 from vla_server_base.sessions.session import Session
@@ -57,7 +57,7 @@ class Sessions:
             Overloaded: there are as many sessions as allowed, and all are in use.
         """
         session_id = secrets.token_hex(16) if session_id is None else _checked_id(session_id)
-        self._forget_idle()
+        self.forget_idle()
         session = self._sessions.get(session_id)
         if session is None:
             return self._begin(session_id, checked_settings(self.engine.spec, self._defaults, changes), seed)
@@ -73,7 +73,7 @@ class Sessions:
         """
         spec = self.engine.spec
         resumed = await asyncio.to_thread(self._seal.read, token, spec)
-        self._forget_idle()
+        self.forget_idle()
         session = self._sessions.get(resumed.id)
         if resumed.is_too_old and session is None:
             raise InvalidToken("the session token is too old", hint=BEGIN_NEW_SESSION)
@@ -112,6 +112,17 @@ class Sessions:
                     self.end(other.id)
         session.connection = connection
 
+    def of(self, session_id: str) -> Session:
+        """Return a session, which does not count as its use.
+
+        Raises:
+            NotFound: there is no session of this id.
+        """
+        self.forget_idle()
+        if session_id not in self._sessions:
+            raise _no_session(session_id)
+        return self._sessions[session_id]
+
     def end(self, session_id: str) -> SessionStatus:
         """Forget a session and return its last status; a request that waits for it is answered.
 
@@ -120,7 +131,7 @@ class Sessions:
         """
         session = self._sessions.pop(session_id, None)
         if session is None:
-            raise NotFound(f"there is no session '{session_id[:128]}'", hint="GET /sessions lists them")
+            raise _no_session(session_id)
         session.close()
         return status_of(session)
 
@@ -129,9 +140,20 @@ class Sessions:
         if session_id in self._sessions:
             self.end(session_id)
 
+    def end_watching(self) -> None:
+        """Tell all who watch a session that no more of its steps come."""
+        for session in self._sessions.values():
+            session.answered.end()
+
+    @property
+    def num_held(self) -> int:
+        """How many sessions there are."""
+        self.forget_idle()
+        return len(self._sessions)
+
     def statuses(self) -> list[SessionStatus]:
         """Return the status of each session, the last used one first."""
-        self._forget_idle()
+        self.forget_idle()
         ordered = sorted(self._sessions.values(), key=lambda session: session.last_used, reverse=True)
         return [status_of(session) for session in ordered]
 
@@ -162,6 +184,7 @@ class Sessions:
             engine=self.engine,
             clock=self._clock,
             client=current_client.get(),
+            protocol=current_protocol.get(),
         )
         return session
 
@@ -184,11 +207,16 @@ class Sessions:
         self.end(oldest.id)
         return True
 
-    def _forget_idle(self) -> None:
+    def forget_idle(self) -> None:
+        """Forget the sessions that were not used for `config.session_idle_s`."""
         before = self._clock() - self._config.session_idle_s
         for session_id, session in list(self._sessions.items()):
             if session.last_used < before and not session.num_waiting:
                 self.end(session_id)
+
+
+def _no_session(session_id: str) -> NotFound:
+    return NotFound(f"there is no session '{session_id[:128]}'", hint="GET /sessions lists them")
 
 
 def _checked_id(session_id: str) -> str:

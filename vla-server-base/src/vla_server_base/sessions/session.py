@@ -6,11 +6,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vla_server_base.contract import PolicyRequest
+from vla_server_base.contract import Observation, PolicyRequest
 from vla_server_base.engine.batches import Prediction
 from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import RequestError, Superseded
+from vla_server_base.sessions.answered_steps import AnsweredStep, AnsweredSteps
 from vla_server_base.sessions.deadline import within_deadline
 from vla_server_base.sessions.progress import SessionProgress
 from vla_server_base.sessions.requests import SettingsScope, StepRequest, StepResult
@@ -37,6 +38,9 @@ class Session:
     """The connection that used it last, if known."""
     client: str = "-"
     """The network address that began it."""
+    protocol: str = "-"
+    """The protocol of the request that began it."""
+    answered: AnsweredSteps = field(default_factory=AnsweredSteps)
     counted_bytes: int = 0
     """The size of its images when they were last counted, in this episode."""
     _result: "asyncio.Future[StepResult] | None" = None
@@ -84,8 +88,9 @@ class Session:
             self.settings, self.progress, self._result = settings, progress, None
 
     def close(self) -> None:
-        """Answer the request that waits, and cancel its work."""
+        """Answer the request that waits, cancel its work, and tell the watchers."""
         self._supersede("the session was ended")
+        self.answered.end()
 
     def _begin(self, request: StepRequest) -> "asyncio.Future[StepResult]":
         """Put the request in its place in the episode and return its future result."""
@@ -138,6 +143,7 @@ class Session:
         if settings != self.settings:
             self.settings, self.progress.plan = settings, new_plan(self.engine.spec, settings)
         self.counted_bytes = 0
+        self.answered.last = None
         self._result = None
 
     def _start(self, request: StepRequest, step: int) -> "asyncio.Future[StepResult]":
@@ -148,6 +154,7 @@ class Session:
         return result
 
     async def _complete(self, result: "asyncio.Future[StepResult]", request: StepRequest, step: int) -> None:
+        started, observation = time.perf_counter(), self.progress.history.seen[-1]
         try:
             outcome = await within_deadline(self._predict(request, step), request.deadline_ms)
         except Exception as error:
@@ -155,6 +162,19 @@ class Session:
         else:
             if not result.done():
                 result.set_result(outcome)
+                self._note_answered(request, observation, outcome, 1e3 * (time.perf_counter() - started))
+
+    def _note_answered(
+        self, request: StepRequest, observation: Observation, result: StepResult, total_ms: float
+    ) -> None:
+        step = AnsweredStep(
+            observation=observation,
+            instruction=request.task.instruction,
+            result=result,
+            total_ms=total_ms,
+            time=time.time(),
+        )
+        self.answered.add(step, self.clock())
 
     async def _predict(self, request: StepRequest, step: int) -> StepResult:
         plan, seed, dataset = self.progress.plan, self.progress.seed, self.settings.dataset

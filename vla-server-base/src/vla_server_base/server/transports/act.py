@@ -14,6 +14,7 @@ from vla_server_base.protocols import openvla
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.openvla import ActRequest
 from vla_server_base.protocols.stopwatch import Stopwatch
+from vla_server_base.request_context import current_protocol
 from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.session_reply import ResetReply
 from vla_server_base.server.http_body import read_body
@@ -51,6 +52,7 @@ async def query(request: Request, service: CurrentService) -> Response:
 
 @router.post("/reset", summary="AutoEval's: a new episode begins", openapi_extra=_JSON_BODY)
 async def reset(request: Request, service: CurrentService) -> ResetReply:
+    current_protocol.set("openvla")
     body = await _body(request, service)
     episode = await asyncio.to_thread(openvla.read_reset, body, service.observation_reader)
     begin_episode(service.sessions, episode, _session_id(request), is_connection=False)
@@ -58,6 +60,7 @@ async def reset(request: Request, service: CurrentService) -> ResetReply:
 
 
 async def _act(request: Request, service: Service, read: Callable[[bytes, ObservationReader], ActRequest]) -> Response:
+    current_protocol.set("openvla")
     reader = service.observation_reader
     body = await _body(request, service)
 

@@ -10,7 +10,7 @@ from vla_server_base.config import ConfigError
 from vla_server_base.extras import how_to_install
 from vla_server_base.protocols import gr00t
 from vla_server_base.protocols.stopwatch import Stopwatch
-from vla_server_base.request_context import begin_request, current_request_id
+from vla_server_base.request_context import begin_request, current_protocol, current_request_id
 from vla_server_base.server.error_replies import client_error, reason_of
 from vla_server_base.server.service import Service
 from vla_server_base.sessions.step import begin_episode, run_step
@@ -71,6 +71,7 @@ async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
     async def answer(parts: "list[zmq.Frame]") -> None:
         client, *envelope, message = (part.bytes for part in parts)
         begin_request(client=str(parts[-1].get("Peer-Address")))
+        current_protocol.set("gr00t")
         try:
             await socket.send_multipart(
                 [client, *envelope, await _reply_or_error(service, client, message, n15_clients)]

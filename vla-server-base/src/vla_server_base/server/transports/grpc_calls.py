@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from vla_server_base.request_context import begin_request
+from vla_server_base.request_context import begin_request, current_protocol
 from vla_server_base.server.error_replies import client_error, reason_of
 from vla_server_base.server.in_flight import Shutdown
 
@@ -44,6 +44,7 @@ def reporting(name: str, handler: CallHandler, shutdown: Shutdown) -> Callable[[
 
     async def call(request: Any, context: CallContext) -> bytes:
         started, request_id = time.perf_counter(), begin_request(client=_address(context.peer()))
+        current_protocol.set("lerobot")
         code, reply, error = grpc.StatusCode.OK, b"", None
         try:
             with shutdown.running():

@@ -5,6 +5,7 @@ import asyncio
 from vla_server_base.errors import ModelUnavailable
 from vla_server_base.protocols import openpi
 from vla_server_base.protocols.stopwatch import Stopwatch
+from vla_server_base.request_context import current_protocol
 from vla_server_base.server.transports.websocket_connection import SocketConnection, WireMessage
 from vla_server_base.sessions.requests import EpisodeRequest
 from vla_server_base.sessions.step import begin_episode, run_step
@@ -12,6 +13,7 @@ from vla_server_base.sessions.step import begin_episode, run_step
 
 async def serve_openpi(connection: SocketConnection) -> None:
     """Greet the client and answer its messages until it leaves."""
+    current_protocol.set("openpi")
     service = connection.service
     try:
         # Clients wait for the greeting without a limit, so the policy may load while they do.

@@ -9,7 +9,7 @@ from starlette.websockets import WebSocketDisconnect
 from vla_server_base.errors import Superseded, Unavailable
 from vla_server_base.protocols import vla_eval
 from vla_server_base.protocols.stopwatch import Stopwatch
-from vla_server_base.request_context import begin_request, current_request_id
+from vla_server_base.request_context import begin_request, current_protocol, current_request_id
 from vla_server_base.server.transports.websocket_connection import SocketConnection, WireMessage
 from vla_server_base.sessions.requests import StepRequest
 from vla_server_base.sessions.step import begin_episode, run_step
@@ -17,6 +17,7 @@ from vla_server_base.sessions.step import begin_episode, run_step
 
 async def serve_vla_eval(connection: SocketConnection) -> None:
     """Answer a client's messages until it leaves."""
+    current_protocol.set("vla-eval")
     newest = _NewestObservation(connection)
     reader = _MessageReader(connection, newest)
     answering = asyncio.create_task(newest.answer_all())
