@@ -10,8 +10,6 @@ export interface Poses {
   times: number[];
   /** For each time, the pose of each of `pose_bodies`. */
   frames: PoseFrame[];
-  /** For each time, where the end effector is, in the world's frame [m]. */
-  end_effector?: Vec3[];
 }
 
 export interface SimulationState {
@@ -70,6 +68,8 @@ export interface Robot {
   name: string;
   joints: string[];
   end_effector: string;
+  /** Index in body_names of the body in whose frame `position` is. */
+  base: number;
   has_gripper: boolean;
 }
 

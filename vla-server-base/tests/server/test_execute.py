@@ -242,3 +242,16 @@ def test_each_step_of_a_seed_has_its_own_noise(client):
     body = {"instruction": "go", "image": of_one_colour(1, 2, 3), "seed": 1}
     noises = [client.post("/predict", json={**body, "step": step}).json()["action"][6] for step in (0, 1, 0)]
     assert noises[0] == noises[2] != noises[1]
+
+
+def test_the_base_body_leads_from_the_end_effectors_frame_to_the_worlds(client):
+    turned = PANDA.replace('<body name="link0"', '<body name="link0" pos="0.3 -0.2 0.1" quat="0.9 0 0 0.4"')
+    reply = execute(client, xml_string=turned, max_steps=1)
+    model = mujoco.MjModel.from_xml_string(turned)
+    data = mujoco.MjData(model)
+    data.qpos[:] = reply["states"][0]["qpos"]
+    mujoco.mj_kinematics(model, data)
+    base = reply["robot"]["base"]
+    in_base = np.array(reply["steps"][0]["position"])
+    in_world = data.xpos[base] + data.xmat[base].reshape(3, 3) @ in_base
+    np.testing.assert_allclose(in_world, data.site(reply["robot"]["end_effector"]).xpos, atol=1e-6)

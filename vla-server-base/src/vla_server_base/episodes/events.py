@@ -29,6 +29,7 @@ class EpisodeStart:
     criteria: tuple[Criterion, ...]
     names: SceneNames
     robot: RobotDescription
+    base: int
     view: RenderedView
     cost: Cost
 

@@ -76,6 +76,7 @@ class _Loop:
         self._observe(reply)
         assert reply.names is not None, "a rollout from a SceneState names its parts"
         assert reply.robot is not None, "a controlled rollout has an arm"
+        assert reply.base is not None, "a controlled rollout has an arm"
         assert reply.pose is not None, "a controlled rollout has an arm"
         assert reply.view is not None, "a view was asked for"
         return EpisodeStart(
@@ -85,6 +86,7 @@ class _Loop:
             criteria=self._criteria(reply.measures),
             names=reply.names,
             robot=reply.robot,
+            base=reply.base,
             view=reply.view,
             cost=reply.cost,
         )

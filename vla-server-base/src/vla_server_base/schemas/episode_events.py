@@ -42,6 +42,7 @@ def start_event(
             name=start.robot.name,
             joints=list(start.robot.joints),
             end_effector=start.robot.end_effector,
+            base=start.base,
             has_gripper=start.robot.gripper is not None,
         ),
         joint_names=list(start.names.joints),

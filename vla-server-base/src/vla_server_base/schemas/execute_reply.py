@@ -58,6 +58,8 @@ class RobotReply(Reply):
     name: str
     joints: list[str]
     end_effector: str
+    base: int
+    """The body, by its index in `body_names`, in whose frame poses of the end effector are."""
     has_gripper: bool
 
 

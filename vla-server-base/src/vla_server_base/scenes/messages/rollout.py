@@ -138,7 +138,8 @@ class RolloutReply:
     """Where the simulation stood before and after, what each action did, and images of the end.
 
     `state`, `pose`, `measures` and `body_poses`, one frame, are of the start, after `hold_s`. `robot` is the arm, by
-    its names in this scene. `names` are included if the rollout starts from a SceneState.
+    its names in this scene, and `base` the id of the body whose frame is its base frame. `names` are included if the
+    rollout starts from a SceneState.
     """
 
     steps: tuple[RolloutStep, ...]
@@ -151,3 +152,4 @@ class RolloutReply:
     view: RenderedView | None
     cost: Cost
     body_poses: BodyPoses | None = None
+    base: int | None = None

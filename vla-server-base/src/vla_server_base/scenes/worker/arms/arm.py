@@ -35,7 +35,7 @@ class Arm:
         self._addresses = model.jnt_qposadr[self.joint_ids]
         self._is_hinge = (model.jnt_type[self.joint_ids] == mujoco.mjtJoint.mjJNT_HINGE)[:, None]
         carriers = model.jnt_bodyid[self.joint_ids]
-        self._base = int(model.body_parentid[carriers[0]])
+        self.base = int(model.body_parentid[carriers[0]])
         self._site, self._body = _end_effector(model, robot, int(carriers[-1]))
         unlimited = np.array([[-np.inf, np.inf]])
         self.limits: Float[np.ndarray, "joints 2"] = np.where(
@@ -44,7 +44,7 @@ class Arm:
         self.velocity_limits: Float[np.ndarray, " joints"] | None = _numbers(robot, "velocity_limits")
         self.home: Float[np.ndarray, " joints"] | None = _numbers(robot, "home")
         # Of a base that is the world itself only what moves is the robot's.
-        self.bodies = subtree(model, self._base or int(carriers[0]))
+        self.bodies = subtree(model, self.base or int(carriers[0]))
         self.gripper_bodies = subtree(model, int(carriers[-1]))
         """What the last joint moves: flange, hand and fingers."""
 
@@ -93,7 +93,7 @@ class Arm:
         mujoco.mj_kinematics(self.model, data)
 
     def _base_frame(self, data: mujoco.MjData) -> tuple[Vector, Float[np.ndarray, "3 3"]]:
-        return data.xpos[self._base], data.xmat[self._base].reshape(3, 3).T
+        return data.xpos[self.base], data.xmat[self.base].reshape(3, 3).T
 
     def _end_effector_in_base(self, data: mujoco.MjData) -> tuple[Vector, Float[np.ndarray, "3 3"]]:
         if self._site is not None:

@@ -140,6 +140,7 @@ class _ControlledRollout:
             measures=measures,
             end=Snapshot(physics=physics.full_state(), control=self._control),
             robot=self._arm.robot,
+            base=self._arm.base,
             names=_names(physics.model, self._request),
             view=None,
             cost=Cost(),
