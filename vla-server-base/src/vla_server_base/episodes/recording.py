@@ -1,7 +1,10 @@
-"""Episodes to look at: an animated WebP, and a state log that MuJoCo's own viewer replays. Not for the event loop."""
+"""Episodes to keep: an animated WebP, a state log for MuJoCo, a LeRobot dataset. None of it on the event loop."""
 
 import io
+import tempfile
+import zipfile
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
@@ -9,6 +12,8 @@ from jaxtyping import Float
 from PIL import Image as PillowImage
 
 from vla_server_base.contract import Image
+from vla_server_base.datasets.episode import RecordedEpisode
+from vla_server_base.datasets.open import open_writer
 from vla_server_base.scenes.messages import SimulationState
 
 _QUALITY = 80
@@ -44,6 +49,23 @@ def state_log(xml: str, states: Iterable[SimulationState]) -> str:
         written = {name: _numbers(values) for name, values in numbers.items() if len(values)}
         ElementTree.SubElement(keyframes, "key", {"name": f"episode {number}", "time": repr(state.time_s), **written})
     return ElementTree.tostring(scene, encoding="unicode")
+
+
+def lerobot_dataset(episode: RecordedEpisode, rate_hz: float, robot: str) -> bytes:
+    """Return a zip with a LeRobot dataset (version 3.0) of this one episode, its images exact.
+
+    Raises:
+        DatasetError: the rate is not a whole number, or packages are missing (extra `datasets`).
+    """
+    buffer = io.BytesIO()
+    with tempfile.TemporaryDirectory() as folder:
+        writer = open_writer(folder, rate_hz, robot, lossless=True)
+        writer.append(episode)
+        writer.close()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            for path in sorted(Path(folder).rglob("*")):
+                archive.write(path, path.relative_to(folder))
+    return buffer.getvalue()
 
 
 def _numbers(values: Float[np.ndarray, " numbers"]) -> str:
