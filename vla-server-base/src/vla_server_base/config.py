@@ -168,6 +168,12 @@ class ServerConfig(Settings):
     episode_worker_s: Seconds = 600.0
     """Time of scene workers for one episode: compiling, simulating and rendering."""
 
+    episode_keep_s: Seconds = 600.0
+    """How long the events of an episode of POST /episodes are kept after its end."""
+
+    episodes_mb: Megabytes = 256
+    """Memory for these events; beyond it, the episodes that ended first are forgotten, then the largest is ended."""
+
     max_sessions: Count = 256
     """Largest number of sessions; beyond it, an idle one of the client with the most sessions is dropped."""
 

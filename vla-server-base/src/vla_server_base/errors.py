@@ -33,6 +33,7 @@ VLAError                    500  internal
 │   └── NotFound            404  not_found
 ├── DatasetError            500  internal         (never in a reply: recorded episodes on disk)
 ├── Superseded              409  superseded       (a newer observation of its session has come)
+├── EpisodeEnded            409  episode_ended    (it can no longer be steered)
 └── Unavailable             503  unavailable
     ├── ModelUnavailable    503  model_unavailable
     │   └── ModelOutOfReach 503  model_unavailable (worth another try: a hub that does not answer)
@@ -235,6 +236,13 @@ class Superseded(VLAError):
 
     status = 409
     code = "superseded"
+
+
+class EpisodeEnded(VLAError):
+    """The episode that a request steers has ended."""
+
+    status = 409
+    code = "episode_ended"
 
 
 class Unavailable(VLAError):

@@ -1,5 +1,7 @@
 """Poses of moving bodies, 30 frames a simulated second, and bodies that are put elsewhere."""
 
+import re
+
 import mujoco
 import numpy as np
 import pytest
@@ -93,6 +95,16 @@ def test_asking_for_poses_changes_nothing_bit_for_bit(robot):
         np.testing.assert_array_equal(before.pose.position, after.pose.position)
 
 
+def test_asking_for_poses_changes_nothing_where_motors_are_driven_by_inverse_dynamics():
+    panda = re.sub(r"<keyframe>.*</keyframe>", "", bundled_scene("panda", "tabletop"), flags=re.DOTALL)
+    driven, count = re.subn(r'<position name="joint\d" class="\w+" (joint="joint\d")/>', r"<motor \1/>", panda)
+    assert count == 7
+    plain, with_poses = (
+        simulation(driven).roll_out(at_home([FORWARD, DOWN] * 3, poses=poses)) for poses in (False, True)
+    )
+    np.testing.assert_array_equal(plain.end.physics, with_poses.end.physics)
+
+
 @pytest.mark.parametrize(("rate_hz", "frames"), [(5.0, 6), (10.0, 3), (15.0, 2), (30.0, 1), (50.0, 1)])
 def test_there_are_thirty_frames_a_second_and_the_last_is_the_steps_end(robot, rate_hz, frames):
     reply = robot.roll_out(at_home([FORWARD] * 3, control=ControlSettings(rate_hz=rate_hz), poses=True))
@@ -166,6 +178,13 @@ def test_a_body_that_is_put_elsewhere_is_there_at_rest_and_turned(robot):
     assert not reply.state.qvel[-18:-12].any()
 
 
+@pytest.mark.parametrize("length", [1e-6, 2.0, 1e300])
+def test_a_quaternion_may_have_any_length(robot, length):
+    turned = length * np.array([0.6, 0, 0, 0.8])
+    reply = robot.roll_out(at_home(body_poses=(put(quaternion=turned),)))
+    np.testing.assert_allclose(reply.state.qpos[-18:-14], [0.6, 0, 0, 0.8], rtol=1e-12)
+
+
 def test_without_a_quaternion_the_body_keeps_its_orientation(robot):
     before, after = (robot.roll_out(at_home(body_poses=poses, poses=True)) for poses in ((), (put(),)))
     index = before.names.moving_bodies.index(before.names.bodies.index("red_cube"))
@@ -177,6 +196,15 @@ def test_bodies_of_the_state_are_put_as_those_of_the_rollout(robot):
     of_state = robot.roll_out(RolloutRequest(start=SceneState(bodies=(put(),))))
     of_rollout = robot.roll_out(at_home(body_poses=(put(),)))
     np.testing.assert_array_equal(of_state.state.qpos, of_rollout.state.qpos)
+
+
+def test_bodies_of_the_state_are_put_after_its_joint_positions(robot):
+    qpos = robot.roll_out(at_home()).state.qpos
+    qpos[-21:-18] = 9.0
+    start = SceneState(qpos=qpos, qvel=np.ones(len(robot.roll_out(at_home()).state.qvel)), bodies=(put(),))
+    state = robot.roll_out(RolloutRequest(start=start)).state
+    np.testing.assert_array_equal(state.qpos[-21:-18], CORNER)
+    assert (state.qvel[-18:-12].any(), state.qvel[-12:].all()) == (False, True)
 
 
 def test_bodies_are_put_before_the_hold(robot):

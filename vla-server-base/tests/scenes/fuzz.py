@@ -23,6 +23,7 @@ from plain_scene import assert_serves, children, running
 from vla_server_base.errors import RequestError, SceneCrashed, SceneTimeout
 from vla_server_base.scenes.bundle import scene_from_bundle
 from vla_server_base.scenes.messages import (
+    BodyPose,
     Bounds,
     ControlSettings,
     Measure,
@@ -111,6 +112,9 @@ class _Input:
             return None
         assert np.isfinite(reply.state.qpos).all()
         assert len(reply.steps) == len(request.actions)
+        for poses in (reply.body_poses, *(step.body_poses for step in reply.steps)):
+            assert (poses is not None) is request.poses
+            assert poses is None or np.isfinite(poses.poses).all()
         self._outcomes["stepped"] += 1
         self._outcomes["with an arm"] += len(reply.steps) > 0
         return reply
@@ -132,6 +136,7 @@ class _Input:
             control=control,
             clamp=source.random() < 0.1,
             measures=measures,
+            poses=source.random() < 0.5,
             view=SMALL if source.random() < 0.3 else None,
         )
 
@@ -159,6 +164,8 @@ class _Input:
             control=control,
             bounds=bounds,
             clamp=source.random() < 0.5,
+            body_poses=self._body_poses(before),
+            poses=source.random() < 0.5,
             measures=tuple(
                 Measure(kind=kind, names=tuple(source.choice(names) for _ in range(how_many)))
                 for kind, how_many in KINDS.items()
@@ -182,6 +189,17 @@ class _Input:
             if self._random.random() < 0.5
         }
         return SceneState(**given)
+
+    def _body_poses(self, before: RolloutReply) -> tuple[BodyPose, ...]:
+        source, known = self._random, before.names.bodies if before.names else ()
+        return tuple(
+            BodyPose(
+                body=source.choice((*known, "", "nobody")),
+                position=np.array([self._number(1.0) for _ in range(3)]),
+                quaternion=source.choice((None, np.zeros(4), np.array([self._number(1.0) for _ in range(4)]))),
+            )
+            for _ in range(source.choice((0, 0, 1, 3)))
+        )
 
     def _measures(self, before: RolloutReply) -> Iterator[Measure]:
         assert before.names is not None

@@ -3,6 +3,7 @@
 import httpx
 import pytest
 from echo_server import echo_app, wait_until_healthy
+from episode_client import Page
 
 from vla_server_base.server.uvicorn_server import serving
 
@@ -19,3 +20,11 @@ def url():
 def client(url):
     with httpx.Client(base_url=url, timeout=30) as client:
         yield client
+
+
+@pytest.fixture
+def page(client):
+    """A client that leaves no episode."""
+    yield Page(client)
+    for episode in client.get("/episodes").json()["episodes"]:
+        client.delete(f"/episodes/{episode['episode_id']}")

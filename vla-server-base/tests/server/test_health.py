@@ -12,10 +12,14 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
 from vla_server_base.protocols.known_keys import KNOWN_KEYS
-from vla_server_base.scenes.content_stores import AssetStore, SceneStore
+from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.server.in_flight import Shutdown
-from vla_server_base.server.service import Service, Slots
+from vla_server_base.server.service import Service
+from vla_server_base.server.session_events import step_event
+from vla_server_base.server.slots import Slots
+from vla_server_base.server.steered_episodes import SteeredEpisodes
+from vla_server_base.server.step_encoder import StepEncoder
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.sessions.registry import Sessions
@@ -143,7 +147,7 @@ def test_info_tells_what_is_served_and_within_which_limits(client):
 def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
     async def scenario():
         config, adapter = ServerConfig(), EchoAdapter()
-        engine = Engine(adapter, config, "echo")
+        engine, shutdown, slots = Engine(adapter, config, "echo"), Shutdown(), Slots(1, "episodes", "-")
         pool_start = asyncio.get_running_loop().create_future()
         service = Service(
             model_id="echo",
@@ -153,12 +157,17 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
             pool_start=asyncio.ensure_future(waited_for(pool_start)),
             assets=AssetStore(1),
             scenes=SceneStore(1),
-            episodes=Slots(1, "episodes", "-"),
+            episodes=slots,
+            steered=SteeredEpisodes(slots, config, shutdown),
             connections=Slots(1, "connections", "-"),
+            watchers=Slots(1, "watchers", "-"),
+            geometries=GeometryStore(1),
+            step_encoder=StepEncoder(step_event),
+            started_at=0.0,
             sessions=Sessions(engine, config, "echo"),
             observation_keys=KNOWN_KEYS,
             traffic=Traffic(config),
-            shutdown=Shutdown(),
+            shutdown=shutdown,
         )
         engine.start()
         while engine.status.state != "loaded":

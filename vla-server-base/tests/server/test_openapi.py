@@ -37,6 +37,9 @@ def test_every_route_tells_what_it_answers_and_how_it_fails(schema):
     assert set(schema["paths"]) == {
         "/predict",
         "/execute",
+        "/episodes",
+        "/episodes/{episode_id}",
+        "/episodes/{episode_id}/events",
         "/scenes/geometry",
         "/sessions",
         "/sessions/{session_id}",
@@ -62,7 +65,8 @@ def test_every_route_tells_what_it_answers_and_how_it_fails(schema):
     }
     for operations in schema["paths"].values():
         for operation in operations.values():
-            answer = operation["responses"]["200"]
+            answers = operation["responses"]
+            answer = answers.get("200") or answers["201"]
             assert all(content["schema"] for content in answer.get("content", {}).values())
             failure = operation["responses"]["default"]["content"]["application/json"]["schema"]
             assert failure == {"$ref": "#/components/schemas/ErrorReply"}

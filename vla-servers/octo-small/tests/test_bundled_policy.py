@@ -3,17 +3,34 @@
 import json
 import shlex
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import pytest
+from policy_server import wait_until_healthy
 
 from octo_service import cli
+from octo_service.adapter import OctoSmallAdapter
 from octo_service.checkpoints.hub import BUNDLED, resolve
 from octo_service.errors import HubError
 from octo_service.model import OctoModel
+from vla_server_base.config import ServerConfig
+from vla_server_base.scenes.library import bundled_scene
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.uvicorn_server import serving
 
 MODEL = "bundled://tabletop"
 MAX_BYTES = 12 * 2**20
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[httpx.Client]:
+    config = ServerConfig(cache_dir=tmp_path_factory.mktemp("cache"), device="cpu", scene_workers=1)
+    app = create_vla_app(OctoSmallAdapter(), config, model_id=MODEL)
+    with serving(app) as url, httpx.Client(base_url=url, timeout=300) as client:
+        wait_until_healthy(url)
+        yield client
 
 
 def test_it_is_small_and_has_a_card():
@@ -32,6 +49,26 @@ def test_it_is_the_checkpoint_that_the_documents_speak_of():
 def test_another_name_is_refused_with_those_there_are():
     with pytest.raises(HubError, match="no policy 'kitchen' comes with the package; available: tabletop"):
         resolve("bundled://kitchen")
+
+
+@pytest.mark.parametrize("place", [(0.42, -0.15), (0.55, 0.2)])
+def test_a_cube_is_lifted_from_where_it_was_put_and_again_from_the_same_seed(server: httpx.Client, place):
+    body = {
+        "xml_string": bundled_scene("panda", "tabletop"),
+        "instruction": "pick up the red cube",
+        "success": [{"kind": "lifted", "body": "red_cube"}],
+        "state": {"bodies": {"red_cube": {"position": [*place, 0.025]}}},
+        "execution_horizon": 2,
+        "poses": True,
+        "seed": 0,
+    }
+    reply, again = (server.post("/execute", json=body).json() for _ in range(2))
+    cube = reply["pose_bodies"].index(reply["body_names"].index("red_cube"))
+    assert reply["initial_poses"]["frames"][0][cube][:3] == [*place, 0.025]
+    assert reply["success"] is True
+    assert reply["steps"][-1]["poses"]["frames"][-1][cube][2] > 0.025 + 0.05 - 1e-5
+    assert (again["actions"], again["states"]) == (reply["actions"], reply["states"])
+    assert [step["poses"] for step in again["steps"]] == [step["poses"] for step in reply["steps"]]
 
 
 def test_it_does_what_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

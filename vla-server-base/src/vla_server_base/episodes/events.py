@@ -1,4 +1,4 @@
-"""What happens in an episode: its start, its steps and its end."""
+"""What happens in an episode: its start, its steps, what is changed between them, and its end."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -6,7 +6,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from vla_server_base.episodes.settings import Criterion
+from vla_server_base.episodes.settings import Change, Criterion, Pace
 from vla_server_base.scenes.messages import (
     BodyPoses,
     Cost,
@@ -65,14 +65,33 @@ class EpisodeStep:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EpisodeChange:
+    """Something was changed before step `index`; `change` is None where only the status or the pace was.
+
+    `state`, `body_poses` and `view` are the scene after bodies were put elsewhere.
+    """
+
+    index: int
+    change: Change | None = None
+    status: Literal["running", "paused"] = "running"
+    pace: Pace = "fast"
+    state: SimulationState | None = None
+    body_poses: BodyPoses | None = None
+    view: RenderedView | None = None
+
+
+EndReason = Literal["success", "max_steps", "rejected", "stopped"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpisodeEnd:
     """Why the episode ended; `rejected` holds the preview of the chunk that the guard rejected."""
 
-    reason: Literal["success", "max_steps", "rejected"]
+    reason: EndReason
     num_steps: int
     success: bool | None
     duration_ms: float
     rejected: tuple[RolloutStep, ...] | None = None
 
 
-EpisodeEvent = EpisodeStart | EpisodeStep | EpisodeEnd
+EpisodeEvent = EpisodeStart | EpisodeStep | EpisodeChange | EpisodeEnd

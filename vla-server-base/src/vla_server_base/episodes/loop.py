@@ -5,7 +5,8 @@
 """
 
 import time
-from collections.abc import AsyncIterator
+from collections import deque
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -13,18 +14,34 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.contract import Observation, Task
-from vla_server_base.episodes.events import EpisodeEnd, EpisodeEvent, EpisodeStart, EpisodeStep, StepTiming
+from vla_server_base.episodes.events import (
+    EndReason,
+    EpisodeChange,
+    EpisodeEnd,
+    EpisodeEvent,
+    EpisodeStart,
+    EpisodeStep,
+    StepTiming,
+)
 from vla_server_base.episodes.interfaces import EpisodePolicy, World
-from vla_server_base.episodes.settings import Criterion, EpisodeSettings
+from vla_server_base.episodes.settings import Change, Criterion, EpisodeSettings, Predicate
 from vla_server_base.errors import EpisodeTooLong
-from vla_server_base.scenes.messages import RolloutReply, RolloutRequest, RolloutStep, Scene, SceneState, Snapshot
+from vla_server_base.scenes.messages import (
+    Measure,
+    RolloutReply,
+    RolloutRequest,
+    RolloutStep,
+    Scene,
+    SceneState,
+    Snapshot,
+)
 from vla_server_base.sessions.action_chunking import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 
 
 async def play(
     policy: EpisodePolicy, world: World, scene: Scene, task: Task, settings: EpisodeSettings
-) -> AsyncIterator[EpisodeEvent]:
-    """Run one episode: an EpisodeStart, an EpisodeStep for each action, an EpisodeEnd.
+) -> AsyncGenerator[EpisodeEvent, None]:
+    """Run one episode: an EpisodeStart, an EpisodeStep for each action, an EpisodeEnd; EpisodeChanges between them.
 
     The same policy, scene, task and settings give the same episode, whatever else runs on the server. To stop early,
     close the generator or cancel the task that awaits it.
@@ -34,18 +51,10 @@ async def play(
         EpisodeTooLong: it has used up `max_worker_s`.
         Unavailable: the policy or the workers cannot answer now.
     """
-    loop = _Loop(policy, world, scene, task, settings)
-    yield await loop.start()
-    for index in range(settings.max_steps):
-        step = await loop.step(index)
-        if isinstance(step, EpisodeEnd):
-            yield step
-            return
-        yield step
-        if step.success:
-            yield loop.end("success", index + 1)
-            return
-    yield loop.end("max_steps", settings.max_steps)
+    episode = Episode(policy, world, scene, task, settings)
+    yield await episode.start()
+    while not episode.is_over:
+        yield await episode.advance()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,11 +67,19 @@ class _ChunkPrediction:
     preview_ms: float = 0.0
 
 
-class _Loop:
-    """The state of one episode between two steps."""
+class Episode:
+    """The state of one episode between two steps; `start` comes first, then `advance` until it `is_over`."""
 
     def __init__(self, policy: EpisodePolicy, world: World, scene: Scene, task: Task, settings: EpisodeSettings):
-        self._policy, self._world, self._scene, self._task, self._settings = policy, world, scene, task, settings
+        self._policy, self._world, self._scene, self._settings = policy, world, scene, settings
+        self.task = task
+        self.num_steps = 0
+        self.reason: EndReason | None = None
+        self.has_succeeded = False
+        self.changes: list[Change] = []
+        """Those that have taken effect."""
+        self._due = deque(sorted(settings.changes, key=lambda change: change.step))
+        self._success = settings.success
         view_cameras = settings.view.cameras
         self._view = replace(settings.view, cameras={name: view_cameras.get(name) for name in policy.cameras})
         self._history = ObservationWindow(policy.window)
@@ -72,7 +89,7 @@ class _Loop:
 
     async def start(self) -> EpisodeStart:
         reply = await self._roll_out(start=self._settings.state, view=self._view)
-        self._measures_at_start = reply.measures
+        self._measures_at_start, self.state = reply.measures, reply.state
         self._observe(reply)
         assert reply.names is not None, "a rollout from a SceneState names its parts"
         assert reply.robot is not None, "a controlled rollout has an arm"
@@ -91,20 +108,74 @@ class _Loop:
             cost=reply.cost,
         )
 
-    async def step(self, index: int) -> EpisodeStep | EpisodeEnd:
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self.reason is not None
+
+    @property
+    def outcome(self) -> Literal["success", "max_steps"] | None:
+        """Why the episode ends now; None if it goes on."""
+        if self.has_succeeded:
+            return "success"
+        return "max_steps" if self.num_steps == self._settings.max_steps else None
+
+    async def advance(self) -> EpisodeChange | EpisodeStep | EpisodeEnd:
+        """Return what comes next: the end, a change that is due, or a step."""
+        if self.outcome is not None:
+            return self.end(self.outcome)
+        if self._due and self._due[0].step <= self.num_steps:
+            return await self.change(self._due.popleft())
+        return await self._step(self.num_steps)
+
+    async def change(self, change: Change) -> EpisodeChange:
+        """Change something before the next step; if it cannot all be changed, nothing is.
+
+        Raises:
+            UnknownName, SceneStateError: a body or a joint is not known, or has no free joint.
+            EpisodeTooLong, Unavailable: see `play`.
+        """
+        change = replace(change, step=self.num_steps)
+        success, measures_at_start, moved = self._success, self._measures_at_start, None
+        if change.success is not None:
+            success = change.success
+            at_start = await self._roll_out(start=self._settings.state, measures=_measures(success))
+            measures_at_start = at_start.measures
+        if change.bodies:
+            moved = await self._roll_out(start=self._snapshot, body_poses=change.bodies, view=self._view)
+        # Nothing can fail from here on.
+        self._success, self._measures_at_start = success, measures_at_start
+        if change.instruction is not None:
+            self.task, self._plan = Task(instruction=change.instruction), None
+        if moved is not None:
+            assert moved.view is not None, "a view was asked for"
+            self._snapshot, self.state = moved.end, moved.state
+            self._window = self._history.replace_last(Observation(images=moved.view.images))
+        self.changes.append(change)
+        return EpisodeChange(
+            index=self.num_steps,
+            change=change,
+            state=moved and moved.state,
+            body_poses=moved and moved.body_poses,
+            view=moved and moved.view,
+        )
+
+    async def _step(self, index: int) -> EpisodeStep | EpisodeEnd:
         started, prediction = time.perf_counter(), _ChunkPrediction()
         asks_policy = self._plan is None or not self._plan.num_queued
         if asks_policy:
             prediction = await self._predict(index)
             if self._settings.guard == "reject" and any(step.violations for step in prediction.preview or ()):
-                return self.end("rejected", index, rejected=prediction.preview)
+                return self.end("rejected", rejected=prediction.preview)
         action, reply = await self._execute(self._settings.latency_s if asks_policy else 0.0)
         criteria = self._criteria(reply.steps[0].measures)
+        self.num_steps, self.state = index + 1, reply.steps[0].state
+        self.has_succeeded = bool(criteria) and all(criterion.holds for criterion in criteria)
         return EpisodeStep(
             index=index,
             action=action,
             result=reply.steps[0],
-            success=bool(criteria) and all(criterion.holds for criterion in criteria),
+            success=self.has_succeeded,
             criteria=criteria,
             chunk=prediction.chunk,
             preview=prediction.preview,
@@ -121,7 +192,7 @@ class _Loop:
     async def _predict(self, index: int) -> "_ChunkPrediction":
         """Ask the policy for a chunk, preview it if requested, and plan its actions."""
         started, settings = time.perf_counter(), self._settings
-        chunk = await self._policy.predict(self._window, self._task, settings.seed, index)
+        chunk = await self._policy.predict(self._window, self.task, settings.seed, index)
         predict_ms = _ms_since(started)
         wants_preview = settings.preview or settings.guard != "off"
         preview = await self._preview(chunk) if wants_preview else None
@@ -149,19 +220,21 @@ class _Loop:
         self._observe(reply)
         return action, reply
 
-    def end(
-        self,
-        reason: Literal["success", "max_steps", "rejected"],
-        num_steps: int,
-        rejected: tuple[RolloutStep, ...] | None = None,
-    ) -> EpisodeEnd:
+    def end(self, reason: EndReason, rejected: tuple[RolloutStep, ...] | None = None) -> EpisodeEnd:
+        """End the episode."""
+        self.reason = reason
         return EpisodeEnd(
             reason=reason,
-            num_steps=num_steps,
-            success=reason == "success" if self._settings.success else None,
+            num_steps=self.num_steps,
+            success=self.success,
             duration_ms=_ms_since(self._started),
             rejected=rejected,
         )
+
+    @property
+    def success(self) -> bool | None:
+        """Whether all predicates hold; None where there are none."""
+        return self.has_succeeded if self._success else None
 
     async def _preview(self, chunk: Float[np.ndarray, "horizon 7"]) -> tuple[RolloutStep, ...]:
         reply = await self._roll_out(start=self._snapshot, actions=chunk, hold_s=self._settings.latency_s)
@@ -174,9 +247,8 @@ class _Loop:
             robot=settings.robot,
             control=settings.control,
             bounds=settings.bounds,
-            measures=tuple(predicate.measure for predicate in settings.success),
             poses=settings.poses,
-            **rest,
+            **{"measures": _measures(self._success), **rest},
         )
         if self._worker_ms > settings.max_worker_s * 1e3:
             raise EpisodeTooLong(
@@ -194,8 +266,12 @@ class _Loop:
             self._window = self._history.append(Observation(images=reply.view.images))
 
     def _criteria(self, measures: tuple[float, ...]) -> tuple[Criterion, ...]:
-        triples = zip(self._settings.success, measures, self._measures_at_start, strict=True)
+        triples = zip(self._success, measures, self._measures_at_start, strict=True)
         return tuple(predicate.judge(value, start) for predicate, value, start in triples)
+
+
+def _measures(success: tuple[Predicate, ...]) -> tuple[Measure, ...]:
+    return tuple(predicate.measure for predicate in success)
 
 
 def _ms_since(started: float) -> float:

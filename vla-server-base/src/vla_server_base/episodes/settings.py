@@ -5,10 +5,14 @@ from typing import Literal
 
 import numpy as np
 
-from vla_server_base.scenes.messages import Bounds, ControlSettings, Measure, SceneState, View
+from vla_server_base.scenes.messages import BodyPose, Bounds, ControlSettings, Measure, SceneState, View
 from vla_server_base.scenes.robots import RobotDescription
 
 GuardMode = Literal["off", "warn", "clamp", "reject"]
+Pace = Literal["real_time", "fast"]
+"""Whether steps come at the simulation's own clock, or as soon as they are computed."""
+MAX_CHANGES = 64
+"""Of one episode."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +43,20 @@ class Predicate:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Change:
+    """What somebody changes in an episode before one of its steps; what is None stays.
+
+    A new instruction replaces the whole task: the rest of the chunk is dropped, the window is kept, and the policy is
+    asked at once. `bodies` are put elsewhere, at rest, and the policy's last images are drawn again.
+    """
+
+    step: int
+    instruction: str | None = None
+    success: tuple[Predicate, ...] | None = None
+    bodies: tuple[BodyPose, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class EpisodeSettings:
     """How an episode runs.
 
@@ -49,6 +67,7 @@ class EpisodeSettings:
     is executed. The policy's cameras are rendered even if `view` names others; `with_images` renders
     also the steps that will not be in the policy's window when it is asked again. `max_worker_s` bounds the
     workers' time, all steps together. `poses` adds the poses of the moving bodies to each step and preview.
+    `changes` take effect before their steps, in their order.
     """
 
     max_steps: int = 75
@@ -67,3 +86,4 @@ class EpisodeSettings:
     state: SceneState = field(default_factory=SceneState)
     view: View = field(default_factory=View)
     with_images: bool = False
+    changes: tuple[Change, ...] = ()

@@ -3,12 +3,13 @@
 from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
-from vla_server_base.episodes.loop import EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
+from vla_server_base.episodes.events import EpisodeChange, EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
 from vla_server_base.episodes.settings import Criterion
 from vla_server_base.images import encode_jpeg, encode_png
 from vla_server_base.request_context import current_request_id
 from vla_server_base.scenes.messages import RenderedView, SimulationState
 from vla_server_base.schemas.execute_reply import (
+    ChangeEvent,
     CriterionReply,
     EndEvent,
     RobotReply,
@@ -19,6 +20,7 @@ from vla_server_base.schemas.execute_reply import (
 )
 from vla_server_base.schemas.inputs import FrameFormat
 from vla_server_base.schemas.motion import body_poses_reply, motion_fields, motion_reply
+from vla_server_base.schemas.state import body_poses_to_body
 
 
 def start_event(
@@ -75,6 +77,20 @@ def step_event(step: EpisodeStep, frames: FrameFormat) -> StepEvent:
     return _with_images(event, step.view, frames)
 
 
+def change_event(change: EpisodeChange, frames: FrameFormat) -> ChangeEvent:
+    """Return the event of something that was changed."""
+    event = ChangeEvent(step=change.index, status=change.status, pace=change.pace)
+    if change.change is not None and change.change.instruction is not None:
+        event.instruction = change.change.instruction
+    if change.change is not None and change.change.bodies:
+        event.bodies = body_poses_to_body(change.change.bodies)
+    if change.state is not None:
+        event.state = state_reply(change.state)
+    if change.body_poses is not None:
+        event.poses = body_poses_reply(change.body_poses)
+    return _with_images(event, change.view, frames)
+
+
 def end_event(end: EpisodeEnd, recordings: dict[str, str]) -> EndEvent:
     """Return the last event of a stream."""
     event = EndEvent(
@@ -111,7 +127,7 @@ def _criteria(criteria: Iterable[Criterion]) -> list[CriterionReply]:
 
 
 _ENCODERS = {"jpeg": encode_jpeg, "png": encode_png}
-EventWithImages = TypeVar("EventWithImages", StartEvent, StepEvent)
+EventWithImages = TypeVar("EventWithImages", StartEvent, StepEvent, ChangeEvent)
 
 
 def _with_images(event: EventWithImages, view: RenderedView | None, frames: FrameFormat) -> EventWithImages:

@@ -12,8 +12,10 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Image, PolicySpec, Task
 from vla_server_base.episodes.loop import EpisodeSettings
 from vla_server_base.episodes.policies import check_drives_arm
+from vla_server_base.episodes.settings import MAX_CHANGES
 from vla_server_base.errors import RequestError
 from vla_server_base.images import decode_images
+from vla_server_base.schemas.change import ChangeField
 from vla_server_base.schemas.inputs import ExecuteInputs, FrameFormat
 from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Seed
 from vla_server_base.schemas.scene import SceneRequest
@@ -42,6 +44,8 @@ class ExecuteRequest(SceneRequest):
     """Whether each event of a stream carries what the policy's cameras see: `png` exactly, `jpeg` nearly."""
     record: tuple[Literal["webp", "state_log"], ...] = Field(default=(), max_length=16, fail_fast=True)
     """What to return of the whole episode: an animation, a scene to replay in MuJoCo's viewer."""
+    changes: tuple[ChangeField, ...] = Field(default=(), max_length=MAX_CHANGES, fail_fast=True)
+    """What changes before some of its steps, such as what somebody changed in another episode by PATCH."""
 
     @pydantic.model_validator(mode="after")
     def _one_way_to_execute(self):
@@ -66,7 +70,11 @@ class ExecuteRequest(SceneRequest):
             )
         check_drives_arm(spec.actions[dataset].names)
         seed = secrets.randbelow(2**32) if self.seed is None else self.seed
-        settings = replace(self.core_settings(seed, spec), max_worker_s=config.episode_worker_s)
+        settings = replace(
+            self.core_settings(seed, spec),
+            max_worker_s=config.episode_worker_s,
+            changes=tuple(change.to_core(spec) for change in self.changes),
+        )
         if "webp" in self.record and self.max_steps > MAX_KEPT_IMAGES:
             raise RequestError(
                 f"record: expected at most {MAX_KEPT_IMAGES} steps, got max_steps {self.max_steps}",
@@ -103,5 +111,6 @@ class ExecuteRequest(SceneRequest):
             control=scene.control,
             state=scene.state,
             view=scene.view,
-            with_images=self.frames != "none" or "webp" in self.record,
+            # A change may have the policy asked in the middle of a chunk, with a window that is up to date.
+            with_images=self.frames != "none" or "webp" in self.record or bool(self.changes),
         )

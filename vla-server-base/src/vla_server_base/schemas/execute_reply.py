@@ -107,10 +107,28 @@ class StepEvent(StepReply):
     """Base64 JPEG or PNG by the policy's camera names, where `frames` asks for them."""
 
 
+class ChangeEvent(Reply):
+    """`event: change`: what somebody changed; fields that did not change are left out, but for status and pace."""
+
+    step: int
+    """Before which step it took effect."""
+    status: Literal["running", "paused"]
+    pace: Literal["real_time", "fast"]
+    instruction: str | None = None
+    bodies: dict[str, dict[str, list[float]]] | None = None
+    """Where bodies were put: `position`, and `quaternion` where it was given."""
+    state: StateReply | None = None
+    """The state after bodies were put elsewhere."""
+    poses: BodyPosesReply | None = None
+    """One frame: where the moving bodies are then; where `poses` asks for them."""
+    images: dict[str, str] | None = None
+    """The same, as the policy's cameras see it: base64 JPEG, where `frames` asks for them."""
+
+
 class EndEvent(Reply):
     """`event: end`: why the episode is over."""
 
-    reason: Literal["success", "max_steps", "rejected"]
+    reason: Literal["success", "max_steps", "rejected", "stopped"]
     num_steps: int
     success: bool | None
     """Whether all predicates held; null where none was given."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vla_server_base.contract import Observation, Task
-from vla_server_base.episodes.settings import EpisodeSettings
+from vla_server_base.episodes.settings import EpisodeSettings, Pace
 from vla_server_base.scenes.messages import Bounds, ControlSettings, SceneState, View
 from vla_server_base.scenes.robots import RobotDescription
 
@@ -63,7 +63,7 @@ class GeometryInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecuteInputs:
-    """A POST /execute in core types: checked, decoded, and in the policy's own names."""
+    """A POST /execute or /episodes in core types: checked, decoded, and in the policy's own names."""
 
     settings: EpisodeSettings
     task: Task
@@ -71,3 +71,5 @@ class ExecuteInputs:
     notes: tuple[str, ...]
     record: tuple[Literal["webp", "state_log"], ...]
     frames: FrameFormat
+    pace: Pace = "fast"
+    is_paused: bool = False

@@ -1,6 +1,6 @@
 """Parts of a scene in a request: the state of its simulation, how it is drawn, and its files."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import numpy as np
@@ -44,7 +44,7 @@ class BodyPoseField(Body):
     @classmethod
     def _has_a_direction(cls, quaternion: tuple[float, float, float, float] | None):
         if quaternion is not None and not any(quaternion):
-            raise ValueError("a quaternion of length zero is no rotation; for none send 1 0 0 0")
+            raise ValueError("a quaternion of length zero has no direction; for no rotation send 1 0 0 0")
         return quaternion
 
 
@@ -89,6 +89,17 @@ def core_body_poses(bodies: Mapping[str, BodyPoseField]) -> tuple[BodyPose, ...]
         BodyPose(body=name, position=np.array(pose.position, np.float64), quaternion=_quaternion(pose.quaternion))
         for name, pose in bodies.items()
     )
+
+
+def body_poses_to_body(poses: Iterable[BodyPose]) -> dict[str, dict[str, list[float]]]:
+    """Return poses as `bodies` of a request takes them."""
+    return {
+        pose.body: {
+            "position": pose.position.tolist(),
+            **({} if pose.quaternion is None else {"quaternion": pose.quaternion.tolist()}),
+        }
+        for pose in poses
+    }
 
 
 def _quaternion(parts: tuple[float, float, float, float] | None) -> np.ndarray | None:

@@ -25,11 +25,21 @@ from vla_server_base.fairness import FairThreads, num_threads
 from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.schemas.episode import EpisodePatch, EpisodeRequest
 from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.geometry import GeometryRequest
 from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.schemas.problems import request_error_from_validation
-from vla_server_base.server import execute, geometry, load, predict, routes, session_events, tabletop
+from vla_server_base.server import (
+    episodes,
+    execute,
+    geometry,
+    load,
+    predict,
+    routes,
+    session_events,
+    tabletop,
+)
 from vla_server_base.server.ending import Ending
 from vla_server_base.server.error_replies import client_error, refusal_response
 from vla_server_base.server.host import Host, lifespan_in_one_sentence
@@ -37,7 +47,9 @@ from vla_server_base.server.in_flight import Shutdown
 from vla_server_base.server.middleware import RequestMiddleware
 from vla_server_base.server.openapi import openapi_schema
 from vla_server_base.server.origins import Origins
-from vla_server_base.server.service import Service, Slots, start_pool
+from vla_server_base.server.service import Service, start_pool
+from vla_server_base.server.slots import Slots
+from vla_server_base.server.steered_episodes import SteeredEpisodes
 from vla_server_base.server.step_encoder import StepEncoder
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.transports import act, kserve, websocket
@@ -73,6 +85,9 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         engine = Engine(adapter, config, model_id, check_spec=functools.partial(check_lab_keys, config))
         pool = ScenePool(config)
         pool_start = asyncio.create_task(start_pool(pool))
+        shutdown = Shutdown()
+        slots = Slots(config.max_episodes, "episodes are running", "VLA_MAX_EPISODES")
+        steered = SteeredEpisodes(slots, config, shutdown)
         app.state.service = Service(
             model_id=model_id,
             config=config,
@@ -83,16 +98,17 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             assets=AssetStore(config.asset_store_mb * 2**20),
             scenes=SceneStore(config.scene_store_mb * 2**20),
             geometries=GeometryStore(config.geometry_store_mb * 2**20),
-            episodes=Slots(config.max_episodes, "episodes are running", "VLA_MAX_EPISODES"),
+            episodes=slots,
+            steered=steered,
             watchers=Slots(config.max_watchers, "pages and programs watch sessions", "VLA_MAX_WATCHERS"),
             step_encoder=StepEncoder(session_events.step_event),
             connections=Slots(config.max_connections, "connections are open", "VLA_MAX_CONNECTIONS"),
             sessions=Sessions(engine, config, model_id),
             observation_keys=keys,
             traffic=traffic,
-            shutdown=Shutdown(),
+            shutdown=shutdown,
         )
-        watching = asyncio.create_task(traffic.watch())
+        watching = [asyncio.create_task(traffic.watch()), asyncio.create_task(steered.close_at_shutdown())]
         ending = Ending(host, app.state.service)
         host.take_signals(ending.begin)
         try:
@@ -106,16 +122,18 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         finally:
             host.close()
             app.state.service.step_encoder.close()
-            watching.cancel()
+            for each in watching:
+                each.cancel()
+            await steered.close()
             await ending.cut()
-            await asyncio.wait([watching])
+            await asyncio.wait(watching)
 
     # FastAPI, with the scripts of /docs and /redoc served from here: robots' networks often lead nowhere else.
     app = FastAPIOffline(
         title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False
     )
     app.state.config = config
-    for each in (predict, execute, geometry, routes, session_events, load, tabletop, act, kserve, websocket):
+    for each in (predict, execute, episodes, geometry, routes, session_events, load, tabletop, act, kserve, websocket):
         app.include_router(each.router)
     app.router.default = websocket.not_found_app(app.router.default)
     if origins.allowed:
@@ -124,7 +142,8 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app.add_exception_handler(VLAError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    app.openapi = lambda: openapi_schema(app, PredictRequest, ExecuteRequest, GeometryRequest)
+    bodies = (PredictRequest, ExecuteRequest, EpisodeRequest, EpisodePatch, GeometryRequest)
+    app.openapi = lambda: openapi_schema(app, *bodies)
     return app
 
 

@@ -9,17 +9,18 @@ from fastapi.sse import format_sse_event
 
 from vla_server_base.errors import VLAError
 from vla_server_base.schemas.base import Reply
-from vla_server_base.schemas.execute_reply import EndEvent, StartEvent, StepEvent
+from vla_server_base.schemas.execute_reply import ChangeEvent, EndEvent, StartEvent, StepEvent
 from vla_server_base.server.error_replies import error_reply
 from vla_server_base.server.http_body import reply_json
 from vla_server_base.server.in_flight import unless_disconnected
+from vla_server_base.server.kept_events import WrittenEvent
 
 EVENT_STREAM = "text/event-stream"
-_NAMES = {StartEvent: "start", StepEvent: "step", EndEvent: "end"}
+_NAMES = {StartEvent: "start", StepEvent: "step", ChangeEvent: "change", EndEvent: "end"}
 # A proxy shall pass on each event when it comes.
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 
-Events = AsyncGenerator[StartEvent | StepEvent | EndEvent, None]
+Events = AsyncGenerator[StartEvent | StepEvent | ChangeEvent | EndEvent, None]
 
 
 async def stream_response(request: Request, events: Events) -> Response:
@@ -35,14 +36,19 @@ async def _encoded(request: Request, first: bytes, events: Events) -> AsyncItera
         while True:
             try:
                 event = await unless_disconnected(request, anext(events))
-                written = event_bytes(_NAMES[type(event)], event)
+                text = event_bytes(_NAMES[type(event)], event)
             except StopAsyncIteration:
                 return
             except VLAError as error:
                 request.state.refusal = error
                 yield event_bytes("error", error_reply(error))
                 return
-            yield written
+            yield text
+
+
+def written(event: StartEvent | StepEvent | ChangeEvent | EndEvent) -> WrittenEvent:
+    """Return an event as JSON; not for the event loop, as images take megabytes."""
+    return WrittenEvent(name=_NAMES[type(event)], json=reply_json(event).decode())
 
 
 def event_bytes(name: str, content: Reply) -> bytes:

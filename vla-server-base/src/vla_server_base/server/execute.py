@@ -4,13 +4,14 @@ import asyncio
 import base64
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass, field
 from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 
 from vla_server_base.contract import Image
-from vla_server_base.episodes.events import EpisodeEnd, EpisodeStart, EpisodeStep
+from vla_server_base.episodes.events import EpisodeChange, EpisodeEvent, EpisodeStart, EpisodeStep
 from vla_server_base.episodes.loop import play
 from vla_server_base.episodes.policies import EnginePolicy
 from vla_server_base.episodes.recording import animated_webp, state_log
@@ -18,9 +19,9 @@ from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.messages import RenderedView, Scene, SimulationState, num_pose_frames
 from vla_server_base.schemas.base import ErrorReply
-from vla_server_base.schemas.episode_events import end_event, start_event, step_event
+from vla_server_base.schemas.episode_events import change_event, end_event, start_event, step_event
 from vla_server_base.schemas.execute import ExecuteRequest
-from vla_server_base.schemas.execute_reply import EndEvent, ExecuteReply, StartEvent, StateReply, StepEvent
+from vla_server_base.schemas.execute_reply import ChangeEvent, EndEvent, ExecuteReply, StartEvent, StateReply, StepEvent
 from vla_server_base.schemas.inputs import ExecuteInputs
 from vla_server_base.server.event_stream import EVENT_STREAM, stream_response
 from vla_server_base.server.http_body import read_request, reply_json
@@ -28,7 +29,7 @@ from vla_server_base.server.in_flight import unless_disconnected
 from vla_server_base.server.openapi import EXECUTE_EXAMPLES, request_body
 from vla_server_base.server.service import Service
 
-ExecuteEvent = StartEvent | StepEvent | EndEvent
+ExecuteEvent = StartEvent | StepEvent | ChangeEvent | EndEvent
 
 MAX_KEPT_NUMBERS = 2_000_000
 """Of the states and body poses of one episode that is kept whole, for a reply or a state log: 40 MB as JSON."""
@@ -53,38 +54,49 @@ async def execute(request: Request) -> Response:
     service: Service = request.app.state.service
     inputs, scene = await read_request(request, service, ExecuteRequest)
     assert scene is not None, "an episode has a scene: the body requires it"
-    events = execute_events(service, inputs, scene)
+    policy = EnginePolicy(service.engine, inputs.dataset)
+    playing = play(policy, service, scene, inputs.task, inputs.settings)
+    events = execute_events(service, inputs, scene, policy.dataset, playing)
     if EVENT_STREAM in request.headers.get("accept", ""):
         return await stream_response(request, events)
     work = gather_reply(service, inputs, events)
     return Response(await unless_disconnected(request, work), media_type="application/json")
 
 
-async def execute_events(service: Service, inputs: ExecuteInputs, scene: Scene) -> AsyncGenerator[ExecuteEvent, None]:
-    """Run an episode; its start is the first event, before which most errors come.
+async def execute_events(
+    service: Service,
+    inputs: ExecuteInputs,
+    scene: Scene,
+    dataset: str | None,
+    playing: AsyncGenerator[EpisodeEvent, None],
+) -> AsyncGenerator[ExecuteEvent, None]:
+    """Turn an episode that is being played into its events; its start is the first, before which most errors come.
 
     Raises:
         RequestError: the states of the episode are more than are kept.
         SceneError, UnknownName, EpisodeTooLong, Unavailable: see `episodes.play`.
     """
-    policy = EnginePolicy(service.engine, inputs.dataset)
     recorder = _Recorder(scene=scene, rate_hz=inputs.settings.control.rate_hz, kinds=inputs.record)
+    await service.steered.make_room()
     with service.episodes.take():
-        async for event in play(policy, service, scene, inputs.task, inputs.settings):
-            recorder.add(event)
-            if isinstance(event, EpisodeStart):
-                service.scenes.put(scene)
-                if "state_log" in inputs.record:
-                    _check_kept(_numbers_of_states(inputs.settings, event.state))
-                frames, seed, dataset = inputs.frames, inputs.settings.seed, policy.dataset
-                start = await asyncio.to_thread(start_event, event, frames, seed, scene.key, dataset, inputs.notes)
-                if unknown := service.engine.unknown_words(inputs.task):
-                    start.unknown_words = list(unknown)
-                yield start
-            elif isinstance(event, EpisodeStep):
-                yield await asyncio.to_thread(step_event, event, inputs.frames)
-            else:
-                yield end_event(event, await asyncio.to_thread(recorder.recordings))
+        async with aclosing(playing):
+            async for event in playing:
+                recorder.add(event)
+                if isinstance(event, EpisodeStart):
+                    service.scenes.put(scene)
+                    if "state_log" in inputs.record:
+                        _check_kept(_numbers_of_states(inputs.settings, event.state))
+                    frames, seed = inputs.frames, inputs.settings.seed
+                    start = await asyncio.to_thread(start_event, event, frames, seed, scene.key, dataset, inputs.notes)
+                    if unknown := service.engine.unknown_words(inputs.task):
+                        start.unknown_words = list(unknown)
+                    yield start
+                elif isinstance(event, EpisodeStep):
+                    yield await asyncio.to_thread(step_event, event, inputs.frames)
+                elif isinstance(event, EpisodeChange):
+                    yield await asyncio.to_thread(change_event, event, inputs.frames)
+                else:
+                    yield end_event(event, await asyncio.to_thread(recorder.recordings))
 
 
 def _check_kept(num_numbers: int) -> None:
@@ -123,7 +135,7 @@ async def gather_reply(service: Service, inputs: ExecuteInputs, events: AsyncIte
             start = event
         elif isinstance(event, StepEvent):
             steps.append(event)
-        else:
+        elif isinstance(event, EndEvent):
             end = event
     assert start is not None, "an episode starts"
     assert end is not None, "an episode ends"
@@ -157,7 +169,7 @@ class _Recorder:
     frames: list[Image] = field(default_factory=list)
     states: list[SimulationState] = field(default_factory=list)
 
-    def add(self, event: EpisodeStart | EpisodeStep | EpisodeEnd) -> None:
+    def add(self, event: EpisodeEvent) -> None:
         if isinstance(event, EpisodeStart):
             self._keep(event.state, event.view)
         elif isinstance(event, EpisodeStep):

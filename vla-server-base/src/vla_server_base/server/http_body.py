@@ -76,7 +76,7 @@ async def _read_scene_body(
     request: Request, service: Service, kind: type[SceneBody], to_core: Callable[[SceneBody], Inputs]
 ) -> tuple[Inputs, Scene | None]:
     content_type = request.headers.get("content-type", "")
-    media = content_type.partition(";")[0].strip().lower()
+    media = _media_type(request)
     if media not in (_JSON, _MULTIPART):
         raise UnsupportedMedia(
             f"the body's content type is '{media[:80]}', expected {_JSON} or {_MULTIPART}",
@@ -98,6 +98,28 @@ async def _read_scene_body(
     # A few kB of JSON are parsed in less time than a thread takes to start; images in it are not decoded so fast.
     body, scene = parse()
     return await asyncio.to_thread(to_core, body) if body.has_images else to_core(body), scene
+
+
+async def read_json(request: Request, service: Service, kind: type[AnyBody]) -> AnyBody:
+    """Read a body of a kind that has no scene and no files.
+
+    Raises:
+        UnsupportedMedia: the body is not JSON.
+        BodyTooLarge: see `read_body`.
+        RequestError: naming the fields, and what is expected of them.
+    """
+    media = _media_type(request)
+    if media != _JSON:
+        raise UnsupportedMedia(
+            f"the body's content type is '{media[:80]}', expected {_JSON}",
+            hint=f"send JSON with the header Content-Type: {_JSON}",
+        )
+    raw = await read_body(request, service.config.max_body_mb * 2**20)
+    return await asyncio.to_thread(body_from_upload, kind, Upload(request=bytes(raw)))
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 
 
 async def read_body(request: Request, max_bytes: int) -> bytearray:

@@ -16,7 +16,8 @@ from vla_server_base.schemas.load import (
     QueueLoad,
     WorkerLoad,
 )
-from vla_server_base.server.service import CurrentService, Service, Slots
+from vla_server_base.server.service import CurrentService, Service
+from vla_server_base.server.slots import Slots
 
 _STATM = Path("/proc/self/statm")
 

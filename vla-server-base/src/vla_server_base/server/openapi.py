@@ -70,11 +70,30 @@ GEOMETRY_EXAMPLES = {
 }
 
 
+EPISODE_EXAMPLES = {
+    "paused": {
+        "summary": "The same, paused before its first step",
+        "value": {**EXECUTE_EXAMPLES["described"]["value"], "pace": "real_time", "paused": True},
+    },
+}
+
+PATCH_EXAMPLES = {
+    "step": {"summary": "Execute one more action of a paused episode", "value": {"steps": 1}},
+    "change": {"summary": "Go on with another task", "value": {"status": "running", "instruction": "reach back"}},
+}
+
+
 def request_body(kind: type[Body], examples: dict[str, Any]) -> dict[str, Any]:
     """Describe a body, as JSON and as multipart, for a route's `openapi_extra`."""
-    json = {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}, "examples": examples}
+    json = json_body(kind, examples)["requestBody"]["content"]
     multipart = {"schema": _multipart_schema(kind.__name__, kind.model_fields)}
-    return {"requestBody": {"required": True, "content": {"application/json": json, "multipart/form-data": multipart}}}
+    return {"requestBody": {"required": True, "content": {**json, "multipart/form-data": multipart}}}
+
+
+def json_body(kind: type[Body], examples: dict[str, Any]) -> dict[str, Any]:
+    """Describe a body that is always JSON, for a route's `openapi_extra`."""
+    json = {"schema": {"$ref": f"#/components/schemas/{kind.__name__}"}, "examples": examples}
+    return {"requestBody": {"required": True, "content": {"application/json": json}}}
 
 
 def openapi_schema(app: FastAPI, *bodies: type[Body]) -> dict[str, Any]:

@@ -2,8 +2,7 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -12,7 +11,7 @@ from fastapi import Depends, Request
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
 from vla_server_base.engine.engine import Engine
-from vla_server_base.errors import Overloaded, RendererUnavailable
+from vla_server_base.errors import RendererUnavailable
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.messages import (
@@ -28,6 +27,8 @@ from vla_server_base.scenes.messages import (
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.status import HealthReply
 from vla_server_base.server.in_flight import Shutdown
+from vla_server_base.server.slots import Slots
+from vla_server_base.server.steered_episodes import SteeredEpisodes
 from vla_server_base.server.step_encoder import StepEncoder
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.sessions.registry import Sessions
@@ -53,9 +54,10 @@ class Service:
     assets: AssetStore
     scenes: SceneStore
     geometries: GeometryStore
-    episodes: "Slots"
-    connections: "Slots"
-    watchers: "Slots"
+    episodes: Slots
+    steered: SteeredEpisodes
+    connections: Slots
+    watchers: Slots
     step_encoder: StepEncoder
     sessions: Sessions
     observation_keys: Mapping[str, Sequence[str]]
@@ -144,42 +146,6 @@ class Service:
         error = await asyncio.shield(self.pool_start)
         if error is not None:
             raise RendererUnavailable(error.message, hint=error.hint)
-
-
-class Slots:
-    """How many of something may be at once: `what`, such as "episodes are running", bounded by a `setting`."""
-
-    def __init__(self, num_slots: int, what: str, setting: str):
-        self._num_free = self.num_slots = num_slots
-        self._what, self._setting = what, setting
-
-    @property
-    def num_taken(self) -> int:
-        """How many are not free."""
-        return self.num_slots - self._num_free
-
-    @property
-    def are_taken(self) -> bool:
-        """Whether none is free."""
-        return not self._num_free
-
-    @contextmanager
-    def take(self) -> Iterator[None]:
-        """Hold a slot for the length of a `with` block.
-
-        Raises:
-            Overloaded: none is free.
-        """
-        if not self._num_free:
-            raise Overloaded(
-                f"{self.num_slots} {self._what}, which is the limit",
-                hint=f"send again later; {self._setting} raises the limit",
-            )
-        self._num_free -= 1
-        try:
-            yield
-        finally:
-            self._num_free += 1
 
 
 async def start_pool(pool: ScenePool) -> RendererUnavailable | None:

@@ -24,6 +24,11 @@ class ObservationWindow:
         self._observations.append(observation)
         return self.window()
 
+    def replace_last(self, observation: Observation) -> Window:
+        """Replace what the robot saw last, after the scene was changed, and return the window that ends with it."""
+        self._observations[-1] = observation
+        return self.window()
+
     def window(self) -> Window:
         """Return the window that ends with the last observation; call it after the first `append`."""
         return pad_window(self._observations, self._length)

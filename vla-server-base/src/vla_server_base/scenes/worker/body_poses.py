@@ -49,12 +49,14 @@ def _position(pose: BodyPose) -> np.ndarray:
 def _unit_quaternion(body: str, quaternion: np.ndarray) -> np.ndarray:
     if not np.isfinite(quaternion).all():
         raise _not_finite(body, "quaternion")
-    length = np.linalg.norm(quaternion)
-    if length < mujoco.mjMINVAL:
+    largest = np.abs(quaternion).max()
+    if largest < mujoco.mjMINVAL:
         raise SceneStateError(
             f"the quaternion of the body '{body[:80]}' has length zero", hint="for no rotation send 1 0 0 0"
         )
-    return quaternion / length
+    # In two steps: the length of a huge one is not finite.
+    quaternion = quaternion / largest
+    return quaternion / np.linalg.norm(quaternion)
 
 
 def _not_finite(body: str, what: str) -> SceneStateError:

@@ -48,5 +48,12 @@ def poses_now(model: mujoco.MjModel, data: mujoco.MjData) -> BodyPoses:
     return BodyPoses(times_s=np.array([data.time]), poses=_poses(data, moving_bodies(model))[None])
 
 
+def joined(first: BodyPoses, second: BodyPoses) -> BodyPoses:
+    """Return the frames of both, in this order."""
+    return BodyPoses(
+        times_s=np.concatenate([first.times_s, second.times_s]), poses=np.concatenate([first.poses, second.poses])
+    )
+
+
 def _poses(data: mujoco.MjData, bodies: np.ndarray) -> np.ndarray:
     return np.hstack([data.xpos[bodies], data.xquat[bodies]])

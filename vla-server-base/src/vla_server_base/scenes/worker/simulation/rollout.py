@@ -7,8 +7,6 @@ import numpy as np
 from cachetools import LRUCache
 from jaxtyping import Float
 
-from vla_server_base.errors import SceneRefused
-from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import (
     BodyPoses,
     ControlSettings,
@@ -28,7 +26,8 @@ from vla_server_base.scenes.worker.arms.arm_search import find_arm
 from vla_server_base.scenes.worker.arms.controllers import Controller
 from vla_server_base.scenes.worker.simulation.monitor import Monitor
 from vla_server_base.scenes.worker.simulation.physics import Physics
-from vla_server_base.scenes.worker.simulation.pose_track import PoseTrack, moving_bodies, num_frames, poses_now
+from vla_server_base.scenes.worker.simulation.pose_track import PoseTrack, joined, moving_bodies, poses_now
+from vla_server_base.scenes.worker.simulation.request_limits import check_amount
 
 CUTS = (1.0, 0.75, 0.5, 0.25, 0.0)
 """The parts of a motion that `clamp` tries, the whole first."""
@@ -51,41 +50,12 @@ class Simulation:
             SceneRefused: more physics steps, or more poses, than one request may take.
             SceneUnstable: the simulation blew up.
         """
-        self._check_amount(request)
-        if request.poses:
-            self._check_poses(request)
+        check_amount(self._physics.model, request)
         self._physics.begin(request.start, request.body_poses)
         if request.control is None:
             return _drift(self._physics, request)
         arm = self._arm(request.robot)
         return _ControlledRollout(self._physics, arm, request.control, request).roll_out()
-
-    def _check_amount(self, request: RolloutRequest) -> None:
-        period = 1 / request.control.rate_hz if request.control else 0.0
-        timestep = self._physics.model.opt.timestep
-        if request.control and not 0 < timestep <= period:
-            raise SceneRefused(
-                f"a step of the scene is {timestep:g} s, and an action lasts {period:g} s",
-                hint='<option timestep="0.002"/> is usual; control.rate_hz says how long an action lasts',
-            )
-        num_steps = (request.hold_s + len(request.actions) * period) / timestep
-        if not num_steps <= limits.MAX_PHYSICS_STEPS:
-            raise SceneRefused(
-                f"one request would take {num_steps:.0f} steps of the scene's {timestep:g} s",
-                hint=f'the limit is {limits.MAX_PHYSICS_STEPS}; <option timestep="0.002"/> is usual',
-            )
-
-    def _check_poses(self, request: RolloutRequest) -> None:
-        physics, period = self._physics, 1 / request.control.rate_hz if request.control else 0.0
-        frames = 1 + num_frames(physics.num_steps(request.hold_s), request.hold_s)
-        frames += len(request.actions) * num_frames(max(1, physics.num_steps(period)), period)
-        num_bodies = len(moving_bodies(physics.model))
-        num_numbers = 7 * frames * num_bodies
-        if num_numbers > limits.MAX_POSE_NUMBERS:
-            raise SceneRefused(
-                f"the poses of {num_bodies} moving bodies in {frames} frames would be {num_numbers} numbers",
-                hint=f"the limit is {limits.MAX_POSE_NUMBERS}; send poses: false, or a scene with fewer moving bodies",
-            )
 
     def _arm(self, wanted: str | RobotDescription | None) -> Arm:
         if wanted not in self._arms:
@@ -131,8 +101,8 @@ class _ControlledRollout:
         state, pose, measures = physics.state(), self._pose(), self._monitor.measure()
         start_poses = poses_now(physics.model, physics.data) if self._request.poses else None
         steps = [self._execute(action) for action in self._request.actions]
-        if steps and hold_poses is not None:
-            steps[0] = _after_hold(hold_poses, steps[0])
+        if steps and hold_poses is not None and steps[0].body_poses is not None:
+            steps[0] = replace(steps[0], body_poses=joined(hold_poses, steps[0].body_poses))
         return RolloutReply(
             steps=tuple(steps),
             state=state,
@@ -214,11 +184,3 @@ def _names(model: mujoco.MjModel, request: RolloutRequest) -> SceneNames | None:
         bodies=tuple(model.body(i).name for i in range(model.nbody)),
         moving_bodies=tuple(moving_bodies(model).tolist()),
     )
-
-
-def _after_hold(hold: BodyPoses, step: RolloutStep) -> RolloutStep:
-    """Return the step with the frames of the hold before its own."""
-    own = step.body_poses
-    assert own is not None, "a step has poses if the hold has"
-    times, poses = np.concatenate([hold.times_s, own.times_s]), np.concatenate([hold.poses, own.poses])
-    return replace(step, body_poses=BodyPoses(times_s=times, poses=poses))

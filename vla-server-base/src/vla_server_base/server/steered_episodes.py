@@ -1,0 +1,151 @@
+"""The episodes that run while they are watched and steered: begun, kept for a while after their end, forgotten."""
+
+import asyncio
+import logging
+import secrets
+import time
+from collections import Counter
+from collections.abc import Callable
+
+from vla_server_base.config import ServerConfig
+from vla_server_base.episodes.steering import Steering
+from vla_server_base.errors import EpisodeTooLong, NotFound, Unavailable
+from vla_server_base.request_context import current_client
+from vla_server_base.schemas.episode import EpisodeStatusReply
+from vla_server_base.schemas.execute_reply import StartEvent
+from vla_server_base.server.in_flight import Shutdown
+from vla_server_base.server.slots import Slots
+from vla_server_base.server.steered_episode import Events, SteeredEpisode, Write
+
+logger = logging.getLogger(__name__)
+
+LEFT_S = 10.0
+"""After this long without a reader an episode makes room for another one, if there is no other room."""
+ABANDONED_S = 60.0
+"""After this long without a reader or a command an episode is ended, unless it hurries to its end by itself."""
+_SWEEP_S = 1.0
+
+
+class SteeredEpisodes:
+    """The episodes by their id. All methods are called on the event loop.
+
+    An episode holds a slot as long as it runs. Where none is free, the one that was left longest makes room, first of
+    the client who has most: no client drives out another's. Where all events together exceed `episodes_mb`, the
+    episodes that ended first are forgotten, then the largest one that still runs is ended.
+    """
+
+    def __init__(
+        self, slots: Slots, config: ServerConfig, shutdown: Shutdown, clock: Callable[[], float] = time.monotonic
+    ):
+        self._slots, self._config, self._shutdown, self.clock = slots, config, shutdown, clock
+        self._episodes: dict[str, SteeredEpisode] = {}
+        self._sweeping: asyncio.Task[None] | None = None
+
+    def begin(self, steering: Steering, start: StartEvent, rest: Events, write: Write) -> SteeredEpisode:
+        """Have an episode go on by itself, from its start event.
+
+        Raises:
+            Unavailable: the server is shutting down.
+        """
+        self._shutdown.check()
+        episode = SteeredEpisode(
+            episode_id=secrets.token_hex(8),
+            client=current_client.get(),
+            steering=steering,
+            start=start,
+            clock=lambda: self.clock(),
+        )
+        self._episodes[episode.id] = episode
+        if self._sweeping is None or self._sweeping.done():
+            self._sweeping = asyncio.create_task(self._sweep_until_none_is_left())
+        episode.run(rest, write, self._keep_within_memory)
+        return episode
+
+    def get(self, episode_id: str) -> SteeredEpisode:
+        """Return an episode.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        if episode_id not in self._episodes:
+            raise NotFound(
+                f"there is no episode '{episode_id[:80]}'",
+                hint="GET /episodes lists them; VLA_EPISODE_KEEP_S and VLA_EPISODES_MB keep ended ones longer",
+            )
+        return self._episodes[episode_id]
+
+    def statuses(self) -> list[EpisodeStatusReply]:
+        """Return the status of each episode, the newest first."""
+        self.sweep()
+        return [episode.status() for episode in reversed(self._episodes.values())]
+
+    async def end(self, episode_id: str) -> EpisodeStatusReply:
+        """End an episode, forget it, and return its last status.
+
+        Raises:
+            NotFound: there is none of this id.
+        """
+        episode = self.get(episode_id)
+        await episode.stop()
+        self._episodes.pop(episode_id, None)
+        return episode.status()
+
+    async def make_room(self) -> None:
+        """End the episode that was left longest, if there is no free slot for another one."""
+        if not self._slots.are_taken:
+            return
+        costs = Counter(episode.client for episode in self._running)
+        left = [episode for episode in self._running if episode.is_left(LEFT_S)]
+        longest = min(left, key=lambda episode: (-costs[episode.client], episode.last_used), default=None)
+        if longest is not None:
+            logger.info("episode=%s was ended to make room for another: nobody reads it", longest.id)
+            await longest.stop()
+
+    def sweep(self) -> None:
+        """End abandoned episodes, and forget those that ended long ago."""
+        for episode in list(self._episodes.values()):
+            if episode.ended_at is not None and self.clock() - episode.ended_at > self._config.episode_keep_s:
+                del self._episodes[episode.id]
+            elif episode.ended_at is None and episode.is_left(ABANDONED_S):
+                logger.info("episode=%s was ended: nobody has read or steered it for %.0f s", episode.id, ABANDONED_S)
+                episode.cut()
+
+    async def close_at_shutdown(self) -> None:
+        """Wait until the server shuts down, which ends all episodes."""
+        await self._shutdown.begun.wait()
+        await self.close()
+
+    async def close(self) -> None:
+        """End all episodes, and tell their readers why."""
+        error = Unavailable("the server is shutting down", hint="begin the episode again, after the restart")
+        await asyncio.gather(*(episode.stop(error) for episode in self._running))
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+
+    async def _sweep_until_none_is_left(self) -> None:
+        while self._episodes:
+            await asyncio.sleep(_SWEEP_S)
+            self.sweep()
+
+    @property
+    def _running(self) -> list[SteeredEpisode]:
+        return [episode for episode in self._episodes.values() if episode.ended_at is None]
+
+    def _keep_within_memory(self) -> None:
+        """Forget ended episodes, then end the largest that runs, until all events fit into `config.episodes_mb`."""
+        limit_mb = self._config.episodes_mb
+        too_many = sum(episode.events.num_bytes for episode in self._episodes.values()) - limit_mb * 2**20
+        ended = [episode for episode in self._episodes.values() if episode.ended_at is not None]
+        for episode in sorted(ended, key=lambda episode: episode.ended_at or 0.0):
+            if too_many <= 0:
+                break
+            del self._episodes[episode.id]
+            too_many -= episode.events.num_bytes
+        if too_many > 0:
+            max(self._running, key=lambda episode: episode.events.num_bytes).cut(
+                EpisodeTooLong(
+                    f"the events of all episodes exceed {limit_mb} MB, and this one has the most",
+                    hint="send fewer max_steps, frames: none, or POST /execute, which keeps none;"
+                    " VLA_EPISODES_MB raises the limit",
+                )
+            )
