@@ -3,6 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 CLIENT := vla-client
+CONSOLE := vla-console
 BASE := vla-server-base
 OCTO := vla-servers/octo-small
 
@@ -25,6 +26,7 @@ sync = cd $(1) && $(UV) sync --quiet --inexact $(call keep_python,$(1))
 # The clients' protocols that are extras are small. EXTRAS= adds others: make serve EXTRAS=cuda12.
 WITH_EXTRAS := $(patsubst %,--extra %,zmq lerobot $(EXTRAS))
 IN_CLIENT := cd $(CLIENT) && $(UV) run --no-sync
+IN_CONSOLE := cd $(CONSOLE) && $(UV) run --no-sync
 IN_BASE := cd $(BASE) && $(UV) run --no-sync
 IN_OCTO := cd $(OCTO) && $(UV) run --no-sync
 
@@ -54,14 +56,16 @@ serve: install ## serve Octo-Small 1.5 on port 8002
 	$(IN_OCTO) octo-service serve
 
 .PHONY: test
-test: check test-vla-client test-base test-clients test-octo test-oldest test-pythons ## run every check and every test
+test: check test-vla-client test-console test-base test-clients test-octo test-oldest test-pythons ## run every check and every test
 
 .PHONY: check
-check: setup ## lint, formatting, types, and what must hold for the whole repository
+check: setup ## lint, formatting, types, the page's own tests, and what must hold for the whole repository
 	$(IN_OCTO) ruff check ../..
 	$(IN_OCTO) ruff format --check ../..
 	$(IN_OCTO) lint-imports --no-cache ../../.importlinter
+	.ci/page check test
 	$(call check_types,$(CLIENT))
+	$(call check_types,$(CONSOLE))
 	$(call check_types,$(BASE))
 	$(call check_types,$(OCTO))
 	$(MKDOCS) build --quiet --strict $(SITE)
@@ -71,6 +75,10 @@ check: setup ## lint, formatting, types, and what must hold for the whole reposi
 test-vla-client: $(UV_FILE) ## the tests of vla-client, in its own environment, against a live server
 	$(call sync,$(CLIENT))
 	$(IN_CLIENT) pytest -q $(ON_TWO_CORES)
+
+.PHONY: test-console
+test-console: setup ## the console's page in a real browser (Chromium or Chrome) against a live server
+	$(IN_CONSOLE) pytest -q
 
 .PHONY: test-base
 test-base: setup
@@ -133,6 +141,7 @@ fuzz-memory: setup ## compile and step mutated scenes under valgrind, which has 
 fix: setup ## format, and mend what the linter can
 	$(IN_OCTO) ruff check --fix ../..
 	$(IN_OCTO) ruff format ../..
+	.ci/page fix
 
 .PHONY: hooks
 hooks: setup ## run `make fix` before each commit
@@ -145,6 +154,7 @@ install: $(UV_FILE) ## install what a server needs, and EXTRAS (done by demo and
 .PHONY: setup
 setup: $(UV_FILE) ## install that and what developers need (done by the other targets)
 	$(call sync,$(CLIENT))
+	$(call sync,$(CONSOLE))
 	$(call sync,$(BASE))
 	$(call sync,$(OCTO)) $(WITH_EXTRAS)
 

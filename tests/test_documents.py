@@ -70,7 +70,9 @@ def test_the_table_of_clients_has_each_release_that_is_run():
 
 
 def test_versions_agree():
-    versions = {importlib.metadata.version(name) for name in ("vla-client", "vla-server-base", "octo-service")}
+    versions = {
+        importlib.metadata.version(name) for name in ("vla-client", "vla-console", "vla-server-base", "octo-service")
+    }
     released = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert len(versions) == 1
     assert set(released[:1]) <= versions

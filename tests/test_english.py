@@ -15,7 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = sorted(
     file
-    for package in ("vla-client", "vla-server-base", "vla-servers/*")
+    for package in ("vla-client", "vla-console", "vla-server-base", "vla-servers/*")
     for source in ROOT.glob(f"{package}/src")
     for file in source.rglob("*.py")
 )

@@ -13,7 +13,7 @@ for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}.", on
 """
 
 
-@pytest.mark.parametrize("package", ["vla_client", "vla_server_base", "octo_service"])
+@pytest.mark.parametrize("package", ["vla_client", "vla_console", "vla_server_base", "octo_service"])
 def test_every_module_can_be_imported(package: str):
     command = [sys.executable, "-W", "error", "-c", IMPORT_ALL, package]
     result = subprocess.run(command, capture_output=True, text=True, check=False)

@@ -27,6 +27,8 @@ IMPORTS_OF_THE_DOOR = (
     [
         ("vla-client/src/vla_client/policy.py", "from vla_server_base.errors import VLAError"),
         ("vla-client/src/vla_client/policy.py", "import octo_service.adapter"),
+        ("vla-client/src/vla_client/policy.py", "import vla_console"),
+        ("vla-console/src/vla_console/proxy.py", "import vla_server_base"),
         ("vla-server-base/src/vla_server_base/engine/engine.py", "import jax"),
         ("vla-server-base/src/vla_server_base/engine/engine.py", "import octo_service.adapter"),
         ("vla-server-base/src/vla_server_base/engine/engine.py", "import mujoco"),
@@ -96,6 +98,8 @@ def lint_imports(sources: Path) -> str:
         ("vla_server_base/schemas/base.py", "import vla_server_base.server.routes", "The base"),
         ("vla_server_base/protocols/openpi.py", "import pydantic", "HTTP"),
         ("vla_client/policy.py", "import vla_server_base.errors", "Packages"),
+        ("vla_client/policy.py", "import vla_console", "Packages"),
+        ("vla_console/__init__.py", "import vla_client", "Packages"),
         ("octo_service/model/octo.py", "import octo_service.adapter", "Octo"),
     ],
 )

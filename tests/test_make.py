@@ -88,3 +88,42 @@ def test_the_tests_that_a_script_runs_exist(script: str):
     assert named
     for path in named:
         assert any((ROOT / package / path).is_file() for package in ("vla-server-base", "vla-servers/octo-small")), path
+
+
+@pytest.fixture
+def ci(path: Path, tmp_path: Path) -> Path:
+    """A copy of `.ci/run` in a folder where `make`, `apt-get` and `id` say what they were called with."""
+    (tmp_path / ".ci").mkdir()
+    script = Path(shutil.copy(ROOT / ".ci" / "run", tmp_path / ".ci"))
+    (path / "make").unlink()
+    (path / "dirname").symlink_to(str(shutil.which("dirname")))
+    write_program(path / "make", 'echo "make $*"')
+    write_program(path / "apt-get", 'echo "apt-get $*" >&2')
+    write_program(path / "id", "echo 0")
+    return script
+
+
+def write_program(file: Path, line: str) -> None:
+    file.write_text(f"#!/bin/sh\n{line}\n")
+    file.chmod(0o755)
+
+
+def test_ci_installs_a_browser_where_none_is_found(path: Path, ci: Path):
+    result = run(path, ci)
+    assert "apt-get -qq install --yes --no-install-recommends chromium" in result.stderr
+    assert result.stdout.splitlines()[-1] == "make test"
+
+
+@pytest.mark.parametrize("browser", ["chromium", "google-chrome"])
+def test_ci_takes_the_browser_that_is_there(path: Path, ci: Path, browser: str):
+    write_program(path / browser, "")
+    result = run(path, ci)
+    assert result.stderr == ""
+    assert result.stdout == "make test\n"
+
+
+def test_ci_installs_nothing_where_it_is_not_root(path: Path, ci: Path):
+    write_program(path / "id", "echo 1000")
+    result = run(path, ci)
+    assert result.stderr == ""
+    assert result.stdout == "make test\n"

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = [
     file
-    for folder in ("vla-client", "vla-server-base", "vla-servers/octo-small")
+    for folder in ("vla-client", "vla-console", "vla-server-base", "vla-servers/octo-small")
     for file in sorted((ROOT / folder / "src").rglob("*.py"))
 ]
 

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = [ROOT / "vla-client", ROOT / "vla-server-base", ROOT / "vla-servers" / "octo-small"]
+PACKAGES = [ROOT / "vla-client", ROOT / "vla-console", ROOT / "vla-server-base", ROOT / "vla-servers" / "octo-small"]
 DISTRIBUTIONS = ["vla-client", "vla-server-base", "octo-service"]
 OLDEST_PYTHON = {"vla-client": "3.9"}
+PAGE = {"index.html", "console.js", "console.css", "licences.txt"}
 # uv says to what it runs where it is itself; make puts it into .uv/.
 UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
 MAX_BYTES = 5_000_000
@@ -38,6 +39,8 @@ def test_a_wheel_has_every_file_of_the_source_its_readme_and_its_licence(built: 
     with zipfile.ZipFile(file) as wheel:
         content = {name: wheel.read(name) for name in wheel.namelist()}
     assert sources <= content.keys()
+    if package.name == "vla-console":
+        assert {f"vla_console/static/{name}" for name in PAGE} <= content.keys(), "the page is built"
     (metadata,) = (content[name].decode() for name in content if name.endswith(".dist-info/METADATA"))
     assert metadata.endswith((package / "README.md").read_text())
     oldest_python = OLDEST_PYTHON.get(package.name, "3.10")
@@ -53,7 +56,8 @@ def test_what_is_published_is_small_and_has_no_tests(built: Path):
     for file in built.glob("*.tar.gz"):
         with tarfile.open(file) as archive:
             names = {name.split("/")[1] for name in archive.getnames()}
-        assert names == {"src", "README.md", "LICENSE", "PKG-INFO", "pyproject.toml", ".gitignore"}
+        more = {"hatch_build.py"} if file.name.startswith("vla_console") else set()
+        assert names == {"src", "README.md", "LICENSE", "PKG-INFO", "pyproject.toml", ".gitignore"} | more
 
 
 def test_extras_that_messages_and_documents_name_are_there():
@@ -64,4 +68,5 @@ def test_extras_that_messages_and_documents_name_are_there():
         set(importlib.metadata.metadata(name).get_all("Provides-Extra") or []) for name in DISTRIBUTIONS
     )
     assert {"zmq", "train"} < named <= octo
-    assert client <= base <= octo
+    # Octo's package always has the page.
+    assert client <= base <= octo | {"console"}

@@ -11,6 +11,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 SOURCES = {
     "vla_client": ROOT / "vla-client" / "src",
+    "vla_console": ROOT / "vla-console" / "src",
     "vla_server_base": ROOT / "vla-server-base" / "src",
     "octo_service": ROOT / "vla-servers" / "octo-small" / "src",
 }

@@ -14,7 +14,10 @@ ROOT = Path(__file__).parents[1]
 MAKEFILE = (ROOT / "Makefile").read_text()
 TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
-PROJECTS = [ROOT / folder / "pyproject.toml" for folder in ("vla-client", "vla-server-base", "vla-servers/octo-small")]
+PROJECTS = [
+    ROOT / folder / "pyproject.toml"
+    for folder in ("vla-client", "vla-console", "vla-server-base", "vla-servers/octo-small")
+]
 WHOLE_SUITE = {"3.10", "3.11", "3.12", "3.13"}
 
 

@@ -19,13 +19,17 @@ from vla_server_base.scenes.robots import ROBOT_NAMES
 from vla_server_base.schemas.arm import BoundsField, ControlField, RobotField
 from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.execute_reply import EndEvent, ExecuteReply, StepEvent, StepReply
+from vla_server_base.schemas.load import LoadReply
 from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.schemas.predict_reply import PredictReply, Timing
 from vla_server_base.schemas.scene import SceneRequest
+from vla_server_base.schemas.session_events import AnsweredStepEvent
+from vla_server_base.schemas.session_reply import SessionStatusReply
 from vla_server_base.schemas.state import StateField
 from vla_server_base.schemas.status import InfoReply
 from vla_server_base.schemas.success import InContact, JointRange, Lifted, Measured, Near
-from vla_server_base.server.routes import router
+from vla_server_base.schemas.tabletop import TaskReply, TrialReply
+from vla_server_base.server import load, routes, session_events, tabletop
 from vla_server_base.server.transports import act, kserve
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -37,7 +41,7 @@ CONFIGURATION = (DOCS / "configuration.md").read_text()
 # A command in a `sh` block and what it answers, in the `json` block right after it.
 EXAMPLES = re.findall(r"```sh\n(curl (?:(?!```).)*)\n```\n+```json\n(.*?)\n```", HTTP, re.DOTALL)
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.VLAError)]
-UNKNOWN = [f"unknown_{what}" for what in ("camera", "dataset", "action_format", "scene", "robot", "keyframe")]
+UNKNOWN = [f"unknown_{what}" for what in ("camera", "dataset", "action_format", "scene", "robot", "task", "keyframe")]
 CODES = sorted({kind.code for kind in KINDS}.union(UNKNOWN))
 IN_THE_ARM = [f"unknown_{what}" for what in ("robot_name", "joint", "actuator", "site_or_body", "body")]
 
@@ -45,7 +49,8 @@ EPISODE_FIELDS = [
     *(name for kind in (RobotField, ControlField, BoundsField) for name in kind.model_fields),
     *sorted(ExecuteRequest.model_fields.keys() - SceneRequest.model_fields),
 ]
-PATHS = [route.path for route in router.routes if isinstance(route, Route | WebSocketRoute)]
+ROUTES = [route for room in (routes, session_events, load, tabletop) for route in room.router.routes]
+PATHS = [route.path for route in ROUTES if isinstance(route, Route | WebSocketRoute)]
 EPISODE_KEYS = {name for kind in (ExecuteReply, StepReply, StepEvent) for name in kind.model_fields}
 
 
@@ -68,6 +73,30 @@ def test_every_field_of_a_request_is_described(field):
 @pytest.mark.parametrize("key", [*PredictReply.model_fields, *Timing.model_fields, *InfoReply.model_fields])
 def test_every_key_of_a_reply_is_described(key):
     assert f"| `{key}` |" in HTTP
+
+
+@pytest.mark.parametrize("key", [*LoadReply.model_fields, *AnsweredStepEvent.model_fields])
+def test_every_key_of_what_a_page_shows_is_described(key):
+    assert re.search(rf"^\| (`\w+`, )*`{key}`(, `\w+`)* \|", HTTP, re.MULTILINE)
+
+
+@pytest.mark.parametrize("key", SessionStatusReply.model_fields)
+def test_every_key_of_a_session_is_in_the_example(key):
+    (example,) = re.findall(r"## `GET /sessions`\n.*?```\n(\{.*?)```", HTTP, re.DOTALL)
+    assert f'"{key}": ' in example
+
+
+@pytest.mark.parametrize(
+    ("route", "key"),
+    [
+        (f"/tasks{rest}", key)
+        for kind, rest in ((TaskReply, ""), (TrialReply, "/{name}/trials/{seed}"))
+        for key in kind.model_fields
+    ],
+)
+def test_every_key_of_a_task_is_in_the_example(route, key):
+    (section,) = re.findall(rf"^## `GET {re.escape(route)}`$(.*?)^## ", HTTP, re.DOTALL | re.MULTILINE)
+    assert f'"{key}": ' in section
 
 
 @pytest.mark.parametrize("field", EPISODE_FIELDS)

@@ -1,14 +1,24 @@
-"""The page at `/`."""
+"""The plain page at `/`, which is shown where the console is off or not installed."""
 
 import html
 import re
 import shlex
 import subprocess
 
-import websockets.sync.client
+import httpx
+import pytest
+from echo_server import echo_app, wait_until_healthy
 
 from vla_server_base.schemas.status import HealthReply
 from vla_server_base.server.front_page import front_page
+from vla_server_base.server.uvicorn_server import serving
+
+
+@pytest.fixture(scope="module")
+def client():
+    with serving(echo_app(console="off")) as url, httpx.Client(base_url=url, timeout=30) as client:
+        wait_until_healthy(url)
+        yield client
 
 
 def test_it_says_what_is_served_and_its_links_lead_somewhere(client):
@@ -29,14 +39,9 @@ def test_its_first_command_works_as_it_stands(client):
 
 def test_what_is_not_ours_cannot_become_part_of_the_page_or_of_a_command():
     health = HealthReply(status="broken", model="<script>", model_status="broken", reason="<b>")
-    page = front_page(health, "http://a$(reboot)/")
+    page = front_page(health, "http://a$(reboot)/", "off")
     assert "<script>" not in page
     assert "<b>" not in page
     (command, _) = re.findall(r"<pre>(.*?)</pre>", page, re.DOTALL)
     assert "http://a$(reboot)/predict" in shlex.split(html.unescape(command).replace("|", ""))
     assert "'http://a$(reboot)/predict'" in html.unescape(command)
-
-
-def test_openpi_s_socket_is_at_the_same_address(url):
-    with websockets.sync.client.connect(url.replace("http", "ws") + "/") as socket:
-        assert socket.recv()

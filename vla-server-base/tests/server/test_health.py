@@ -14,9 +14,9 @@ from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
 from vla_server_base.protocols.known_keys import KNOWN_KEYS
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.server import session_events
 from vla_server_base.server.in_flight import Shutdown
 from vla_server_base.server.service import Service
-from vla_server_base.server.session_events import step_event
 from vla_server_base.server.slots import Slots
 from vla_server_base.server.steered_episodes import SteeredEpisodes
 from vla_server_base.server.step_encoder import StepEncoder
@@ -162,8 +162,7 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
             connections=Slots(1, "connections", "-"),
             watchers=Slots(1, "watchers", "-"),
             geometries=GeometryStore(1),
-            step_encoder=StepEncoder(step_event),
-            started_at=0.0,
+            step_encoder=StepEncoder(session_events.step_event),
             sessions=Sessions(engine, config, "echo"),
             observation_keys=KNOWN_KEYS,
             traffic=Traffic(config),

@@ -12,6 +12,7 @@ import websockets.exceptions
 from echo_server import DEADLINE_S, of_one_colour, wait_until, wait_until_healthy
 from raw_socket import connected, error_of, post, rest_of, status_of
 from test_uvicorn import SERVE, UVICORN, folder, running
+from watching import watching
 from websockets.sync.client import connect
 
 from vla_server_base.scenes.library import bundled_scene
@@ -69,6 +70,18 @@ def test_an_idle_server_ends_at_once_with_0_and_leaves_no_worker(folder, command
         assert ended_by(process, number) == 0
         assert time.monotonic() - started < 20
     wait_until(lambda: not any(os.path.exists(f"/proc/{pid}") for pid in workers))
+
+
+def test_a_watcher_sees_the_end_and_does_not_delay_it(folder):
+    with running(folder, *SERVE, VLA_SHUTDOWN_GRACE_S="50") as (url, process, _):
+        wait_until_healthy(url)
+        httpx.post(f"{url}/predict", json={**PICTURE, "session_id": "arm"})
+        with watching(url, "arm") as events:
+            assert next(events)[0] == "session"
+            started = time.monotonic()
+            assert ended_by(process, signal.SIGTERM) == 0
+            assert time.monotonic() - started < 20
+            assert [name for name, _ in events] == ["step", "end"]
 
 
 @COMMANDS

@@ -23,7 +23,7 @@ class AnsweredStepEvent(Reply):
     """Which step of the episode it was."""
     instruction: str | None
     action: list[float]
-    """What the robot was told to do, in the session's format."""
+    """The action that the robot got, in the session's format."""
     actions: list[list[float]]
     """The known actions from this step on, un-normalized: the chunk, what is left of it, or this one alone."""
     action_names: list[str]

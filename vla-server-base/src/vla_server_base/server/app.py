@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import functools
 import logging
-import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -40,6 +39,7 @@ from vla_server_base.server import (
     session_events,
     tabletop,
 )
+from vla_server_base.server.console import console_routes
 from vla_server_base.server.ending import Ending
 from vla_server_base.server.error_replies import client_error, refusal_response
 from vla_server_base.server.host import Host, lifespan_in_one_sentence
@@ -91,7 +91,6 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         app.state.service = Service(
             model_id=model_id,
             config=config,
-            started_at=time.monotonic(),
             engine=engine,
             pool=pool,
             pool_start=pool_start,
@@ -132,6 +131,8 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app = FastAPIOffline(
         title=f"VLA server: {model_id}", version=__version__, lifespan=lifespan, redirect_slashes=False
     )
+    # Before the plain page at the same address.
+    app.router.routes.extend(console_routes(config, model_id))
     app.state.config = config
     for each in (predict, execute, episodes, geometry, routes, session_events, load, tabletop, act, kserve, websocket):
         app.include_router(each.router)

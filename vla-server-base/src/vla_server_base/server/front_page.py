@@ -3,6 +3,7 @@
 import html
 import shlex
 from string import Template
+from typing import Literal
 
 from vla_server_base import __version__
 from vla_server_base.schemas.status import HealthReply
@@ -15,6 +16,10 @@ _LINKS = {
     "info": "what is served, on what, and within which limits",
     "scenes": "the scenes that ship with the server",
     "sessions": "the robots' sessions that are held",
+}
+_CONSOLE = {
+    "on": "The console, which shows scenes and episodes here, is not installed: install vla-server-base[console].",
+    "off": "The console, which shows scenes and episodes here, is off: VLA_CONSOLE=on shows it.",
 }
 _PAGE = Template("""<!doctype html>
 <html lang="en">
@@ -32,6 +37,7 @@ pre { background: #f4f4f4; color: #111; padding: 1rem; white-space: pre-wrap; }
 <ul>
 $links
 </ul>
+<p>$console</p>
 <p>A scene and an instruction, answered with an action:</p>
 <pre>$scene_command</pre>
 <p>An image from your robot's own camera:</p>
@@ -41,8 +47,11 @@ $links
 """)
 
 
-def front_page(health: HealthReply, base_url: str) -> str:
-    """Return the page; `base_url` is the address by which the client reached this server."""
+def front_page(health: HealthReply, base_url: str, console: Literal["on", "off"]) -> str:
+    """Return the page; `base_url` is the address by which the client reached this server.
+
+    It is shown where `console` is off, or the package of the console is missing.
+    """
     base_url = base_url.rstrip("/")
     scene, predict = (shlex.quote(f"{base_url}/{path}") for path in (f"scenes/{_SCENE}", "predict"))
     instruction = "-F instruction='pick up the red cube'"
@@ -52,6 +61,7 @@ def front_page(health: HealthReply, base_url: str) -> str:
         "reason": f": {health.reason}" if health.reason else "",
         "scene_command": f"curl -s {scene} |\n  curl -s {predict} {instruction} -F xml=@-",
         "image_command": f"curl -s {predict} {instruction} -F image=@photo.jpg",
+        "console": _CONSOLE[console],
         "version": __version__,
     }
     links = "\n".join(f'<li><a href="{path}">/{path}</a>: {what}</li>' for path, what in _LINKS.items())

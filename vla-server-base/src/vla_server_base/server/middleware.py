@@ -79,7 +79,8 @@ class RequestMiddleware:
                 reply_headers = MutableHeaders(scope=message)
                 reply_headers["X-Request-Id"] = current_request_id.get()
                 if reply_headers.get("content-type", "").startswith("text/html"):
-                    reply_headers.update(_NO_FRAMES)
+                    for name, value in _NO_FRAMES.items():
+                        reply_headers.setdefault(name, value)
                 if not await body.drained():
                     reply_headers["Connection"] = "close"
             await send(message)

@@ -26,7 +26,7 @@ router = APIRouter(responses={"default": {"model": ErrorReply, "description": "A
 
 @router.get("/", include_in_schema=False)
 async def root(request: Request, service: CurrentService) -> HTMLResponse:
-    return HTMLResponse(front_page(service.health, str(request.base_url)))
+    return HTMLResponse(front_page(service.health, str(request.base_url), service.config.console))
 
 
 @router.get("/sessions", summary="The sessions that are held")

@@ -2,8 +2,9 @@
 
 import asyncio
 import logging
+import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
@@ -46,8 +47,6 @@ class Service:
 
     model_id: str
     config: ServerConfig
-    started_at: float
-    """By `time.monotonic`."""
     engine: Engine
     pool: ScenePool
     pool_start: "asyncio.Task[RendererUnavailable | None]"
@@ -63,6 +62,7 @@ class Service:
     observation_keys: Mapping[str, Sequence[str]]
     traffic: Traffic
     shutdown: Shutdown
+    started_at: float = field(default_factory=time.monotonic)
 
     @property
     def health(self) -> HealthReply:

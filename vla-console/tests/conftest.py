@@ -1,0 +1,118 @@
+"""A real server, and a real browser that shows its page.
+
+Where no browser is found the tests of the page are skipped, and the end of the run says so; with CI=true they fail.
+"""
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from programs import PolicyServer, policy_server
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
+"""Names on PATH; BROWSER_PATH names another."""
+
+# The last one has WebGL drawn by the processor, which Chromium otherwise may refuse.
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--enable-unsafe-swiftshader",
+]
+MISSING = "no Chromium or Chrome is on PATH: the console's page was not tested (apt install chromium)"
+VIEWPORT = {"width": 1280, "height": 800}
+
+OpenPage = Callable[..., Page]
+
+
+def browser_path() -> str | None:
+    return os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if browser_path() is None:
+        terminalreporter.write_sep("!", MISSING, yellow=True, bold=True)
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyServer]:
+    """The server that most tests share."""
+    with policy_server(tmp_path_factory.mktemp("server") / "log.txt") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    path = browser_path()
+    if path is None:
+        if os.environ.get("CI") == "true":
+            pytest.fail(MISSING)
+        pytest.skip(MISSING)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def problems() -> list[str]:
+    """What browsers report: errors in the page's console, and requests to other origins. It is empty at the end.
+
+    A test that causes errors on purpose, such as by ending the server, clears it.
+    """
+    return []
+
+
+@pytest.fixture
+def open_page(browser: Browser, problems: list[str]) -> Iterator[OpenPage]:
+    """Open a tab with a server's page: `open_page(url, path="/#...", viewport=..., **options of the context)`."""
+    contexts: list[BrowserContext] = []
+
+    def open_page(url: str, path: str = "/", **options: Any) -> Page:
+        context = browser.new_context(**{"base_url": url, "viewport": VIEWPORT, **options})
+        contexts.append(context)
+        page = context.new_page()
+        watch(page, url, problems)
+        page.goto(path)
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert problems == []
+
+
+@pytest.fixture
+def page(open_page: OpenPage, server: PolicyServer) -> Page:
+    """A tab with the page of the server that tests share."""
+    return open_page(server.url)
+
+
+def watch(page: Page, url: str, problems: list[str]) -> None:
+    """Note the errors of a page, and its requests that leave the origin."""
+
+    def note_message(message: ConsoleMessage) -> None:
+        if message.type == "error":
+            problems.append(f"{message.text} ({message.location.get('url')})")
+
+    def note_request(request: Request) -> None:
+        if not request.url.startswith((f"{url}/", "data:", "blob:")):
+            problems.append(f"a request leaves the origin: {request.url}")
+
+    page.on("console", note_message)
+    page.on("pageerror", lambda error: problems.append(str(error)))
+    page.on("request", note_request)
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    """Where a server that a test starts itself writes its log."""
+    return tmp_path / "log.txt"
