@@ -15,6 +15,8 @@ const options = {
   target: "es2022",
   jsx: "automatic",
   jsxImportSource: "preact",
+  splitting: true,
+  chunkNames: "[name]-[hash]",
   legalComments: "none",
   logLevel: "warning",
   metafile: true,

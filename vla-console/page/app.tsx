@@ -1,10 +1,56 @@
-import { signal } from "@preact/signals";
+// The page's shell: it paints at once, and fills when the servers are known.
+
+import { type Signal, signal } from "@preact/signals";
+import { useEffect } from "preact/hooks";
 import type { Server } from "./api/server";
+import { CompareView } from "./compare/compareView";
+import { RunDesk } from "./episode/runDesk";
+import { RunView } from "./episode/runView";
+import { SceneView } from "./episode/sceneView";
+import { exposeState } from "./pageState";
+import { Header, type View } from "./panels/header";
+import { SessionsView } from "./sessions/sessionsView";
 
-export type View = "run" | "compare" | "sessions";
+const view = signal<View>("run");
+const desk = signal<RunDesk | null>(null);
+const sceneView = new SceneView();
 
-export const view = signal<View>("run");
+interface Props {
+  servers: Signal<Server[]>;
+  /** Why the servers are not known. */
+  error: Signal<string>;
+}
 
-export function App({ servers }: { servers: Server[] }) {
-  return <main aria-label="VLA console">{servers[0]?.name}</main>;
+export function App({ servers, error }: Props) {
+  const [first] = servers.value;
+  useEffect(() => {
+    if (first) desk.value = new RunDesk(first);
+  }, [first]);
+  const shown = desk.value;
+  useEffect(() => shown?.start(), [shown]);
+  useEffect(() => exposeState(view, desk, sceneView, servers), [servers]);
+  return (
+    <>
+      <Header
+        view={view}
+        servers={servers.value}
+        desk={shown}
+        onServer={(server) => {
+          desk.value = new RunDesk(server);
+        }}
+      />
+      <main aria-label="VLA console" class={view.value}>
+        {error.value && (
+          <div class="alert" role="alert">
+            {error.value}
+          </div>
+        )}
+        {view.value === "run" && shown !== null && (
+          <RunView key={shown.server.entry.base} desk={shown} view={sceneView} />
+        )}
+        {view.value === "compare" && <CompareView servers={servers.value} />}
+        {view.value === "sessions" && <SessionsView servers={servers.value} />}
+      </main>
+    </>
+  );
 }

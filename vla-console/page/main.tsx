@@ -1,8 +1,20 @@
+import { signal } from "@preact/signals";
 import { render } from "preact";
-import { knownServers } from "./api/server";
+import { knownServers, type Server } from "./api/server";
 import { App } from "./app";
+import { applyTheme } from "./ui/theme";
 import "./ui/theme.css";
+import "./ui/controls.css";
+import "./ui/layout.css";
 
+const servers = signal<Server[]>([]);
+const error = signal("");
 const root = document.getElementById("app");
 if (root === null) throw new Error("index.html has no #app");
-render(<App servers={await knownServers()} />, root);
+applyTheme();
+render(<App servers={servers} error={error} />, root);
+try {
+  servers.value = await knownServers();
+} catch {
+  error.value = "the server does not say which policies it has; is it still running? Load the page again once it is";
+}

@@ -238,7 +238,8 @@ export interface LoadReply {
   connections: { num: number; max: number };
   watchers: number;
   memory_mb: number;
-  predict_ms: { p50: number | null; p95: number | null };
+  /** Over the last 200; null before the first. */
+  predict_ms: { p50: number; p95: number } | null;
 }
 
 export interface InfoReply {
@@ -255,8 +256,8 @@ export interface PolicySpec {
   horizon: number;
   window: number;
   default_dataset: string | null;
-  camera_names?: string[];
-  cameras?: unknown;
+  cameras?: { name: string; height: number; width: number }[];
+  platform?: string;
   max_instruction_chars: number;
 }
 

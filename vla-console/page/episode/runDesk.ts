@@ -1,0 +1,205 @@
+// Everything that the run view shows and does on one server: the scene, what to say, and the episode.
+
+import { batch, computed, effect, signal } from "@preact/signals";
+import { type Server, ServerError } from "../api/server";
+import type { BodyPose, SceneState, Success, TaskPreset } from "../api/types";
+import { Connection } from "./connection";
+import { presetOf } from "./criteria";
+import { EpisodeRun } from "./episodeRun";
+import { InstructionHistory } from "./history";
+import { readFragment, runFragment, type SharedRun } from "./link";
+import { DEFAULT_OPTIONS, type Episode, episodeRequest, type RunOptions } from "./options";
+import { SceneChoice } from "./shownScene";
+
+const FIRST_SCENE = "panda/tabletop";
+
+export class RunDesk {
+  readonly connection: Connection;
+  readonly scene: SceneChoice;
+  readonly run = new EpisodeRun();
+  readonly history = new InstructionHistory(localStorage);
+  readonly presets = signal<TaskPreset[]>([]);
+  readonly instruction = signal("");
+  readonly options = signal<RunOptions>(DEFAULT_OPTIONS);
+  /** Where the visitor put free bodies; the next episode starts with them there. */
+  readonly moved = signal<Record<string, BodyPose>>({});
+  /** Counts how often the scene was brought back to its start. */
+  readonly resets = signal(0);
+  /** What a link asked for; its criteria hold for its instruction, its state for its scene. */
+  readonly shared = signal<SharedRun | null>(null);
+  /** The criteria of the text in the box: the preset's, the link's, or none. */
+  readonly success = computed<Success[]>(() => {
+    const shared = this.shared.value;
+    if (shared !== null && shared.instruction === this.instruction.value.trim()) return shared.success;
+    return presetOf(this.instruction.value, this.presets.value)?.success ?? [];
+  });
+  /** The criteria of the episode that is shown. */
+  readonly judgedBy = signal<Success[]>([]);
+
+  constructor(readonly server: Server) {
+    this.connection = new Connection(server);
+    this.scene = new SceneChoice(server);
+  }
+
+  /** Do what the page's link asks for, and stay connected. */
+  start(): () => void {
+    const stopPolling = this.connection.start();
+    const stopPresets = effect(() => {
+      const robot = robotOf(this.scene.shown.value?.name ?? "");
+      if (robot !== null) void this.#loadPresets(robot);
+    });
+    const stopReturns = effect(() => {
+      if (this.connection.returns.value > 0) void this.#comeBack();
+    });
+    void this.#open(location.hash);
+    const openLink = () => void this.#open(location.hash);
+    addEventListener("hashchange", openLink);
+    return () => {
+      stopPolling();
+      stopPresets();
+      stopReturns();
+      removeEventListener("hashchange", openLink);
+      this.run.dispose();
+    };
+  }
+
+  setOptions = (options: Partial<RunOptions>): void => {
+    this.options.value = { ...this.options.value, ...options };
+  };
+
+  /** Run what the box says; while an episode runs, say it to that one. */
+  submit = async (): Promise<void> => {
+    const text = this.instruction.value.trim();
+    if (!text) return;
+    this.history.add(text);
+    if (!this.run.isActive.value) return this.begin();
+    if (text === this.run.instruction.value) return this.run.resume();
+    this.judgedBy.value = this.success.value;
+    await this.run.setInstruction(text, this.success.value);
+  };
+
+  /** Begin an episode with what the box, the options and the moved bodies say. */
+  begin = async (): Promise<void> => {
+    const shown = this.scene.shown.value;
+    if (shown === null || this.run.isActive.value) return;
+    const { shared } = this;
+    const isShared = shared.value?.scene === shown.name || shared.value?.scene === shown.sceneId;
+    const episode: Episode = {
+      sceneId: shown.sceneId,
+      instruction: this.instruction.value.trim(),
+      success: this.success.value,
+      options: this.options.value,
+      state: this.#startState(isShared ? shared.value?.state : undefined),
+      robot: isShared ? shared.value?.robot : undefined,
+      changes: isShared ? shared.value?.changes : undefined,
+    };
+    this.judgedBy.value = episode.success;
+    await this.run.begin(this.server, episodeRequest(episode));
+    if (this.run.error.value?.code !== "unknown_scene_id") return;
+    const sceneId = await this.scene.sendAgain().catch(() => null);
+    if (sceneId !== null) await this.run.begin(this.server, episodeRequest({ ...episode, sceneId }));
+  };
+
+  /** Move a free body: of the episode that is on, else for the next one. */
+  moveBody = async (body: string, pose: BodyPose): Promise<void> => {
+    if (!this.run.isActive.value) {
+      this.moved.value = { ...this.moved.value, [body]: pose };
+      return;
+    }
+    await this.run.moveBodies({ [body]: pose });
+    this.run.playback.seek(this.run.playback.duration.value);
+  };
+
+  /** End the episode and bring the scene back to its start. */
+  reset = (): void => {
+    void this.run.stop();
+    batch(() => {
+      this.run.clear();
+      this.moved.value = {};
+      this.resets.value += 1;
+      if (this.shared.value !== null)
+        this.shared.value = { ...this.shared.value, state: undefined, changes: undefined };
+    });
+  };
+
+  openScene = async (name: string): Promise<void> => {
+    this.reset();
+    await this.scene.open(name);
+  };
+
+  openFile = async (file: File): Promise<void> => {
+    this.reset();
+    await this.scene.openFile(file);
+  };
+
+  /** Return the fragment that begins the shown episode elsewhere, with the changes made so far. */
+  async link(): Promise<string> {
+    const { request, id, start, isOver } = this.run;
+    const status = id.value === null ? null : await this.server.episode(id.value).catch(() => null);
+    const shown = this.scene.shown.value;
+    const isBundled = shown?.name.includes("/") && shown.sceneId === (start.value?.scene_id ?? shown.sceneId);
+    return runFragment({
+      scene: (isBundled ? shown?.name : (start.value?.scene_id ?? shown?.sceneId)) ?? FIRST_SCENE,
+      robot: request.value?.robot,
+      instruction: request.value?.instruction ?? this.instruction.value.trim(),
+      success: request.value?.success ?? this.success.value,
+      seed: start.value?.seed ?? this.options.value.seed,
+      options: { ...this.options.value, seed: DEFAULT_OPTIONS.seed },
+      state: request.value?.state ?? this.#startState(),
+      changes: isOver.value || status !== null ? (status?.changes ?? request.value?.changes) : undefined,
+    });
+  }
+
+  #startState(shared?: SceneState): SceneState {
+    const moved = this.moved.value;
+    if (!Object.keys(moved).length) return shared ?? {};
+    return { ...shared, bodies: { ...shared?.bodies, ...moved } };
+  }
+
+  async #open(fragment: string): Promise<void> {
+    const link = readFragment(fragment);
+    void this.scene.list().catch(() => {});
+    if (link === null) {
+      if (this.scene.shown.value === null) await this.scene.open(FIRST_SCENE);
+      return;
+    }
+    if ("episode" in link) return this.#attach(link.episode);
+    this.reset();
+    this.shared.value = link.run;
+    this.instruction.value = link.run.instruction;
+    this.options.value = { ...DEFAULT_OPTIONS, ...link.run.options, seed: link.run.seed };
+    await this.scene.open(link.run.scene);
+    await this.begin();
+  }
+
+  async #attach(id: string): Promise<void> {
+    await this.run.attach(this.server, id);
+    const status = await this.server.episode(id).catch(() => null);
+    if (status === null) return this.#open("");
+    this.instruction.value = status.instruction ?? "";
+    await this.scene.openId(status.scene_id);
+    if (this.scene.error.value !== null) await this.#open("");
+  }
+
+  async #loadPresets(robot: string): Promise<void> {
+    try {
+      this.presets.value = await this.server.tasks(robot);
+      if (!this.instruction.value) this.instruction.value = this.presets.value[0]?.instruction ?? "";
+      if (this.run.request.value === null) this.judgedBy.value = this.success.value;
+    } catch (error) {
+      if (!(error instanceof ServerError)) throw error;
+    }
+  }
+
+  /** The server is there again: it may have forgotten the scene. */
+  async #comeBack(): Promise<void> {
+    void this.scene.list().catch(() => {});
+    if (this.scene.shown.value === null) return this.#open(location.hash);
+    await this.scene.sendAgain().catch(() => {});
+  }
+}
+
+/** Return the robot of a bundled scene's name; null for a scene of the visitor's own. */
+export function robotOf(scene: string): string | null {
+  return scene.includes("/") ? (scene.split("/")[0] ?? null) : null;
+}

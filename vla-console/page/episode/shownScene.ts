@@ -1,0 +1,72 @@
+// The scene that the view shows: a bundled one, a file of the visitor's, or one that an episode runs in.
+
+import { signal } from "@preact/signals";
+import { type SceneSource, type Server, ServerError } from "../api/server";
+
+export interface ShownScene {
+  /** "panda/tabletop", a file's name, or the scene's id. */
+  name: string;
+  source: SceneSource;
+  sceneId: string;
+  glb: ArrayBuffer;
+}
+
+export class SceneChoice {
+  /** The bundled scenes, as "robot/scene". */
+  readonly bundled = signal<string[]>([]);
+  readonly shown = signal<ShownScene | null>(null);
+  readonly isLoading = signal(false);
+  readonly error = signal<ServerError | null>(null);
+  #latest = 0;
+
+  constructor(readonly server: Server) {}
+
+  async list(): Promise<void> {
+    const robots = await this.server.scenes();
+    this.bundled.value = Object.entries(robots).flatMap(([robot, scenes]) =>
+      scenes.map((scene) => `${robot}/${scene}`),
+    );
+  }
+
+  /** Show a bundled scene by its name, or one that the server knows by its id. */
+  open = (name: string): Promise<void> =>
+    this.#show(name, async () => (name.includes("/") ? { xml: await this.server.sceneXml(name) } : { sceneId: name }));
+
+  /** Show an MJCF file or a zip with one. */
+  openFile = (file: File): Promise<void> =>
+    this.#show(file.name, async () => (/\.zip$/i.test(file.name) ? { zip: file } : { xml: await file.text() }));
+
+  /** Show the scene that has this id, unless it is shown already. */
+  async openId(sceneId: string): Promise<void> {
+    if (this.shown.value?.sceneId !== sceneId) await this.open(sceneId);
+  }
+
+  /** Send the shown scene once more, to a server that has started again or dropped it; return its id. */
+  async sendAgain(): Promise<string | null> {
+    const shown = this.shown.value;
+    if (shown === null) return null;
+    const { sceneId } = await this.server.geometry(shown.source);
+    if (this.shown.value === shown && sceneId !== shown.sceneId) this.shown.value = { ...shown, sceneId };
+    return sceneId;
+  }
+
+  /** Show a scene; of several that are asked for at once, the last. */
+  async #show(name: string, readSource: () => Promise<SceneSource>): Promise<void> {
+    const call = ++this.#latest;
+    this.isLoading.value = true;
+    this.error.value = null;
+    try {
+      const source = await readSource();
+      const { glb, sceneId } = await this.server.geometry(source);
+      if (call === this.#latest) this.shown.value = { name, source, sceneId, glb };
+    } catch (error) {
+      if (call === this.#latest) this.error.value = asServerError(error);
+    } finally {
+      if (call === this.#latest) this.isLoading.value = false;
+    }
+  }
+}
+
+function asServerError(error: unknown): ServerError {
+  return error instanceof ServerError ? error : new ServerError("error", String(error), "");
+}

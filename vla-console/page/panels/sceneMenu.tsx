@@ -1,0 +1,41 @@
+// Which scene: a bundled one with its robot, or a file of the visitor's own.
+
+import { useId, useRef } from "preact/hooks";
+import type { RunDesk } from "../episode/runDesk";
+import { Button } from "../ui/button";
+import { FolderIcon } from "../ui/icons";
+
+export function SceneMenu({ desk }: { desk: RunDesk }) {
+  const id = useId();
+  const file = useRef<HTMLInputElement>(null);
+  const { bundled, shown } = desk.scene;
+  const name = shown.value?.name ?? "";
+  const names = name === "" || bundled.value.includes(name) ? bundled.value : [...bundled.value, name];
+  return (
+    <>
+      <span class="inline">
+        <label for={id}>Scene</label>
+        <select id={id} value={name} onChange={({ currentTarget }) => void desk.openScene(currentTarget.value)}>
+          {names.map((option) => (
+            <option key={option} value={option} selected={option === name}>
+              {option}
+            </option>
+          ))}
+        </select>
+      </span>
+      <Button label="Open scene…" icon={<FolderIcon />} onClick={() => file.current?.click()} />
+      <input
+        ref={file}
+        type="file"
+        hidden
+        aria-label="File"
+        accept=".xml,.mjcf,.zip"
+        onChange={({ currentTarget }) => {
+          const [chosen] = currentTarget.files ?? [];
+          if (chosen) void desk.openFile(chosen);
+          currentTarget.value = "";
+        }}
+      />
+    </>
+  );
+}

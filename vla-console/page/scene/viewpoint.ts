@@ -1,0 +1,81 @@
+// The eye of the view: it orbits around the scene, or looks out of one of the scene's cameras.
+
+import { PerspectiveCamera, Vector3 } from "three";
+import { OrbitControls } from "three/examples/jsm/controls/OrbitControls.js";
+import { fitFov, framePoints } from "./framing";
+import type { SceneModel } from "./sceneModel";
+
+const FOV = 40;
+
+export class ViewpointControl {
+  readonly camera = new PerspectiveCamera(FOV);
+  readonly controls: OrbitControls;
+  #model: SceneModel | null = null;
+  #followed: PerspectiveCamera | null = null;
+  /** The visitor has not turned the view yet: a change of size frames the scene again. */
+  #isFramed = true;
+
+  constructor(element: HTMLElement, onChange: () => void) {
+    this.camera.up.set(0, 0, 1);
+    this.controls = new OrbitControls(this.camera, element);
+    this.controls.addEventListener("change", onChange);
+    this.controls.addEventListener("start", () => this.#takeOver());
+  }
+
+  show(model: SceneModel): void {
+    this.#model = model;
+    const size = model.box.getSize(new Vector3()).length();
+    Object.assign(this.camera, { near: size * 0.02, far: size * 60 });
+    // The floor is not to be seen from below.
+    Object.assign(this.controls, { minDistance: size * 0.12, maxDistance: size * 5, maxPolarAngle: 0.49 * Math.PI });
+    this.follow(null);
+  }
+
+  /** Look out of `camera` from now on, also when it moves; null goes back to the first viewpoint. */
+  follow(camera: PerspectiveCamera | null): void {
+    this.#followed = camera;
+    this.#isFramed = camera === null;
+    this.resize(this.camera.aspect);
+  }
+
+  resize(aspect: number): void {
+    this.camera.aspect = aspect;
+    this.camera.fov =
+      this.#followed === null ? this.camera.fov : fitFov(this.#followed.fov, this.#followed.aspect, aspect);
+    if (this.#isFramed) this.#frame();
+    this.camera.updateProjectionMatrix();
+  }
+
+  /** Call before each frame. */
+  update(): void {
+    if (this.#followed === null) {
+      this.controls.update();
+    } else {
+      this.#followed.matrixWorld.decompose(this.camera.position, this.camera.quaternion, new Vector3());
+    }
+    this.camera.updateMatrixWorld();
+  }
+
+  dispose(): void {
+    this.controls.dispose();
+  }
+
+  #frame(): void {
+    if (this.#model === null) return;
+    const { position, target } = framePoints(this.#model.outline, this.#model.facing, FOV, this.camera.aspect);
+    this.camera.fov = FOV;
+    this.camera.position.copy(position);
+    this.controls.target.copy(target);
+    this.controls.update();
+  }
+
+  /** Orbit from where a camera looked, around what it looked at. */
+  #takeOver(): void {
+    this.#isFramed = false;
+    if (this.#followed === null || this.#model === null) return;
+    this.#followed = null;
+    const ahead = this.camera.getWorldDirection(new Vector3());
+    const distance = Math.max(this.controls.minDistance, this.#model.box.distanceToPoint(this.camera.position));
+    this.controls.target.copy(this.camera.position).addScaledVector(ahead, distance);
+  }
+}
