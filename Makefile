@@ -48,7 +48,7 @@ help: ## list these targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
 
 .PHONY: demo
-demo: install ## watch the bundled policy pick up a cube (no download); ONCE=1 ends there
+demo: install ## watch the bundled policy pick up a cube, in the console (no download); ONCE=1 ends there
 	$(IN_OCTO) env OCTO_MODEL="$${OCTO_MODEL:-bundled://tabletop}" octo-service demo
 
 .PHONY: serve

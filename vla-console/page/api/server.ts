@@ -108,8 +108,6 @@ function sceneBody(source: SceneSource, fields: Partial<EpisodeRequest>): Reques
   if ("xml" in source) return jsonBody("POST", { ...fields, xml_string: source.xml });
   const form = new FormData();
   form.set("scene", source.zip, "scene.zip");
-  for (const [name, value] of Object.entries(fields)) {
-    form.set(name, typeof value === "string" ? value : JSON.stringify(value));
-  }
+  form.set("request", JSON.stringify(fields));
   return { method: "POST", body: form };
 }

@@ -1,6 +1,6 @@
 // One blind comparison: drawn, run behind a curtain, watched, voted on, and then revealed.
 
-import { computed, effect, signal } from "@preact/signals";
+import { computed, effect, type Signal, signal } from "@preact/signals";
 import { assignSides, type Choice, keepVotes, keptVotes, type Vote } from "./blind";
 import { PairRun, type SideRequest } from "./pairRun";
 import { SIDES, type SideName } from "./side";
@@ -22,7 +22,7 @@ export class BlindTrial {
   /** Which side is shown left, and which right. */
   readonly order = signal<[SideName, SideName]>(["A", "B"]);
   readonly vote = signal<Vote | null>(null);
-  readonly votes = signal<Vote[]>(typeof localStorage === "undefined" ? [] : keptVotes());
+  readonly votes: Signal<Vote[]>;
   readonly #wasWatched = signal(false);
 
   readonly phase = computed<BlindPhase>(() => {
@@ -33,7 +33,8 @@ export class BlindTrial {
     return this.#wasWatched.value ? "voting" : "watching";
   });
 
-  constructor() {
+  constructor(readonly storage: Pick<Storage, "getItem" | "setItem"> = localStorage) {
+    this.votes = signal(keptVotes(storage));
     effect(() => {
       const { playhead, duration } = this.pair.playback;
       if (duration.value > 0 && playhead.value >= duration.value) this.#wasWatched.value = true;
@@ -61,6 +62,6 @@ export class BlindTrial {
     const [left, right] = this.order.peek();
     const shown = { left: names[left], right: names[right] };
     this.vote.value = { time: new Date().toISOString(), ...about, shown, choice, progress, comment };
-    this.votes.value = keepVotes([...this.votes.peek(), this.vote.value]);
+    this.votes.value = keepVotes([...this.votes.peek(), this.vote.value], this.storage);
   }
 }

@@ -22,7 +22,7 @@ export function CompareView({ servers }: { servers: Server[] }) {
 
 function Tabs({ comparison }: { comparison: Comparison }) {
   return (
-    <section class="compare" aria-label="Compare">
+    <section class="compare-page" aria-label="Compare">
       <div class="compare-tabs" role="tablist" aria-label="How to compare">
         {TABS.map(([tab, text]) => (
           <button

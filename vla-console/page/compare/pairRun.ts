@@ -6,7 +6,7 @@ import type { EpisodeRequest, PoseFrame, StartEvent, StepEvent } from "../api/ty
 import { EpisodeRun } from "../episode/episodeRun";
 import { Playback, upperBound } from "../episode/playback";
 import type { TimedAction } from "./actionDifference";
-import { SIDES, type SideName } from "./side";
+import { DEFAULT_SIDE, SIDES, type SideName } from "./side";
 
 export interface SideRequest {
   server: Server;
@@ -83,9 +83,10 @@ export function momentOf(run: EpisodeRun, playhead: number): Moment {
   return { index, time, step: steps[index] ?? null, images, poses: run.playback.frameAt(time) };
 }
 
-/** Return when each of a run's actions began, on the shared timeline. */
+/** Return when each of a run's actions began, on the shared timeline: a step may begin with a hold, its latency. */
 export function timedActions(run: EpisodeRun): TimedAction[] {
-  return run.steps.value.map((step, index) => ({ time: run.timeOf(index - 1), action: step.action }));
+  const period = 1 / (run.request.value?.control?.rate_hz ?? DEFAULT_SIDE.rateHz);
+  return run.steps.value.map((step, index) => ({ time: Math.max(run.timeOf(index) - period, 0), action: step.action }));
 }
 
 /** Return the ids of the bodies whose poses the frames hold. */

@@ -13,6 +13,8 @@ interface StageSide {
   /** What is written over the view. */
   title: string;
   server: Server;
+  /** The page shows several servers, so the view says which this is. */
+  namesServer?: boolean;
 }
 
 interface Props {
@@ -29,7 +31,7 @@ export function PairStage({ pair, sides, scene, robot, isBlind = false, onError 
   const { playhead } = pair.playback;
   return (
     <div class={in3d.value ? "compare-stage" : "compare-stage cameras"}>
-      {sides.map(({ side, title, server }) => {
+      {sides.map(({ side, title, server, namesServer }) => {
         const run = pair.runs[side];
         const view = { name: title, run, playhead };
         return (
@@ -38,6 +40,7 @@ export function PairStage({ pair, sides, scene, robot, isBlind = false, onError 
               <Chip solid>
                 <b>{title}</b>
               </Chip>
+              {namesServer && <Chip solid>{server.name}</Chip>}
               {!isBlind && <SideChips pair={pair} run={run} />}
             </div>
             {in3d.value && (
@@ -75,7 +78,9 @@ function SideChips({ pair, run }: { pair: PairRun; run: EpisodeRun }) {
   if (status === "idle") return null;
   const playhead = pair.playback.playhead.value;
   const moment = momentOf(run, playhead);
-  const isReplay = run.isOver.value && playhead < run.playback.duration.value - 1e-6;
+  const isBehind = playhead < run.playback.duration.value - 1e-6;
+  const isReplay = isBehind && (run.isOver.value || !pair.playback.isLive.value);
+  const isLost = run.isActive.value && run.step.value > 0 && !run.isConnected.value;
   const asked = run.steps.value.slice(0, moment.index + 1).findLast((step) => step.timing_ms.predict > 0);
   return (
     <>
@@ -84,6 +89,11 @@ function SideChips({ pair, run }: { pair: PairRun; run: EpisodeRun }) {
           {isReplay ? "replay" : status.replace("_", " ")}
         </Chip>
       </span>
+      {isLost && (
+        <Chip solid tone="bad">
+          connection lost
+        </Chip>
+      )}
       <Chip solid>{moment.time.toFixed(1)} s</Chip>
       <Chip solid>step {moment.index + 1}</Chip>
       {asked && <Chip solid>predict {asked.timing_ms.predict.toFixed(0)} ms</Chip>}

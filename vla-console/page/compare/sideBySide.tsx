@@ -23,6 +23,7 @@ export function SideBySide({ comparison }: { comparison: Comparison }) {
   useEffect(() => drive(pair.playback), [pair]);
   const run = () => void comparison.runPair();
   const stop = () => pair.stop();
+  const namesServer = comparison.servers.length > 1;
   useShortcuts({ ...timelineKeys(pair), Enter: run, Escape: stop });
   return (
     <>
@@ -45,7 +46,7 @@ export function SideBySide({ comparison }: { comparison: Comparison }) {
         scene={comparison.scene.value}
         robot={comparison.robot.value}
         onError={comparison.fail}
-        sides={SIDES.map((side) => ({ side, title: side, server: comparison.server(side) }))}
+        sides={SIDES.map((side) => ({ side, title: side, server: comparison.server(side), namesServer }))}
       />
       <Differences pair={pair} />
       <Timeline pair={pair} />

@@ -51,7 +51,13 @@ export function TrialsPanel({ comparison }: { comparison: Comparison }) {
             concurrency.value = value ?? 1;
           }}
         />
-        <Button type="submit" kind="primary" label="Run trials" icon={<PlayIcon />} disabled={task === undefined} />
+        <Button
+          type="submit"
+          kind="primary"
+          label="Run trials"
+          icon={<PlayIcon />}
+          disabled={task === undefined || runner.isRunning.value}
+        />
         <Button
           label="Stop trials"
           icon={<StopIcon />}

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { signal } from "@preact/signals";
 import type { StartEvent, StepEvent } from "../api/types";
 import { EpisodeRun } from "./episodeRun";
 import { Moment, toWorld } from "./moment";
@@ -20,7 +21,7 @@ function recorded(): { run: EpisodeRun; moment: Moment } {
   );
   run.playback.add(0, null);
   run.playback.add(0.6, null);
-  return { run, moment: new Moment(run) };
+  return { run, moment: new Moment(run, signal(null)) };
 }
 
 test("the images are those of the last moment up to the playhead", () => {

@@ -1,7 +1,7 @@
 // What the page shows of an episode at its playhead: that moment's action, images, chunk and prediction.
 
-import { computed } from "@preact/signals";
-import type { Criterion, Motion, Pose, StepEvent, Vec3 } from "../api/types";
+import { computed, type ReadonlySignal } from "@preact/signals";
+import type { Criterion, Motion, Pose, StartEvent, StepEvent, Vec3, Violation } from "../api/types";
 import type { EpisodeRun } from "./episodeRun";
 import { stepTimes } from "./marks";
 import { upperBound } from "./playback";
@@ -19,7 +19,7 @@ export class Moment {
   });
   readonly step = computed<StepEvent | null>(() => this.run.steps.value[this.index.value] ?? null);
   readonly criteria = computed<readonly Criterion[]>(
-    () => this.step.value?.criteria ?? this.run.start.value?.criteria ?? [],
+    () => this.step.value?.criteria ?? this.#start.value?.criteria ?? [],
   );
   /** The last images of the policy's cameras up to the playhead, as the policy gets them. */
   readonly images = computed<Record<string, string>>(() => {
@@ -41,6 +41,12 @@ export class Moment {
     return source?.preview?.slice(this.index.value - source.index) ?? [];
   });
 
+  /** What the chunk that the guard refused would have violated; shown at the episode's end. */
+  readonly rejected = computed<readonly Violation[]>(() => {
+    const { end, playback } = this.run;
+    if (playback.playhead.value < playback.duration.value) return [];
+    return end.value?.rejected?.flatMap((motion) => motion.violations).slice(0, 3) ?? [];
+  });
   /** Where the end effector is predicted to go, from where the present action began; in the robot's base frame. */
   readonly path = computed<Vec3[]>(() => {
     const begin = this.run.steps.value[this.index.value - 1];
@@ -50,7 +56,7 @@ export class Moment {
   readonly #imageEvents = computed(() => {
     const { start, steps, changes } = this.run;
     const first = start.value?.state.time ?? 0;
-    const begun = start.value === null ? [] : [{ time: 0, images: start.value.images }];
+    const begun = [{ time: 0, images: this.#start.value?.images }];
     const stepped = steps.value.map(({ state, images }) => ({ time: state.time - first, images }));
     const changed = changes.value
       .filter((change) => change.images && change.state)
@@ -59,7 +65,13 @@ export class Moment {
   });
   readonly #imageTimes = computed(() => this.#imageEvents.value.map((event) => event.time));
 
-  constructor(readonly run: EpisodeRun) {}
+  readonly #start = computed(() => this.run.start.value ?? this.glance.value);
+
+  /** `glance` is the start of the next episode, shown while there is none. */
+  constructor(
+    readonly run: EpisodeRun,
+    readonly glance: ReadonlySignal<StartEvent | null>,
+  ) {}
 
   /** Return the last step up to the playhead that has something which the policy gives once a chunk. */
   #lastWith(has: (step: StepEvent) => unknown): StepEvent | null {

@@ -1,8 +1,8 @@
 // Everything that the run view shows and does on one server: the scene, what to say, and the episode.
 
-import { batch, computed, effect, signal } from "@preact/signals";
+import { batch, computed, effect, signal, untracked } from "@preact/signals";
 import { type Server, ServerError } from "../api/server";
-import type { BodyPose, SceneState, Success, TaskPreset } from "../api/types";
+import type { BodyPose, SceneState, StartEvent, Success, TaskPreset } from "../api/types";
 import { Connection } from "./connection";
 import { presetOf } from "./criteria";
 import { EpisodeRun } from "./episodeRun";
@@ -11,6 +11,8 @@ import { readFragment, runFragment, type SharedRun } from "./link";
 import { DEFAULT_OPTIONS, type Episode, episodeRequest, type RunOptions } from "./options";
 import { SceneChoice } from "./shownScene";
 
+/** After the last of several changes: a body is nudged many times. */
+const GLANCE_DELAY_MS = 250;
 const FIRST_SCENE = "panda/tabletop";
 
 export class RunDesk {
@@ -33,8 +35,14 @@ export class RunDesk {
     if (shared !== null && shared.instruction === this.instruction.value.trim()) return shared.success;
     return presetOf(this.instruction.value, this.presets.value)?.success ?? [];
   });
+  /** The start of the next episode, before it is begun: what the policy's cameras see now. */
+  readonly glance = signal<StartEvent | null>(null);
   /** The criteria of the episode that is shown. */
   readonly judgedBy = signal<Success[]>([]);
+
+  /** The presets of the shown scene's robot are there, or cannot be had. */
+  #presetsLoaded: Promise<void> = Promise.resolve();
+  #glanceTimer = 0;
 
   constructor(readonly server: Server) {
     this.connection = new Connection(server);
@@ -46,7 +54,13 @@ export class RunDesk {
     const stopPolling = this.connection.start();
     const stopPresets = effect(() => {
       const robot = robotOf(this.scene.shown.value?.name ?? "");
-      if (robot !== null) void this.#loadPresets(robot);
+      if (robot !== null) this.#presetsLoaded = this.#loadPresets(robot);
+    });
+    const stopGlances = effect(() => {
+      const isIdle = this.run.status.value === "idle" && this.connection.isReady.value;
+      this.moved.value; // What the cameras see changes with it.
+      this.success.value;
+      if (isIdle && this.scene.shown.value !== null) untracked(() => this.#glanceSoon());
     });
     const stopReturns = effect(() => {
       if (this.connection.returns.value > 0) void this.#comeBack();
@@ -57,6 +71,7 @@ export class RunDesk {
     return () => {
       stopPolling();
       stopPresets();
+      stopGlances();
       stopReturns();
       removeEventListener("hashchange", openLink);
       this.run.dispose();
@@ -72,6 +87,7 @@ export class RunDesk {
     const text = this.instruction.value.trim();
     if (!text) return;
     this.history.add(text);
+    await this.#presetsLoaded; // Whose instruction says it, its criteria hold.
     if (!this.run.isActive.value) return this.begin();
     if (text === this.run.instruction.value) return this.run.resume();
     this.judgedBy.value = this.success.value;
@@ -80,19 +96,9 @@ export class RunDesk {
 
   /** Begin an episode with what the box, the options and the moved bodies say. */
   begin = async (): Promise<void> => {
-    const shown = this.scene.shown.value;
-    if (shown === null || this.run.isActive.value) return;
-    const { shared } = this;
-    const isShared = shared.value?.scene === shown.name || shared.value?.scene === shown.sceneId;
-    const episode: Episode = {
-      sceneId: shown.sceneId,
-      instruction: this.instruction.value.trim(),
-      success: this.success.value,
-      options: this.options.value,
-      state: this.#startState(isShared ? shared.value?.state : undefined),
-      robot: isShared ? shared.value?.robot : undefined,
-      changes: isShared ? shared.value?.changes : undefined,
-    };
+    const episode = this.#nextEpisode();
+    if (episode === null || this.run.isActive.value) return;
+    clearTimeout(this.#glanceTimer);
     this.judgedBy.value = episode.success;
     await this.run.begin(this.server, episodeRequest(episode));
     if (this.run.error.value?.code !== "unknown_scene_id") return;
@@ -124,11 +130,13 @@ export class RunDesk {
 
   openScene = async (name: string): Promise<void> => {
     this.reset();
+    this.glance.value = null;
     await this.scene.open(name);
   };
 
   openFile = async (file: File): Promise<void> => {
     this.reset();
+    this.glance.value = null;
     await this.scene.openFile(file);
   };
 
@@ -148,6 +156,41 @@ export class RunDesk {
       state: request.value?.state ?? this.#startState(),
       changes: isOver.value || status !== null ? (status?.changes ?? request.value?.changes) : undefined,
     });
+  }
+
+  #nextEpisode(): Episode | null {
+    const shown = this.scene.shown.value;
+    if (shown === null) return null;
+    const { shared } = this;
+    const isShared = shared.value?.scene === shown.name || shared.value?.scene === shown.sceneId;
+    return {
+      sceneId: shown.sceneId,
+      instruction: this.instruction.value.trim(),
+      success: this.success.value,
+      options: this.options.value,
+      state: this.#startState(isShared ? shared.value?.state : undefined),
+      robot: isShared ? shared.value?.robot : undefined,
+      changes: isShared ? shared.value?.changes : undefined,
+    };
+  }
+
+  #glanceSoon(): void {
+    clearTimeout(this.#glanceTimer);
+    this.#glanceTimer = window.setTimeout(() => void this.#glance(), GLANCE_DELAY_MS);
+  }
+
+  /** Begin the next episode paused, keep its start, and end it; where that is refused, Run says why. */
+  async #glance(): Promise<void> {
+    const episode = this.#nextEpisode();
+    if (episode === null || !episode.instruction || this.run.status.value !== "idle") return;
+    const request = { ...episodeRequest(episode), changes: undefined, record: [], paused: true };
+    try {
+      const { episode_id, start } = await this.server.begin(request);
+      await this.server.forget(episode_id);
+      if (this.scene.shown.value?.sceneId === start.scene_id) this.glance.value = start;
+    } catch (error) {
+      if (!(error instanceof ServerError)) throw error;
+    }
   }
 
   #startState(shared?: SceneState): SceneState {

@@ -1,6 +1,7 @@
 // What the page knows of its 3-D view: the scene's bodies, which one is selected, how well it is drawn.
 
 import { computed, signal } from "@preact/signals";
+import type { PoseFrame } from "../api/types";
 import type { SceneInfo, Viewer, ViewerOptions } from "../scene/viewer";
 
 export class SceneView {
@@ -11,10 +12,25 @@ export class SceneView {
   readonly freeBodies = computed(() => this.info.value?.bodies.filter((body) => body.isFree) ?? []);
   readonly freeNames = computed<ReadonlySet<string>>(() => new Set(this.freeBodies.value.map((body) => body.name)));
 
+  #home: PoseFrame = [];
+
   async load(viewer: Viewer, glb: ArrayBuffer): Promise<void> {
     this.info.value = null;
     const info = await viewer.load(glb);
-    if (this.viewer.value === viewer) this.info.value = info;
+    if (this.viewer.value !== viewer) return;
+    this.#home = info.bodies.map(({ name }) => viewer.pose(name)).filter((pose) => pose !== null);
+    this.info.value = info;
+  }
+
+  /** Put every body where the scene has it at its start. */
+  goHome(): void {
+    const bodies = this.info.value?.bodies ?? [];
+    if (bodies.length === this.#home.length)
+      this.viewer.value?.setPoses(
+        bodies.map(({ id }) => id),
+        this.#home,
+      );
+    this.select(null);
   }
 
   select(body: string | null): void {

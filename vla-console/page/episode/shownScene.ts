@@ -36,9 +36,20 @@ export class SceneChoice {
   openFile = (file: File): Promise<void> =>
     this.#show(file.name, async () => (/\.zip$/i.test(file.name) ? { zip: file } : { xml: await file.text() }));
 
-  /** Show the scene that has this id, unless it is shown already. */
+  /** Show the scene that has this id, by its name if it is a bundled one, unless it is shown already. */
   async openId(sceneId: string): Promise<void> {
-    if (this.shown.value?.sceneId !== sceneId) await this.open(sceneId);
+    if (this.shown.value?.sceneId === sceneId) return;
+    await this.list().catch(() => {});
+    for (const name of this.bundled.value) {
+      const source = { xml: await this.server.sceneXml(name) };
+      const scene = await this.server.geometry(source);
+      if (scene.sceneId === sceneId) {
+        this.#latest++;
+        this.shown.value = { name, source, ...scene };
+        return;
+      }
+    }
+    await this.open(sceneId);
   }
 
   /** Send the shown scene once more, to a server that has started again or dropped it; return its id. */

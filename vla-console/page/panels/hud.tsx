@@ -24,6 +24,7 @@ const TONES: Record<RunState, Tone> = {
 export function Hud({ desk, moment, view }: { desk: RunDesk; moment: Moment; view: SceneView }) {
   const { run } = desk;
   const step = moment.step.value;
+  const unknown = run.start.value?.unknown_words ?? [];
   const moved = Object.keys(desk.moved.value);
   return (
     <div class="hud">
@@ -41,6 +42,11 @@ export function Hud({ desk, moment, view }: { desk: RunDesk; moment: Moment; vie
           {graspState(step, view.freeNames.value)}
         </Chip>
       )}
+      {unknown.length > 0 && (
+        <Chip solid tone="warn" data-testid="unknown-words">
+          the policy does not know: {unknown.join(", ")}
+        </Chip>
+      )}
       {run.playback.isOpen.value && !run.playback.isLive.value && (
         <button type="button" class="chip solid accent" onClick={() => run.playback.goLive()}>
           go to live
@@ -51,6 +57,8 @@ export function Hud({ desk, moment, view }: { desk: RunDesk; moment: Moment; vie
           {moved.length === 1 ? moved[0] : `${moved.length} objects`} moved
         </Chip>
       )}
+      <span class="space" />
+      <LookFrom view={view} />
       <Button
         label="Reset"
         icon={<ResetIcon />}
@@ -60,6 +68,26 @@ export function Hud({ desk, moment, view }: { desk: RunDesk; moment: Moment; vie
         onClick={desk.reset}
       />
     </div>
+  );
+}
+
+/** Whose eyes the scene is seen with: the visitor's own, or one of the scene's cameras. */
+function LookFrom({ view }: { view: SceneView }) {
+  const cameras = view.info.value?.cameras ?? [];
+  if (cameras.length === 0) return null;
+  return (
+    <select
+      class="over"
+      aria-label="Look from"
+      onChange={({ currentTarget }) => view.viewer.value?.lookFrom(currentTarget.value || null)}
+    >
+      <option value="">orbit</option>
+      {cameras.map((camera) => (
+        <option key={camera} value={camera}>
+          {camera}
+        </option>
+      ))}
+    </select>
   );
 }
 

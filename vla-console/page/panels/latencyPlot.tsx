@@ -15,12 +15,11 @@ const STAGES: [keyof StepTiming, string][] = [
 
 export function LatencyPlot({ moment }: { moment: Moment }) {
   const { run } = moment;
-  const times = useComputed(() => moment.times.value.slice(0, run.steps.value.length));
   const series = useComputed(() =>
     STAGES.map(([stage, color]) => ({
       label: stage,
       color,
-      values: run.steps.value.map((step) => step.timing_ms[stage]),
+      values: [...run.steps.value.map((step) => step.timing_ms[stage]), null],
       value: moment.step.value === null ? undefined : moment.step.value.timing_ms[stage].toFixed(0),
     })),
   );
@@ -32,7 +31,7 @@ export function LatencyPlot({ moment }: { moment: Moment }) {
         unit="ms"
         height={84}
         range={[0, 20]}
-        times={times.value}
+        times={moment.times.value}
         series={series.value}
         cursor={run.playback.playhead}
         onSeek={(time) => run.playback.seek(time)}

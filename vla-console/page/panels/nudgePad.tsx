@@ -1,21 +1,20 @@
 // The scene's free objects: select one, and move it by small steps, without a mouse.
 
-import type { ComponentChildren } from "preact";
 import type { Vec3 } from "../api/types";
 import type { SceneView } from "../episode/sceneView";
 import { Button } from "../ui/button";
-import { ArrowIcon, CloseIcon } from "../ui/icons";
+import { CloseIcon } from "../ui/icons";
 import { Panel } from "../ui/panel";
 
 const STEP_M = 0.01;
 
-const NUDGES: [string, Vec3, ComponentChildren][] = [
-  ["Forward", [STEP_M, 0, 0], <ArrowIcon key="f" turn={0} />],
-  ["Back", [-STEP_M, 0, 0], <ArrowIcon key="b" turn={180} />],
-  ["Left", [0, STEP_M, 0], <ArrowIcon key="l" turn={270} />],
-  ["Right", [0, -STEP_M, 0], <ArrowIcon key="r" turn={90} />],
-  ["Up", [0, 0, STEP_M], "+z"],
-  ["Down", [0, 0, -STEP_M], "−z"],
+const NUDGES: [string, Vec3][] = [
+  ["+x", [STEP_M, 0, 0]],
+  ["−x", [-STEP_M, 0, 0]],
+  ["+y", [0, STEP_M, 0]],
+  ["−y", [0, -STEP_M, 0]],
+  ["+z", [0, 0, STEP_M]],
+  ["−z", [0, 0, -STEP_M]],
 ];
 
 /** The buttons for the selected object; nothing where none is. */
@@ -25,8 +24,8 @@ export function NudgePad({ view }: { view: SceneView }) {
   return (
     <div class="nudge-pad" role="toolbar" aria-label="Move the object by 1 cm">
       <span>{selected}</span>
-      {NUDGES.map(([label, delta, icon]) => (
-        <Button key={label} label={label} icon={icon} iconOnly onClick={() => view.viewer.value?.nudge(delta)} />
+      {NUDGES.map(([label, delta]) => (
+        <Button key={label} label={label} onClick={() => view.viewer.value?.nudge(delta)} />
       ))}
       <Button label="Deselect" icon={<CloseIcon />} kind="quiet" iconOnly onClick={() => view.select(null)} />
     </div>

@@ -18,7 +18,7 @@ export function SceneMenu({ desk }: { desk: RunDesk }) {
         <select id={id} value={name} onChange={({ currentTarget }) => void desk.openScene(currentTarget.value)}>
           {names.map((option) => (
             <option key={option} value={option} selected={option === name}>
-              {option}
+              {/^[0-9a-f]{64}$/.test(option) ? `scene ${option.slice(0, 8)}` : option}
             </option>
           ))}
         </select>

@@ -1,6 +1,6 @@
 // The scene in 3-D: three.js comes after the page's first paint, and follows the episode's playhead.
 
-import { batch, effect } from "@preact/signals";
+import { batch, effect, untracked } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { type Moment, toWorld } from "../episode/moment";
 import type { RunDesk } from "../episode/runDesk";
@@ -58,8 +58,10 @@ function follow(viewer: Viewer, desk: RunDesk, moment: Moment, view: View): (() 
     effect(() => viewer.setQuality(view.quality.value)),
     effect(() => {
       const glb = scene.shown.value?.glb;
-      desk.resets.value; // Loading the scene again brings it back to its start.
       if (glb !== undefined) void view.load(viewer, glb);
+    }),
+    effect(() => {
+      if (desk.resets.value > 0) untracked(() => view.goHome());
     }),
     effect(showPoses),
     effect(() => {

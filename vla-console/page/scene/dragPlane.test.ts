@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Ray, Vector3 } from "three";
-import { aroundVertical, nearestAxis, onPlane, onVertical } from "./dragPlane";
+import { aroundVertical, onPlane, onVertical } from "./dragPlane";
 
 const ORIGIN = new Vector3(0, 0, 0);
 
@@ -26,9 +26,4 @@ test("the height is that of the vertical line's point nearest to the ray", () =>
 test("the pointer's angle is measured around the object", () => {
   const down = new Vector3(0, 0, -1);
   assert.equal(aroundVertical(new Ray(new Vector3(1, 2, 1), down), new Vector3(1, 1, 0)), Math.PI / 2);
-});
-
-test("an arrow key means the axis that is nearest to the view's direction", () => {
-  assert.deepEqual(nearestAxis({ x: -0.9, y: 0.4 }).toArray(), [-1, 0, 0]);
-  assert.deepEqual(nearestAxis({ x: 0.1, y: 0.4 }).toArray(), [0, 1, 0]);
 });

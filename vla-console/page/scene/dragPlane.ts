@@ -24,8 +24,3 @@ export function aroundVertical(ray: Ray, center: Vector3): number | null {
   const point = ray.intersectPlane(new Plane(new Vector3(0, 0, 1), -center.z), new Vector3());
   return point === null ? null : Math.atan2(point.y - center.y, point.x - center.x);
 }
-
-/** The horizontal world axis, signed, that is nearest to `direction`: what an arrow key means in this view. */
-export function nearestAxis({ x, y }: { x: number; y: number }): Vector3 {
-  return Math.abs(x) >= Math.abs(y) ? new Vector3(Math.sign(x) || 1, 0, 0) : new Vector3(0, Math.sign(y), 0);
-}

@@ -4,8 +4,8 @@ import { type Box3, Color, DirectionalLight, HemisphereLight, type Light, Object
 import type { Quality } from "./quality";
 import type { SceneModel } from "./sceneModel";
 
-/** An intensity of pi makes a white surface that faces the light white: together these leave no highlight clipped, so
- * that no tone mapping is needed and colours are those that the policy's cameras see. */
+// An intensity of pi makes a white surface that faces the light white. Together these clip nothing, so that no tone
+// mapping is needed and colours are those that the policy's cameras see.
 const KEY = 0.68 * Math.PI;
 const FILL = 0.38 * Math.PI;
 const SECOND = 0.14 * Math.PI;

@@ -1,11 +1,12 @@
 // Free bodies moved by hand: picked with the pointer, slid over the table, lifted and turned by the handle, or by keys.
 
-import { type Object3D, type PerspectiveCamera, Quaternion, Vector3 } from "three";
+import { Box3, type Object3D, type PerspectiveCamera, Quaternion, Vector3 } from "three";
 import type { Pose, Vec3 } from "../api/types";
 import { poseOf } from "./bodyPose";
 import { DragHandle } from "./dragHandle";
-import { aroundVertical, nearestAxis, onPlane, onVertical } from "./dragPlane";
-import { Picker } from "./picking";
+import { followPointer, type Grip, type Reach, takeBody, takeHandle, UP } from "./grip";
+import { moveOfKey } from "./moveKeys";
+import { type BodyHit, Picker } from "./picking";
 import type { SceneModel } from "./sceneModel";
 
 /** What the drag needs of the view around it. */
@@ -13,22 +14,13 @@ export interface DragHost {
   element: HTMLElement;
   camera: PerspectiveCamera;
   setOrbit(isEnabled: boolean): void;
-  focus(): void;
   onSelect(id: number | null): void;
   onMove(id: number, pose: Pose, isFinal: boolean): void;
   requestFrame(): void;
 }
 
-type Grip =
-  | { part: "slide"; offset: Vector3; height: number }
-  | { part: "lift"; offset: number }
-  | { part: "turn"; angle: number; quaternion: Quaternion };
-
-const UP = new Vector3(0, 0, 1);
 /** How far the pointer of a click may move [px]. */
 const CLICK = 4;
-const STEP = 0.01;
-const TURN = Math.PI / 12;
 const CURSORS = { slide: "grabbing", lift: "ns-resize", turn: "ew-resize" } as const;
 
 export class ObjectDrag {
@@ -40,12 +32,12 @@ export class ObjectDrag {
   #hasMoved = false;
   #press: { x: number; y: number } | null = null;
   readonly #host: DragHost;
-  readonly #picker: Picker;
+  readonly picker: Picker;
   readonly #listeners = new AbortController();
 
   constructor(host: DragHost) {
     this.#host = host;
-    this.#picker = new Picker(host.element);
+    this.picker = new Picker(host.element);
     const options = { signal: this.#listeners.signal, capture: true }; // Before the orbit's own listeners.
     host.element.addEventListener("pointerdown", (event) => this.#down(event), options);
     host.element.addEventListener("pointermove", (event) => this.#move(event), options);
@@ -65,15 +57,17 @@ export class ObjectDrag {
   }
 
   show(model: SceneModel): void {
-    this.#model = model;
+    this.#hasMoved = false; // What was in hand is gone with its scene.
     this.#release();
+    this.#selected = null;
+    this.#model = model;
     this.select(null);
   }
 
   select(id: number | null): void {
     if (id !== this.#selected) this.#endMove();
     this.#selected = id;
-    this.handle.attach(this.isEditable ? this.#body() : null);
+    this.handle.attach(this.isEditable ? this.#body() : null, this.#reach().distance);
     this.#host.requestFrame();
   }
 
@@ -83,11 +77,11 @@ export class ObjectDrag {
     if (body !== null) this.handle.follow(body, this.#host.camera);
   }
 
-  nudge(delta: Vec3, isFinal: boolean): void {
+  nudge(delta: Vec3): void {
     const body = this.#body();
     if (body === null || !this.isEditable) return;
     body.position.add(new Vector3(...delta));
-    this.#moved(body, isFinal);
+    this.#moved(body, true);
   }
 
   dispose(): void {
@@ -101,77 +95,44 @@ export class ObjectDrag {
 
   #down(event: PointerEvent): void {
     if (event.button !== 0 || !event.isPrimary || this.#model === null) return;
-    this.#host.focus();
     this.#press = { x: event.clientX, y: event.clientY };
     if (!this.isEditable) return;
-    this.#picker.aim(event, this.#host.camera);
-    const part = this.handle.pick(this.#picker.raycaster)?.part;
-    const hit = part === undefined ? this.#picker.freeBody(this.#model) : null;
-    if (part !== undefined) this.#grip = this.#gripOf(part);
-    // A finger turns the view unless the object was selected by a tap before.
-    else if (hit !== null && (event.pointerType !== "touch" || hit.id === this.#selected))
-      this.#take(hit.id, hit.point);
+    this.picker.aim(event, this.#host.camera);
+    const part = this.handle.pick(this.picker.raycaster);
+    if (part !== null) this.#grip = takeHandle(part, this.#body() as Object3D, this.picker.raycaster.ray);
+    else this.#takeBodyAt(event, this.picker.freeBody(this.#model));
     if (this.#grip === null) return;
     this.#host.setOrbit(false);
     this.#host.element.setPointerCapture(event.pointerId);
     this.#host.element.style.cursor = CURSORS[this.#grip.part];
   }
 
-  #take(id: number, point: Vector3): void {
-    if (id !== this.#selected) this.#choose(id);
-    const body = this.#body() as Object3D;
-    this.#grip = { part: "slide", offset: body.position.clone().sub(point), height: point.z };
-  }
-
-  #gripOf(part: "lift" | "turn"): Grip | null {
-    const body = this.#body() as Object3D;
-    const { ray } = this.#picker.raycaster;
-    if (part === "lift") {
-      const height = onVertical(ray, body.position);
-      return height === null ? null : { part, offset: body.position.z - height };
-    }
-    const angle = aroundVertical(ray, body.position);
-    return angle === null ? null : { part, angle, quaternion: body.quaternion.clone() };
+  #takeBodyAt(event: PointerEvent, hit: BodyHit | null): void {
+    // A finger turns the view unless the object was selected by a tap before.
+    if (hit === null || (event.pointerType === "touch" && hit.id !== this.#selected)) return;
+    if (hit.id !== this.#selected) this.#choose(hit.id);
+    this.#grip = takeBody(this.#body() as Object3D, hit.point);
   }
 
   #move(event: PointerEvent): void {
     if (this.#model === null || !this.isEditable || !event.isPrimary) return;
-    this.#picker.aim(event, this.#host.camera);
+    this.picker.aim(event, this.#host.camera);
     const body = this.#body();
     if (this.#grip === null || body === null) this.#hover(event);
     else if (!this.#hasMoved && this.#isClick(event)) return;
-    else if (this.#follow(this.#grip, body)) this.#moved(body, false);
+    else if (followPointer(this.#grip, body, this.picker.raycaster.ray, this.#reach())) this.#moved(body, false);
   }
 
-  #follow(grip: Grip, body: Object3D): boolean {
-    const { ray } = this.#picker.raycaster;
-    if (grip.part === "slide") {
-      const { center, reach } = this.#reach();
-      const point = onPlane(ray, grip.height, center, reach);
-      if (point !== null) body.position.copy(point.add(grip.offset));
-      return point !== null;
-    }
-    if (grip.part === "lift") {
-      const height = onVertical(ray, body.position);
-      if (height !== null) body.position.z = height + grip.offset;
-      return height !== null;
-    }
-    const angle = aroundVertical(ray, body.position);
-    if (angle !== null) body.quaternion.setFromAxisAngle(UP, angle - grip.angle).multiply(grip.quaternion);
-    return angle !== null;
-  }
-
-  /** An object can be dragged a little farther than anything reaches, not to the horizon. */
-  #reach(): { center: Vector3; reach: number } {
-    const { box } = this.#model as SceneModel;
-    return { center: box.getCenter(new Vector3()), reach: box.getSize(new Vector3()).length() };
+  #reach(): Reach {
+    const box = this.#model?.box ?? new Box3();
+    return { center: box.getCenter(new Vector3()), distance: box.getSize(new Vector3()).length() };
   }
 
   #hover(event: PointerEvent): void {
     if (event.buttons !== 0 || event.pointerType === "touch") return;
-    const part = this.handle.pick(this.#picker.raycaster)?.part;
-    const isOnBody = part === undefined && this.#picker.freeBody(this.#model as SceneModel) !== null;
-    this.#host.element.style.cursor = part !== undefined ? CURSORS[part] : isOnBody ? "grab" : "";
+    const part = this.handle.pick(this.picker.raycaster);
+    const isOnBody = part === null && this.picker.freeBody(this.#model as SceneModel) !== null;
+    this.#host.element.style.cursor = part !== null ? CURSORS[part] : isOnBody ? "grab" : "";
   }
 
   #up(event: PointerEvent): void {
@@ -179,11 +140,11 @@ export class ObjectDrag {
     const isHeld = this.#grip !== null;
     this.#release();
     if (!isClick || isHeld || !this.isEditable || this.#model === null) return;
-    this.#picker.aim(event, this.#host.camera);
+    this.picker.aim(event, this.#host.camera);
     const isTouch = event.pointerType === "touch";
     const hit =
-      this.#picker.freeBody(this.#model) ??
-      (isTouch ? this.#picker.freeBodyNear(event, this.#model, this.#host.camera) : null);
+      this.picker.freeBody(this.#model) ??
+      (isTouch ? this.picker.freeBodyNear(event, this.#model, this.#host.camera) : null);
     if ((hit?.id ?? null) !== this.#selected) this.#choose(hit?.id ?? null);
   }
 
@@ -209,31 +170,16 @@ export class ObjectDrag {
   #key(event: KeyboardEvent): void {
     const body = this.#body();
     if (body === null || !this.isEditable || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (event.key === "Escape") this.#choose(null);
-    else if (event.key === "," || event.key === ".") this.#turn(body, event.key === "," ? TURN : -TURN);
-    else if (event.key in this.#steps()) this.nudge(this.#steps()[event.key]?.toArray() as Vec3, false);
-    else return;
+    const move = moveOfKey(event.key, this.#host.camera.getWorldDirection(new Vector3()));
+    if (move === null && event.key !== "Escape") return;
     event.preventDefault();
     event.stopPropagation();
-  }
-
-  /** What each key does in the present view: the arrows move along the world's axes that are nearest to it. */
-  #steps(): Record<string, Vector3> {
-    const away = nearestAxis(this.#host.camera.getWorldDirection(new Vector3()));
-    const right = new Vector3().crossVectors(away, UP);
-    const along = (direction: Vector3, length: number) => direction.clone().multiplyScalar(length);
-    return {
-      ArrowUp: along(away, STEP),
-      ArrowDown: along(away, -STEP),
-      ArrowRight: along(right, STEP),
-      ArrowLeft: along(right, -STEP),
-      PageUp: along(UP, STEP),
-      PageDown: along(UP, -STEP),
-    };
-  }
-
-  #turn(body: Object3D, angle: number): void {
-    body.quaternion.premultiply(new Quaternion().setFromAxisAngle(UP, angle));
+    if (move === null) {
+      this.#choose(null);
+      return;
+    }
+    body.position.add(move.delta);
+    body.quaternion.premultiply(new Quaternion().setFromAxisAngle(UP, move.turn));
     this.#moved(body, false);
   }
 

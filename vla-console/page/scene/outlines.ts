@@ -20,10 +20,7 @@ export class Outlines {
   readonly #width: number;
   readonly #shells = new Map<number, Mesh[]>();
   readonly #materials = new Map(
-    Object.entries(COLORS).map(([kind, color]) => [
-      kind,
-      new MeshBasicMaterial({ color, side: BackSide, toneMapped: false, fog: false }),
-    ]),
+    Object.entries(COLORS).map(([kind, color]) => [kind, new MeshBasicMaterial({ color, side: BackSide, fog: false })]),
   );
 
   constructor(model: SceneModel, width: number) {

@@ -41,17 +41,20 @@ export class Picker {
 
   /** The free body within a finger's width of the pointer. */
   freeBodyNear({ clientX, clientY }: PointerEvent, model: SceneModel, camera: Camera): BodyHit | null {
-    const { left, top, width, height } = this.#element.getBoundingClientRect();
     const near = model.info.bodies.flatMap(({ id, isFree }) => {
-      const point = isFree && (model.bodies.get(id) as Object3D).position.clone();
-      if (!point) return [];
-      const seen = point.clone().project(camera);
-      const x = left + ((seen.x + 1) / 2) * width;
-      const y = top + ((1 - seen.y) / 2) * height;
-      return seen.z < 1 ? [{ id, point, distance: Math.hypot(clientX - x, clientY - y) }] : [];
+      const point = (model.bodies.get(id) as Object3D).position.clone();
+      const seen = isFree ? this.onPage(point, camera) : null;
+      return seen === null ? [] : [{ id, point, distance: Math.hypot(clientX - seen.x, clientY - seen.y) }];
     });
     const [nearest] = near.sort((a, b) => a.distance - b.distance);
     return nearest !== undefined && nearest.distance <= FINGER ? nearest : null;
+  }
+
+  /** Where on the page a point of the scene is seen [px]; null when it is behind the eye. */
+  onPage(point: Vector3, camera: Camera): { x: number; y: number } | null {
+    const { left, top, width, height } = this.#element.getBoundingClientRect();
+    const { x, y, z } = point.clone().project(camera);
+    return z < 1 ? { x: left + ((x + 1) / 2) * width, y: top + ((1 - y) / 2) * height } : null;
   }
 
   #nearest(model: SceneModel, ids: number[]): BodyHit | null {

@@ -24,7 +24,6 @@ export class PredictedPath {
     transparent: true,
     depthWrite: false,
     side: DoubleSide,
-    toneMapped: false,
   });
 
   constructor() {

@@ -103,11 +103,13 @@ function freezeMatrices(world: Object3D): void {
 }
 
 function outlineOf(bodies: SceneBody[], meshes: Map<number, Mesh[]>, scene: Record<string, unknown>): Vector3[] {
-  const moving = bodies.filter(({ isStatic }) => !isStatic).flatMap(({ id }) => meshes.get(id) ?? []);
-  if (moving.length > 0) return moving.flatMap(cornersOf);
   const center = new Vector3(...((scene.center as [number, number, number]) ?? [0, 0, 0]));
-  const size = new Vector3().setScalar((scene.extent as number) ?? 1);
-  return boxCorners(new Box3().setFromCenterAndSize(center, size));
+  const extent = (scene.extent as number) ?? 1;
+  const moving = bodies.filter(({ isStatic }) => !isStatic).flatMap(({ id }) => meshes.get(id) ?? []);
+  // Objects that are not in use are often kept far away.
+  const corners = moving.flatMap(cornersOf).filter((corner) => corner.distanceTo(center) < 2 * extent);
+  if (corners.length > 0) return corners;
+  return boxCorners(new Box3().setFromCenterAndSize(center, new Vector3().setScalar(extent)));
 }
 
 /** The corners of the box around a mesh along its own axes, which fits closer than one along the world's. */

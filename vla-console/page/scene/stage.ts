@@ -107,7 +107,13 @@ export class Stage {
 
 function sceneCanvas(): HTMLCanvasElement {
   const canvas = document.createElement("canvas");
-  Object.assign(canvas.style, { display: "block", width: "100%", height: "100%", outlineOffset: "-2px" });
+  Object.assign(canvas.style, {
+    display: "block",
+    width: "100%",
+    height: "100%",
+    outlineColor: "var(--accent)",
+    outlineOffset: "-2px",
+  });
   canvas.tabIndex = 0;
   canvas.setAttribute("role", "application");
   canvas.setAttribute("aria-label", "Scene in 3-D");

@@ -1,33 +1,21 @@
 // The 3-D view: one scene, drawn when something changed. Each part of it is a file beside this one.
 
-import { Color, Fog, Scene, Vector3 } from "three";
+import { Color, Fog, Scene } from "three";
 import type { Pose, PoseFrame, Vec3 } from "../api/types";
 import { place, poseOf } from "./bodyPose";
 import { DrawLoop } from "./drawLoop";
-import { Ghost } from "./ghost";
-import { Lighting } from "./lighting";
-import { SceneMaterials } from "./materials";
+import { LoadedScene } from "./loadedScene";
 import { ObjectDrag } from "./objectDrag";
-import { type OutlineKind, Outlines } from "./outlines";
 import { PredictedPath } from "./predictedPath";
 import { chooseQuality, type Quality, webglRendererName } from "./quality";
 import { loadScene, type SceneModel } from "./sceneModel";
 import { Stage } from "./stage";
-import type { SceneInfo, Viewer, ViewerOptions } from "./viewer";
+import type { Mark, SceneInfo, Viewer, ViewerOptions } from "./viewer";
 import { ViewpointControl } from "./viewpoint";
 
 const BACKGROUNDS = { dark: "#1b222c", light: "#e3e8ee" } as const;
 /** Software WebGL shares the processor with the policy: draw less often, and with fewer pixels while something moves. */
 const LOW = { minIntervalMs: 90, settleMs: 600, movingResolution: 0.6 };
-
-/** What belongs to one loaded scene and goes with it. */
-interface LoadedScene {
-  model: SceneModel;
-  materials: SceneMaterials;
-  lighting: Lighting;
-  ghost: Ghost;
-  outlines: Outlines;
-}
 
 export function createViewer(container: HTMLElement, options: ViewerOptions): Viewer {
   return new ThreeViewer(container, options);
@@ -42,9 +30,10 @@ class ThreeViewer implements Viewer {
   readonly #drag: ObjectDrag;
   readonly #path = new PredictedPath();
   readonly #fog = new Fog("black");
+  readonly #rendererName = webglRendererName();
   #loaded: LoadedScene | null = null;
-  #marks: { body: string; kind: "contact" | "violation" }[] = [];
-  #quality: Quality = "low";
+  #marks: Mark[] = [];
+  #quality: Quality | null = null;
   #loads = 0;
 
   constructor(container: HTMLElement, options: ViewerOptions) {
@@ -57,7 +46,6 @@ class ThreeViewer implements Viewer {
       setOrbit: (isEnabled) => {
         this.#viewpoint.controls.enabled = isEnabled;
       },
-      focus: () => this.#stage.canvas?.focus({ preventScroll: true }),
       onSelect: (id) => {
         this.#outline();
         this.#options.onSelect(id === null ? null : this.#nameOf(id));
@@ -72,7 +60,7 @@ class ThreeViewer implements Viewer {
   }
 
   get quality(): Quality {
-    return this.#quality;
+    return this.#quality ?? "low";
   }
 
   get framesDrawn(): number {
@@ -98,12 +86,17 @@ class ThreeViewer implements Viewer {
   }
 
   pose(body: string): Pose | null {
-    const object = this.#loaded?.model.bodies.get(this.#idOf(body) ?? -1);
+    const object = this.#loaded?.objectOf(body);
     return object === undefined ? null : poseOf(object);
   }
 
+  onPage(body: string): { x: number; y: number } | null {
+    const object = this.#loaded?.objectOf(body);
+    return object === undefined ? null : this.#drag.picker.onPage(object.position, this.#viewpoint.camera);
+  }
+
   setPath(points: Vec3[] | null): void {
-    this.#path.set(points, 0.003 * this.#size());
+    this.#path.set(points, 0.003 * this.#size);
     this.#loop.request();
   }
 
@@ -112,7 +105,7 @@ class ThreeViewer implements Viewer {
     this.#loop.request();
   }
 
-  setMarks(marks: { body: string; kind: "contact" | "violation" }[]): void {
+  setMarks(marks: Mark[]): void {
     this.#marks = marks;
     this.#outline();
   }
@@ -123,27 +116,31 @@ class ThreeViewer implements Viewer {
   }
 
   select(body: string | null): void {
-    this.#drag.select(body === null ? null : this.#idOf(body));
+    const chosen = body === null ? undefined : this.#loaded?.bodyOf(body);
+    this.#drag.select(chosen?.isFree ? chosen.id : null);
     this.#outline();
   }
 
   nudge(delta: Vec3): void {
-    this.#drag.nudge(delta, true);
+    this.#drag.nudge(delta);
   }
 
   lookFrom(camera: string | null): void {
-    this.#viewpoint.follow(camera === null ? null : (this.#loaded?.model.cameras.get(camera) ?? null));
+    this.#viewpoint.follow(camera);
     this.#loop.request();
   }
 
   setTheme(theme: "dark" | "light"): void {
     this.#scene.background = new Color(BACKGROUNDS[theme]);
     this.#fog.color.set(BACKGROUNDS[theme]);
+    this.#stage.element.style.background = BACKGROUNDS[theme];
     this.#loop.request();
   }
 
   setQuality(quality: ViewerOptions["quality"]): void {
-    this.#quality = chooseQuality(quality, webglRendererName());
+    const chosen = chooseQuality(quality, this.#rendererName);
+    if (chosen === this.#quality) return;
+    this.#quality = chosen;
     this.#loop.minIntervalMs = this.#quality === "low" ? LOW.minIntervalMs : 0;
     this.#loop.settleMs = this.#quality === "low" ? LOW.settleMs : 0;
     this.#viewpoint.controls.enableDamping = this.#quality === "high";
@@ -154,7 +151,7 @@ class ThreeViewer implements Viewer {
   dispose(): void {
     this.#loads += 1;
     this.#loop.stop();
-    this.#unload();
+    this.#loaded?.dispose();
     this.#drag.dispose();
     this.#path.dispose();
     this.#viewpoint.dispose();
@@ -162,30 +159,23 @@ class ThreeViewer implements Viewer {
   }
 
   #show(model: SceneModel): void {
-    this.#unload();
-    const size = model.box.getSize(new Vector3()).length();
-    const materials = new SceneMaterials([...model.meshes.values()].flat());
-    const [lighting, ghost] = [new Lighting(model), new Ghost(model)];
-    this.#loaded = { model, materials, lighting, ghost, outlines: new Outlines(model, 0.0032 * size) };
-    this.#scene.add(model.world, lighting.group, ghost.group);
+    const isSame = this.#loaded?.model.info.sceneId === model.info.sceneId;
+    const selected = this.#drag.selected;
+    this.#loaded?.dispose();
+    this.#loaded = new LoadedScene(model);
+    this.#loaded.addTo(this.#scene);
     this.#marks = [];
     this.#path.set(null, 0);
     this.#drag.show(model);
+    if (isSame) this.#drag.select(selected);
+    else if (selected !== null) this.#options.onSelect(null);
     this.#viewpoint.show(model);
+    this.#outline();
     this.#applyQuality();
   }
 
-  #unload(): void {
-    if (this.#loaded === null) return;
-    const { model, materials, lighting, ghost, outlines } = this.#loaded;
-    this.#scene.remove(model.world, lighting.group, ghost.group);
-    for (const part of [outlines, ghost, lighting, materials, model]) part.dispose();
-    this.#loaded = null;
-  }
-
   #applyQuality(): void {
-    this.#loaded?.materials.apply(this.#quality, this.#stage.renderer?.capabilities.getMaxAnisotropy() ?? 1);
-    this.#loaded?.lighting.apply(this.#quality);
+    this.#loaded?.applyQuality(this.quality, this.#stage.renderer?.capabilities.getMaxAnisotropy() ?? 1);
     this.#changed();
   }
 
@@ -211,27 +201,18 @@ class ThreeViewer implements Viewer {
   #fadeGround(): void {
     const { camera, controls } = this.#viewpoint;
     const distance = camera.position.distanceTo(controls.target);
-    this.#fog.near = distance + 0.8 * this.#size();
-    this.#fog.far = distance + 3 * this.#size();
+    this.#fog.near = distance + 0.8 * this.#size;
+    this.#fog.far = distance + 3 * this.#size;
   }
 
   /** Something in the scene moved: its shadows are to be drawn again too. */
   #changed(): void {
-    if (this.#stage?.renderer) this.#stage.renderer.shadowMap.needsUpdate = true;
+    if (this.#stage.renderer) this.#stage.renderer.shadowMap.needsUpdate = true;
     this.#loop.request();
   }
 
   #outline(): void {
-    const kinds = new Map<number, OutlineKind>();
-    const mark = (kind: OutlineKind, ids: (number | null)[]) => {
-      for (const id of ids) if (id !== null) kinds.set(id, kind);
-    };
-    const marked = (kind: OutlineKind) =>
-      this.#marks.filter((entry) => entry.kind === kind).map(({ body }) => this.#idOf(body));
-    mark("contact", marked("contact"));
-    mark("selection", [this.#drag.selected]);
-    mark("violation", marked("violation"));
-    this.#loaded?.outlines.set(kinds);
+    this.#loaded?.outline(this.#drag.selected, this.#marks);
     this.#loop.request();
   }
 
@@ -239,15 +220,11 @@ class ThreeViewer implements Viewer {
     this.#options.onMove(this.#nameOf(id), [x, y, z], quaternion, isFinal);
   }
 
-  #idOf(name: string): number | null {
-    return this.#loaded?.model.info.bodies.find((body) => body.name === name)?.id ?? null;
-  }
-
   #nameOf(id: number): string {
-    return this.#loaded?.model.info.bodies.find((body) => body.id === id)?.name ?? "";
+    return this.#loaded?.nameOf(id) ?? "";
   }
 
-  #size(): number {
-    return this.#loaded?.model.box.getSize(new Vector3()).length() ?? 1;
+  get #size(): number {
+    return this.#loaded?.size ?? 1;
   }
 }

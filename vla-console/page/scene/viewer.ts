@@ -18,6 +18,12 @@ export interface SceneInfo {
   cameras: string[];
 }
 
+/** A body that touches something, or that violates a bound. */
+export interface Mark {
+  body: string;
+  kind: "contact" | "violation";
+}
+
 export interface ViewerOptions {
   theme: "dark" | "light";
   /** "auto" is low on software WebGL: no shadows, Lambert, no antialiasing. */
@@ -36,12 +42,14 @@ export interface Viewer {
   setPoses(poseBodies: number[], frame: PoseFrame): void;
   /** The present pose of a body. */
   pose(body: string): Pose | null;
+  /** Where on the page a body's origin is seen [px]; null when it is out of sight behind the eye. */
+  onPage(body: string): { x: number; y: number } | null;
   /** Draw the end effector's predicted path as a tube that fades with time; null removes it. */
   setPath(points: Vec3[] | null): void;
   /** Draw the moving bodies once more, translucent, where the chunk is predicted to end; null removes it. */
   setGhost(poseBodies: number[], frame: PoseFrame | null): void;
   /** Mark where bodies touch or a bound is violated; an empty list removes the marks. */
-  setMarks(marks: { body: string; kind: "contact" | "violation" }[]): void;
+  setMarks(marks: Mark[]): void;
   /** Whether free bodies can be clicked and dragged. */
   setEditable(isEditable: boolean): void;
   select(body: string | null): void;

@@ -83,6 +83,7 @@ function Actions({ watch }: { watch: SessionWatch }) {
           series={series}
           range={range}
           cursor={last?.step ?? 0}
+          xUnit=""
         />
       ))}
       <p class="muted session-note">Over control steps; dashed: the rest of the chunk, ahead of now.</p>
@@ -101,7 +102,7 @@ function Latency({ watch }: { watch: SessionWatch }) {
   const last = watch.last.value;
   return (
     <Panel title="Latency" aside={<b class="number">{last?.timing_ms.total.toFixed(0)} ms</b>}>
-      <Plot title="A step" unit="ms" times={steps.value} series={series.value} cursor={last?.step ?? 0} />
+      <Plot title="A step" unit="ms" times={steps.value} series={series.value} cursor={last?.step ?? 0} xUnit="" />
       <p class="muted session-note">
         {last?.asked_policy ? "The policy was asked at this step." : "This step's action was in the chunk already."}
       </p>
@@ -119,7 +120,7 @@ function Proprio({ step }: { step: SessionStep }) {
           ))}
         </ol>
       ) : (
-        <p class="muted">This robot sends none.</p>
+        <p class="muted">None was sent, or the policy takes none.</p>
       )}
     </Panel>
   );

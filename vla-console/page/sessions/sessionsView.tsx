@@ -27,7 +27,7 @@ export function SessionsView({ servers }: { servers: Server[] }) {
   useShortcuts({ ArrowDown: () => move(1), ArrowUp: () => move(-1), Escape: close });
   const row = watched.value;
   return (
-    <section class={row ? "sessions watching" : "sessions"} aria-label="Sessions">
+    <section class={row ? "sessions-page watching" : "sessions-page"} aria-label="Sessions">
       <div class="session-list">
         <header>
           <h1>Live sessions</h1>
@@ -81,7 +81,7 @@ function SessionCard({ row, showsServer, isWatched, onOpen }: CardProps) {
     session.protocol,
     showsServer ? row.server.name : undefined,
     `step ${session.step}`,
-    session.steps_per_s === undefined || row.isEnded ? undefined : `${session.steps_per_s.toFixed(1)} steps/s`,
+    row.isEnded || !session.steps_per_s ? undefined : `${session.steps_per_s.toFixed(1)} steps/s`,
     typeof session.last_ms === "number" ? `${session.last_ms.toFixed(0)} ms` : undefined,
   ];
   return (

@@ -87,8 +87,3 @@ export const MoreIcon = () => (
     <circle cx="12.5" cy="8" r="1.3" {...filled} />
   </Icon>
 );
-export const ArrowIcon = ({ turn }: { turn: number }) => (
-  <Icon>
-    <path d="M8 13V3.5M4 7.2 8 3.2l4 4" transform={`rotate(${turn} 8 8)`} />
-  </Icon>
-);

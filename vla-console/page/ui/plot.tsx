@@ -155,7 +155,7 @@ function placeCursor(plot: uPlot | null, cursor: Props["cursor"]): void {
   const line = plot?.over.querySelector<HTMLElement>(".plot-cursor");
   if (!plot || !line) return;
   const left = time === undefined ? Number.NaN : plot.valToPos(time, "x");
-  line.hidden = !(left >= 0);
+  line.hidden = !(left >= 0 && left <= plot.over.clientWidth);
   if (!line.hidden) line.style.transform = `translateX(${left}px)`;
 }
 

@@ -28,7 +28,7 @@ def main() -> None:
         _fail(f"cannot listen on {_HOST}:{options.port}: {reason}; choose another port with --port, 0 takes a free one")
     address = f"http://{_HOST}:{listening.getsockname()[1]}"
     print(f"vla-console: {address} shows {', '.join(options.urls)}; Ctrl-C ends it", flush=True)
-    # Streams of events have no end of their own, so that nothing is waited for.
+    # Streams of events do not end by themselves: after a second they are cut.
     config = uvicorn.Config(
         console_app(options.urls), log_level="warning", server_header=False, timeout_graceful_shutdown=1
     )

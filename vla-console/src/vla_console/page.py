@@ -39,7 +39,7 @@ class ServerEntry(TypedDict):
 
 
 def is_built() -> bool:
-    """Return whether the page is there; a clone that was cleaned has none until the package is installed again."""
+    """Return whether the page exists; in a clone that was cleaned it does not until the package is installed again."""
     return (static_dir() / "index.html").is_file()
 
 

@@ -5,6 +5,7 @@ import io
 
 import numpy as np
 import pytest
+from glb_file import read_glb
 from PIL import Image
 from test_execute import EPISODE, PANDA, execute, streamed
 
@@ -159,6 +160,18 @@ def test_the_policy_sees_a_body_where_it_was_put(client):
         for state in ({}, with_bodies(red_cube={"position": ELSEWHERE}), {})
     )
     assert before == again != after
+
+
+def test_the_geometry_has_a_body_where_it_was_put_and_its_moving_bodies_are_those_with_poses(client):
+    state = with_bodies(red_cube={"position": ELSEWHERE, "quaternion": TURNED})
+    response = client.post("/scenes/geometry", json={"xml_string": PANDA, "state": state})
+    nodes = read_glb(response.content).bodies
+    reply = execute(client, poses=True)
+    (cube,) = (node for node in nodes if node["name"] == "red_cube")
+    np.testing.assert_allclose(cube["translation"], ELSEWHERE, atol=1e-6)
+    np.testing.assert_allclose(cube["rotation"], [0, 0, 1, 0], atol=1e-6)
+    moving = [node["extras"]["body"] for node in nodes if not node["extras"]["static"]]
+    assert moving == reply["pose_bodies"]
 
 
 def test_a_body_keeps_its_orientation_and_the_others_their_places(client):

@@ -147,6 +147,20 @@ def test_what_runs_for_longer_is_cut_with_an_answer(slow):
         assert process.wait(DEADLINE_S) == 0
 
 
+def test_steered_episodes_end_at_once_and_say_why(slow):
+    with running(slow, *SERVE, VLA_SHUTDOWN_GRACE_S="3600") as (url, process, _):
+        wait_until_healthy(url)
+        kept = [httpx.post(f"{url}/episodes", json={**EPISODE, "paused": paused}).json() for paused in (True, False)]
+        with (
+            httpx.stream("GET", f"{url}/episodes/{kept[0]['episode_id']}/events") as paused,
+            httpx.stream("GET", f"{url}/episodes/{kept[1]['episode_id']}/events") as played,
+        ):
+            process.send_signal(signal.SIGTERM)
+            for events in (paused, played):
+                assert '"code":"unavailable"' in "".join(events.iter_text()).rpartition("event: error")[2]
+        assert process.wait(DEADLINE_S) == 0
+
+
 def test_a_second_signal_waits_for_nobody(slow):
     with running(slow, *SERVE, VLA_SHUTDOWN_GRACE_S="3600") as (url, process, _):
         wait_until_healthy(url)

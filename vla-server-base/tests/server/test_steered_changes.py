@@ -104,8 +104,8 @@ def test_a_stream_of_execute_tells_the_changes(client):
     request, accept = without("pace", {**EPISODE, "changes": [change]}), {"Accept": "text/event-stream"}
     with client.stream("POST", "/execute", json=request, headers=accept) as response:
         lines = list(response.iter_lines())
-    told = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
-    assert told == ["start", "step", "change", "step", "step", "end"]
+    event_names = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+    assert event_names == ["start", "step", "change", "step", "step", "end"]
     event = json.loads(lines[lines.index("event: change") + 1].removeprefix("data: "))
     assert (event["step"], event["instruction"], event["bodies"]) == (1, "lift", {"red_cube": ASIDE})
 

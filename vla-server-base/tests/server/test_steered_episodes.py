@@ -46,9 +46,10 @@ def test_a_paused_episode_stands_still(page):
 
 def test_an_episode_stops_when_told(page):
     episode = page.begin(pace="real_time", max_steps=1000)
-    assert page.steer(episode, status="stopped")["status"] in ("running", "ended")
-    end = page.end(episode)
-    assert (end["reason"], page.status(episode)["reason"]) == ("stopped", "stopped")
+    answer = page.steer(episode, status="stopped", instruction="lift")
+    assert (answer["status"], answer["reason"], answer["instruction"]) == ("ended", "stopped", "lift")
+    assert page.end(episode)["reason"] == "stopped"
+    assert page.status(episode) == answer
 
 
 def test_an_episode_that_has_ended_cannot_be_steered(page):

@@ -1,6 +1,7 @@
-"""A policy server's client for tests that are not asynchronous."""
+"""A policy server's client for tests that are not asynchronous, and a port to serve at."""
 
 import asyncio
+import socket
 from collections.abc import Mapping
 from typing import Any
 
@@ -25,3 +26,10 @@ def wait_until_healthy(url: str) -> None:
             await server.wait_until_healthy()
 
     asyncio.run(ask())
+
+
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        return unused.getsockname()[1]

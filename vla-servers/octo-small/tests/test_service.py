@@ -4,7 +4,6 @@ import base64
 import contextlib
 import importlib.metadata
 import io
-import socket
 import time
 import xml.etree.ElementTree
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
+from policy_server import free_port
 
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.model import OctoModel
@@ -196,12 +196,6 @@ def test_robots_of_four_protocols_at_once_get_what_each_gets_alone_though_camera
             together = list(threads.map(episode, made, range(len(made))))
     np.testing.assert_array_equal(together, alone)
     assert len(np.unique(np.array(alone)[:, 0], axis=0)) == len(made), "each has noise of its own"
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 def episode(make, seed: int, num_steps: int = 12) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""The one HTTP client of a policy server: health, info, predict and execute."""
+"""The one HTTP client of a policy server: health, info, predict, execute and episodes."""
 
 import asyncio
 from collections.abc import Mapping
@@ -68,6 +68,10 @@ class PolicyServer:
     async def execute(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Have the server run a whole episode, and return the reply of `POST /execute`."""
         return await self._ask("POST", "/execute", expected="model", json=body, timeout=_EPISODE_TIMEOUT_S)
+
+    async def begin_episode(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Begin an episode that can be watched, and return the reply of `POST /episodes`."""
+        return await self._ask("POST", "/episodes", expected="episode_id", json=body)
 
     async def _ask(self, method: str, path: str, *, expected: str, **content: Any) -> Mapping[str, Any]:
         """Return a reply; `expected` is a field that every policy server's reply has."""

@@ -53,7 +53,7 @@ class Steering:
             VLAError: it cannot be done; nothing of it is.
         """
         if self.status == "ended":
-            raise _ended()
+            raise episode_ended()
         has_effect: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._commands.append((command, has_effect))
         self._command_came.set()
@@ -73,10 +73,13 @@ class Steering:
                 if isinstance(event, EpisodeStep) and self._is_last_step():
                     self.status, self._num_steps_left = "paused", None
                     yield self._changed()
+            self.status = "ended"
+            if self._is_stopped:
+                self._settle()
         finally:
             self.status = "ended"
             while self._commands:
-                self._settle(_ended())
+                self._settle(episode_ended())
 
     async def _obey_commands(self) -> AsyncGenerator[EpisodeChange, None]:
         """Obey the commands that have come, and wait for more as long as the episode is paused."""
@@ -90,8 +93,9 @@ class Steering:
             except VLAError as error:
                 self._settle(error)
                 continue
-            if not self._is_stopped:
-                yield change
+            if self._is_stopped:
+                return  # it has taken effect when the episode has ended
+            yield change
             self._settle()
 
     async def _obey(self, command: Command) -> EpisodeChange:
@@ -166,5 +170,6 @@ class _SimulatedClock:
         self.restart(simulated_s)
 
 
-def _ended() -> EpisodeEnded:
+def episode_ended() -> EpisodeEnded:
+    """Return the error of a command that comes too late."""
     return EpisodeEnded("the episode has ended", hint="begin another one: POST /episodes")

@@ -22,7 +22,7 @@ from vla_server_base.schemas.success import Success
 Status = Literal["running", "paused", "ended"]
 
 
-class EpisodeRequest(ExecuteRequest):
+class SteeredEpisodeRequest(ExecuteRequest):
     """An episode that goes on while it is watched and steered."""
 
     pace: Pace = "real_time"

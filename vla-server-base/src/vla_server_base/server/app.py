@@ -24,7 +24,7 @@ from vla_server_base.fairness import FairThreads, num_threads
 from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
-from vla_server_base.schemas.episode import EpisodePatch, EpisodeRequest
+from vla_server_base.schemas.episode import EpisodePatch, SteeredEpisodeRequest
 from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.geometry import GeometryRequest
 from vla_server_base.schemas.predict import PredictRequest
@@ -143,9 +143,19 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app.add_exception_handler(VLAError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
-    bodies = (PredictRequest, ExecuteRequest, EpisodeRequest, EpisodePatch, GeometryRequest)
+    bodies = (PredictRequest, ExecuteRequest, SteeredEpisodeRequest, EpisodePatch, GeometryRequest)
     app.openapi = lambda: openapi_schema(app, *bodies)
+    _build_routes(app)
     return app
+
+
+def _build_routes(app: FastAPI) -> None:
+    """Have FastAPI build the included routes now: by itself it does so at the first request.
+
+    It mutes warnings of pydantic meanwhile, by filters that all threads share, such as the one that loads the model.
+    """
+    for route in app.routes:
+        route.matches({"type": "http", "method": "GET", "path": "/", "headers": []})
 
 
 async def _end_where_nothing_is_loaded(service: Service, host: Host) -> None:

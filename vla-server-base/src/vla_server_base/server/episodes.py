@@ -14,9 +14,9 @@ from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.episode import (
     EpisodePatch,
     EpisodeReply,
-    EpisodeRequest,
     EpisodesReply,
     EpisodeStatusReply,
+    SteeredEpisodeRequest,
 )
 from vla_server_base.schemas.execute_reply import StartEvent
 from vla_server_base.server.event_stream import EVENT_STREAM, HEADERS, written
@@ -36,11 +36,11 @@ router = APIRouter(responses={"default": {"model": ErrorReply, "description": "A
     status_code=201,
     responses={201: {"model": EpisodeReply}},
     response_class=Response,
-    openapi_extra=request_body(EpisodeRequest, EPISODE_EXAMPLES),
+    openapi_extra=request_body(SteeredEpisodeRequest, EPISODE_EXAMPLES),
 )
 async def begin(request: Request) -> Response:
     service: Service = request.app.state.service
-    inputs, scene = await read_request(request, service, EpisodeRequest)
+    inputs, scene = await read_request(request, service, SteeredEpisodeRequest)
     assert scene is not None, "an episode has a scene: the body requires it"
     policy = EnginePolicy(service.engine, inputs.dataset)
     episode = Episode(policy, service, scene, inputs.task, inputs.settings)

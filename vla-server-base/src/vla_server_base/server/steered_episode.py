@@ -6,7 +6,7 @@ from contextlib import aclosing, contextmanager
 from typing import Any, Literal
 
 from vla_server_base.episodes.events import EndReason
-from vla_server_base.episodes.steering import Command, Steering
+from vla_server_base.episodes.steering import Command, Steering, episode_ended
 from vla_server_base.errors import VLAError
 from vla_server_base.schemas.base import Reply
 from vla_server_base.schemas.change import change_to_body
@@ -26,22 +26,26 @@ class SteeredEpisode:
     def __init__(
         self, *, episode_id: str, client: str, steering: Steering, start: StartEvent, clock: Callable[[], float]
     ):
+        self._seed, self._scene_id, self._clock = start.seed, start.scene_id, clock
         self.id, self.client, self.events = episode_id, client, KeptEvents()
         self.ended_at: float | None = None
         self.last_used = clock()
-        self._steering, self._start, self._clock = steering, start, clock
+        self._steering: Steering | None = steering
         self._reason: EndReason | Literal["error"] | None = None
         self._num_readers = 0
         self._cut_by: VLAError | None = None
 
-    def run(self, events: Events, write: Write, has_grown: Callable[[], None]) -> None:
-        """Run in a task of its own, from behind the start; `has_grown` is called when there are more events to keep."""
-        self.events.add(write(self._start))
-        self._events = events
+    def run(self, start: StartEvent, rest: Events, write: Write, has_grown: Callable[[], None]) -> None:
+        """Run in a separate task, from behind the start; `has_grown` is called when there are more events to keep."""
+        self.events.add(write(start))
+        self._rest = rest
         self._task = asyncio.create_task(self._run(write, has_grown))
+        self._task.add_done_callback(self._finish)
 
     async def steer(self, command: Command) -> None:
         """Wait until a command has taken effect; raises what `Steering.apply` does."""
+        if self._steering is None:
+            raise episode_ended()
         self.last_used = self._clock()
         await self._steering.apply(command)
 
@@ -57,60 +61,65 @@ class SteeredEpisode:
 
     def is_left(self, seconds: float) -> bool:
         """Return whether nobody has read or steered it for some time, and it would not end soon by itself."""
+        if self._steering is None or self._num_readers:
+            return False
         hurries = self._steering.status == "running" and self._steering.pace == "fast"
-        return not self._num_readers and not hurries and self._clock() - self.last_used > seconds
+        return not hurries and self._clock() - self.last_used > seconds
 
     def cut(self, error: VLAError | None = None) -> None:
         """End it wherever it is; its last event is the error, or `end` without one."""
         self._cut_by = error
+        self._reason = "stopped" if error is None else "error"
         self._task.cancel()
 
     async def stop(self, error: VLAError | None = None) -> None:
         """Cut it, and wait until it has ended."""
         self.cut(error)
         await asyncio.wait([self._task])
-        await self._events.aclose()  # a task that is cancelled before it begins closes nothing
+        await self._rest.aclose()  # a task that is cancelled before it begins closes nothing
 
     def status(self) -> EpisodeStatusReply:
         """Return where it is."""
-        episode = self._steering.episode
+        if self._steering is not None:
+            self._status = self._status_of(self._steering)
+        return self._status
+
+    def _status_of(self, steering: Steering) -> EpisodeStatusReply:
+        episode = steering.episode
+        has_ended = steering.status == "ended"
         return EpisodeStatusReply(
             episode_id=self.id,
-            status=self._steering.status,
-            reason=self._reason,
-            pace=self._steering.pace,
+            status=steering.status,
+            reason=self._reason or episode.reason or "error" if has_ended else None,
+            pace=steering.pace,
             instruction=episode.task.instruction,
-            seed=self._start.seed,
+            seed=self._seed,
             step=episode.num_steps,
             time=round(episode.state.time_s, 9),
             success=episode.success,
-            scene_id=self._start.scene_id,
+            scene_id=self._scene_id,
             changes=[change_to_body(change) for change in episode.changes],
         )
 
     async def _run(self, write: Write, has_grown: Callable[[], None]) -> None:
-        try:
-            async with aclosing(self._events):
-                async for event in self._events:
-                    self.events.add(await asyncio.to_thread(write, event))
-                    has_grown()
-            self._reason = self._steering.episode.reason
-        except asyncio.CancelledError:
-            self._end(self._cut_by)
-        except Exception as error:
-            self._end(client_error(error))
-        finally:
-            self.ended_at = self._clock()
-            self.events.complete()
+        async with aclosing(self._rest):
+            async for event in self._rest:
+                self.events.add(await asyncio.to_thread(write, event))
+                has_grown()
 
-    def _end(self, error: VLAError | None) -> None:
-        """Tell readers why no more events come."""
-        if error is not None:
+    def _finish(self, task: asyncio.Task[None]) -> None:
+        """Tell readers why no more events come, and keep only these: the scene may have many megabytes."""
+        assert self._steering is not None, "an episode ends once"
+        error = self._cut_by if task.cancelled() else task.exception()
+        if isinstance(error, Exception):
             self._reason = "error"
-            self._add("error", error_reply(error))
-        else:
-            self._reason = "stopped"
+            self._add("error", error_reply(client_error(error)))
+        elif task.cancelled():
             self._add("end", end_event(self._steering.episode.end("stopped"), {}))
+        self.status()
+        self._steering = None
+        self.ended_at = self._clock()
+        self.events.complete()
 
     def _add(self, name: str, content: Reply) -> None:
         self.events.add(WrittenEvent(name=name, json=content.model_dump_json(exclude_unset=True)))

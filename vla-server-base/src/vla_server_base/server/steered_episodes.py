@@ -58,7 +58,7 @@ class SteeredEpisodes:
         self._episodes[episode.id] = episode
         if self._sweeping is None or self._sweeping.done():
             self._sweeping = asyncio.create_task(self._sweep_until_none_is_left())
-        episode.run(rest, write, self._keep_within_memory)
+        episode.run(start, rest, write, self._keep_within_memory)
         return episode
 
     def get(self, episode_id: str) -> SteeredEpisode:

@@ -6,17 +6,18 @@ import os
 import pty
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
-from policy_server import predict, wait_until_healthy
+from policy_server import free_port, predict, wait_until_healthy
 from vocabulary import train_vocabulary
 
 from octo_service.checkpoints.checkpoint import load_checkpoint
@@ -28,6 +29,7 @@ from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.server.uvicorn_server import serving
 
 TINY = {"OCTO_MODEL": "random://octo-tiny", "VLA_DEVICE": "cpu", "VLA_SCENE_WORKERS": "1"}
+EVENTS = ["start", "step", "step", "end"]
 
 
 def octo_service(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -57,28 +59,80 @@ def test_the_demo_plays_an_episode_says_how_it_went_and_ends(tmp_path: Path):
     assert "Warning" not in result.stderr
 
 
-def test_the_demo_stays_up_in_a_terminal_at_the_port_it_is_told(tmp_path: Path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+@contextlib.contextmanager
+def demo_in_a_terminal(folder: Path, **environment: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The demo's address, and what it printed until it stays up, by the first word of each line."""
     terminal, theirs = pty.openpty()
+    port = free_port()
     command = [sys.executable, "-m", "octo_service.cli", "demo", "--max-steps", "2", "--port", str(port)]
-    settings = {**os.environ, **TINY, "VLA_CACHE_DIR": str(tmp_path / "cache")}
+    settings = {**os.environ, **TINY, "VLA_CACHE_DIR": str(folder / "cache"), "DISPLAY": "", "WAYLAND_DISPLAY": ""}
     with subprocess.Popen(
-        command, cwd=tmp_path, env=settings, stdin=theirs, stdout=subprocess.PIPE, text=True, start_new_session=True
+        command,
+        cwd=folder,
+        env={**settings, **environment},
+        stdin=theirs,
+        stdout=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as demo:
         try:
             assert demo.stdout is not None
-            said = next(line for line in demo.stdout if line.startswith("serving at"))
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as health:
-                assert health.status == 200
+            printed = {}
+            while "serving" not in printed:
+                word, _, rest = demo.stdout.readline().partition(" ")
+                printed[word] = rest.strip()
+            yield f"http://127.0.0.1:{port}", printed
             demo.send_signal(signal.SIGINT)
             assert demo.wait(timeout=60) == 0
         finally:
             demo.kill()
             os.close(terminal)
             os.close(theirs)
-    assert said.startswith(f"serving at http://127.0.0.1:{port} ")
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program that notes which addresses it was to open, in the file `opened` beside it."""
+    program = tmp_path_factory.mktemp("browser") / "browser"
+    program.write_text('#!/bin/sh\necho "$1" >> "$(dirname "$0")/opened"\n')
+    program.chmod(0o755)
+    return program
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory, browser: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    with demo_in_a_terminal(tmp_path_factory.mktemp("demo"), BROWSER=str(browser)) as demo:
+        assert not browser.with_name("opened").exists(), "there is no display"
+        yield demo
+
+
+def test_the_demo_stays_up_in_a_terminal_at_the_port_it_is_told(demo: tuple[str, dict[str, str]]):
+    url, printed = demo
+    assert httpx.get(f"{url}/health").status_code == 200
+    assert printed["serving"].startswith(f"at {url} ")
+    assert printed["episode"] == "not done: 2 actions, 0.4 s of simulated time"
+
+
+def test_the_demo_has_an_episode_in_the_console(demo: tuple[str, dict[str, str]]):
+    url, printed = demo
+    address, _, episode_id = printed["console"].partition("#episode=")
+    assert address == f"{url}/"
+    assert 'src="console/console.js"' in httpx.get(address).text
+    with httpx.stream("GET", f"{url}/episodes/{episode_id}/events", timeout=60) as events:
+        lines = list(events.iter_lines())
+    assert [line for line in lines if line.startswith("event: ")] == [f"event: {name}" for name in EVENTS]
+    assert '"poses":{' in "".join(lines)
+
+
+def test_the_demo_opens_a_browser_where_there_is_a_display(tmp_path: Path, browser: Path):
+    with demo_in_a_terminal(tmp_path, BROWSER=str(browser), DISPLAY=":0") as (_, printed):
+        assert browser.with_name("opened").read_text() == f"{printed['console']}\n"
+
+
+def test_a_demo_without_a_console_begins_no_second_episode(tmp_path: Path):
+    with demo_in_a_terminal(tmp_path, VLA_CONSOLE="off") as (url, printed):
+        assert "console" not in printed
+        assert httpx.get(f"{url}/episodes").json()["episodes"] == []
 
 
 def test_predict_prints_an_action_and_where_the_pictures_lie(tmp_path: Path):
@@ -205,9 +259,7 @@ def test_what_goes_wrong_is_one_sentence_and_exit_code_1(
 
 @pytest.mark.parametrize(("level", "lines"), [("info", 1), ("warning", 0)])
 def test_serve_logs_one_line_a_request_as_the_log_level_says(level: str, lines: int, tmp_path: Path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     settings = {
         "VLA_CACHE_DIR": str(tmp_path),
         "VLA_RENDERER": "raycast",

@@ -4,7 +4,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from policy_server import free_port
 from small_hub import SmallHub, tiny_files
 from vocabulary import train_vocabulary
 
@@ -45,12 +45,6 @@ def health(port: int) -> dict:
         return json.load(reply)
     except OSError:
         return {"status": "not there yet", "reason": ""}
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
 
 
 @pytest.mark.parametrize("command", [SERVE, (*UVICORN, "--port", "0")], ids=["serve", "uvicorn"])

@@ -1,4 +1,4 @@
-"""`octo-service demo`: a server whose policy follows an instruction in a scene, and then stays up."""
+"""`octo-service demo`: a server whose policy follows an instruction in a scene, and then stays up to be looked at."""
 
 import asyncio
 import base64
@@ -7,6 +7,7 @@ import signal
 import statistics
 import sys
 import time
+import webbrowser
 from collections.abc import Mapping
 from typing import Any
 
@@ -28,7 +29,20 @@ def run(options: Demo) -> None:
         _play(url, body, options)
         if os.environ.get("ONCE") == "1" or not sys.stdin.isatty():
             return
+        if options.server.console == "on":
+            _show(url, body)
         _stay(url)
+
+
+def _show(url: str, body: Mapping[str, Any]) -> None:
+    """Begin the episode again, at the simulation's own clock, and open the console that shows it."""
+    watched = {name: value for name, value in body.items() if name != "record"}
+    reply = asyncio.run(_begin_episode(url, {**watched, "poses": True, "preview": True, "frames": "jpeg"}))
+    address = f"{url}/#episode={reply['episode_id']}"
+    print(f"console      {address}", flush=True)
+    # Without a display, webbrowser would take over the terminal with a text browser.
+    if sys.platform == "darwin" or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(address)
 
 
 def _stay(url: str) -> None:
@@ -42,7 +56,7 @@ def _stay(url: str) -> None:
     # Not KeyboardInterrupt, which is lost if it comes during a destructor.
     for each in (signal.SIGINT, signal.SIGTERM):
         signal.signal(each, end)
-    print(f"\nserving at {url} - its API is at {url}/docs; Ctrl-C ends it")
+    print(f"\nserving at {url} - its API is at {url}/docs; Ctrl-C ends it", flush=True)
     while not ended:
         time.sleep(_LOOK_S)
 
@@ -82,3 +96,8 @@ def _play(url: str, body: Mapping[str, Any], options: Demo) -> None:
 async def _execute(url: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
     async with PolicyServer(url) as server:
         return await server.execute(body)
+
+
+async def _begin_episode(url: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    async with PolicyServer(url) as server:
+        return await server.begin_episode(body)
