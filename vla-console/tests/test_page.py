@@ -1,5 +1,6 @@
 """The page in a real browser: it loads, draws, and keeps to its origin."""
 
+import httpx
 import pytest
 from conftest import OpenPage
 from playwright.sync_api import Page, expect
@@ -13,6 +14,7 @@ RENDERER = """() => {
 
 def test_the_page_shows_the_server_that_sends_it(page: Page):
     expect(page).to_have_title("VLA console")
+    expect(page.get_by_text("connected", exact=True)).to_be_visible(timeout=30_000)
     expect(page.get_by_text("bundled://tabletop").first).to_be_visible()
 
 
@@ -39,3 +41,12 @@ def test_an_error_of_the_page_is_noticed(page: Page, problems: list[str], notice
     page.evaluate(noticed)
     page.wait_for_timeout(100)
     assert "wrong" in problems.pop()
+
+
+def test_the_link_of_the_demo_shows_its_episode(open_page: OpenPage, server: PolicyServer):
+    scene = httpx.get(f"{server.url}/scenes/panda/tabletop").text
+    body = {"instruction": "pick up the red cube", "xml_string": scene, "seed": 0, "max_steps": 4, "poses": True}
+    reply = httpx.post(f"{server.url}/episodes", json=body, timeout=60)
+    page = open_page(server.url, f"/#episode={reply.json()['episode_id']}")
+    page.wait_for_function("() => window.__console?.step === 4", timeout=60_000)
+    expect(page.get_by_label("Instruction")).to_have_value("pick up the red cube")

@@ -57,10 +57,11 @@ def set_options(page: Page, **values: str) -> None:
 def place_of_red(view: Locator) -> tuple[float, float]:
     """Where the red cube is drawn: the middle of the red pixels, on the page [px]."""
     image = Image.open(io.BytesIO(view.screenshot())).convert("RGB")
+    pixels = image.tobytes()
     red = [
         (index % image.width, index // image.width)
-        for index, (r, g, b) in enumerate(image.getdata())
-        if r > 110 and g < 60 and b < 60
+        for index in range(image.width * image.height)
+        if pixels[3 * index] > 110 and max(pixels[3 * index + 1 : 3 * index + 3]) < 60
     ]
     assert len(red) > 30, "the red cube is not in view"
     box = view.bounding_box()
@@ -185,6 +186,7 @@ def test_a_lost_server_is_told_in_words_and_reattached_to(open_page: OpenPage, l
         expect(page.get_by_test_id("connection")).to_have_text("connected", timeout=EPISODE_MS)
         run(page)
         expect_end(page)
+        page.close()
     problems.clear()  # requests that failed while the server was away
 
 

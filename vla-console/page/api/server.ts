@@ -28,7 +28,7 @@ export class ServerError extends Error {
 }
 
 /** A scene to send: a bundled one's or an own MJCF text, a zip with its files, or one that the server knows. */
-export type SceneSource = { xml: string } | { zip: Blob } | { sceneId: string };
+export type SceneSource = { xml: string } | { zip: Blob; file?: string } | { sceneId: string };
 
 export class Server {
   constructor(readonly entry: ServerEntry) {}
@@ -108,6 +108,6 @@ function sceneBody(source: SceneSource, fields: Partial<EpisodeRequest>): Reques
   if ("xml" in source) return jsonBody("POST", { ...fields, xml_string: source.xml });
   const form = new FormData();
   form.set("scene", source.zip, "scene.zip");
-  form.set("request", JSON.stringify(fields));
+  form.set("request", JSON.stringify({ ...fields, scene_file: source.file }));
   return { method: "POST", body: form };
 }

@@ -57,6 +57,7 @@ export function BlindPanel({ comparison }: { comparison: Comparison }) {
           icon={<PlayIcon />}
           disabled={comparison.areAlike.value || isHidden}
         />
+        {isHidden && <Button label="Cancel" onClick={() => blind.stop()} />}
         {phase === "revealed" && <Button label="Next placement" onClick={next} />}
         <SceneFormField />
       </form>

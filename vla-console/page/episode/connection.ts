@@ -1,6 +1,6 @@
 // Whether a server answers, and how busy it is: polled, so that a lost server is seen within a second.
 
-import { computed, signal } from "@preact/signals";
+import { computed, effect, signal } from "@preact/signals";
 import { type Server, ServerError } from "../api/server";
 import type { InfoReply, LoadReply } from "../api/types";
 
@@ -22,6 +22,17 @@ export class Connection {
 
   constructor(readonly server: Server) {}
 
+  /** Wait until the server answers and its model is loaded. */
+  whenReady(): Promise<void> {
+    return new Promise((resolve) => {
+      const stop = effect(() => {
+        if (!this.isReady.value) return;
+        resolve();
+        queueMicrotask(() => stop());
+      });
+    });
+  }
+
   /** Ask every 0.7 s until the result is called. */
   start(): () => void {
     let isStopped = false;
@@ -37,16 +48,19 @@ export class Connection {
   }
 
   async #poll(): Promise<void> {
+    const wasLost = this.isLost.value;
+    this.isLost.value = !(await this.#isAnswering());
+    if (wasLost && !this.isLost.value) this.returns.value += 1;
+  }
+
+  async #isAnswering(): Promise<boolean> {
     const timeout = AbortSignal.timeout(TIMEOUT_MS);
     try {
       if (!this.isReady.value) this.info.value = await this.server.info(timeout);
       this.load.value = await this.server.load(timeout);
+      return true;
     } catch (error) {
-      if (error instanceof ServerError && error.status !== 0 && !GATEWAY_STATUSES.includes(error.status)) return;
-      this.isLost.value = true;
-      return;
+      return error instanceof ServerError && error.status !== 0 && !GATEWAY_STATUSES.includes(error.status);
     }
-    if (this.isLost.value) this.returns.value += 1;
-    this.isLost.value = false;
   }
 }

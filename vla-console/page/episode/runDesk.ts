@@ -2,17 +2,16 @@
 
 import { batch, computed, effect, signal, untracked } from "@preact/signals";
 import { type Server, ServerError } from "../api/server";
-import type { BodyPose, SceneState, StartEvent, Success, TaskPreset } from "../api/types";
+import type { BodyPose, SceneState, Success, TaskPreset } from "../api/types";
 import { Connection } from "./connection";
 import { presetOf } from "./criteria";
 import { EpisodeRun } from "./episodeRun";
+import { Glance } from "./glance";
 import { InstructionHistory } from "./history";
 import { readFragment, runFragment, type SharedRun } from "./link";
 import { DEFAULT_OPTIONS, type Episode, episodeRequest, type RunOptions } from "./options";
 import { SceneChoice } from "./shownScene";
 
-/** After the last of several changes: a body is nudged many times. */
-const GLANCE_DELAY_MS = 250;
 const FIRST_SCENE = "panda/tabletop";
 
 export class RunDesk {
@@ -23,6 +22,8 @@ export class RunDesk {
   readonly presets = signal<TaskPreset[]>([]);
   readonly instruction = signal("");
   readonly options = signal<RunOptions>(DEFAULT_OPTIONS);
+  /** Which arm of the scene is driven, or how it is called; "" for the only one. */
+  readonly robot = signal("");
   /** Where the visitor put free bodies; the next episode starts with them there. */
   readonly moved = signal<Record<string, BodyPose>>({});
   /** Counts how often the scene was brought back to its start. */
@@ -36,17 +37,17 @@ export class RunDesk {
     return presetOf(this.instruction.value, this.presets.value)?.success ?? [];
   });
   /** The start of the next episode, before it is begun: what the policy's cameras see now. */
-  readonly glance = signal<StartEvent | null>(null);
+  readonly glance: Glance;
   /** The criteria of the episode that is shown. */
   readonly judgedBy = signal<Success[]>([]);
 
   /** The presets of the shown scene's robot are there, or cannot be had. */
   #presetsLoaded: Promise<void> = Promise.resolve();
-  #glanceTimer = 0;
 
   constructor(readonly server: Server) {
     this.connection = new Connection(server);
     this.scene = new SceneChoice(server);
+    this.glance = new Glance(server);
   }
 
   /** Do what the page's link asks for, and stay connected. */
@@ -60,10 +61,10 @@ export class RunDesk {
       const isIdle = this.run.status.value === "idle" && this.connection.isReady.value;
       this.moved.value; // What the cameras see changes with it.
       this.success.value;
-      if (isIdle && this.scene.shown.value !== null) untracked(() => this.#glanceSoon());
+      if (isIdle && this.scene.shown.value !== null) this.glance.soon(() => this.#nextEpisode());
     });
     const stopReturns = effect(() => {
-      if (this.connection.returns.value > 0) void this.#comeBack();
+      if (this.connection.returns.value > 0) untracked(() => void this.#comeBack());
     });
     void this.#open(location.hash);
     const openLink = () => void this.#open(location.hash);
@@ -98,7 +99,7 @@ export class RunDesk {
   begin = async (): Promise<void> => {
     const episode = this.#nextEpisode();
     if (episode === null || this.run.isActive.value) return;
-    clearTimeout(this.#glanceTimer);
+    this.glance.cancel();
     this.judgedBy.value = episode.success;
     await this.run.begin(this.server, episodeRequest(episode));
     if (this.run.error.value?.code !== "unknown_scene_id") return;
@@ -130,14 +131,15 @@ export class RunDesk {
 
   openScene = async (name: string): Promise<void> => {
     this.reset();
-    this.glance.value = null;
+    this.robot.value = "";
+    this.glance.clear();
     await this.scene.open(name);
   };
 
-  openFile = async (file: File): Promise<void> => {
+  openFile = async (file: File, model?: string): Promise<void> => {
     this.reset();
-    this.glance.value = null;
-    await this.scene.openFile(file);
+    this.glance.clear();
+    await this.scene.openFile(file, model);
   };
 
   /** Return the fragment that begins the shown episode elsewhere, with the changes made so far. */
@@ -169,28 +171,9 @@ export class RunDesk {
       success: this.success.value,
       options: this.options.value,
       state: this.#startState(isShared ? shared.value?.state : undefined),
-      robot: isShared ? shared.value?.robot : undefined,
+      robot: this.robot.value || undefined,
       changes: isShared ? shared.value?.changes : undefined,
     };
-  }
-
-  #glanceSoon(): void {
-    clearTimeout(this.#glanceTimer);
-    this.#glanceTimer = window.setTimeout(() => void this.#glance(), GLANCE_DELAY_MS);
-  }
-
-  /** Begin the next episode paused, keep its start, and end it; where that is refused, Run says why. */
-  async #glance(): Promise<void> {
-    const episode = this.#nextEpisode();
-    if (episode === null || !episode.instruction || this.run.status.value !== "idle") return;
-    const request = { ...episodeRequest(episode), changes: undefined, record: [], paused: true };
-    try {
-      const { episode_id, start } = await this.server.begin(request);
-      await this.server.forget(episode_id);
-      if (this.scene.shown.value?.sceneId === start.scene_id) this.glance.value = start;
-    } catch (error) {
-      if (!(error instanceof ServerError)) throw error;
-    }
   }
 
   #startState(shared?: SceneState): SceneState {
@@ -209,9 +192,11 @@ export class RunDesk {
     if ("episode" in link) return this.#attach(link.episode);
     this.reset();
     this.shared.value = link.run;
+    this.robot.value = link.run.robot ?? "";
     this.instruction.value = link.run.instruction;
     this.options.value = { ...DEFAULT_OPTIONS, ...link.run.options, seed: link.run.seed };
     await this.scene.open(link.run.scene);
+    await this.connection.whenReady();
     await this.begin();
   }
 

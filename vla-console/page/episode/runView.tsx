@@ -22,7 +22,7 @@ import type { RunDesk } from "./runDesk";
 import type { SceneView as View } from "./sceneView";
 
 export function RunView({ desk, view }: { desk: RunDesk; view: View }) {
-  const moment = useMemo(() => new Moment(desk.run, desk.glance), [desk]);
+  const moment = useMemo(() => new Moment(desk.run, desk.glance.start), [desk]);
   useEffect(() => drive(desk.run.playback), [desk]);
   useShortcuts(shortcuts(desk, moment));
   const cameras = desk.connection.info.value?.policy?.cameras?.map(({ name }) => name) ?? [];

@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { type SceneSource, type Server, ServerError } from "../api/server";
+import { zipEntries } from "./zipEntries";
 
 export interface ShownScene {
   /** "panda/tabletop", a file's name, or the scene's id. */
@@ -15,6 +16,11 @@ export class SceneChoice {
   /** The bundled scenes, as "robot/scene". */
   readonly bundled = signal<string[]>([]);
   readonly shown = signal<ShownScene | null>(null);
+  /** The visitor's own file, also while it cannot be shown. */
+  readonly file = signal<File | null>(null);
+  /** The models in the zip, where there are several, and which one is asked for. */
+  readonly models = signal<string[]>([]);
+  readonly model = signal("");
   readonly isLoading = signal(false);
   readonly error = signal<ServerError | null>(null);
   #latest = 0;
@@ -29,12 +35,25 @@ export class SceneChoice {
   }
 
   /** Show a bundled scene by its name, or one that the server knows by its id. */
-  open = (name: string): Promise<void> =>
-    this.#show(name, async () => (name.includes("/") ? { xml: await this.server.sceneXml(name) } : { sceneId: name }));
+  open = async (name: string): Promise<void> => {
+    this.file.value = null;
+    this.models.value = [];
+    await this.#show(name, async () =>
+      name.includes("/") ? { xml: await this.server.sceneXml(name) } : { sceneId: name },
+    );
+  };
 
-  /** Show an MJCF file or a zip with one. */
-  openFile = (file: File): Promise<void> =>
-    this.#show(file.name, async () => (/\.zip$/i.test(file.name) ? { zip: file } : { xml: await file.text() }));
+  /** Show an MJCF file, or a zip with one; `model` says which of several. */
+  openFile = async (file: File, model = ""): Promise<void> => {
+    this.file.value = file;
+    this.model.value = model;
+    const isZip = /\.(zip|mjz)$/i.test(file.name);
+    const names = isZip ? zipEntries(await file.arrayBuffer()).filter((name) => /\.xml$/i.test(name)) : [];
+    this.models.value = names.length > 1 ? names : [];
+    const source = async (): Promise<SceneSource> =>
+      isZip ? { zip: file, ...(model && { file: model }) } : { xml: await file.text() };
+    await this.#show(file.name, source);
+  };
 
   /** Show the scene that has this id, by its name if it is a bundled one, unless it is shown already. */
   async openId(sceneId: string): Promise<void> {

@@ -78,7 +78,7 @@ export function Header({ view, servers, desk, onServer }: Props) {
           <div class="choices">
             {isRun && <SceneMenu desk={desk} />}
             <Button label="Dark or light" icon={<ThemeIcon />} onClick={toggleTheme} />
-            {desk !== null && <Facts connection={desk.connection} />}
+            <div>{desk !== null && <Facts connection={desk.connection} />}</div>
           </div>
         </Dialog>
       )}

@@ -3,7 +3,7 @@
 import type { RunDesk } from "../episode/runDesk";
 import type { SceneView } from "../episode/sceneView";
 import { Button } from "../ui/button";
-import { CheckField, NumberField, SelectField } from "../ui/field";
+import { CheckField, Field, NumberField, SelectField } from "../ui/field";
 import { Panel } from "../ui/panel";
 
 const MAX_SEED = 2 ** 32 - 1;
@@ -110,6 +110,19 @@ export function OptionsPanel({ desk, view }: { desk: RunDesk; view: SceneView })
             view.quality.value = quality;
           }}
         />
+        {desk.scene.file.value !== null && (
+          <Field label="Robot" wide>
+            <input
+              type="text"
+              placeholder="the scene's only arm"
+              title="where the scene has several arms: the name or the end effector of one"
+              value={desk.robot.value}
+              onChange={({ currentTarget }) => {
+                desk.robot.value = currentTarget.value.trim();
+              }}
+            />
+          </Field>
+        )}
         <CheckField label="Predicted path" checked={options.showsPath} onChange={(showsPath) => set({ showsPath })} />
         <CheckField label="Ghost" checked={options.showsGhost} onChange={(showsGhost) => set({ showsGhost })} />
       </div>

@@ -23,6 +23,7 @@ export function SceneMenu({ desk }: { desk: RunDesk }) {
           ))}
         </select>
       </span>
+      <Models desk={desk} />
       <Button label="Open scene…" icon={<FolderIcon />} onClick={() => file.current?.click()} />
       <input
         ref={file}
@@ -37,5 +38,27 @@ export function SceneMenu({ desk }: { desk: RunDesk }) {
         }}
       />
     </>
+  );
+}
+
+/** Which model of a zip with several. */
+function Models({ desk }: { desk: RunDesk }) {
+  const { file, models, model } = desk.scene;
+  if (models.value.length === 0) return null;
+  return (
+    <span class="inline">
+      <select
+        aria-label="Model in the zip"
+        value={model.value}
+        onChange={({ currentTarget }) => file.value && void desk.openFile(file.value, currentTarget.value)}
+      >
+        <option value="">model of the zip</option>
+        {models.value.map((name) => (
+          <option key={name} value={name}>
+            {name}
+          </option>
+        ))}
+      </select>
+    </span>
   );
 }

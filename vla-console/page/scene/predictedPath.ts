@@ -4,7 +4,10 @@ import {
   BufferAttribute,
   type BufferGeometry,
   CatmullRomCurve3,
+  type DepthModes,
   DoubleSide,
+  GreaterDepth,
+  Group,
   Mesh,
   MeshBasicMaterial,
   SphereGeometry,
@@ -17,31 +20,47 @@ import type { Vec3 } from "../api/types";
 const FAINTEST = 0.12;
 
 export class PredictedPath {
-  readonly mesh: Mesh;
-  readonly #material = new MeshBasicMaterial({
+  readonly group = new Group();
+  readonly #seen = new Mesh<BufferGeometry, MeshBasicMaterial>(undefined, pathMaterial({ opacity: 1 }));
+  /** What the gripper or the ghost hides shines through faintly. */
+  readonly #hidden = new Mesh<BufferGeometry, MeshBasicMaterial>(
+    undefined,
+    pathMaterial({ opacity: 0.45, depthFunc: GreaterDepth }),
+  );
+
+  constructor() {
+    this.#seen.renderOrder = 1; // Before the ghost, whose depth would hide it.
+    this.#hidden.renderOrder = 4;
+    this.group.visible = false;
+    this.group.add(this.#seen, this.#hidden);
+  }
+
+  /** A path of this radius [m]; null removes it. */
+  set(points: Vec3[] | null, radius: number): void {
+    this.#seen.geometry.dispose();
+    this.group.visible = points !== null && points.length > 0;
+    if (points !== null && points.length > 0) {
+      this.#seen.geometry = this.#hidden.geometry = pathGeometry(points, radius);
+    }
+  }
+
+  dispose(): void {
+    for (const { geometry, material } of [this.#seen, this.#hidden]) {
+      geometry.dispose();
+      material.dispose();
+    }
+  }
+}
+
+function pathMaterial(depth: { opacity: number; depthFunc?: DepthModes }): MeshBasicMaterial {
+  return new MeshBasicMaterial({
     color: "#4f9dff",
     vertexColors: true,
     transparent: true,
     depthWrite: false,
     side: DoubleSide,
+    ...depth,
   });
-
-  constructor() {
-    this.mesh = new Mesh(undefined, this.#material);
-    this.mesh.visible = false;
-    this.mesh.renderOrder = 1; // Before the ghost, whose depth would hide it.
-  }
-
-  set(points: Vec3[] | null, radius: number): void {
-    this.mesh.geometry.dispose();
-    this.mesh.visible = points !== null && points.length > 0;
-    if (points !== null && points.length > 0) this.mesh.geometry = pathGeometry(points, radius);
-  }
-
-  dispose(): void {
-    this.mesh.geometry.dispose();
-    this.#material.dispose();
-  }
 }
 
 /** One geometry of tube and beads; the alpha of its colours falls from 1 at the first point to `FAINTEST` at the last. */

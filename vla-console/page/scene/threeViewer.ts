@@ -54,7 +54,7 @@ class ThreeViewer implements Viewer {
       requestFrame: () => this.#changed(),
     });
     this.#scene.fog = this.#fog;
-    this.#scene.add(this.#path.mesh, this.#drag.handle.group);
+    this.#scene.add(this.#path.group, this.#drag.handle.group);
     this.setTheme(options.theme);
     this.setQuality(options.quality);
   }

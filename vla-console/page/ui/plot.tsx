@@ -143,10 +143,11 @@ function plotOptions(width: number, height: number, xUnit: string, series: PlotS
   };
 }
 
+/** A little more than the values and the given range; where both are one value, 1 around it. */
 function shownRange(low: number | null, high: number | null, range?: [number, number]): [number, number] {
   const bottom = Math.min(low ?? 0, range?.[0] ?? Number.POSITIVE_INFINITY);
   const top = Math.max(high ?? 0, range?.[1] ?? Number.NEGATIVE_INFINITY);
-  const margin = Math.max((top - bottom) * 0.08, 1e-6);
+  const margin = top > bottom ? (top - bottom) * 0.08 : 1;
   return [bottom - margin, top + margin];
 }
 

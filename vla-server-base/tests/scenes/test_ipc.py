@@ -16,6 +16,7 @@ from vla_server_base.scenes.messages import (
     Confinement,
     ControlState,
     Cost,
+    GltfReply,
     Pose,
     RenderedView,
     RenderQuality,
@@ -130,6 +131,17 @@ def test_a_rollout_comes_back_whole():
     assert reply.outcome.robot == BUNDLED_PANDA
     assert reply.outcome.names == ROLLED_OUT.names
     assert reply.outcome.measures == (0.125,)
+
+
+def test_a_gltf_file_comes_back_whole():
+    (reply,) = received(sent(GltfReply(glb=b"glTF\0", cost=Cost(compile_ms=2.0))))
+    assert reply.outcome == GltfReply(glb=b"glTF\0", cost=Cost(compile_ms=2.0))
+
+
+def test_a_gltf_file_of_another_type_is_no_reply():
+    reply = {"cached": [], "must_restart": False, "gltf": {"glb": ["not", "bytes"], "cost": {}}}
+    with pytest.raises(ValueError, match="glb"):
+        received(framed(reply))
 
 
 def frames(count: int) -> BodyPoses:

@@ -1,12 +1,19 @@
 """POST /scenes/geometry: what the glTF file of a scene holds, compared with MuJoCo itself."""
 
+import base64
+
 import httpx
 import mujoco
 import numpy as np
 import pytest
+from echo_server import echo_app, of_one_colour
 from glb_file import GlbFile, read_glb
+from test_health import SlowToLoad
+from test_scene_uploads import zipped
+from test_scenes import TEXTURED
 
 from vla_server_base.scenes.library import bundled_scene
+from vla_server_base.server.uvicorn_server import serving
 
 BUNDLED = {robot: bundled_scene(robot, "tabletop") for robot in ("panda", "widowx")}
 
@@ -21,13 +28,12 @@ def geometry(client: httpx.Client, **body) -> GlbFile:
     return read_glb(asked(client, **body).content)
 
 
-def simulated(xml: str, qpos=None) -> tuple[mujoco.MjModel, mujoco.MjData]:
+def simulated(xml: str, assets: dict[str, bytes] | None = None) -> tuple[mujoco.MjModel, mujoco.MjData]:
     """A scene in MuJoCo, at its keyframe `home` where it has one."""
-    model = mujoco.MjModel.from_xml_string(xml)
+    model = mujoco.MjModel.from_xml_string(xml, assets or {})
     data = mujoco.MjData(model)
     if (home := mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_KEY, "home")) >= 0:
         mujoco.mj_resetDataKeyframe(model, data, home)
-    data.qpos[:] = data.qpos if qpos is None else qpos
     mujoco.mj_forward(model, data)
     return model, data
 
@@ -101,3 +107,73 @@ def test_the_scene_id_of_a_reply_names_the_scene_from_then_on(client):
     assert again.headers["Content-Type"] == "model/gltf-binary"
     predicted = client.post("/predict", json={"instruction": "go", "scene_id": scene_id})
     assert predicted.json()["scene_id"] == scene_id
+
+
+def test_a_zip_is_answered(client):
+    bundle = zipped(
+        {"scene.xml": TEXTURED.format(file="floor.png"), "floor.png": base64.b64decode(of_one_colour(0, 0, 255))}
+    )
+    response = client.post("/scenes/geometry", files={"scene": ("scene.zip", bundle)})
+    assert response.status_code == 200, response.text
+    assert (read_glb(response.content).image(0) == [0, 0, 255]).all()
+
+
+def test_a_scene_is_answered_while_the_model_loads():
+    adapter = SlowToLoad()
+    with serving(echo_app(adapter)) as url, httpx.Client(base_url=url, timeout=30) as client:
+        file = geometry(client, xml_string=BUNDLED["widowx"])
+        assert client.get("/info").json()["model_status"] == "loading"
+        adapter.gate.set()
+    assert len(file.bodies) == 13
+
+
+@pytest.mark.parametrize(
+    ("code", "body"),
+    [
+        ("invalid_request", {}),
+        ("invalid_request", {"xml_string": "<mujoco/>", "image": "aaaa"}),
+        ("unknown_scene_id", {"scene_id": "0" * 64}),
+        ("scene_missing_asset", {"xml_string": TEXTURED.format(file="floor.png")}),
+        ("scene_invalid", {"xml_string": "<mujoco>"}),
+        ("scene_refused", {"xml_string": "<mujoco><extension><plugin plugin='/srv/evil.so'/></extension></mujoco>"}),
+        ("scene_missing_asset", {"xml_string": '<mujoco><include file="/etc/passwd"/></mujoco>'}),
+        ("scene_state", {"xml_string": BUNDLED["panda"], "state": {"qpos": [0]}}),
+        ("unknown_keyframe", {"xml_string": BUNDLED["panda"], "state": {"keyframe": "away"}}),
+    ],
+)
+def test_a_scene_is_refused_as_predict_refuses_it(client, code, body):
+    response = client.post("/scenes/geometry", json=body)
+    assert (response.status_code, response.json()["error"]["code"]) == (422, code)
+    predicted = client.post("/predict", json={"instruction": "go", **body})
+    assert "image" in body or predicted.json()["error"]["code"] == code
+
+
+def test_a_body_without_its_content_type_is_refused(client):
+    response = client.post("/scenes/geometry", content="{}", headers={"Content-Type": "text/plain"})
+    assert (response.status_code, response.json()["error"]["code"]) == (415, "unsupported_media")
+
+
+def test_a_scene_of_too_much_geometry_is_refused_and_can_still_be_drawn(client):
+    assets = """<hfield name="h" nrow="800" ncol="800" size="1 1 1 1"/><material name="m" texture="t"/>
+    <texture name="t" type="2d" builtin="flat" width="8" height="8"/>"""
+    geom = "<geom type='hfield' hfield='h' contype='0' conaffinity='0' {}/>"
+    world = f"<camera name='primary'/>{geom.format('')}" + geom.format("material='m'")
+    scene = f"<mujoco><asset>{assets}</asset><worldbody>{world}</worldbody></mujoco>"
+    for _ in range(3):
+        response = client.post("/scenes/geometry", json={"xml_string": scene})
+        assert (response.status_code, response.json()["error"]["code"]) == (422, "scene_refused")
+        assert "60 MB" in response.json()["error"]["message"]
+        assert "geom_groups" in response.json()["error"]["hint"]
+    assert client.post("/predict", json={"instruction": "go", "xml_string": scene}).status_code == 200
+
+
+def test_a_scene_that_was_answered_needs_no_worker_again():
+    app = echo_app(renderer="raycast")
+    with serving(app) as url, httpx.Client(base_url=url, timeout=30) as client:
+        first = asked(client, xml_string=BUNDLED["panda"])
+        app.state.service.pool.workers.is_closing = True
+        assert asked(client, xml_string=BUNDLED["panda"]).content == first.content
+        assert asked(client, scene_id=first.headers["X-Scene-Id"]).content == first.content
+        moved = client.post("/scenes/geometry", json={"xml_string": BUNDLED["panda"], "state": {"keyframe": 0}})
+        assert moved.json()["error"]["code"] == "unavailable"
+        app.state.service.pool.workers.is_closing = False

@@ -7,6 +7,8 @@ import pytest
 from echo_server import wait_until
 from episode_client import EPISODE, followed, names, steps
 
+from vla_server_base.server.openapi import EPISODE_EXAMPLES, PATCH_EXAMPLES
+
 
 def test_an_episode_is_begun_and_read_to_its_end(page):
     reply = page.client.post("/episodes", json=EPISODE).json()
@@ -110,3 +112,12 @@ def test_a_reader_whose_connection_broke_goes_on_behind_its_last_event(page, res
     first = page.events(episode, until="step")
     rest = page.events(episode, **resume(str(first[-1][0])))
     assert [number for number, _, _ in first + rest] == [0, 1, 2, 3, 4]
+
+
+def test_the_examples_of_the_api_description_run(page, client):
+    response = client.post("/episodes", json=EPISODE_EXAMPLES["paused"]["value"])
+    assert response.status_code == 201, response.text
+    episode = response.json()["episode_id"]
+    for example in PATCH_EXAMPLES.values():
+        page.steer(episode, **example["value"])
+    assert page.end(episode)["reason"] == "max_steps"

@@ -6,7 +6,7 @@ import pytest
 
 from vla_server_base.errors import AssetMismatch, MissingAsset, UnknownSceneId
 from vla_server_base.scenes import content_stores as stores
-from vla_server_base.scenes.content_stores import AssetStore, SceneStore
+from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.messages import Scene
 
 
@@ -66,3 +66,15 @@ def test_the_number_of_small_scenes_is_bounded_too(monkeypatch):
     with pytest.raises(UnknownSceneId):
         store.get(scenes[0].key)
     assert store.get(scenes[1].key) is scenes[1]
+
+
+def test_a_geometry_is_kept_for_each_choice_of_groups_within_the_limit():
+    store = GeometryStore(100)
+    store.put("scene", None, b"1" * 40)
+    store.put("scene", (0, 1), b"2" * 40)
+    assert (store.get("scene", None), store.get("scene", (0, 1))) == (b"1" * 40, b"2" * 40)
+    assert store.get("scene", (0,)) is None
+    store.put("other", None, b"3" * 40)
+    assert store.get("scene", None) is None
+    store.put("large", None, b"4" * 101)
+    assert store.get("large", None) is None

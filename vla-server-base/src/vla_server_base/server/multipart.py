@@ -51,7 +51,7 @@ def upload_from_multipart(raw: bytes | bytearray, content_type: str) -> Upload:
             single[name] = bytes(part.content)
         else:
             fields[name] = _field(part, name, file_name)
-    if "request" not in single and not fields:
+    if not single and not fields:
         raise RequestError("the part 'request' is missing", hint=_PARTS)
     return Upload(**{"request": b"{}", **single}, assets=assets, fields=fields)
 

@@ -1,6 +1,5 @@
 """MuJoCo's materials as glTF's: roughness from shininess, and colours in linear light."""
 
-import json
 from typing import Any, final
 
 import mujoco
@@ -21,7 +20,7 @@ class GltfMaterials:
     def __init__(self, model: mujoco.MjModel, textures: Textures):
         self._model, self._textures = model, textures
         self._read = read_materials(model)
-        self._indices: dict[str, int] = {}
+        self._indices: dict[tuple[int, tuple[float, ...]], int] = {}
         self.materials: list[dict[str, Any]] = []
 
     def is_drawn(self, geom: int) -> bool:
@@ -30,11 +29,10 @@ class GltfMaterials:
 
     def add(self, geom: int) -> int:
         """Return the index of a geom's material, which is now in the file."""
-        content = self._content(geom)
-        key = json.dumps(content)
+        key = int(self._model.geom_matid[geom]), tuple(self._read.rgba[:, geom].tolist())
         if key not in self._indices:
             self._indices[key] = len(self.materials)
-            self.materials.append(content)
+            self.materials.append(self._content(geom))
         return self._indices[key]
 
     def texture(self, geom: int) -> PlacedTexture | None:

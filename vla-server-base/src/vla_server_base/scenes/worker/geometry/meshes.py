@@ -12,7 +12,8 @@ from vla_server_base.scenes.worker.geometry.glb import Buffer
 from vla_server_base.scenes.worker.geometry.materials import GltfMaterials
 from vla_server_base.scenes.worker.geometry.model_surfaces import height_field, mesh
 from vla_server_base.scenes.worker.geometry.primitives import box, capsule, cylinder, plane, sphere
-from vla_server_base.scenes.worker.geometry.texture_layout import depends_on_size, lay_texture, read_surface
+from vla_server_base.scenes.worker.geometry.surface import read_surface
+from vla_server_base.scenes.worker.geometry.texture_layout import lay_texture
 from vla_server_base.scenes.worker.geometry.triangles import Triangles
 from vla_server_base.scenes.worker.rendering.raycast.texture_mapping import (
     BOX,
@@ -91,7 +92,7 @@ class Meshes:
         if self._materials.texture(geom) is None:
             return kind, data, sizes if kind == CAPSULE else None
         surface = read_surface(self._model, geom, self._sizes[:, geom])
-        return kind, data, sizes if depends_on_size(surface) else None, int(self._model.geom_matid[geom])
+        return kind, data, sizes if surface.depends_on_size else None, int(self._model.geom_matid[geom])
 
     def _triangles(self, geom: int) -> Triangles:
         """Return a geom's triangles, before the node scales them."""

@@ -11,13 +11,12 @@ from vla_server_base.scenes.worker.rendering.raycast.mesh_faces import SHARP
 def mesh(model: mujoco.MjModel, mesh_id: int) -> Triangles:
     """Return a mesh with the normals that `mjr_uploadMesh` of MuJoCo's render_context.c gives it."""
     rows = slice(model.mesh_faceadr[mesh_id], model.mesh_faceadr[mesh_id] + model.mesh_facenum[mesh_id])
-    points = _part(model.mesh_vert, model.mesh_vertadr[mesh_id], model.mesh_vertnum[mesh_id])
-    normals = _part(model.mesh_normal, model.mesh_normaladr[mesh_id], model.mesh_normalnum[mesh_id])
+    points = _part(model.mesh_vert, model.mesh_vertadr, model.mesh_vertnum, mesh_id)
+    normals = _part(model.mesh_normal, model.mesh_normaladr, model.mesh_normalnum, mesh_id)
     vertices, shading = model.mesh_face[rows].reshape(-1), model.mesh_facenormal[rows].reshape(-1)
-    start = model.mesh_texcoordadr[mesh_id]
-    if start >= 0:
+    if model.mesh_texcoordadr[mesh_id] >= 0:
         texture = model.mesh_facetexcoord[rows].reshape(-1)
-        coordinates = _part(model.mesh_texcoord, start, model.mesh_texcoordnum[mesh_id])
+        coordinates = _part(model.mesh_texcoord, model.mesh_texcoordadr, model.mesh_texcoordnum, mesh_id)
         (vertices, shading, texture), faces = _distinct(vertices, shading, texture)
         return Triangles(
             points=points[vertices], normals=normals[shading], faces=faces, coordinates=coordinates[texture]
@@ -54,8 +53,9 @@ def _wall(border: np.ndarray, base: float, side: tuple[int, int]) -> Triangles:
     return grid(np.stack([foot, border]), np.broadcast_to([*side, 0.0], (2, len(border), 3)))
 
 
-def _part(values: np.ndarray, start: int, number: int) -> np.ndarray:
-    return values[start : start + number].astype(np.float32)
+def _part(values: np.ndarray, starts: np.ndarray, numbers: np.ndarray, mesh_id: int) -> np.ndarray:
+    """Return the rows of a mesh."""
+    return values[starts[mesh_id] : starts[mesh_id] + numbers[mesh_id]].astype(np.float32)
 
 
 def _face_normals(points: Points, faces: np.ndarray) -> Points:

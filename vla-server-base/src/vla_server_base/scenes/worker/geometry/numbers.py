@@ -20,4 +20,4 @@ def numbers(values: np.ndarray) -> list[float]:
 
 def pose(position: np.ndarray, quaternion: np.ndarray) -> dict[str, list[float]]:
     """Return a node's place [m], and its rotation, which is x y z w in glTF and w x y z in MuJoCo."""
-    return {"translation": numbers(position), "rotation": numbers(np.roll(quaternion, -1))}
+    return {"translation": numbers(position), "rotation": numbers(quaternion[[1, 2, 3, 0]])}

@@ -15,6 +15,9 @@ from vla_server_base.scenes.worker.rendering.raycast.textures import CUBE_FACES,
 MAX_SIDE = 1024
 """Pixels of one side, beyond which a texture is halved: a page draws it on a few hundred."""
 
+COMPRESSION = 3
+"""Of 9: images are a seventh larger than at 6, in less than half the time."""
+
 LINEAR, LINEAR_MIPMAP_LINEAR, CLAMP_TO_EDGE, REPEAT = 9729, 9987, 33071, 10497
 SAMPLERS = [
     {"magFilter": LINEAR, "minFilter": LINEAR_MIPMAP_LINEAR, "wrapS": REPEAT, "wrapT": REPEAT},
@@ -81,10 +84,12 @@ def read_pixels(model: mujoco.MjModel, texture: int) -> Pixels | None:
 def encode_png(pixels: Pixels) -> bytes:
     """Return pixels as PNG (RFC 2083); Pillow would add a tenth of a second to the start of every worker."""
     height, width = pixels.shape[:2]
-    rows = np.zeros((height, 1 + 3 * width), np.uint8)  # each begins with its filter: none
-    rows[:, 1:] = pixels.reshape(height, -1)
+    # Each row begins with its filter: 1 is the difference from the pixel to the left.
+    rows = np.ones((height, 1 + 3 * width), np.uint8)
+    rows[:, 1:4] = pixels[:, 0]
+    rows[:, 4:] = np.diff(pixels, axis=1).reshape(height, -1)
     head = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
-    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows.tobytes(), 6)), (b"IEND", b""))
+    parts = ((b"IHDR", head), (b"IDAT", zlib.compress(rows.tobytes(), COMPRESSION)), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(_chunk(kind, content) for kind, content in parts)
 
 

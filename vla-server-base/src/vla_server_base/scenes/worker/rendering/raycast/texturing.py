@@ -58,7 +58,7 @@ class Texturing:
 
     def colours(
         self, geoms: Geoms, spots: Spots, faces: Int[np.ndarray, " points"]
-    ) -> tuple[Int[np.ndarray, " some"], Colours]:
+    ) -> tuple[Int[np.ndarray, " some"], Float32[np.ndarray, "rgb some"]]:
         """Return which of the points in geoms' frames have a texture, and what it multiplies their colours by.
 
         `faces` are the rows of the model's `mesh_face` that the points lie on, or -1.

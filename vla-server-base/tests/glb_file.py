@@ -125,6 +125,12 @@ def matrix(rotation: list[float]) -> np.ndarray:
     )
 
 
+def placed(body: dict, node: dict) -> tuple[np.ndarray, np.ndarray]:
+    """Where a child of a body is in the world, and its axes."""
+    turn = matrix(body["rotation"])
+    return turn @ node["translation"] + body["translation"], turn @ matrix(node["rotation"])
+
+
 def _check_meshes(file: GlbFile) -> None:
     """Every accessor is used and within the buffer, has the bounds that it says, and indices of vertices that exist."""
     used = set()
