@@ -1,12 +1,12 @@
 // What is compared: two sides, a scene, an instruction and a seed. It outlives the view, so that trials go on meanwhile.
 
 import { computed, effect, signal } from "@preact/signals";
-import { type Server, ServerError } from "../api/server";
+import type { Server } from "../api/server";
 import type { EpisodeRequest, TaskPreset } from "../api/types";
 import { BlindTrial } from "./blindTrial";
 import { PairRun, type SideRequest } from "./pairRun";
 import { DEFAULT_SIDE, describe, fullName, requestFields, SIDES, type Side, type SideName } from "./side";
-import { TrialRunner } from "./trialRunner";
+import { sayError, TrialRunner } from "./trialRunner";
 
 export type Tab = "side" | "trials" | "blind";
 
@@ -131,8 +131,4 @@ export class Comparison {
       this.fail(error);
     }
   }
-}
-
-function sayError(error: unknown): string {
-  return error instanceof ServerError ? `${error.message}; ${error.hint}` : String(error);
 }

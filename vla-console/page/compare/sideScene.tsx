@@ -1,11 +1,10 @@
 // One side's scene: in 3-D, or what the policy's cameras see.
 
 import type { ReadonlySignal } from "@preact/signals";
-import { useSignalEffect } from "@preact/signals";
+import { useSignal, useSignalEffect } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import type { Server } from "../api/server";
 import type { EpisodeRun } from "../episode/episodeRun";
-import { createViewer } from "../scene/threeViewer";
 import type { Viewer, ViewerOptions } from "../scene/viewer";
 import { theme } from "../ui/theme";
 import { momentOf, poseBodies } from "./pairRun";
@@ -28,39 +27,42 @@ interface Scene3dProps extends SceneProps {
 
 export function Scene3d({ name, run, playhead, server, scene, robot, quality, onError }: Scene3dProps) {
   const box = useRef<HTMLDivElement>(null);
-  const viewer = useRef<Viewer | null>(null);
-  const isLoaded = useRef(false);
-  const show = () => {
-    const { poses } = momentOf(run, playhead.value);
-    const bodies = poseBodies(run.start.value);
-    if (isLoaded.current && poses !== null) viewer.current?.setPoses(bodies, poses);
-  };
+  const viewer = useSignal<Viewer | null>(null);
+  /** The viewer once it shows the scene. */
+  const loaded = useSignal<Viewer | null>(null);
   useEffect(() => {
-    if (box.current === null) return;
-    const made = createViewer(box.current, { theme: theme.peek(), quality, onSelect() {}, onMove() {} });
-    viewer.current = made;
+    let isGone = false;
+    void import("../scene/threeViewer").then(({ createViewer }) => {
+      if (isGone || box.current === null) return;
+      viewer.value = createViewer(box.current, { theme: theme.peek(), quality, onSelect() {}, onMove() {} });
+    });
     return () => {
-      viewer.current = null;
-      made.dispose();
+      isGone = true;
+      viewer.value?.dispose();
+      viewer.value = loaded.value = null;
     };
-  }, [quality]);
+  }, [quality, viewer, loaded]);
+  const made = viewer.value;
   useEffect(() => {
+    if (made === null) return;
     let isCurrent = true;
-    isLoaded.current = false;
+    loaded.value = null;
     const load = async () => {
       const { glb } = await server.geometry({ xml: await server.sceneXml(scene) }, { robot });
-      if (!isCurrent) return;
-      await viewer.current?.load(glb);
-      isLoaded.current = isCurrent;
-      show();
+      if (isCurrent) await made.load(glb);
+      if (isCurrent) loaded.value = made;
     };
     load().catch((error) => isCurrent && onError(error));
     return () => {
       isCurrent = false;
     };
-  }, [server, scene, robot, quality]);
-  useSignalEffect(() => viewer.current?.setTheme(theme.value));
-  useSignalEffect(show);
+  }, [made, loaded, server, scene, robot, onError]);
+  useSignalEffect(() => viewer.value?.setTheme(theme.value));
+  useSignalEffect(() => {
+    const { poses } = momentOf(run, playhead.value);
+    const bodies = poseBodies(run.start.value);
+    if (poses !== null) loaded.value?.setPoses(bodies, poses);
+  });
   return <div ref={box} class="compare-canvas" role="img" aria-label={`${name}: the scene in 3-D`} />;
 }
 

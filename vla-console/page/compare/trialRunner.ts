@@ -83,8 +83,7 @@ export class TrialRunner {
       const request = await trialRequest(server, trial, task.robot, side);
       return { ...(await runEpisode(server, request, signal)), link };
     } catch (error) {
-      const reason = error instanceof ServerError ? `${error.message}; ${error.hint}` : String(error);
-      return { status: "error", reason, steps: 0, predictMs: null, link };
+      return { status: "error", reason: sayError(error), steps: 0, predictMs: null, link };
     }
   }
 
@@ -162,6 +161,10 @@ async function readOutcome(server: Server, episode: string, signal: AbortSignal)
     }
   }
   throw new ServerError("unreachable", `${server.name} broke off after ${steps} steps`, "is the server still running?");
+}
+
+export function sayError(error: unknown): string {
+  return error instanceof ServerError ? `${error.message}; ${error.hint}` : String(error);
 }
 
 type Ended = Omit<Outcome, "link">;

@@ -4,6 +4,7 @@ import base64
 import io
 import json
 import time
+import zipfile
 
 import httpx
 import mujoco
@@ -12,6 +13,7 @@ import pytest
 from echo_server import echo_app, of_one_colour, wait_until, wait_until_healthy
 from PIL import Image
 
+from vla_server_base.datasets import open_dataset
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.schemas.execute_reply import ExecuteReply
 from vla_server_base.server.openapi import EXECUTE_EXAMPLES
@@ -160,6 +162,7 @@ def test_success_is_judged_over_named_bodies_and_joints(client):
         ({"latency_ms": -1}, "invalid_request"),
         ({"control": {"rate_hz": 1000}}, "invalid_request"),
         ({"record": ["webp"], "max_steps": 301}, "invalid_request"),
+        ({"record": ["lerobot"], "control": {"rate_hz": 7.5}}, "invalid_request"),
         ({"image": of_one_colour(1, 2, 3)}, "invalid_request"),
         ({"instruction": " "}, "instruction"),
         ({"dataset": "moon"}, "unknown_dataset"),
@@ -255,3 +258,18 @@ def test_the_base_body_leads_from_the_end_effectors_frame_to_the_worlds(client):
     in_base = np.array(reply["steps"][0]["position"])
     in_world = data.xpos[base] + data.xmat[base].reshape(3, 3) @ in_base
     np.testing.assert_allclose(in_world, data.site(reply["robot"]["end_effector"]).xpos, atol=1e-6)
+
+
+def test_an_episode_is_recorded_as_a_lerobot_dataset(client, tmp_path):
+    assert "lerobot" in client.get("/info").json()["recordings"]
+    reply = execute(client, record=["lerobot"], max_steps=3)
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(reply["recordings"]["lerobot"]))) as archive:
+        archive.extractall(tmp_path)
+    dataset = open_dataset(tmp_path)
+    (episode,) = dataset
+    assert (dataset.fps, episode.instruction) == (5, EPISODE["instruction"])
+    np.testing.assert_allclose(episode.actions, reply["actions"], atol=1e-6)
+    # The observation before each action: the second is what the first led to.
+    pose = [*reply["steps"][0]["position"], *reply["steps"][0]["quaternion"]]
+    np.testing.assert_allclose(episode.proprio[1], pose, atol=1e-6)
+    assert (episode.images["primary"][0] != episode.images["primary"][2]).any()

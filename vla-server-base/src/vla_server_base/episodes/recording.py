@@ -5,6 +5,7 @@ import tempfile
 import zipfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Literal
 from xml.etree import ElementTree
 
 import numpy as np
@@ -15,6 +16,8 @@ from vla_server_base.contract import Image
 from vla_server_base.datasets.episode import RecordedEpisode
 from vla_server_base.datasets.open import open_writer
 from vla_server_base.scenes.messages import SimulationState
+
+RecordingKind = Literal["webp", "state_log", "lerobot"]
 
 _QUALITY = 80
 

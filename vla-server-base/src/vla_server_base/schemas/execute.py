@@ -3,7 +3,6 @@
 import secrets
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Literal
 
 import pydantic
 from pydantic import Field
@@ -12,6 +11,8 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Image, PolicySpec, Task
 from vla_server_base.episodes.loop import EpisodeSettings
 from vla_server_base.episodes.policies import check_drives_arm
+from vla_server_base.episodes.recorder import check_recordings
+from vla_server_base.episodes.recording import RecordingKind
 from vla_server_base.episodes.settings import MAX_CHANGES
 from vla_server_base.errors import RequestError
 from vla_server_base.images import decode_images
@@ -42,8 +43,8 @@ class ExecuteRequest(SceneRequest):
     """The episode ends as soon as all of these hold at once."""
     frames: FrameFormat = "none"
     """Whether each event of a stream carries what the policy's cameras see: `png` exactly, `jpeg` nearly."""
-    record: tuple[Literal["webp", "state_log"], ...] = Field(default=(), max_length=16, fail_fast=True)
-    """What to return of the whole episode: an animation, a scene to replay in MuJoCo's viewer."""
+    record: tuple[RecordingKind, ...] = Field(default=(), max_length=16, fail_fast=True)
+    """What to return of the whole episode: an animation, a scene to replay in MuJoCo's viewer, a LeRobot dataset."""
     changes: tuple[ChangeField, ...] = Field(default=(), max_length=MAX_CHANGES, fail_fast=True)
     """What changes before some of its steps, such as what somebody changed in another episode by PATCH."""
 
@@ -52,6 +53,10 @@ class ExecuteRequest(SceneRequest):
         if self.ensemble_weight is not None and self.execution_horizon > 1:
             raise ValueError("execution_horizon and ensemble_weight cannot be combined")
         return self
+
+    @property
+    def _records_images(self) -> bool:
+        return not {"webp", "lerobot"}.isdisjoint(self.record)
 
     def to_core(
         self, spec: PolicySpec, config: ServerConfig, fit_image: Callable[[str, Image], Image]
@@ -75,7 +80,8 @@ class ExecuteRequest(SceneRequest):
             max_worker_s=config.episode_worker_s,
             changes=tuple(change.to_core(spec) for change in self.changes),
         )
-        if "webp" in self.record and self.max_steps > MAX_KEPT_IMAGES:
+        check_recordings(self.record, settings.control.rate_hz)
+        if self._records_images and self.max_steps > MAX_KEPT_IMAGES:
             raise RequestError(
                 f"record: expected at most {MAX_KEPT_IMAGES} steps, got max_steps {self.max_steps}",
                 hint="send fewer max_steps, or ask for a stream with frames: jpeg",
@@ -112,5 +118,5 @@ class ExecuteRequest(SceneRequest):
             state=scene.state,
             view=scene.view,
             # A change may have the policy asked in the middle of a chunk, with a window that is up to date.
-            with_images=self.frames != "none" or "webp" in self.record or bool(self.changes),
+            with_images=self.frames != "none" or self._records_images or bool(self.changes),
         )

@@ -136,7 +136,7 @@ class EndEvent(Reply):
     rejected: list[MotionReply] | None = None
     """What the chunk that `guard` did not let out was predicted to do."""
     recordings: dict[str, str]
-    """Where asked for: `webp`, an animation as base64; `state_log`, MJCF with a keyframe for each state."""
+    """As `record` asks: `webp` and `lerobot`, a zip, as base64; `state_log`, MJCF with a keyframe for each state."""
 
 
 class ExecuteReply(Reply):
@@ -185,4 +185,4 @@ class ExecuteReply(Reply):
     """What holding the scene takes: the compiled model and one simulation."""
     request_id: str
     recordings: dict[str, str]
-    """Where asked for: `webp`, an animation as base64; `state_log`, MJCF with a keyframe for each state."""
+    """As `record` asks: `webp` and `lerobot`, a zip, as base64; `state_log`, MJCF with a keyframe for each state."""

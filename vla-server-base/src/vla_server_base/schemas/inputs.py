@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vla_server_base.contract import Observation, Task
+from vla_server_base.episodes.recording import RecordingKind
 from vla_server_base.episodes.settings import EpisodeSettings, Pace
 from vla_server_base.scenes.messages import Bounds, ControlSettings, SceneState, View
 from vla_server_base.scenes.robots import RobotDescription
@@ -69,7 +70,7 @@ class ExecuteInputs:
     task: Task
     dataset: str | None
     notes: tuple[str, ...]
-    record: tuple[Literal["webp", "state_log"], ...]
+    record: tuple[RecordingKind, ...]
     frames: FrameFormat
     pace: Pace = "fast"
     is_paused: bool = False

@@ -57,6 +57,8 @@ class InfoReply(Reply):
     """What became of each renderer that was tried."""
     confinement: Confinement | None
     """What the kernel denies to the scene workers; null if no renderer works."""
+    recordings: list[str]
+    """What `record` of an episode may ask for; `lerobot` takes the extra `datasets`."""
     limits: Limits
     versions: dict[str, str]
 

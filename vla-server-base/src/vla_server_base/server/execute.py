@@ -1,23 +1,19 @@
 """POST /execute: from the parsed request to an episode's events, or to one reply that gathers them."""
 
 import asyncio
-import base64
 import math
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
-from dataclasses import dataclass, field
-from typing import Literal
 
 from fastapi import APIRouter, Request, Response
 
-from vla_server_base.contract import Image
 from vla_server_base.episodes.events import EpisodeChange, EpisodeEvent, EpisodeStart, EpisodeStep
 from vla_server_base.episodes.loop import play
 from vla_server_base.episodes.policies import EnginePolicy
-from vla_server_base.episodes.recording import animated_webp, state_log
+from vla_server_base.episodes.recorder import Recorder
 from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.errors import RequestError
-from vla_server_base.scenes.messages import RenderedView, Scene, SimulationState, num_pose_frames
+from vla_server_base.scenes.messages import Scene, SimulationState, num_pose_frames
 from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.episode_events import change_event, end_event, start_event, step_event
 from vla_server_base.schemas.execute import ExecuteRequest
@@ -76,7 +72,7 @@ async def execute_events(
         RequestError: the states of the episode are more than are kept.
         SceneError, UnknownName, EpisodeTooLong, Unavailable: see `episodes.play`.
     """
-    recorder = _Recorder(scene=scene, rate_hz=inputs.settings.control.rate_hz, kinds=inputs.record)
+    recorder = Recorder(scene, inputs.task, inputs.settings, inputs.record)
     await service.steered.make_room()
     with service.episodes.take():
         async with aclosing(playing):
@@ -157,34 +153,3 @@ def _reply(service: Service, start: StartEvent, steps: list[StepEvent], end: End
         **end.model_dump(include={"reason", "success", "duration_ms", "rejected", "recordings"}),
     )
     return reply_json(reply)
-
-
-@dataclass(kw_only=True)
-class _Recorder:
-    """Keeps the states and images of the recordings that were asked for."""
-
-    scene: Scene
-    rate_hz: float
-    kinds: tuple[Literal["webp", "state_log"], ...]
-    frames: list[Image] = field(default_factory=list)
-    states: list[SimulationState] = field(default_factory=list)
-
-    def add(self, event: EpisodeEvent) -> None:
-        if isinstance(event, EpisodeStart):
-            self._keep(event.state, event.view)
-        elif isinstance(event, EpisodeStep):
-            self._keep(event.result.state, event.view)
-
-    def _keep(self, state: SimulationState, pictures: RenderedView | None) -> None:
-        if "state_log" in self.kinds:
-            self.states.append(state)
-        if "webp" in self.kinds and pictures is not None:
-            self.frames.append(next(iter(pictures.images.values())))
-
-    def recordings(self) -> dict[str, str]:
-        recordings = {}
-        if self.frames:
-            recordings["webp"] = base64.b64encode(animated_webp(self.frames, self.rate_hz)).decode("ascii")
-        if self.states:
-            recordings["state_log"] = state_log(self.scene.xml, self.states)
-        return recordings

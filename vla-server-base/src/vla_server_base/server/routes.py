@@ -8,6 +8,7 @@ import platform
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
+from vla_server_base.episodes.recorder import possible_recordings
 from vla_server_base.errors import NotFound
 from vla_server_base.scenes.library import bundled_scene, bundled_scenes
 from vla_server_base.schemas.base import ErrorReply
@@ -107,6 +108,7 @@ def info(service: CurrentService) -> InfoReply:
         renderer=service.renderer,
         renderers_tried=dict(service.pool.tried),
         confinement=service.confinement,
+        recordings=list(possible_recordings()),
         limits=Limits(
             max_body_mb=config.max_body_mb,
             asset_store_mb=config.asset_store_mb,

@@ -1,0 +1,121 @@
+"""Keeps of an episode, while it is played, what its recordings need."""
+
+import base64
+import importlib.util
+
+import numpy as np
+
+from vla_server_base.contract import Image, Task
+from vla_server_base.datasets.episode import RecordedEpisode
+from vla_server_base.episodes.events import EpisodeChange, EpisodeEvent, EpisodeStart, EpisodeStep
+from vla_server_base.episodes.recording import RecordingKind, animated_webp, lerobot_dataset, state_log
+from vla_server_base.episodes.settings import EpisodeSettings
+from vla_server_base.errors import RequestError
+from vla_server_base.extras import how_to_install
+from vla_server_base.scenes.messages import Pose, RenderedView, Scene, SimulationState
+
+_LEROBOT_NEEDS = ("pyarrow", "av")
+
+
+def possible_recordings() -> tuple[RecordingKind, ...]:
+    """Return what can be recorded with the packages that are installed."""
+    has_packages = all(importlib.util.find_spec(name) for name in _LEROBOT_NEEDS)
+    return ("webp", "state_log", "lerobot") if has_packages else ("webp", "state_log")
+
+
+def check_recordings(kinds: tuple[RecordingKind, ...], rate_hz: float) -> None:
+    """Check that an episode of this rate can be recorded so.
+
+    Raises:
+        RequestError: packages are missing, or the rate is not a whole number, which LeRobot's format requires.
+    """
+    if "lerobot" not in kinds:
+        return
+    if "lerobot" not in possible_recordings():
+        raise RequestError("record: a LeRobot dataset needs packages that are missing", hint=how_to_install("datasets"))
+    if rate_hz != int(rate_hz):
+        raise RequestError(
+            f"record: expected a whole control.rate_hz for a LeRobot dataset, got {rate_hz:g}", hint="send 5 or 10"
+        )
+
+
+class Recorder:
+    """Keeps states and images for the recordings that were asked for."""
+
+    def __init__(self, scene: Scene, task: Task, settings: EpisodeSettings, kinds: tuple[RecordingKind, ...]):
+        self._scene, self._task, self._settings, self._kinds = scene, task, settings, kinds
+        self._frames: list[Image] = []
+        self._states: list[SimulationState] = []
+        self._timesteps = _Timesteps() if "lerobot" in kinds else None
+        self._robot = ""
+
+    def add(self, event: EpisodeEvent) -> None:
+        """Take what the next event of the episode shows."""
+        if isinstance(event, EpisodeStart):
+            self._robot = event.robot.name
+            self._keep(event.state, event.view)
+        elif isinstance(event, EpisodeStep):
+            self._keep(event.result.state, event.view)
+        if self._timesteps is not None:
+            self._timesteps.add(event)
+
+    def recordings(self) -> dict[str, str]:
+        """Return the recordings as text: files of bytes as base64."""
+        recordings = {}
+        rate_hz = self._settings.control.rate_hz
+        if self._frames:
+            recordings["webp"] = _base64(animated_webp(self._frames, rate_hz))
+        if self._states:
+            recordings["state_log"] = state_log(self._scene.xml, self._states)
+        if self._timesteps is not None and self._timesteps.actions:
+            episode = self._timesteps.episode(self._task, self._settings.seed)
+            recordings["lerobot"] = _base64(lerobot_dataset(episode, rate_hz, self._robot))
+        return recordings
+
+    def _keep(self, state: SimulationState, view: RenderedView | None) -> None:
+        if "state_log" in self._kinds:
+            self._states.append(state)
+        if "webp" in self._kinds and view is not None:
+            self._frames.append(next(iter(view.images.values())))
+
+
+class _Timesteps:
+    """What a policy would learn from: each action, with the observation before it."""
+
+    def __init__(self):
+        self.actions: list[np.ndarray] = []
+        self._views: list[RenderedView] = []
+        self._poses: list[np.ndarray] = []
+        self._view: RenderedView | None = None
+        self._pose = np.empty(0)
+
+    def add(self, event: EpisodeEvent) -> None:
+        if isinstance(event, EpisodeStart):
+            self._pose = _numbers(event.pose)
+        if isinstance(event, EpisodeStep):
+            assert self._view is not None, "every observation of a recorded episode has images"
+            self.actions.append(event.action)
+            self._views.append(self._view)
+            self._poses.append(self._pose)
+            self._pose = _numbers(event.result.pose)
+        if isinstance(event, EpisodeStart | EpisodeStep | EpisodeChange) and event.view is not None:
+            self._view = event.view
+
+    def episode(self, task: Task, seed: int) -> RecordedEpisode:
+        """Return them as datasets have them; proprio is the end effector's pose, x y z [m] and w x y z."""
+        cameras = self._views[0].images
+        return RecordedEpisode.of(
+            images={name: np.stack([view.images[name] for view in self._views]) for name in cameras},
+            proprio=np.stack(self._poses),
+            actions=np.stack(self.actions),
+            instruction=task.instruction or "",
+            metadata={"seed": seed},
+        )
+
+
+def _numbers(pose: Pose) -> np.ndarray:
+    return np.concatenate([pose.position, pose.quaternion])
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")
