@@ -1,6 +1,6 @@
 // One episode as the page follows it: begun or attached to, steered, and kept to be replayed.
 
-import { computed, signal } from "@preact/signals";
+import { batch, computed, signal } from "@preact/signals";
 import { type Server, ServerError } from "../api/server";
 import type {
   BodyPose,
@@ -157,8 +157,7 @@ export class EpisodeRun {
       try {
         for await (const event of server.episodeEvents(id, this.#lastEvent, signal)) {
           if (signal.aborted) return;
-          this.isConnected.value = true;
-          this.#receive(event as EpisodeEvent);
+          batch(() => this.#receive(event as EpisodeEvent));
         }
       } catch (error) {
         if (signal.aborted) return;
@@ -170,6 +169,7 @@ export class EpisodeRun {
   }
 
   #receive(event: EpisodeEvent): void {
+    this.isConnected.value = true;
     if (event.id >= 0) this.#lastEvent = event.id;
     if (event.name === "start") this.#begun(event.data);
     else if (event.name === "step") this.#stepped(event.data);

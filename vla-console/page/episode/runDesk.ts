@@ -38,8 +38,15 @@ export class RunDesk {
   });
   /** The start of the next episode, before it is begun: what the policy's cameras see now. */
   readonly glance: Glance;
-  /** The criteria of the episode that is shown. */
-  readonly judgedBy = signal<Success[]>([]);
+  /** The criteria of the episode that is shown: those of what it was last told. */
+  readonly judgedBy = computed<Success[]>(() => {
+    const request = this.run.request.value;
+    const text = this.run.instruction.value ?? "";
+    const change = request?.changes?.findLast((one) => one.instruction === text && one.success);
+    if (change?.success) return change.success;
+    if (request?.instruction === text) return request.success ?? [];
+    return presetOf(text, this.presets.value)?.success ?? [];
+  });
 
   /** The presets of the shown scene's robot are there, or cannot be had. */
   #presetsLoaded: Promise<void> = Promise.resolve();
@@ -91,7 +98,6 @@ export class RunDesk {
     await this.#presetsLoaded; // Whose instruction says it, its criteria hold.
     if (!this.run.isActive.value) return this.begin();
     if (text === this.run.instruction.value) return this.run.resume();
-    this.judgedBy.value = this.success.value;
     await this.run.setInstruction(text, this.success.value);
   };
 
@@ -100,7 +106,6 @@ export class RunDesk {
     const episode = this.#nextEpisode();
     if (episode === null || this.run.isActive.value) return;
     this.glance.cancel();
-    this.judgedBy.value = episode.success;
     await this.run.begin(this.server, episodeRequest(episode));
     if (this.run.error.value?.code !== "unknown_scene_id") return;
     const sceneId = await this.scene.sendAgain().catch(() => null);
@@ -213,7 +218,6 @@ export class RunDesk {
     try {
       this.presets.value = await this.server.tasks(robot);
       if (!this.instruction.value) this.instruction.value = this.presets.value[0]?.instruction ?? "";
-      if (this.run.request.value === null) this.judgedBy.value = this.success.value;
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
     }

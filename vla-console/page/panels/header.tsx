@@ -58,7 +58,7 @@ export function Header({ view, servers, desk, onServer }: Props) {
       <span class="theme">
         <Button label="Theme" icon={<ThemeIcon />} iconOnly onClick={toggleTheme} />
       </span>
-      <span class="phone-only">
+      <span class="narrow-only">
         <Button
           label="More"
           icon={<MoreIcon />}

@@ -8,9 +8,9 @@ export function ServerHealth({ connection }: { connection: Connection }) {
   const load = connection.load.value;
   const state = connection.isLost.value ? "lost" : (load?.status ?? "…");
   return (
-    <Panel title="Server" aside={<b class={state === "healthy" ? "good-text" : "bad-text"}>{state}</b>}>
+    <Panel title="Health" aside={<b class={state === "healthy" ? "good-text" : "bad-text"}>{state}</b>}>
       {load !== null && (
-        <dl class="facts" aria-label="Server load">
+        <dl class="facts" aria-label="Load">
           <Fact name="queue" value={`${load.queue.waiting} of ${load.queue.max}`} />
           <Fact name="predict, p50 / p95" value={latency(load.predict_ms)} />
           <Fact name="scene workers busy" value={`${load.scene_workers.busy} of ${load.scene_workers.num}`} />

@@ -102,7 +102,7 @@ function plotOptions(width: number, height: number, xUnit: string, series: PlotS
     padding: [6, 12, 0, 0],
     cursor: { show: false },
     scales: {
-      x: { time: false, range: (_, low, high) => [low ?? 0, Math.max(high ?? 0, (low ?? 0) + 1)] },
+      x: { time: false, range: ({ data: [times] }) => shownTimes(times) },
       y: { range: (_, low, high) => shownRange(low, high, shown.current.range) },
     },
     axes: [
@@ -141,6 +141,12 @@ function plotOptions(width: number, height: number, xUnit: string, series: PlotS
       ready: [(made) => followPointer(made, shown)],
     },
   };
+}
+
+/** From the first to the last time, and at least 1. */
+function shownTimes(times: ArrayLike<number>): [number, number] {
+  const [first, last] = [times[0] ?? 0, times[times.length - 1] ?? 0];
+  return [first, Math.max(last, first + 1)];
 }
 
 /** A little more than the values and the given range; where both are one value, 1 around it. */

@@ -177,3 +177,11 @@ def test_a_scene_that_was_answered_needs_no_worker_again():
         moved = client.post("/scenes/geometry", json={"xml_string": BUNDLED["panda"], "state": {"keyframe": 0}})
         assert moved.json()["error"]["code"] == "unavailable"
         app.state.service.pool.workers.is_closing = False
+
+
+def test_a_body_that_was_dragged_is_where_it_was_put(client):
+    put = {"bodies": {"red_cube": {"position": [0.4, 0.1, 0.3], "quaternion": [0, 0, 0, 1]}}}
+    file = geometry(client, xml_string=BUNDLED["panda"], state=put)
+    (cube,) = [node for node in file.bodies if node["name"] == "red_cube"]
+    assert (cube["translation"], cube["rotation"]) == ([0.4, 0.1, 0.3], [0, 0, 1, 0])
+    assert geometry(client, xml_string=BUNDLED["panda"]).bodies != file.bodies

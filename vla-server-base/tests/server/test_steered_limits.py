@@ -9,6 +9,7 @@ from echo_server import echo_app, wait_until, wait_until_healthy
 from episode_client import Page, names
 from raw_socket import connected, head
 
+from vla_server_base.server import steered_episodes
 from vla_server_base.server.kept_events import KeptEvents, WrittenEvent
 from vla_server_base.server.steered_episodes import ABANDONED_S, LEFT_S
 from vla_server_base.server.uvicorn_server import serving
@@ -134,6 +135,16 @@ def test_ended_episodes_are_forgotten_when_events_exceed_the_memory(small):
     second = small.begin(frames="png", max_steps=3)
     assert names(small.events(second))[-1] == "end"
     assert small.client.get(f"/episodes/{first}").status_code == 404
+
+
+def test_only_the_last_episodes_that_ended_are_kept(small, monkeypatch):
+    monkeypatch.setattr(steered_episodes, "MAX_ENDED", 1)
+    kept = [small.begin(max_steps=1), small.begin(max_steps=1)]
+    for episode in kept:
+        small.end(episode)
+    last = small.begin(max_steps=1)
+    small.end(last)
+    assert [small.client.get(f"/episodes/{each}").status_code for each in (*kept, last)] == [404, 200, 200]
 
 
 def test_an_episode_that_alone_exceeds_the_memory_ends_with_an_error(small):

@@ -8,7 +8,7 @@ import time
 from collections import deque
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
@@ -24,16 +24,12 @@ from vla_server_base.episodes.events import (
     StepTiming,
 )
 from vla_server_base.episodes.interfaces import EpisodePolicy, World
-from vla_server_base.episodes.settings import Change, Criterion, EpisodeSettings, Predicate
-from vla_server_base.errors import EpisodeTooLong
+from vla_server_base.episodes.settings import Change, Criterion, EpisodeSettings
+from vla_server_base.episodes.simulation import EpisodeSimulation
 from vla_server_base.scenes.messages import (
-    Measure,
     RolloutReply,
-    RolloutRequest,
     RolloutStep,
     Scene,
-    SceneState,
-    Snapshot,
 )
 from vla_server_base.sessions.action_chunking import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
 
@@ -71,7 +67,8 @@ class Episode:
     """The state of one episode between two steps; `start` comes first, then `advance` until it `is_over`."""
 
     def __init__(self, policy: EpisodePolicy, world: World, scene: Scene, task: Task, settings: EpisodeSettings):
-        self._policy, self._world, self._scene, self._settings = policy, world, scene, settings
+        self._policy, self._settings = policy, settings
+        self._simulation = EpisodeSimulation(world, scene, settings)
         self.task = task
         self.num_steps = 0
         self.reason: EndReason | None = None
@@ -79,16 +76,17 @@ class Episode:
         self.changes: list[Change] = []
         """Those that have taken effect."""
         self._due = deque(sorted(settings.changes, key=lambda change: change.step))
+        # A change may have the policy asked in the middle of a chunk, with a window that is up to date.
+        self._renders_all = settings.with_images or bool(settings.changes)
         self._success = settings.success
         view_cameras = settings.view.cameras
         self._view = replace(settings.view, cameras={name: view_cameras.get(name) for name in policy.cameras})
         self._history = ObservationWindow(policy.window)
         self._started = time.perf_counter()
         self._plan: ActionPlan | None = None
-        self._worker_ms = 0.0
 
     async def start(self) -> EpisodeStart:
-        reply = await self._roll_out(start=self._settings.state, view=self._view)
+        reply = await self._simulation.roll_out(self._success, start=self._settings.state, view=self._view)
         self._measures_at_start, self.state = reply.measures, reply.state
         self._observe(reply)
         assert reply.names is not None, "a rollout from a SceneState names its parts"
@@ -139,10 +137,12 @@ class Episode:
         success, measures_at_start, moved = self._success, self._measures_at_start, None
         if change.success is not None:
             success = change.success
-            at_start = await self._roll_out(start=self._settings.state, measures=_measures(success))
+            at_start = await self._simulation.roll_out(success, start=self._settings.state)
             measures_at_start = at_start.measures
         if change.bodies:
-            moved = await self._roll_out(start=self._snapshot, body_poses=change.bodies, view=self._view)
+            moved = await self._simulation.roll_out(
+                self._success, start=self._snapshot, body_poses=change.bodies, view=self._view
+            )
         # Nothing can fail from here on.
         self._success, self._measures_at_start = success, measures_at_start
         if change.instruction is not None:
@@ -210,12 +210,13 @@ class Episode:
         assert self._plan is not None, "the first step asks for a chunk"
         action = self._plan.next_action()
         is_in_window = self._plan.num_queued < self._policy.window
-        reply = await self._roll_out(
+        reply = await self._simulation.roll_out(
+            self._success,
             start=self._snapshot,
             actions=action[None],
             hold_s=hold_s,
             clamp=self._settings.guard == "clamp",
-            view=self._view if is_in_window or self._settings.with_images else None,
+            view=self._view if is_in_window or self._renders_all else None,
         )
         self._observe(reply)
         return action, reply
@@ -237,28 +238,10 @@ class Episode:
         return self.has_succeeded if self._success else None
 
     async def _preview(self, chunk: Float[np.ndarray, "horizon 7"]) -> tuple[RolloutStep, ...]:
-        reply = await self._roll_out(start=self._snapshot, actions=chunk, hold_s=self._settings.latency_s)
-        return reply.steps
-
-    async def _roll_out(self, *, start: SceneState | Snapshot, **rest: Any) -> RolloutReply:
-        settings = self._settings
-        request = RolloutRequest(
-            start=start,
-            robot=settings.robot,
-            control=settings.control,
-            bounds=settings.bounds,
-            poses=settings.poses,
-            **{"measures": _measures(self._success), **rest},
+        reply = await self._simulation.roll_out(
+            self._success, start=self._snapshot, actions=chunk, hold_s=self._settings.latency_s
         )
-        if self._worker_ms > settings.max_worker_s * 1e3:
-            raise EpisodeTooLong(
-                f"the episode has used up its {settings.max_worker_s:g} s of scene workers' time",
-                hint="send a scene that is cheaper to simulate and render, or several episodes, each from the state"
-                " that the last one reached; VLA_EPISODE_WORKER_S raises the limit",
-            )
-        reply = await self._world.roll_out(self._scene, request)
-        self._worker_ms += reply.cost.compile_ms + reply.cost.physics_ms + reply.cost.render_ms
-        return reply
+        return reply.steps
 
     def _observe(self, reply: RolloutReply) -> None:
         self._snapshot = reply.end
@@ -268,10 +251,6 @@ class Episode:
     def _criteria(self, measures: tuple[float, ...]) -> tuple[Criterion, ...]:
         triples = zip(self._success, measures, self._measures_at_start, strict=True)
         return tuple(predicate.judge(value, start) for predicate, value, start in triples)
-
-
-def _measures(success: tuple[Predicate, ...]) -> tuple[Measure, ...]:
-    return tuple(predicate.measure for predicate in success)
 
 
 def _ms_since(started: float) -> float:

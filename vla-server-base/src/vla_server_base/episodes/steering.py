@@ -32,7 +32,7 @@ class Command:
 
 
 class Steering:
-    """Plays one episode as commands say."""
+    """Plays one episode as commands say; its settings are `with_images`, for the policy may be asked at any step."""
 
     def __init__(self, episode: Episode, *, pace: Pace = "fast", is_paused: bool = False):
         self.episode = episode

@@ -117,6 +117,5 @@ class ExecuteRequest(SceneRequest):
             control=scene.control,
             state=scene.state,
             view=scene.view,
-            # A change may have the policy asked in the middle of a chunk, with a window that is up to date.
-            with_images=self.frames != "none" or self._records_images or bool(self.changes),
+            with_images=self.frames != "none" or self._records_images,
         )

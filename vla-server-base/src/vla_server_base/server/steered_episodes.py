@@ -23,6 +23,8 @@ LEFT_S = 10.0
 """After this long without a reader an episode makes room for another one, if there is no other room."""
 ABANDONED_S = 60.0
 """After this long without a reader or a command an episode is ended, unless it hurries to its end by itself."""
+MAX_ENDED = 200
+"""Of the episodes that have ended, how many are kept."""
 _SWEEP_S = 1.0
 
 
@@ -132,12 +134,16 @@ class SteeredEpisodes:
         return [episode for episode in self._episodes.values() if episode.ended_at is None]
 
     def _keep_within_memory(self) -> None:
-        """Forget ended episodes, then end the largest that runs, until all events fit into `config.episodes_mb`."""
+        """Forget ended episodes, then end the largest that runs, until all events fit into `config.episodes_mb`.
+
+        No more than MAX_ENDED are kept: this is called for every event, and GET /episodes lists them all.
+        """
         limit_mb = self._config.episodes_mb
         too_many = sum(episode.events.num_bytes for episode in self._episodes.values()) - limit_mb * 2**20
         ended = [episode for episode in self._episodes.values() if episode.ended_at is not None]
-        for episode in sorted(ended, key=lambda episode: episode.ended_at or 0.0):
-            if too_many <= 0:
+        ended.sort(key=lambda episode: episode.ended_at or 0.0)
+        for number, episode in enumerate(ended):
+            if too_many <= 0 and len(ended) - number <= MAX_ENDED:
                 break
             del self._episodes[episode.id]
             too_many -= episode.events.num_bytes

@@ -106,7 +106,9 @@ class LocalEpisodes:
                 continue
             if isinstance(event, EpisodeStep):
                 predict_ms.append(event.timing.predict_ms)
-            qpos.append(event.state.qpos if isinstance(event, EpisodeStart) else event.result.state.qpos)
+                qpos.append(event.result.state.qpos)
+            elif isinstance(event, EpisodeStart):
+                qpos.append(event.state.qpos)
             if settings.with_images and event.view is not None:
                 frames.append(_side_by_side(event.view.images))
         assert end is not None, "an episode ends"

@@ -36,8 +36,8 @@ def run(options: Demo) -> None:
 
 def _show(url: str, body: Mapping[str, Any]) -> None:
     """Begin the episode again, at the simulation's own clock, and open the console that shows it."""
-    watched = {name: value for name, value in body.items() if name != "record"}
-    reply = asyncio.run(_begin_episode(url, {**watched, "poses": True, "preview": True, "frames": "jpeg"}))
+    seen = {"poses": True, "preview": True, "frames": "jpeg", "record": ["webp", "state_log"]}
+    reply = asyncio.run(_begin_episode(url, {**body, **seen}))
     address = f"{url}/#episode={reply['episode_id']}"
     print(f"console      {address}", flush=True)
     # Without a display, webbrowser would take over the terminal with a text browser.

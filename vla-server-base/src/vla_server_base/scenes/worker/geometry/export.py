@@ -19,6 +19,8 @@ from vla_server_base.scenes.worker.geometry.viewpoints import (
     light_node,
 )
 
+Nodes = list[dict[str, Any]]
+
 Y_UP = [-float(np.sqrt(0.5)), 0.0, 0.0, float(np.sqrt(0.5))]
 """The rotation (x y z w) that has z, which is up in MuJoCo, along y, which is up in glTF."""
 
@@ -34,20 +36,12 @@ def export_glb(model: mujoco.MjModel, data: mujoco.MjData, groups: tuple[int, ..
     """
     buffer = Buffer()
     textures = Textures(model, buffer)
-    meshes = Meshes(model, buffer, materials := GltfMaterials(model, textures))
+    materials = GltfMaterials(model, textures)
+    meshes = Meshes(model, buffer, materials)
     nodes = [body_node(model, data, body) for body in range(model.nbody)]
-    for geom in np.flatnonzero(np.isin(model.geom_group, groups)).tolist():
-        if (mesh := meshes.add(geom)) is not None:
-            _add_child(nodes, int(model.geom_bodyid[geom]), geom_node(model, geom, mesh))
-    for camera in range(model.ncam):
-        node = {**camera_node(model, data, camera), "camera": camera}
-        _add_child(nodes, int(model.cam_bodyid[camera]), node)
-    lights: list[dict[str, Any]] = []
-    for light in range(model.nlight):
-        if (content := light_content(model, data, light)) is not None:
-            link = {"extensions": {LIGHTS: {"light": len(lights)}}}
-            lights.append(content)
-            _add_child(nodes, int(model.light_bodyid[light]), {**light_node(model, data, light), **link})
+    _add_geoms(nodes, model, groups, meshes)
+    _add_cameras(nodes, model, data)
+    lights = _add_lights(nodes, model, data)
     extras = scene_extras(model, data, scene_id, textures)
     nodes.append({"name": "world", "rotation": Y_UP, "children": list(range(model.nbody))})
     document: dict[str, Any] = {
@@ -67,6 +61,28 @@ def export_glb(model: mujoco.MjModel, data: mujoco.MjData, groups: tuple[int, ..
     return encode_glb(document, buffer)
 
 
-def _add_child(nodes: list[dict[str, Any]], body: int, node: dict[str, Any]) -> None:
-    nodes[body].setdefault("children", []).append(len(nodes))
+def _add_geoms(nodes: Nodes, model: mujoco.MjModel, groups: tuple[int, ...], meshes: Meshes) -> None:
+    for geom in np.flatnonzero(np.isin(model.geom_group, groups)).tolist():
+        if (mesh := meshes.add(geom)) is not None:
+            _add_child(nodes, model.geom_bodyid[geom], geom_node(model, geom, mesh))
+
+
+def _add_cameras(nodes: Nodes, model: mujoco.MjModel, data: mujoco.MjData) -> None:
+    for camera in range(model.ncam):
+        _add_child(nodes, model.cam_bodyid[camera], {**camera_node(model, data, camera), "camera": camera})
+
+
+def _add_lights(nodes: Nodes, model: mujoco.MjModel, data: mujoco.MjData) -> list[dict[str, Any]]:
+    """Add the lights that are on, and return what they are."""
+    lights: list[dict[str, Any]] = []
+    for light in range(model.nlight):
+        if (content := light_content(model, data, light)) is not None:
+            link = {"extensions": {LIGHTS: {"light": len(lights)}}}
+            _add_child(nodes, model.light_bodyid[light], {**light_node(model, data, light), **link})
+            lights.append(content)
+    return lights
+
+
+def _add_child(nodes: Nodes, body: np.integer, node: dict[str, Any]) -> None:
+    nodes[int(body)].setdefault("children", []).append(len(nodes))
     nodes.append(node)
