@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = [ROOT / "vla-client", ROOT / "vla-console", ROOT / "vla-server-base", ROOT / "vla-servers" / "octo-small"]
 DISTRIBUTIONS = ["vla-client", "vla-server-base", "octo-service"]
 OLDEST_PYTHON = {"vla-client": "3.9"}
-PAGE = {"index.html", "console.js", "console.css", "licences.txt"}
+PAGE = {"index.html", "console.js", "console.js.gz", "console.css", "licences.txt"}
 # uv says to what it runs where it is itself; make puts it into .uv/.
 UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
 MAX_BYTES = 5_000_000

@@ -1,6 +1,7 @@
 // Bundles the page into static files: `node build.mjs`, or `--watch` while working on it.
 import { cp, mkdir, readdir, readFile, rm, writeFile } from "node:fs/promises";
 import { fileURLToPath } from "node:url";
+import { gzipSync } from "node:zlib";
 import * as esbuild from "esbuild";
 
 const page = new URL("page/", import.meta.url);
@@ -31,6 +32,11 @@ if (process.argv.includes("--watch")) {
 } else {
   const { metafile } = await esbuild.build(options);
   await writeFile(new URL("licences.txt", output), await licences(Object.keys(metafile.inputs)));
+  // What travels, where the browser accepts it: compressed once, here.
+  for (const name of await readdir(output)) {
+    const content = await readFile(new URL(name, output));
+    await writeFile(new URL(`${name}.gz`, output), gzipSync(content, { level: 9 }));
+  }
 }
 
 /** Return the licence of each package that the bundle has code of. */

@@ -4,6 +4,7 @@ import { type Signal, signal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import type { Server } from "./api/server";
 import { CompareView } from "./compare/compareView";
+import { readFragment } from "./episode/link";
 import { RunDesk } from "./episode/runDesk";
 import { RunView } from "./episode/runView";
 import { SceneView } from "./episode/sceneView";
@@ -24,10 +25,21 @@ interface Props {
 export function App({ servers, error }: Props) {
   const [first] = servers.value;
   useEffect(() => {
-    if (first) desk.value = new RunDesk(first);
-  }, [first]);
+    if (first) desk.value = new RunDesk(linkedServer(servers.value) ?? first);
+  }, [first, servers]);
   const shown = desk.value;
   useEffect(() => shown?.start(), [shown]);
+  useEffect(() => {
+    const openLink = () => {
+      if (readFragment(location.hash) === null) return;
+      view.value = "run";
+      const server = linkedServer(servers.value) ?? desk.value?.server;
+      if (server && server !== desk.value?.server) desk.value = new RunDesk(server);
+      else void desk.value?.open(location.hash);
+    };
+    addEventListener("hashchange", openLink);
+    return () => removeEventListener("hashchange", openLink);
+  }, [servers]);
   useEffect(() => exposeState(view, desk, sceneView, servers), [servers]);
   return (
     <>
@@ -53,4 +65,10 @@ export function App({ servers, error }: Props) {
       </main>
     </>
   );
+}
+
+/** Return the server that the page's link names, if the page shows it. */
+function linkedServer(servers: Server[]): Server | undefined {
+  const link = readFragment(location.hash);
+  return link !== null && "run" in link ? servers.find(({ entry }) => entry.base === link.run.server) : undefined;
 }

@@ -18,6 +18,8 @@ export interface PageState {
   selectedBody: string | null;
   posesReceived: number;
   framesDrawn: number;
+  /** Bytes of the episode's images and predicted poses. */
+  keptBytes: number;
   servers: string[];
   /** Where the free bodies are shown [m]. */
   bodies: Record<string, Vec3>;
@@ -53,6 +55,7 @@ function pageState(view: View, desk: RunDesk | null, scene: SceneView, servers: 
     selectedBody: scene.selected.value,
     posesReceived: run?.posesReceived.value ?? 0,
     framesDrawn: viewer?.framesDrawn ?? 0,
+    keptBytes: run?.keptBytes ?? 0,
     servers: servers.map((server) => server.name),
     bodies: Object.fromEntries(bodies),
   };

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
-from programs import PolicyServer, policy_server
+from programs import PolicyServer, console_program, policy_server
+from robots import Observation, episode_images
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome-stable", "google-chrome")
 """Names on PATH; BROWSER_PATH names another."""
@@ -26,6 +27,10 @@ FLAGS = [
     "--disable-component-update",
     "--disable-sync",
     "--enable-unsafe-swiftshader",
+    # The server protects itself also where the browser does not.
+    "--disable-features=LocalNetworkAccessChecks,BlockInsecurePrivateNetworkRequests",
+    # A name of an attacker's that leads to this machine (DNS rebinding).
+    "--host-resolver-rules=MAP rebound.example 127.0.0.1",
 ]
 MISSING = "no Chromium or Chrome is on PATH: the console's page was not tested (apt install chromium)"
 VIEWPORT = {"width": 1280, "height": 800}
@@ -35,6 +40,10 @@ OpenPage = Callable[..., Page]
 
 def browser_path() -> str | None:
     return os.environ.get("BROWSER_PATH") or next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--write-screenshots", action="store_true", help="write those of the docs: docs/console/*.webp")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -47,6 +56,27 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyServer]:
     """The server that most tests share."""
     with policy_server(tmp_path_factory.mktemp("server") / "log.txt") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def rival(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyServer]:
+    """A server with another policy: Octo with random weights."""
+    log = tmp_path_factory.mktemp("rival") / "log.txt"
+    with policy_server(log, OCTO_MODEL="random://octo-tiny") as rival:
+        yield rival
+
+
+@pytest.fixture(scope="session")
+def both(server: PolicyServer, rival: PolicyServer) -> Iterator[str]:
+    """The address of a console that shows both servers."""
+    with console_program(server.url, rival.url) as (url, _):
+        yield url
+
+
+@pytest.fixture(scope="session")
+def observations(server: PolicyServer) -> list[Observation]:
+    """What the cameras see in an episode, step by step."""
+    return episode_images(server.url, num_steps=10)
 
 
 @pytest.fixture(scope="session")

@@ -1,6 +1,10 @@
 """The run view: say what the robot should do, watch it, steer it, and begin again."""
 
+import base64
+import hashlib
 import io
+import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -190,6 +194,38 @@ def test_a_lost_server_is_told_in_words_and_reattached_to(open_page: OpenPage, l
     problems.clear()  # requests that failed while the server was away
 
 
+def test_what_is_said_before_the_scene_is_there_is_done_once_it_is(page: Page):
+    page.get_by_label("Instruction").fill("pick up the blue cube")
+    page.get_by_label("Instruction").press("Enter")
+    expect_end(page)
+    assert state(page)["bodies"]["blue_cube"][2] > 0.07
+
+
+def test_a_reload_comes_back_to_the_episode(page: Page):
+    set_options(page, Seed="7", Max_steps="40")
+    run(page, "wave at me")
+    page.wait_for_function("() => window.__console.step > 2", timeout=EPISODE_MS)
+    page.reload()
+    page.wait_for_function("() => window.__console?.status === 'running' && window.__console.step > 2")
+    page.get_by_role("button", name="Stop").click()
+    expect_end(page, "stopped")
+    page.reload()
+    expect_end(page, "stopped")
+    expect(page.get_by_label("Instruction")).to_have_value("wave at me")
+
+
+def test_a_motion_that_the_guard_cuts_is_marked_and_listed(page: Page):
+    set_options(page, Max_steps="40", **{"Rate_[Hz]": "20"})
+    page.get_by_label("Guard").select_option("warn")
+    run(page)
+    expect(page.get_by_test_id("state")).to_have_text(re.compile("success|max_steps"), timeout=EPISODE_MS)
+    mark = page.locator(".marks .violation").first
+    expect(mark).to_have_attribute("title", re.compile("contact .*, limit 100 N"))
+    mark.click()
+    page.get_by_label("Time").press("ArrowRight")
+    expect(page.get_by_role("list", name="Contacts and violations")).to_contain_text("limit 100 N")
+
+
 def test_two_tabs_have_an_episode_each(open_page: OpenPage, server: PolicyServer):
     pages = [open_page(server.url), open_page(server.url)]
     run(pages[0], "pick up the red cube")
@@ -213,6 +249,44 @@ def test_a_link_shows_a_colleague_the_same_episode(page: Page, open_page: OpenPa
     mine, theirs = state(page), state(colleague)
     assert (mine["step"], mine["sceneId"]) == (theirs["step"], theirs["sceneId"])
     assert theirs["bodies"]["red_cube"] == pytest.approx(mine["bodies"]["red_cube"], abs=1e-4)
+
+
+def test_a_link_carries_a_small_scene_to_a_server_that_lacks_it(
+    page: Page, open_page: OpenPage, server: PolicyServer, log: Path, tmp_path: Path
+):
+    xml = httpx.get(f"{server.url}/scenes/panda/tabletop").text.replace(
+        'name="red_cube" pos="0.45 -0.15', 'name="red_cube" pos="0.5 -0.1'
+    )
+    path = tmp_path / "mine.xml"
+    path.write_text(xml)
+    page.get_by_label("File").set_input_files(path)
+    expect(page.get_by_label("Scene", exact=True)).to_have_value("mine.xml", timeout=EPISODE_MS)
+    set_options(page, Max_steps="3")
+    run(page, "wave at me")
+    expect_end(page, "max_steps")
+    page.get_by_role("button", name="Save").click()
+    page.get_by_role("button", name="Copy link").click()
+    link = page.get_by_label("Link").input_value()
+    with policy_server(log) as other:
+        colleague = open_page(other.url, path=link.removeprefix(server.url))
+        expect_end(colleague, "max_steps")
+        assert state(colleague)["sceneId"] == state(page)["sceneId"]
+        colleague.close()
+
+
+def test_a_link_to_a_scene_that_is_not_here_says_how_to_open_it(
+    page: Page, server: PolicyServer, problems: list[str], tmp_path: Path
+):
+    scene = httpx.get(f"{server.url}/scenes/panda/tabletop").text.replace("<mujoco", "<!-- mine --><mujoco", 1)
+    run_json = {"scene": hashlib.sha256(b"elsewhere").hexdigest(), "file": "mine.xml", "instruction": "wave at me"}
+    fragment = base64.urlsafe_b64encode(json.dumps(run_json).encode()).decode().rstrip("=")
+    page.goto(f"/#run={fragment}")
+    expect(page.get_by_role("alert")).to_contain_text("does not have the link's scene, mine.xml", timeout=EPISODE_MS)
+    problems.clear()  # the browser notes the 404
+    path = tmp_path / "mine.xml"
+    path.write_text(scene)
+    page.get_by_label("File").set_input_files(path)
+    expect(page.get_by_role("alert")).to_have_count(0, timeout=EPISODE_MS)
 
 
 def test_an_episode_that_a_program_began_is_attached_to(open_page: OpenPage, server: PolicyServer):

@@ -25,6 +25,10 @@ export class ServerError extends Error {
   ) {
     super(message);
   }
+
+  override toString(): string {
+    return this.hint ? `${this.message}; ${this.hint}` : this.message;
+  }
 }
 
 /** A scene to send: a bundled one's or an own MJCF text, a zip with its files, or one that the server knows. */

@@ -185,6 +185,8 @@ export interface SceneState {
   bodies?: Record<string, BodyPose>;
 }
 
+export type Recording = "webp" | "state_log" | "lerobot";
+
 /** The body of POST /episodes, as far as the page fills it in. */
 export interface EpisodeRequest {
   instruction: string;
@@ -202,7 +204,7 @@ export interface EpisodeRequest {
   preview?: boolean;
   poses?: boolean;
   frames?: "none" | "jpeg" | "png";
-  record?: ("webp" | "state_log")[];
+  record?: Recording[];
   control?: { rate_hz?: number };
   changes?: EpisodeChange[];
   pace?: Pace;
@@ -249,6 +251,8 @@ export interface InfoReply {
   weights: "pretrained" | "random" | "none" | null;
   policy: PolicySpec | null;
   renderer: string | null;
+  /** What `record` may ask for here. */
+  recordings: Recording[];
   versions: Record<string, string>;
 }
 
@@ -269,10 +273,11 @@ export interface SessionStatus {
   step: number;
   idle_s: number;
   is_waiting: boolean;
-  client?: string;
-  transport?: string | null;
-  steps_per_s?: number;
-  last_ms?: number | null;
+  client: string;
+  /** How its client speaks: `http`, `openpi`, `lerobot` and others. */
+  protocol: string;
+  steps_per_s: number;
+  last_ms: number | null;
 }
 
 export interface SessionStep {

@@ -34,3 +34,9 @@ test("the comparison ends where the shorter episode ends", () => {
   assert.deepEqual(actionDifference(short, long, 0.2).times, [0, 0.2]);
   assert.deepEqual(actionDifference([], long, 0).times, []);
 });
+
+test("an action that only one side has begun is not compared with the other's last", () => {
+  const ahead = [still, still, [0.1, 0, 0, 0, 0, 0, 1]].map((action, index) => ({ time: 0.2 * index, action }));
+  const behind = [0, 0.2].map((time) => ({ time, action: still }));
+  assert.deepEqual(actionDifference(ahead, behind, 0.4).translation, [0, 0, 0]);
+});

@@ -7,6 +7,9 @@ export interface TimedAction {
   action: number[];
 }
 
+/** Times are sums of floats. */
+const EPSILON_S = 1e-6;
+
 export interface ActionDifference {
   times: number[];
   /** Distance between the two motions [mm]. */
@@ -20,10 +23,13 @@ export interface ActionDifference {
 /** Compare what both sides do at the same time, up to `end`; an action holds until the side's next one. */
 export function actionDifference(a: TimedAction[], b: TimedAction[], end: number): ActionDifference {
   const difference: ActionDifference = { times: [], translation: [], rotation: [], gripper: [] };
-  const begun = [...a, ...b].map((step) => step.time).filter((time) => time < end);
-  const times = [...new Set([...begun, end])].sort((x, y) => x - y);
+  const [before, other] = [a, b].map((steps) => steps.filter((step) => step.time < end - EPSILON_S)) as [
+    TimedAction[],
+    TimedAction[],
+  ];
+  const times = [...new Set([...[...before, ...other].map((step) => step.time), end])].sort((x, y) => x - y);
   for (const time of times) {
-    const [first, second] = [actionAt(a, time), actionAt(b, time)];
+    const [first, second] = [actionAt(before, time), actionAt(other, time)];
     if (first === null || second === null) continue;
     difference.times.push(time);
     difference.translation.push(1000 * distance(first, second, 0, 3));

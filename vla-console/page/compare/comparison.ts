@@ -6,7 +6,7 @@ import type { EpisodeRequest, TaskPreset } from "../api/types";
 import { BlindTrial } from "./blindTrial";
 import { PairRun, type SideRequest } from "./pairRun";
 import { DEFAULT_SIDE, describe, fullName, requestFields, SIDES, type Side, type SideName } from "./side";
-import { sayError, TrialRunner } from "./trialRunner";
+import { TrialRunner } from "./trialRunner";
 
 export type Tab = "side" | "trials" | "blind";
 
@@ -81,7 +81,7 @@ export class Comparison {
   }
 
   readonly fail = (error: unknown): void => {
-    this.error.value = sayError(error);
+    this.error.value = String(error);
   };
 
   async #begin(begin: () => Promise<void>): Promise<void> {

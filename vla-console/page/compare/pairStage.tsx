@@ -47,6 +47,9 @@ export function PairStage({ pair, sides, scene, robot, isBlind = false, onError 
               <Scene3d {...view} server={server} scene={scene} robot={robot} quality={quality()} onError={onError} />
             )}
             <CameraStrip {...view} />
+            {!in3d.value && run.status.value === "idle" && (
+              <p class="compare-empty muted">what the cameras see, once the episode has begun</p>
+            )}
             {!isBlind && run.error.value && (
               <div class="alert compare-refusal" role="alert">
                 {run.error.value.message}

@@ -24,6 +24,7 @@ export function Timeline({ pair }: { pair: PairRun }) {
         max={Math.max(duration.value, 0.01)}
         step={0.01}
         value={playhead.value}
+        style={{ "--share": duration.value === 0 ? 0 : playhead.value / duration.value }}
         disabled={duration.value === 0}
         onInput={({ currentTarget }) => playback.seek(currentTarget.valueAsNumber)}
       />

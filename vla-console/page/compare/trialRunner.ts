@@ -79,11 +79,11 @@ export class TrialRunner {
     try {
       const server = this.servers[side.server] as Server;
       const trial = await server.trial(task.name, seed, task.robot);
-      link = trialLink(trial, task.robot, side);
+      link = trialLink(server, trial, task.robot, side);
       const request = await trialRequest(server, trial, task.robot, side);
       return { ...(await runEpisode(server, request, signal)), link };
     } catch (error) {
-      return { status: "error", reason: sayError(error), steps: 0, predictMs: null, link };
+      return { status: "error", reason: String(error), steps: 0, predictMs: null, link };
     }
   }
 
@@ -115,11 +115,11 @@ export async function trialRequest(
   };
 }
 
-/** Return the link that opens a trial in the run view; that view runs on the page's first server only. */
-function trialLink(trial: TaskTrial, robot: string, side: Side): string | null {
+/** Return the link that opens a trial in the run view. */
+function trialLink(server: Server, trial: TaskTrial, robot: string, side: Side): string {
   const { scene, instruction, success, seed, state } = trial;
   const options = { ...runOptions(side), maxSteps: trial.max_steps };
-  return side.server === 0 ? runFragment({ scene, robot, instruction, success, seed, state, options }) : null;
+  return runFragment({ server: server.entry.base, scene, robot, instruction, success, seed, state, options });
 }
 
 async function runEpisode(server: Server, request: EpisodeRequest, signal: AbortSignal): Promise<Ended> {
@@ -161,10 +161,6 @@ async function readOutcome(server: Server, episode: string, signal: AbortSignal)
     }
   }
   throw new ServerError("unreachable", `${server.name} broke off after ${steps} steps`, "is the server still running?");
-}
-
-export function sayError(error: unknown): string {
-  return error instanceof ServerError ? `${error.message}; ${error.hint}` : String(error);
 }
 
 type Ended = Omit<Outcome, "link">;

@@ -1,6 +1,6 @@
 // Whether a server answers, and how busy it is: polled, so that a lost server is seen within a second.
 
-import { computed, effect, signal } from "@preact/signals";
+import { computed, signal } from "@preact/signals";
 import { type Server, ServerError } from "../api/server";
 import type { InfoReply, LoadReply } from "../api/types";
 
@@ -21,17 +21,6 @@ export class Connection {
   #timer = 0;
 
   constructor(readonly server: Server) {}
-
-  /** Wait until the server answers and its model is loaded. */
-  whenReady(): Promise<void> {
-    return new Promise((resolve) => {
-      const stop = effect(() => {
-        if (!this.isReady.value) return;
-        resolve();
-        queueMicrotask(() => stop());
-      });
-    });
-  }
 
   /** Ask every 0.7 s until the result is called. */
   start(): () => void {

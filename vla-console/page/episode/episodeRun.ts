@@ -54,6 +54,8 @@ export class EpisodeRun {
   #server: Server | null = null;
   #lastEvent: number | null = null;
   #kept = new KeptEvents();
+  /** It was told to end: nothing else is said to it. */
+  #isStopping = false;
   #abort = new AbortController();
 
   /** Begin an episode and follow it; a refusal is in `error`. */
@@ -79,9 +81,10 @@ export class EpisodeRun {
     void this.#follow(server, this.id.value);
   }
 
-  /** Follow an episode that somebody has begun, from its first event. */
-  async attach(server: Server, id: string): Promise<void> {
+  /** Follow an episode that somebody has begun, from its first event; `request` is what it was begun with, if known. */
+  async attach(server: Server, id: string, request: EpisodeRequest | null = null): Promise<void> {
     this.#reset(server);
+    this.request.value = request;
     const { signal } = this.#abort;
     this.id.value = id;
     this.status.value = "starting";
@@ -98,7 +101,11 @@ export class EpisodeRun {
   resume = () => this.change({ status: "running" });
   /** Execute one more action of a paused episode. */
   stepOnce = () => this.change({ steps: 1 });
-  stop = () => this.change({ status: "stopped" });
+  /** End it; one that the server has not begun yet is taken back. */
+  stop = async (): Promise<void> => {
+    if (this.status.value === "starting" && this.id.value === null) this.clear();
+    else await this.change({ status: "stopped" });
+  };
   /** Say something else; without `success` the criteria stay. */
   setInstruction = (instruction: string, success?: Success[]) => this.change({ instruction, success });
   moveBodies = (bodies: Record<string, BodyPose>) => this.change({ bodies });
@@ -106,14 +113,21 @@ export class EpisodeRun {
   /** Change the episode before its next step; a refusal is in `error`. */
   async change(patch: EpisodePatch): Promise<void> {
     const id = this.id.value;
-    if (this.#server === null || id === null || this.isOver.value) return;
+    if (this.#server === null || id === null || this.isOver.value || this.#isStopping) return;
+    this.#isStopping = patch.status === "stopped";
     try {
       const status = await this.#server.change(id, patch);
       if (id === this.id.value && !this.isOver.value) this.#take(status);
       this.error.value = null;
     } catch (error) {
       if (error instanceof ServerError && error.code !== "episode_ended") this.error.value = error;
+      if (id === this.id.value) this.#isStopping = false;
     }
+  }
+
+  /** Bytes of images and predicted poses that the page keeps of this episode. */
+  get keptBytes(): number {
+    return this.#kept.bytes;
   }
 
   /** Simulated seconds since the start after the action of this index; 0 before the first. */
@@ -138,7 +152,7 @@ export class EpisodeRun {
     this.#abort.abort();
     this.#abort = new AbortController();
     this.#server = server;
-    this.isConnected.value = false;
+    this.isConnected.value = this.#isStopping = false;
     this.#lastEvent = null;
     this.#kept = new KeptEvents();
     this.id.value = this.request.value = this.start.value = this.end.value = this.error.value = null;

@@ -10,6 +10,10 @@ const DELAY_MS = 250;
 
 export class Glance {
   readonly start = signal<StartEvent | null>(null);
+  /** Why no episode can begin in this scene, in the server's words. */
+  readonly refusal = signal<ServerError | null>(null);
+  /** Scene and robot that the server refused: asked again only once they change. */
+  #refused = "";
   #timer: ReturnType<typeof setTimeout> | undefined;
   #latest = 0;
 
@@ -32,19 +36,27 @@ export class Glance {
 
   clear(): void {
     this.cancel();
-    this.start.value = null;
+    this.start.value = this.refusal.value = null;
+    this.#refused = "";
   }
 
-  /** Where the server refuses the episode there is nothing to see; pressing Run says why. */
   async #look(episode: Episode): Promise<void> {
     const look = ++this.#latest;
+    const what = `${episode.sceneId} ${episode.robot ?? ""}`;
+    if (what === this.#refused) return;
     try {
       const request = { ...episodeRequest(episode), changes: undefined, record: [], paused: true };
       const { episode_id, start } = await this.server.begin(request);
-      if (look === this.#latest) this.start.value = start;
+      if (look === this.#latest) {
+        this.start.value = start;
+        this.refusal.value = null;
+      }
       await this.server.forget(episode_id);
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
+      if (look !== this.#latest || error.status !== 422) return;
+      this.refusal.value = error;
+      this.#refused = what;
     }
   }
 }

@@ -2,14 +2,21 @@
 
 import type { Motion, StepEvent } from "../api/types";
 
-export const MAX_KEPT_BYTES = 64 * 1024 * 1024;
+const MAX_KEPT_MB = 64;
+
+/** Return the bound: 64 MB of each episode, or what the page's address asks for: `?keep_mb=16`. */
+export function maxKeptBytes(): number {
+  const given = typeof location === "undefined" ? null : new URLSearchParams(location.search).get("keep_mb");
+  const megabytes = Number(given);
+  return (megabytes > 0 ? megabytes : MAX_KEPT_MB) * 1024 * 1024;
+}
 
 /** Takes the images and predicted poses of the oldest steps away once all together exceed the bound. */
 export class KeptEvents {
   bytes = 0;
   #first = 0;
 
-  constructor(readonly maxBytes = MAX_KEPT_BYTES) {}
+  constructor(readonly maxBytes = maxKeptBytes()) {}
 
   /** Count the last of `steps`, and lighten the first ones as far as needed. */
   bound(steps: readonly StepEvent[]): void {

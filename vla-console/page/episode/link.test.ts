@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import { readFragment, runFragment, type SharedRun } from "./link";
+import { pack, readFragment, runFragment, type SharedRun, unpack } from "./link";
 import { DEFAULT_OPTIONS } from "./options";
 
 const run: SharedRun = {
@@ -28,4 +28,16 @@ test("a damaged link and a foreign one ask for nothing", () => {
   for (const fragment of ["", "#", "#run=%%%", "#run=e30", "#run=bm90IGpzb24", "#settings"]) {
     assert.equal(readFragment(fragment), null);
   }
+});
+
+test("a small scene travels in the link", async () => {
+  const xml = "<mujoco><worldbody><geom size='0.1'/></worldbody></mujoco>".repeat(40);
+  const packed = await pack(xml);
+  assert.ok(packed !== null && packed.length < xml.length / 4);
+  assert.equal(await unpack(packed), xml);
+});
+
+test("a scene that would make the link too long stays out of it", async () => {
+  const numbers = Array.from({ length: 8000 }, (_, index) => Math.sin(index)).join(" ");
+  assert.equal(await pack(numbers), null);
 });

@@ -3,9 +3,17 @@
 import type { EpisodeChange, SceneState, Success } from "../api/types";
 import { DEFAULT_OPTIONS, type RunOptions } from "./options";
 
+/** Longer links are cut off by mail and chat programs. */
+const MAX_PACKED_BYTES = 8192;
+
 export interface SharedRun {
+  /** Of several servers that a page shows, which: as `ServerEntry.base`. */
+  server?: string;
   /** A bundled scene such as "panda/tabletop", or the id of one that the server was sent. */
   scene: string;
+  /** The file's name and its packed MJCF, where the scene is a small file of the visitor's own. */
+  file?: string;
+  mjcf?: string;
   robot?: string;
   instruction: string;
   success: Success[];
@@ -43,16 +51,41 @@ export function readFragment(fragment: string): Link | null {
   }
 }
 
+/** Return a text compressed, as a link carries it; null where a link would become too long. */
+export async function pack(text: string): Promise<string | null> {
+  const packed = await through(new TextEncoder().encode(text), new CompressionStream("deflate-raw"));
+  return packed.length > MAX_PACKED_BYTES ? null : base64UrlOf(packed);
+}
+
+/** Return the text that `pack` made this of. */
+export async function unpack(packed: string): Promise<string> {
+  return new TextDecoder().decode(await through(bytesOf(packed), new DecompressionStream("deflate-raw")));
+}
+
+async function through(
+  bytes: Uint8Array<ArrayBuffer>,
+  stream: CompressionStream | DecompressionStream,
+): Promise<Uint8Array> {
+  return new Uint8Array(await new Response(new Blob([bytes]).stream().pipeThrough(stream)).arrayBuffer());
+}
+
 function definedOf(shared: Partial<SharedRun>): Partial<SharedRun> {
   return Object.fromEntries(Object.entries(shared).filter(([, value]) => value !== undefined && value !== null));
 }
 
 function toBase64Url(text: string): string {
-  const bytes = Array.from(new TextEncoder().encode(text), (byte) => String.fromCharCode(byte)).join("");
-  return btoa(bytes).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+  return base64UrlOf(new TextEncoder().encode(text));
 }
 
 function fromBase64Url(text: string): string {
-  const bytes = atob(text.replaceAll("-", "+").replaceAll("_", "/"));
-  return new TextDecoder().decode(Uint8Array.from(bytes, (byte) => byte.charCodeAt(0)));
+  return new TextDecoder().decode(bytesOf(text));
+}
+
+function base64UrlOf(bytes: Uint8Array): string {
+  const letters = Array.from(bytes, (byte) => String.fromCharCode(byte)).join("");
+  return btoa(letters).replaceAll("+", "-").replaceAll("/", "_").replace(/=+$/, "");
+}
+
+function bytesOf(text: string): Uint8Array<ArrayBuffer> {
+  return Uint8Array.from(atob(text.replaceAll("-", "+").replaceAll("_", "/")), (letter) => letter.charCodeAt(0));
 }

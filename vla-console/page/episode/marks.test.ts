@@ -31,3 +31,11 @@ test("changes, violations and success are marked; a pause is not", () => {
     ["workspace x: 0.9 m, limit 0.8 m", "red_cube moved", "success"],
   );
 });
+
+test("a refused chunk is a mark at the end", () => {
+  const violation = { kind: "contact" as const, what: "hand and table", value: 130, limit: 100 };
+  const rejected = [{ ...step(0), violations: [violation] }];
+  const end = { reason: "rejected" as const, num_steps: 1, success: false, duration_ms: 1, rejected, recordings: {} };
+  const [mark] = timelineMarks(start, [step(0)], [], end).filter(({ kind }) => kind === "violation");
+  assert.equal(mark?.title, "refused: contact hand and table: 130 N, limit 100 N");
+});

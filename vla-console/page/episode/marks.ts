@@ -10,6 +10,9 @@ export interface Mark {
   title: string;
 }
 
+/** More marks of chunks than this say nothing. */
+const MAX_CHUNK_MARKS = 100;
+
 /** Return the marks of an episode in order of time. */
 export function timelineMarks(
   start: StartEvent | null,
@@ -20,8 +23,10 @@ export function timelineMarks(
   const times = stepTimes(start, steps);
   const before = (index: number) => times[index] ?? times.at(-1) ?? 0;
   const marks: Mark[] = [];
+  const showsChunks = steps.length <= MAX_CHUNK_MARKS;
   steps.forEach((step, index) => {
-    if (step.chunk) marks.push({ kind: "chunk", time: before(index), title: `chunk at step ${step.index}` });
+    if (step.chunk && showsChunks)
+      marks.push({ kind: "chunk", time: before(index), title: `chunk at step ${step.index}` });
     for (const violation of step.violations.slice(0, 1)) {
       marks.push({ kind: "violation", time: before(index), title: describeViolation(violation) });
     }
@@ -30,6 +35,9 @@ export function timelineMarks(
     const title = changeTitle(change);
     if (title) marks.push({ kind: "change", time: before(change.step), title });
   }
+  const refused = end?.rejected?.flatMap(({ violations }) => violations)[0];
+  if (refused)
+    marks.push({ kind: "violation", time: times.at(-1) ?? 0, title: `refused: ${describeViolation(refused)}` });
   if (end?.success) marks.push({ kind: "success", time: times.at(-1) ?? 0, title: "success" });
   return marks.sort((a, b) => a.time - b.time);
 }

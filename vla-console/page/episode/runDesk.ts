@@ -2,15 +2,17 @@
 
 import { batch, computed, effect, signal, untracked } from "@preact/signals";
 import { type Server, ServerError } from "../api/server";
-import type { BodyPose, SceneState, Success, TaskPreset } from "../api/types";
+import type { BodyPose, EpisodeRequest, SceneState, Success, TaskPreset } from "../api/types";
 import { Connection } from "./connection";
 import { presetOf } from "./criteria";
 import { EpisodeRun } from "./episodeRun";
 import { Glance } from "./glance";
 import { InstructionHistory } from "./history";
-import { readFragment, runFragment, type SharedRun } from "./link";
+import { pack, readFragment, runFragment, type SharedRun, unpack } from "./link";
 import { DEFAULT_OPTIONS, type Episode, episodeRequest, type RunOptions } from "./options";
+import { keepEpisode, keptEpisode, type TabEpisode } from "./reload";
 import { SceneChoice } from "./shownScene";
+import { until } from "./until";
 
 const FIRST_SCENE = "panda/tabletop";
 
@@ -30,6 +32,14 @@ export class RunDesk {
   readonly resets = signal(0);
   /** What a link asked for; its criteria hold for its instruction, its state for its scene. */
   readonly shared = signal<SharedRun | null>(null);
+  /** What an episode cannot begin without, as "it begins once …" says it; "" where it can. */
+  readonly hindrance = computed<string>(() => {
+    if (this.connection.isLost.value) return "the server is back";
+    if (this.scene.shown.value === null) return "there is a scene";
+    return this.connection.isReady.value ? "" : "the model is loaded";
+  });
+  /** The visitor said what to do before an episode could begin: it begins by itself. */
+  readonly isWaiting = signal(false);
   /** The criteria of the text in the box: the preset's, the link's, or none. */
   readonly success = computed<Success[]>(() => {
     const shared = this.shared.value;
@@ -50,6 +60,8 @@ export class RunDesk {
 
   /** The presets of the shown scene's robot are there, or cannot be had. */
   #presetsLoaded: Promise<void> = Promise.resolve();
+  /** A link whose scene the server does not have: it goes on once its file is opened. */
+  #awaited: SharedRun | null = null;
 
   constructor(readonly server: Server) {
     this.connection = new Connection(server);
@@ -73,15 +85,19 @@ export class RunDesk {
     const stopReturns = effect(() => {
       if (this.connection.returns.value > 0) untracked(() => void this.#comeBack());
     });
-    void this.#open(location.hash);
-    const openLink = () => void this.#open(location.hash);
-    addEventListener("hashchange", openLink);
+    const { base } = this.server.entry;
+    void this.#openFirst(keptEpisode(sessionStorage, base));
+    const stopKeeping = effect(() => {
+      const { id, request } = this.run;
+      if (id.value === null || request.value === null) return;
+      keepEpisode(sessionStorage, { base, id: id.value, request: request.value, options: this.options.peek() });
+    });
     return () => {
       stopPolling();
       stopPresets();
       stopGlances();
       stopReturns();
-      removeEventListener("hashchange", openLink);
+      stopKeeping();
       this.run.dispose();
     };
   }
@@ -93,8 +109,9 @@ export class RunDesk {
   /** Run what the box says; while an episode runs, say it to that one. */
   submit = async (): Promise<void> => {
     const text = this.instruction.value.trim();
-    if (!text) return;
+    if (!text || this.isWaiting.value) return;
     this.history.add(text);
+    if (!this.run.isActive.value && !(await this.#canBegin())) return;
     await this.#presetsLoaded; // Whose instruction says it, its criteria hold.
     if (!this.run.isActive.value) return this.begin();
     if (text === this.run.instruction.value) return this.run.resume();
@@ -112,6 +129,12 @@ export class RunDesk {
     if (sceneId !== null) await this.run.begin(this.server, episodeRequest({ ...episode, sceneId }));
   };
 
+  /** End the episode, or give up the one that waits to begin. */
+  stop = async (): Promise<void> => {
+    this.isWaiting.value = false;
+    await this.run.stop();
+  };
+
   /** Move a free body: of the episode that is on, else for the next one. */
   moveBody = async (body: string, pose: BodyPose): Promise<void> => {
     if (!this.run.isActive.value) {
@@ -124,9 +147,12 @@ export class RunDesk {
 
   /** End the episode and bring the scene back to its start. */
   reset = (): void => {
-    void this.run.stop();
+    void this.stop();
+    this.#awaited = null;
+    if (this.shared.value?.state !== undefined) void this.scene.goHome();
     batch(() => {
       this.run.clear();
+      keepEpisode(sessionStorage, null);
       this.moved.value = {};
       this.resets.value += 1;
       if (this.shared.value !== null)
@@ -142,18 +168,27 @@ export class RunDesk {
   };
 
   openFile = async (file: File, model?: string): Promise<void> => {
+    const awaited = this.#awaited;
     this.reset();
     this.glance.clear();
     await this.scene.openFile(file, model);
+    if (awaited === null || this.scene.shown.value?.sceneId !== awaited.scene) return;
+    this.shared.value = awaited;
+    if (await this.#canBegin()) await this.begin();
   };
 
   /** Return the fragment that begins the shown episode elsewhere, with the changes made so far. */
   async link(): Promise<string> {
     const { request, id, start, isOver } = this.run;
+    if (id.value !== null && request.value === null) return `#episode=${id.value}`;
     const status = id.value === null ? null : await this.server.episode(id.value).catch(() => null);
     const shown = this.scene.shown.value;
     const isBundled = shown?.name.includes("/") && shown.sceneId === (start.value?.scene_id ?? shown.sceneId);
+    const own = !isBundled && shown !== null && "xml" in shown.source ? await pack(shown.source.xml) : null;
     return runFragment({
+      server: this.server.entry.base,
+      file: isBundled ? undefined : shown?.name,
+      mjcf: own ?? undefined,
       scene: (isBundled ? shown?.name : (start.value?.scene_id ?? shown?.sceneId)) ?? FIRST_SCENE,
       robot: request.value?.robot,
       instruction: request.value?.instruction ?? this.instruction.value.trim(),
@@ -178,6 +213,7 @@ export class RunDesk {
       state: this.#startState(isShared ? shared.value?.state : undefined),
       robot: this.robot.value || undefined,
       changes: isShared ? shared.value?.changes : undefined,
+      recordings: this.connection.info.value?.recordings,
     };
   }
 
@@ -187,7 +223,8 @@ export class RunDesk {
     return { ...shared, bodies: { ...shared?.bodies, ...moved } };
   }
 
-  async #open(fragment: string): Promise<void> {
+  /** Do what a link's fragment asks for; without one show the first scene. */
+  async open(fragment: string): Promise<void> {
     const link = readFragment(fragment);
     void this.scene.list().catch(() => {});
     if (link === null) {
@@ -200,18 +237,48 @@ export class RunDesk {
     this.robot.value = link.run.robot ?? "";
     this.instruction.value = link.run.instruction;
     this.options.value = { ...DEFAULT_OPTIONS, ...link.run.options, seed: link.run.seed };
-    await this.scene.open(link.run.scene);
-    await this.connection.whenReady();
-    await this.begin();
+    await this.#openSceneOf(link.run);
+    if (this.shared.value === link.run && (await this.#canBegin())) await this.begin();
   }
 
-  async #attach(id: string): Promise<void> {
-    await this.run.attach(this.server, id);
+  async #openSceneOf(run: SharedRun): Promise<void> {
+    const { scene, file = "", mjcf, state } = run;
+    const xml = mjcf === undefined ? null : await unpack(mjcf).catch(() => null);
+    if (xml !== null) return this.scene.openText(file, xml, state);
+    await this.scene.open(scene, state);
+    if (this.scene.error.value?.code !== "unknown_scene_id") return;
+    this.#awaited = run;
+    const message = `this server does not have the link's scene${file && `, ${file}`}`;
+    const hint = "open the scene's file here, and the episode begins as the link says";
+    this.scene.error.value = new ServerError("unknown_scene_id", message, hint, 404);
+  }
+
+  /** Wait until an episode can begin; false where the visitor gave up meanwhile. */
+  async #canBegin(): Promise<boolean> {
+    if (this.hindrance.value === "") return true;
+    this.isWaiting.value = true;
+    await until(() => this.hindrance.value === "" || !this.isWaiting.value);
+    const canBegin = this.isWaiting.value;
+    this.isWaiting.value = false;
+    return canBegin;
+  }
+
+  /** Come back to the episode that this tab had before it was reloaded, or do what the link asks for. */
+  async #openFirst(kept: TabEpisode | null): Promise<void> {
+    if (kept === null || location.hash !== "") return this.open(location.hash);
+    const episodes = await this.server.episodes().catch(() => []);
+    if (!episodes.some(({ episode_id }) => episode_id === kept.id)) return this.open("");
+    this.options.value = kept.options;
+    await this.#attach(kept.id, kept.request);
+  }
+
+  async #attach(id: string, request: EpisodeRequest | null = null): Promise<void> {
+    await this.run.attach(this.server, id, request);
     const status = await this.server.episode(id).catch(() => null);
-    if (status === null) return this.#open("");
+    if (status === null) return this.open("");
     this.instruction.value = status.instruction ?? "";
     await this.scene.openId(status.scene_id);
-    if (this.scene.error.value !== null) await this.#open("");
+    if (this.scene.error.value !== null) await this.open("");
   }
 
   async #loadPresets(robot: string): Promise<void> {
@@ -226,7 +293,7 @@ export class RunDesk {
   /** The server is there again: it may have forgotten the scene. */
   async #comeBack(): Promise<void> {
     void this.scene.list().catch(() => {});
-    if (this.scene.shown.value === null) return this.#open(location.hash);
+    if (this.scene.shown.value === null) return this.open(location.hash);
     await this.scene.sendAgain().catch(() => {});
   }
 }

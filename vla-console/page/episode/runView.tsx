@@ -33,6 +33,7 @@ export function RunView({ desk, view }: { desk: RunDesk; view: View }) {
         {desk.scene.isLoading.value && <p class="scene-loading">loading the scene…</p>}
         <Hud desk={desk} moment={moment} view={view} />
         <Notices desk={desk} />
+        <Hint desk={desk} view={view} />
         <NudgePad view={view} />
         <TaskBar desk={desk} />
       </section>
@@ -51,12 +52,25 @@ export function RunView({ desk, view }: { desk: RunDesk; view: View }) {
   );
 }
 
+/** What a stranger would not guess; gone once something was done. */
+function Hint({ desk, view }: { desk: RunDesk; view: View }) {
+  const isNew = desk.run.status.value === "idle" && Object.keys(desk.moved.value).length === 0;
+  if (!isNew || view.selected.value !== null || view.freeBodies.value.length === 0) return null;
+  return (
+    <p class="scene-hint">
+      {matchMedia("(pointer: coarse)").matches
+        ? "tap an object to move it"
+        : "drag an object to move it, anywhere else to turn the view"}
+    </p>
+  );
+}
+
 function shortcuts(desk: RunDesk, moment: Moment) {
   const { run } = desk;
   const { playback } = run;
   return {
     Enter: () => void desk.submit(),
-    Escape: () => void run.stop(),
+    Escape: () => void desk.stop(),
     " ": () => {
       if (run.status.value === "paused") void run.resume();
       else if (run.isActive.value) void run.pause();

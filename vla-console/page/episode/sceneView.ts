@@ -1,7 +1,7 @@
 // What the page knows of its 3-D view: the scene's bodies, which one is selected, how well it is drawn.
 
 import { computed, signal } from "@preact/signals";
-import type { PoseFrame } from "../api/types";
+import type { BodyPose, Pose, PoseFrame } from "../api/types";
 import type { SceneInfo, Viewer, ViewerOptions } from "../scene/viewer";
 
 export class SceneView {
@@ -14,11 +14,16 @@ export class SceneView {
 
   #home: PoseFrame = [];
 
-  async load(viewer: Viewer, glb: ArrayBuffer): Promise<void> {
+  /** Show a scene, with the bodies that the visitor moved where they were put. */
+  async load(viewer: Viewer, glb: ArrayBuffer, moved: Record<string, BodyPose> = {}): Promise<void> {
     this.info.value = null;
     const info = await viewer.load(glb);
     if (this.viewer.value !== viewer) return;
     this.#home = info.bodies.map(({ name }) => viewer.pose(name)).filter((pose) => pose !== null);
+    for (const { id, name } of info.bodies) {
+      const [pose, home] = [moved[name], viewer.pose(name)];
+      if (pose && home) viewer.setPoses([id], [placed(home, pose)]);
+    }
     this.info.value = info;
   }
 
@@ -37,6 +42,11 @@ export class SceneView {
     this.viewer.value?.select(body);
     this.selected.value = body;
   }
+}
+
+/** Without a quaternion a body keeps the one that it has. */
+function placed([, , , ...kept]: Pose, { position, quaternion }: BodyPose): Pose {
+  return [...position, ...(quaternion ?? kept)];
 }
 
 function firstQuality(): ViewerOptions["quality"] {

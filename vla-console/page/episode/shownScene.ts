@@ -2,6 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { type SceneSource, type Server, ServerError } from "../api/server";
+import type { SceneState } from "../api/types";
 import { zipEntries } from "./zipEntries";
 
 export interface ShownScene {
@@ -35,16 +36,25 @@ export class SceneChoice {
   }
 
   /** Show a bundled scene by its name, or one that the server knows by its id. */
-  open = async (name: string): Promise<void> => {
+  open = async (name: string, state?: SceneState): Promise<void> => {
     this.file.value = null;
     this.models.value = [];
-    await this.#show(name, async () =>
-      name.includes("/") ? { xml: await this.server.sceneXml(name) } : { sceneId: name },
-    );
+    const source = async () => (name.includes("/") ? { xml: await this.server.sceneXml(name) } : { sceneId: name });
+    await this.#show(name, source, state);
   };
 
+  /** Show an MJCF text, such as a link carries. */
+  openText = (name: string, xml: string, state?: SceneState): Promise<void> =>
+    this.openFile(new File([xml], name), "", state);
+
+  /** Show the scene as it is at its start, where a link showed it in another state. */
+  async goHome(): Promise<void> {
+    const shown = this.shown.value;
+    if (shown !== null) await this.#show(shown.name, async () => shown.source);
+  }
+
   /** Show an MJCF file, or a zip with one; `model` says which of several. */
-  openFile = async (file: File, model = ""): Promise<void> => {
+  openFile = async (file: File, model = "", state?: SceneState): Promise<void> => {
     this.file.value = file;
     this.model.value = model;
     const isZip = /\.(zip|mjz)$/i.test(file.name);
@@ -52,7 +62,7 @@ export class SceneChoice {
     this.models.value = names.length > 1 ? names : [];
     const source = async (): Promise<SceneSource> =>
       isZip ? { zip: file, ...(model && { file: model }) } : { xml: await file.text() };
-    await this.#show(file.name, source);
+    await this.#show(file.name, source, state);
   };
 
   /** Show the scene that has this id, by its name if it is a bundled one, unless it is shown already. */
@@ -81,13 +91,13 @@ export class SceneChoice {
   }
 
   /** Show a scene; of several that are asked for at once, the last. */
-  async #show(name: string, readSource: () => Promise<SceneSource>): Promise<void> {
+  async #show(name: string, readSource: () => Promise<SceneSource>, state?: SceneState): Promise<void> {
     const call = ++this.#latest;
     this.isLoading.value = true;
     this.error.value = null;
     try {
       const source = await readSource();
-      const { glb, sceneId } = await this.server.geometry(source);
+      const { glb, sceneId } = await this.server.geometry(source, { state });
       if (call === this.#latest) this.shown.value = { name, source, sceneId, glb };
     } catch (error) {
       if (call === this.#latest) this.error.value = asServerError(error);

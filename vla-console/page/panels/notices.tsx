@@ -30,7 +30,7 @@ export function Notices({ desk }: { desk: RunDesk }) {
   );
 }
 
-function noticesOf({ connection, scene, run, server }: RunDesk): Notice[] {
+function noticesOf({ connection, scene, run, glance, server }: RunDesk): Notice[] {
   const notices: Notice[] = [];
   const info = connection.info.value;
   if (connection.isLost.value) {
@@ -39,7 +39,8 @@ function noticesOf({ connection, scene, run, server }: RunDesk): Notice[] {
   } else if (info?.model_status === "broken") {
     notices.push({ message: "the model could not be loaded", hint: info.reason ?? "" });
   }
-  for (const { value, clear } of [errorOf(scene.error), errorOf(run.error)]) {
+  const refusal = run.error.value === null ? [errorOf(glance.refusal)] : [];
+  for (const { value, clear } of [errorOf(scene.error), errorOf(run.error), ...refusal]) {
     if (value === null || (connection.isLost.value && value.code === "unreachable")) continue;
     notices.push({ message: value.message, hint: value.hint, dismiss: clear });
   }

@@ -56,11 +56,18 @@ export function SaveMenu({ desk }: { desk: RunDesk }) {
                 download(`${name}.xml`, new Blob([recordings.state_log ?? ""], { type: "application/xml" }))
               }
             />
+            {desk.connection.info.value?.recordings.includes("lerobot") && (
+              <Button
+                label="LeRobot episode"
+                disabled={recordings.lerobot === undefined}
+                onClick={() =>
+                  download(`${name}.zip`, new Blob([bytesOf(recordings.lerobot ?? "")], { type: "application/zip" }))
+                }
+              />
+            )}
             <Button label="Copy link" icon={<LinkIcon />} kind="primary" onClick={() => void copy()} />
           </div>
-          {run.end.value === null && (
-            <p class="muted">The animation and the state log come when the episode has ended.</p>
-          )}
+          {run.end.value === null && <p class="muted">Recordings come when the episode has ended.</p>}
           {link.value !== "" && (
             <label class="field">
               <span>The link holds scene, request and seed: it shows the same episode. It is copied.</span>

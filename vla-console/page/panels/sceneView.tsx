@@ -3,6 +3,7 @@
 import { batch, effect, untracked } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { type Moment, toWorld } from "../episode/moment";
+import { touchedBodies } from "../episode/motion";
 import type { RunDesk } from "../episode/runDesk";
 import type { SceneView as View } from "../episode/sceneView";
 import type { Viewer } from "../scene/viewer";
@@ -58,7 +59,12 @@ function follow(viewer: Viewer, desk: RunDesk, moment: Moment, view: View): (() 
     effect(() => viewer.setQuality(view.quality.value)),
     effect(() => {
       const glb = scene.shown.value?.glb;
-      if (glb !== undefined) void view.load(viewer, glb);
+      if (glb !== undefined)
+        void view.load(
+          viewer,
+          glb,
+          untracked(() => desk.moved.value),
+        );
     }),
     effect(() => {
       if (desk.resets.value > 0) untracked(() => view.goHome());
@@ -78,8 +84,12 @@ function follow(viewer: Viewer, desk: RunDesk, moment: Moment, view: View): (() 
     effect(() => {
       const step = moment.step.value;
       if (view.info.value === null) return;
-      const bodies = step?.violations.flatMap(({ what }) => what.split(", ")) ?? [];
-      viewer.setMarks(bodies.map((body) => ({ body, kind: "violation" as const })));
+      const bodies = step?.violations.flatMap(({ what }) => what.split(" and ")) ?? [];
+      const touched = step === null ? [] : [...touchedBodies(step, view.freeNames.value).keys()];
+      viewer.setMarks([
+        ...touched.map((body) => ({ body, kind: "contact" as const })),
+        ...bodies.map((body) => ({ body, kind: "violation" as const })),
+      ]);
     }),
   ];
 }

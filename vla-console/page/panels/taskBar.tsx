@@ -37,9 +37,15 @@ export function TaskBar({ desk }: { desk: RunDesk }) {
         <Presets desk={desk} />
       </div>
       <div class="task-controls">
-        <Chip tone={criteria ? "plain" : "warn"} data-testid="criterion">
-          {criteria === 0 ? "no criterion" : criteria === 1 ? "1 criterion" : `${criteria} criteria`}
-        </Chip>
+        {desk.isWaiting.value ? (
+          <Chip tone="accent" role="status">
+            begins once {desk.hindrance.value}
+          </Chip>
+        ) : (
+          <Chip tone={criteria ? "plain" : "warn"} data-testid="criterion">
+            {criteria === 0 ? "no criterion" : criteria === 1 ? "1 criterion" : `${criteria} criteria`}
+          </Chip>
+        )}
         {isNew && <Button type="submit" label="Say it" kind="primary" />}
         {!isActive && (
           <Button
@@ -47,7 +53,8 @@ export function TaskBar({ desk }: { desk: RunDesk }) {
             label="Run"
             icon={<PlayIcon />}
             kind="primary"
-            disabled={text === "" || desk.scene.shown.value === null || !desk.connection.isReady.value}
+            disabled={text === "" || desk.isWaiting.value}
+            title={text === "" ? "say first what the robot should do" : undefined}
           />
         )}
         {isActive && status !== "paused" && (
@@ -62,8 +69,8 @@ export function TaskBar({ desk }: { desk: RunDesk }) {
         <Button
           label="Stop"
           icon={<StopIcon />}
-          disabled={!isActive || status === "starting"}
-          onClick={() => run.stop()}
+          disabled={!isActive && !desk.isWaiting.value}
+          onClick={() => void desk.stop()}
         />
       </div>
     </form>

@@ -64,7 +64,15 @@ function Marks({ moment }: { moment: Moment }) {
   return (
     <div class="marks" aria-hidden="true">
       {marks.value.map(({ kind, time, title }) => (
-        <i key={`${kind} ${time}`} class={kind} title={title} style={{ "--at": time / duration }} />
+        // biome-ignore lint/a11y/useKeyWithClickEvents: the arrow keys go from action to action.
+        // biome-ignore lint/a11y/noStaticElementInteractions: as above.
+        <i
+          key={`${kind} ${time}`}
+          class={kind}
+          title={title}
+          style={{ "--at": time / duration }}
+          onClick={() => run.playback.seek(time)}
+        />
       ))}
     </div>
   );

@@ -1,7 +1,17 @@
 // The scene that the server describes (binary glTF), as named bodies that can be placed one by one, with z up.
 
-import { Box3, type Light, Mesh, type Object3D, type PerspectiveCamera, TextureLoader, Vector3 } from "three";
+import {
+  Box3,
+  type Light,
+  Mesh,
+  type Object3D,
+  type PerspectiveCamera,
+  type Texture,
+  TextureLoader,
+  Vector3,
+} from "three";
 import { type GLTF, GLTFLoader } from "three/examples/jsm/loaders/GLTFLoader.js";
+import { skyOf } from "./sky";
 import type { SceneBody, SceneInfo } from "./viewer";
 
 export interface SceneModel {
@@ -14,6 +24,8 @@ export interface SceneModel {
   meshes: Map<number, Mesh[]>;
   cameras: Map<string, PerspectiveCamera>;
   lights: Light[];
+  /** What the scene's cameras see beyond everything; null where the scene says nothing. */
+  sky: Texture | null;
   /** Corners of everything that moves, or of the whole scene when nothing does. */
   outline: Vector3[];
   /** Around `outline`. */
@@ -38,6 +50,7 @@ export async function loadScene(glb: ArrayBuffer): Promise<SceneModel> {
   const cameras = cameraNodes(gltf);
   const info = describe(gltf, nodes, [...cameras.keys()]);
   freezeMatrices(world);
+  const sky = skyOf(gltf.scene.userData.skybox);
   const outline = outlineOf(info.bodies, meshes, gltf.scene.userData);
   return {
     info,
@@ -46,10 +59,14 @@ export async function loadScene(glb: ArrayBuffer): Promise<SceneModel> {
     meshes,
     cameras,
     lights: lightsOf(world),
+    sky,
     outline,
     box: new Box3().setFromPoints(outline),
     facing: facingOf(info.bodies, bodies),
-    dispose: () => disposeMeshes([...meshes.values()].flat()),
+    dispose: () => {
+      disposeMeshes([...meshes.values()].flat());
+      sky?.dispose();
+    },
   };
 }
 

@@ -30,6 +30,7 @@ class ThreeViewer implements Viewer {
   readonly #drag: ObjectDrag;
   readonly #path = new PredictedPath();
   readonly #fog = new Fog("black");
+  readonly #background = new Color();
   readonly #rendererName = webglRendererName();
   #loaded: LoadedScene | null = null;
   #marks: Mark[] = [];
@@ -39,7 +40,7 @@ class ThreeViewer implements Viewer {
   constructor(container: HTMLElement, options: ViewerOptions) {
     this.#options = options;
     this.#stage = new Stage(container, () => this.#resized());
-    this.#viewpoint = new ViewpointControl(this.#stage.element, () => this.#loop.request());
+    this.#viewpoint = new ViewpointControl(this.#stage.element, () => this.#showSky());
     this.#drag = new ObjectDrag({
       element: this.#stage.element,
       camera: this.#viewpoint.camera,
@@ -53,7 +54,7 @@ class ThreeViewer implements Viewer {
       onMove: (id, pose, isFinal) => this.#moved(id, pose, isFinal),
       requestFrame: () => this.#changed(),
     });
-    this.#scene.fog = this.#fog;
+    this.#scene.backgroundRotation.x = Math.PI / 2; // An image's up is y, this scene's is z.
     this.#scene.add(this.#path.group, this.#drag.handle.group);
     this.setTheme(options.theme);
     this.setQuality(options.quality);
@@ -127,14 +128,14 @@ class ThreeViewer implements Viewer {
 
   lookFrom(camera: string | null): void {
     this.#viewpoint.follow(camera);
-    this.#loop.request();
+    this.#showSky();
   }
 
   setTheme(theme: "dark" | "light"): void {
-    this.#scene.background = new Color(BACKGROUNDS[theme]);
+    this.#background.set(BACKGROUNDS[theme]);
     this.#fog.color.set(BACKGROUNDS[theme]);
     this.#stage.element.style.background = BACKGROUNDS[theme];
-    this.#loop.request();
+    this.#showSky();
   }
 
   setQuality(quality: ViewerOptions["quality"]): void {
@@ -143,7 +144,8 @@ class ThreeViewer implements Viewer {
     this.#quality = chosen;
     this.#loop.minIntervalMs = this.#quality === "low" ? LOW.minIntervalMs : 0;
     this.#loop.settleMs = this.#quality === "low" ? LOW.settleMs : 0;
-    this.#viewpoint.controls.enableDamping = this.#quality === "high";
+    const isCalm = matchMedia("(prefers-reduced-motion: reduce)").matches;
+    this.#viewpoint.controls.enableDamping = this.#quality === "high" && !isCalm;
     this.#stage.open(this.#quality);
     this.#applyQuality();
   }
@@ -170,8 +172,17 @@ class ThreeViewer implements Viewer {
     if (isSame) this.#drag.select(selected);
     else if (selected !== null) this.#options.onSelect(null);
     this.#viewpoint.show(model);
+    this.#showSky();
     this.#outline();
     this.#applyQuality();
+  }
+
+  /** Out of one of its cameras the scene has its own sky; else it stands in the page's colours, and fades into them. */
+  #showSky(): void {
+    const sky = this.#viewpoint.isFollowing ? (this.#loaded?.model.sky ?? null) : null;
+    this.#scene.background = sky ?? this.#background;
+    this.#scene.fog = sky === null ? this.#fog : null;
+    this.#loop.request();
   }
 
   #applyQuality(): void {

@@ -63,6 +63,11 @@ export class ViewpointControl {
     this.controls.dispose();
   }
 
+  /** The view is out of one of the scene's cameras. */
+  get isFollowing(): boolean {
+    return this.#camera !== undefined;
+  }
+
   get #camera(): PerspectiveCamera | undefined {
     return this.#model?.cameras.get(this.#followed ?? "");
   }

@@ -6,7 +6,8 @@ import { MAX_ENDED, mergeRows, type SessionRow } from "./sessionList";
 const server = new Server({ name: "tabletop", base: "/" });
 
 function row(id: string, isEnded = false): SessionRow {
-  const session = { id, execution: "none", instruction: null, seed: 0, step: 0, idle_s: 0, is_waiting: false };
+  const state = { execution: "none", instruction: null, seed: 0, step: 0, idle_s: 0, is_waiting: false };
+  const session = { id, ...state, client: "127.0.0.1", protocol: "http", steps_per_s: 0, last_ms: null };
   return { key: id, server, session, isEnded };
 }
 

@@ -3,15 +3,11 @@
 import { signal } from "@preact/signals";
 import type { Server } from "../api/server";
 import type { SessionStatus } from "../api/types";
-import { sayError } from "./sessionWatch";
-
-/** A session as GET /sessions tells it; `protocol` is how its client speaks: http, openpi, lerobot and others. */
-export type ListedSession = SessionStatus & { protocol?: string };
 
 export interface SessionRow {
   key: string;
   server: Server;
-  session: ListedSession;
+  session: SessionStatus;
   isEnded: boolean;
 }
 
@@ -46,11 +42,11 @@ export class SessionList {
     const lists = await Promise.allSettled(this.servers.map((server) => server.sessions()));
     const answered = lists.flatMap((list, i) => (list.status === "fulfilled" ? [{ list: list.value, i }] : []));
     const present = answered.flatMap(({ list, i }) =>
-      list.map((session) => row(this.servers[i] as Server, i, session as ListedSession)),
+      list.map((session) => row(this.servers[i] as Server, i, session)),
     );
     const silent = new Set(this.servers.filter((_, i) => lists[i]?.status === "rejected"));
     this.rows.value = mergeRows(this.rows.value, present, silent);
-    this.errors.value = lists.flatMap((list) => (list.status === "rejected" ? [sayError(list.reason)] : []));
+    this.errors.value = lists.flatMap((list) => (list.status === "rejected" ? [String(list.reason)] : []));
     this.isLoaded.value = true;
   }
 }
@@ -65,6 +61,6 @@ export function mergeRows(before: SessionRow[], present: SessionRow[], silent: R
   return [...rows.filter((item) => !item.isEnded), ...ended];
 }
 
-function row(server: Server, index: number, session: ListedSession): SessionRow {
+function row(server: Server, index: number, session: SessionStatus): SessionRow {
   return { key: `${index} ${session.id}`, server, session, isEnded: false };
 }

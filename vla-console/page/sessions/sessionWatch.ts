@@ -57,13 +57,9 @@ export class SessionWatch {
   #fail(error: unknown): boolean {
     const isGone = error instanceof ServerError && error.status === 404;
     this.status.value = isGone ? "ended" : "error";
-    if (!isGone || this.last.value === null) this.error.value = sayError(error);
+    if (!isGone || this.last.value === null) this.error.value = String(error);
     return isGone;
   }
-}
-
-export function sayError(error: unknown): string {
-  return error instanceof ServerError ? `${error.message}; ${error.hint}` : String(error);
 }
 
 /** Append a step's numbers, the oldest making room; a step that is not later begins another episode. */

@@ -6,15 +6,14 @@ from typing import TypedDict
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
-from starlette.staticfiles import StaticFiles
 
 from vla_console import static_dir
+from vla_console.compressed_files import CompressedFiles
 
-# The page asks its own origin only. three.js reads a scene's textures from blob: addresses.
+# The page asks its own origin only. A scene's textures are images with blob: addresses.
 _POLICY = "; ".join(
     (
         "default-src 'self'",
-        "connect-src 'self' blob:",
         "img-src 'self' data: blob:",
         "style-src 'self' 'unsafe-inline'",
         "worker-src 'self' blob:",
@@ -48,7 +47,7 @@ def page_routes(list_servers: Callable[[], Awaitable[list[ServerEntry]]]) -> lis
 
     >>> app.router.routes.extend(page_routes(list_servers))
     """
-    files = StaticFiles(directory=static_dir())
+    files = CompressedFiles(directory=static_dir())
 
     async def file(request: Request) -> Response:
         response = await files.get_response(request.path_params.get("path", "index.html"), request.scope)

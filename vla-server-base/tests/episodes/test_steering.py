@@ -11,9 +11,9 @@ from vla_server_base.contract import Task
 from vla_server_base.episodes import EpisodeEnd, EpisodeSettings, EpisodeStart, EpisodeStep
 from vla_server_base.episodes.events import EpisodeChange, EpisodeEvent
 from vla_server_base.episodes.loop import Episode
-from vla_server_base.episodes.settings import Change
+from vla_server_base.episodes.settings import MAX_CHANGES, Change
 from vla_server_base.episodes.steering import Command, Steering
-from vla_server_base.errors import EpisodeEnded, UnknownName
+from vla_server_base.errors import EpisodeEnded, RequestError, UnknownName
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import BodyPose, Scene, View
 
@@ -143,6 +143,21 @@ async def test_a_refused_change_leaves_the_task_the_predicates_and_the_bodies(po
     plain = episode(pool)
     await plain.start()
     np.testing.assert_array_equal(steered.state.qpos, plain.state.qpos)
+
+
+async def test_an_episode_has_no_more_changes_than_a_request_may_play(pool):
+    due = tuple(Change(step=3, instruction=f"due {number}") for number in range(MAX_CHANGES - 1))
+    steering = Steering(episode(pool, changes=due), is_paused=True)
+    playing = steering.play()
+    assert isinstance(await anext(playing), EpisodeStart)
+    commands = [asyncio.create_task(steering.apply(Command(change=change))) for change in (due[0], due[1])]
+    await asyncio.sleep(0)
+    assert await next_status(playing) == "paused"
+    refusing = asyncio.ensure_future(anext(playing))
+    with pytest.raises(RequestError, match="64 changes"):
+        await commands[1]
+    refusing.cancel()
+    await asyncio.wait([refusing])
 
 
 async def test_an_episode_that_is_over_ends_before_a_change_that_would_be_due(pool):

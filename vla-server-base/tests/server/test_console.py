@@ -54,7 +54,21 @@ def test_a_browser_that_has_a_file_gets_no_second_copy(client, path):
 def test_head_gives_the_headers_alone(client, path):
     head, get = client.head(path), client.get(path)
     assert (head.status_code, head.content) == (200, b"")
-    assert head.headers["content-length"] == str(len(get.content))
+    assert head.headers["content-length"] == str(get.num_bytes_downloaded)
+    assert head.headers.get("content-encoding") == get.headers.get("content-encoding")
+
+
+@pytest.mark.parametrize("path", FILES[:-1])
+def test_a_file_travels_compressed_where_the_browser_accepts_it(client, path):
+    plain = client.get(path, headers={"Accept-Encoding": "gzip;q=0, identity"})
+    compressed = client.get(path, headers={"Accept-Encoding": "br, gzip;q=0.5"})
+    assert "content-encoding" not in plain.headers
+    assert compressed.headers["content-encoding"] == "gzip"
+    assert compressed.num_bytes_downloaded < plain.num_bytes_downloaded == len(plain.content)
+    assert compressed.content == plain.content
+    assert compressed.headers["content-type"] == plain.headers["content-type"]
+    assert compressed.headers["etag"] != plain.headers["etag"]
+    assert {compressed.headers["vary"], plain.headers["vary"]} == {"Accept-Encoding"}
 
 
 @pytest.mark.parametrize("path", FILES)

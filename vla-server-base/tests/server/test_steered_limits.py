@@ -6,7 +6,7 @@ import time
 import httpx
 import pytest
 from echo_server import echo_app, wait_until, wait_until_healthy
-from episode_client import Page, names
+from episode_client import EPISODE, Page, names
 from raw_socket import connected, head
 
 from vla_server_base.server import steered_episodes
@@ -153,6 +153,13 @@ def test_an_episode_that_alone_exceeds_the_memory_ends_with_an_error(small):
     assert (events[-1][1], events[-1][2]["error"]["code"]) == ("error", "episode_too_long")
     assert "VLA_EPISODES_MB" in events[-1][2]["error"]["hint"]
     assert (reason(small, episode), small.status(episode)["status"]) == ("error", "ended")
+
+
+def test_an_episode_whose_start_alone_exceeds_the_memory_leaves_its_place(app, small):
+    body = f"<body name='{2**20 * 'a'}'/></worldbody>"
+    episode = small.begin(xml_string=EPISODE["xml_string"].replace("</worldbody>", body))
+    assert names(small.events(episode)) == ["start", "error"]
+    assert app.state.service.episodes.num_taken == 0
 
 
 def test_a_reader_that_does_not_read_holds_up_nobody(page, url):

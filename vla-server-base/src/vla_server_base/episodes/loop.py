@@ -112,6 +112,11 @@ class Episode:
         return self.reason is not None
 
     @property
+    def num_changes(self) -> int:
+        """How many changes have been made, or are still to be made."""
+        return len(self.changes) + len(self._due)
+
+    @property
     def outcome(self) -> Literal["success", "max_steps"] | None:
         """Why the episode ends now; None if it goes on."""
         if self.has_succeeded:

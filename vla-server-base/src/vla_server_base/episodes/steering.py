@@ -105,9 +105,9 @@ class Steering:
             raise RequestError("steps: the episode is not paused", hint="send status: paused with steps, or before")
         change = None
         if command.change is not None:
-            if len(self.episode.changes) >= MAX_CHANGES:
+            if self.episode.num_changes >= MAX_CHANGES:
                 raise RequestError(
-                    f"the episode has been changed {MAX_CHANGES} times, which is the limit",
+                    f"the episode has {MAX_CHANGES} changes, those of its request counted, which is the limit",
                     hint="begin another one from its state",
                 )
             change = await self.episode.change(command.change)

@@ -1,5 +1,6 @@
 """/episodes: an episode that runs by itself while others read its events, steer it and end it."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, aclosing
 from typing import Annotated
@@ -50,10 +51,10 @@ async def begin(request: Request) -> Response:
         await stack.enter_async_context(aclosing(events))
         start = await unless_disconnected(request, anext(events))
         assert isinstance(start, StartEvent), "an episode starts"
-        steered = service.steered.begin(steering, start, events, written)
+        steered = await service.steered.begin(steering, start, events, written)
         stack.pop_all()
     reply = EpisodeReply(episode_id=steered.id, status=steering.status, pace=steering.pace, start=start)
-    return Response(reply_json(reply), 201, media_type="application/json")
+    return Response(await asyncio.to_thread(reply_json, reply), 201, media_type="application/json")
 
 
 @router.get("/episodes", summary="The episodes that run or are still kept")

@@ -34,12 +34,12 @@ class SteeredEpisode:
         self._reason: EndReason | Literal["error"] | None = None
         self._num_readers = 0
         self._cut_by: VLAError | None = None
+        self._has_begun = False
 
-    def run(self, start: StartEvent, rest: Events, write: Write, has_grown: Callable[[], None]) -> None:
-        """Run in a separate task, from behind the start; `has_grown` is called when there are more events to keep."""
-        self.events.add(write(start))
-        self._rest = rest
-        self._task = asyncio.create_task(self._run(write, has_grown))
+    def run(self, first: WrittenEvent, rest: Events, write: Write, has_grown: Callable[[], None]) -> None:
+        """Run in a separate task, from behind the first event; `has_grown` is called when there are more to keep."""
+        self.events.add(first)
+        self._task = asyncio.create_task(self._run(rest, write, has_grown))
         self._task.add_done_callback(self._finish)
 
     async def steer(self, command: Command) -> None:
@@ -68,15 +68,17 @@ class SteeredEpisode:
 
     def cut(self, error: VLAError | None = None) -> None:
         """End it wherever it is; its last event is the error, or `end` without one."""
+        if self._reason is not None or self._task.done():
+            return
         self._cut_by = error
         self._reason = "stopped" if error is None else "error"
-        self._task.cancel()
+        if self._has_begun:  # a task that is cancelled before it begins closes nothing
+            self._task.cancel()
 
     async def stop(self, error: VLAError | None = None) -> None:
         """Cut it, and wait until it has ended."""
         self.cut(error)
         await asyncio.wait([self._task])
-        await self._rest.aclose()  # a task that is cancelled before it begins closes nothing
 
     def status(self) -> EpisodeStatusReply:
         """Return where it is."""
@@ -101,9 +103,12 @@ class SteeredEpisode:
             changes=[change_to_body(change) for change in episode.changes],
         )
 
-    async def _run(self, write: Write, has_grown: Callable[[], None]) -> None:
-        async with aclosing(self._rest):
-            async for event in self._rest:
+    async def _run(self, rest: Events, write: Write, has_grown: Callable[[], None]) -> None:
+        async with aclosing(rest):
+            self._has_begun = True
+            if self._reason is not None:
+                raise asyncio.CancelledError
+            async for event in rest:
                 self.events.add(await asyncio.to_thread(write, event))
                 has_grown()
 

@@ -43,12 +43,13 @@ class SteeredEpisodes:
         self._episodes: dict[str, SteeredEpisode] = {}
         self._sweeping: asyncio.Task[None] | None = None
 
-    def begin(self, steering: Steering, start: StartEvent, rest: Events, write: Write) -> SteeredEpisode:
+    async def begin(self, steering: Steering, start: StartEvent, rest: Events, write: Write) -> SteeredEpisode:
         """Have an episode go on by itself, from its start event.
 
         Raises:
             Unavailable: the server is shutting down.
         """
+        first = await asyncio.to_thread(write, start)
         self._shutdown.check()
         episode = SteeredEpisode(
             episode_id=secrets.token_hex(8),
@@ -60,7 +61,8 @@ class SteeredEpisodes:
         self._episodes[episode.id] = episode
         if self._sweeping is None or self._sweeping.done():
             self._sweeping = asyncio.create_task(self._sweep_until_none_is_left())
-        episode.run(start, rest, write, self._keep_within_memory)
+        episode.run(first, rest, write, self._keep_within_memory)
+        self._keep_within_memory()
         return episode
 
     def get(self, episode_id: str) -> SteeredEpisode:

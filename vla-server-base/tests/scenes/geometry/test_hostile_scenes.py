@@ -50,6 +50,14 @@ async def test_numbers_that_are_not_finite_are_refused(narrow_pool):
     await assert_exports(narrow_pool)
 
 
+@pytest.mark.anyio
+async def test_a_sky_of_25_million_texels_is_answered_within_the_bounds_of_a_worker(narrow_pool):
+    sky = "<texture type='skybox' builtin='gradient' rgb1='1 0 0' rgb2='0 0 1' width='2048' height='12288'/>"
+    xml = f"<mujoco><asset>{sky}</asset></mujoco>"
+    file = read_glb((await narrow_pool.export(Scene(xml=xml), GltfRequest())).glb)
+    assert file.extras["skybox"]["up"][0] > file.extras["skybox"]["down"][0]
+
+
 async def assert_exports(pool) -> None:
     reply = await pool.export(Scene(xml=PLAIN_XML), GltfRequest())
     assert len(read_glb(reply.glb).all("geom")) == 2

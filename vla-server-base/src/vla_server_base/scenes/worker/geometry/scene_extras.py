@@ -6,7 +6,7 @@ import mujoco
 import numpy as np
 
 from vla_server_base.scenes.worker.geometry.numbers import number, numbers
-from vla_server_base.scenes.worker.geometry.textures import Textures, read_pixels
+from vla_server_base.scenes.worker.geometry.textures import Textures, read_images
 from vla_server_base.scenes.worker.rendering.raycast.textures import CUBE_FACES
 from vla_server_base.scenes.worker.scene_names import BODY, JOINT, names
 
@@ -52,12 +52,11 @@ def scene_extras(model: mujoco.MjModel, data: mujoco.MjData, scene_id: str, text
 def _sky(model: mujoco.MjModel, textures: Textures) -> dict[str, Any] | None:
     """Return a sky's colours from above to below, and its image where they do not say all; None without a sky."""
     for texture in np.flatnonzero(model.tex_type == mujoco.mjtTexture.mjTEXTURE_SKYBOX)[:1].tolist():
-        pixels = read_pixels(model, texture)
-        if pixels is None:
+        images = read_images(model, texture)
+        if images is None:
             return None
-        width = pixels.shape[1]
-        one_for_all = pixels.shape[0] == width
-        faces = np.broadcast_to(pixels, (CUBE_FACES, *pixels.shape)) if one_for_all else pixels.reshape(6, width, -1, 3)
+        width = images.shape[2]
+        faces = np.broadcast_to(images, (CUBE_FACES, *images.shape[1:]))
         sides = faces[[RIGHT, LEFT, BACK, FRONT]]
         rows = sides.mean(axis=(0, 2))
         sky: dict[str, Any] = {

@@ -26,6 +26,7 @@ SAMPLERS = [
 ]
 
 Pixels = UInt8[np.ndarray, "height width 3"]
+Images = UInt8[np.ndarray, "images height width 3"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,30 +56,34 @@ class Textures:
         return self._placed[texture]
 
     def _place(self, texture: int) -> PlacedTexture | None:
-        pixels = read_pixels(self._model, texture)
-        if pixels is None:
+        images = read_images(self._model, texture)
+        if images is None:
             return None
-        height, width = pixels.shape[:2]
-        is_cube = bool(self._model.tex_type[texture] != mujoco.mjtTexture.mjTEXTURE_2D)
-        num_images = CUBE_FACES if is_cube and height != width else 1
-        images = pixels.reshape(num_images, -1, width, 3)
-        while max(images.shape[1:3]) > MAX_SIDE:
-            images = halved(halved(images, 1), 2)
         view = self._buffer.add_view(encode_png(images.reshape(-1, images.shape[2], 3)))
         self.images.append({"bufferView": view, "mimeType": "image/png", "name": self._model.tex(texture).name})
+        is_cube = _is_cube(self._model, texture)
         self.textures.append({"sampler": int(is_cube), "source": len(self.images) - 1})
         return PlacedTexture(
-            index=len(self.textures) - 1, is_cube=is_cube, num_images=num_images, width=images.shape[2]
+            index=len(self.textures) - 1, is_cube=is_cube, num_images=len(images), width=images.shape[2]
         )
 
 
-def read_pixels(model: mujoco.MjModel, texture: int) -> Pixels | None:
-    """Return the pixels of a texture; of six faces of a cube, one below another."""
+def read_images(model: mujoco.MjModel, texture: int) -> Images | None:
+    """Return a texture's image, or the six of a cube, of at most MAX_SIDE pixels a side; None without colours."""
     height, width = int(model.tex_height[texture]), int(model.tex_width[texture])
     channels, start = int(model.tex_nchannel[texture]), int(model.tex_adr[texture])
     if channels < 3:
         return None
-    return model.tex_data[start : start + height * width * channels].reshape(height, width, channels)[..., :3]
+    num_images = CUBE_FACES if _is_cube(model, texture) and height != width else 1
+    texels = model.tex_data[start : start + height * width * channels]
+    images = texels.reshape(num_images, -1, width, channels)[..., :3]
+    while max(images.shape[1:3]) > MAX_SIDE:
+        images = halved(halved(images, 1), 2)
+    return images
+
+
+def _is_cube(model: mujoco.MjModel, texture: int) -> bool:
+    return bool(model.tex_type[texture] != mujoco.mjtTexture.mjTEXTURE_2D)
 
 
 def encode_png(pixels: Pixels) -> bytes:
