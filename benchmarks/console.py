@@ -86,7 +86,8 @@ def print_robots(server: Server, playwright: Playwright, num_steps: int) -> list
     for kind in PAGES:
         row = {"page": kind, **beside_a_page(server, playwright, kind, num_steps)}
         found.append(row)
-        print(f"| {' | '.join(f'{cell:.3g}' if isinstance(cell, float) else str(cell) for cell in row.values())} |")
+        cells = (f"{cell:.3g}" if isinstance(cell, float) else str(cell) for cell in row.values())
+        print(f"| {' | '.join(cells)} |", flush=True)
     return found
 
 

@@ -63,11 +63,15 @@ def main() -> None:
     parser.add_argument("--python", help="the Python that make takes; by default the one it finds")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
-        times = first_minutes(Path(name), arguments)
+        print_row(arguments, first_minutes(Path(name), arguments))
+
+
+def print_row(arguments: argparse.Namespace, times: dict[str, float]) -> None:
+    """Print in which case this was, and when each thing had happened [s]."""
     print(f"{time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, load average {os.getloadavg()[0]:.1f}\n")
     print(f"| caches | Node | Python | {' | '.join(times)} |\n|---|---|---|{'---|' * len(times)}")
     case = ("warm" if arguments.warm else "empty", "no" if arguments.without_node else "yes", arguments.python or "")
-    print(f"| {' | '.join([*case, *(f'{seconds:.0f}' for seconds in times.values())])} |")
+    print(f"| {' | '.join([*case, *(f'{seconds:.0f}' for seconds in times.values())])} |", flush=True)
 
 
 def first_minutes(folder: Path, arguments: argparse.Namespace) -> dict[str, float]:

@@ -34,6 +34,7 @@ def state(page: Page) -> dict:
 
 
 def run(page: Page, instruction: str = "pick up the red cube") -> None:
+    expect(page.get_by_label("Instruction")).not_to_have_value("", timeout=EPISODE_MS)  # the first task's, once it came
     page.get_by_label("Instruction").fill(instruction)
     expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled(timeout=EPISODE_MS)
     page.get_by_label("Instruction").press("Enter")
@@ -77,8 +78,9 @@ def test_an_instruction_is_typed_and_the_arm_does_it(page: Page):
     expect(page.get_by_text("connected")).to_be_visible()
     run(page)
     expect_end(page)
+    # The cube that is drawn is lifted, once the playhead has come to the end.
+    page.wait_for_function("() => window.__console.bodies.red_cube[2] > 0.07", timeout=EPISODE_MS)
     now = state(page)
-    assert now["bodies"]["red_cube"][2] > 0.07, "the cube that is drawn is lifted"
     # 30 frames a simulated second, and the start.
     assert now["posesReceived"] == 1 + 6 * now["step"]
     assert now["framesDrawn"] > 0
@@ -342,3 +344,16 @@ def test_what_is_saved_is_the_episode(page: Page):
     with Image.open(io.BytesIO(saved["Animation (WebP)"])) as animation:
         assert animation.n_frames == 4
     assert saved["MuJoCo state log"].count(b"<key ") >= 4
+
+
+def test_an_episode_is_saved_as_a_lerobot_dataset(page: Page, server: PolicyServer):
+    if "lerobot" not in httpx.get(f"{server.url}/info").json()["recordings"]:
+        pytest.skip("this server makes no datasets: install its extra `datasets`")
+    set_options(page, Max_steps="3", Seed="5")
+    run(page, "wave at me")
+    expect_end(page, "max_steps")
+    page.get_by_role("button", name="Save").click()
+    with page.expect_download(timeout=EPISODE_MS) as download:
+        page.get_by_role("button", name="LeRobot episode").click()
+    with zipfile.ZipFile(download.value.path()) as dataset:
+        assert any(name.endswith("meta/info.json") for name in dataset.namelist())

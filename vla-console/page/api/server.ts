@@ -2,6 +2,7 @@
 
 import { readEvents, type ServerEvent } from "./events";
 import type {
+  EndEvent,
   EpisodeCreated,
   EpisodePatch,
   EpisodeRequest,
@@ -61,6 +62,9 @@ export class Server {
     return { glb: await response.arrayBuffer(), sceneId: response.headers.get("X-Scene-Id") ?? "" };
   }
 
+  /** Run a whole episode and return what came of it. */
+  execute = (request: EpisodeRequest) =>
+    this.#json<{ recordings: EndEvent["recordings"] }>("execute", jsonBody("POST", request));
   begin = (request: EpisodeRequest) => this.#json<EpisodeCreated>("episodes", jsonBody("POST", request));
   episode = (id: string) => this.#json<EpisodeStatus>(`episodes/${id}`);
   change = (id: string, patch: EpisodePatch) => this.#json<EpisodeStatus>(`episodes/${id}`, jsonBody("PATCH", patch));

@@ -117,7 +117,8 @@ export class EpisodeRun {
     this.#isStopping = patch.status === "stopped";
     try {
       const status = await this.#server.change(id, patch);
-      if (id === this.id.value && !this.isOver.value) this.#take(status);
+      // While the events come they say it, and in order: this answer may be older than the last of them.
+      if (id === this.id.value && !this.isOver.value && !this.isConnected.value) this.#take(status);
       this.error.value = null;
     } catch (error) {
       if (error instanceof ServerError && error.code !== "episode_ended") this.error.value = error;

@@ -17,7 +17,7 @@ test("without a seed the server draws one", () => {
 
 test("an episode too long for an animation asks for none", () => {
   const options = { ...DEFAULT_OPTIONS, maxSteps: 301 };
-  const request = episodeRequest({ ...episode, options, recordings: ["webp", "state_log"] });
+  const request = episodeRequest({ ...episode, options });
   assert.deepEqual(request.record, ["state_log"]);
 });
 
@@ -25,11 +25,4 @@ test("moved bodies are the state that the episode starts from", () => {
   const state = { bodies: { red_cube: { position: [0.4, 0, 0.025] as [number, number, number] } } };
   assert.deepEqual(episodeRequest({ ...episode, state }).state, state);
   assert.equal(episodeRequest({ ...episode, state: {} }).state, undefined);
-});
-
-test("a dataset is asked for where the server makes one and the rate is whole", () => {
-  const recordings = ["webp", "state_log", "lerobot"] as const;
-  assert.deepEqual(episodeRequest({ ...episode, recordings }).record, [...recordings]);
-  const options = { ...DEFAULT_OPTIONS, rateHz: 2.5 };
-  assert.deepEqual(episodeRequest({ ...episode, options, recordings }).record, ["webp", "state_log"]);
 });

@@ -1,6 +1,6 @@
 // How an episode runs, as the Options panel offers it, and the request that it makes.
 
-import type { EpisodeChange, EpisodeRequest, Pace, Recording, SceneState, Success } from "../api/types";
+import type { EpisodeChange, EpisodeRequest, Pace, SceneState, Success } from "../api/types";
 
 export interface RunOptions {
   /** null draws one. */
@@ -42,8 +42,6 @@ export interface Episode {
   state?: SceneState;
   robot?: string;
   changes?: EpisodeChange[];
-  /** What the server can record. */
-  recordings?: readonly Recording[];
 }
 
 /** Return the body of POST /episodes. */
@@ -60,7 +58,7 @@ export function episodeRequest({ sceneId, instruction, success, options, ...rest
     preview: options.showsPath || options.showsGhost,
     poses: true,
     frames: "png",
-    record: recordingsOf(options, rest.recordings ?? []),
+    record: options.maxSteps <= MAX_ANIMATED_STEPS ? ["state_log", "webp"] : ["state_log"],
   };
   if (options.seed !== null) request.seed = options.seed;
   if (options.execution === "temporal_ensemble") request.ensemble_weight = options.ensembleWeight;
@@ -69,10 +67,4 @@ export function episodeRequest({ sceneId, instruction, success, options, ...rest
   if (rest.state && Object.keys(rest.state).length) request.state = rest.state;
   if (rest.changes?.length) request.changes = rest.changes;
   return request;
-}
-
-/** A LeRobot dataset has a whole number of steps a second. */
-function recordingsOf({ maxSteps, rateHz }: RunOptions, offered: readonly Recording[]): Recording[] {
-  const isShort = maxSteps <= MAX_ANIMATED_STEPS;
-  return offered.filter((name) => name === "state_log" || (isShort && (name === "webp" || Number.isInteger(rateHz))));
 }

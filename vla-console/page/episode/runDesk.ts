@@ -5,6 +5,7 @@ import { type Server, ServerError } from "../api/server";
 import type { BodyPose, EpisodeRequest, SceneState, Success, TaskPreset } from "../api/types";
 import { Connection } from "./connection";
 import { presetOf } from "./criteria";
+import { datasetRequest } from "./dataset";
 import { EpisodeRun } from "./episodeRun";
 import { Glance } from "./glance";
 import { InstructionHistory } from "./history";
@@ -177,6 +178,21 @@ export class RunDesk {
     if (await this.#canBegin()) await this.begin();
   };
 
+  /** Run the shown episode once more to record it; return a zip with its LeRobot dataset, as base64. */
+  async dataset(): Promise<string | null> {
+    const { request, id, start, step } = this.run;
+    if (request.value === null || start.value === null || id.value === null) return null;
+    try {
+      const { changes = request.value.changes } = await this.server.episode(id.value);
+      const again = datasetRequest(request.value, start.value.seed, step.value, changes);
+      return again && ((await this.server.execute(again)).recordings.lerobot ?? null);
+    } catch (error) {
+      if (!(error instanceof ServerError)) throw error;
+      this.run.error.value = error;
+      return null;
+    }
+  }
+
   /** Return the fragment that begins the shown episode elsewhere, with the changes made so far. */
   async link(): Promise<string> {
     const { request, id, start, isOver } = this.run;
@@ -213,7 +229,6 @@ export class RunDesk {
       state: this.#startState(isShared ? shared.value?.state : undefined),
       robot: this.robot.value || undefined,
       changes: isShared ? shared.value?.changes : undefined,
-      recordings: this.connection.info.value?.recordings,
     };
   }
 

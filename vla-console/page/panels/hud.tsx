@@ -57,16 +57,17 @@ export function Hud({ desk, moment, view }: { desk: RunDesk; moment: Moment; vie
           {moved.length === 1 ? moved[0] : `${moved.length} objects`} moved
         </Chip>
       )}
-      <span class="space" />
-      <LookFrom view={view} />
-      <Button
-        label="Reset"
-        icon={<ResetIcon />}
-        kind="quiet"
-        iconOnly
-        class="button quiet icon-only over"
-        onClick={desk.reset}
-      />
+      <div class="hud-tools">
+        <LookFrom view={view} />
+        <Button
+          label="Reset"
+          icon={<ResetIcon />}
+          kind="quiet"
+          iconOnly
+          class="button quiet icon-only over"
+          onClick={desk.reset}
+        />
+      </div>
     </div>
   );
 }

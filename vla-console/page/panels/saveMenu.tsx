@@ -10,6 +10,7 @@ import { LinkIcon, SaveIcon } from "../ui/icons";
 export function SaveMenu({ desk }: { desk: RunDesk }) {
   const isOpen = useSignal(false);
   const link = useSignal("");
+  const isMaking = useSignal(false);
   const { run } = desk;
   const recordings = run.end.value?.recordings ?? {};
   const name = `episode-${run.start.value?.seed ?? 0}`;
@@ -17,6 +18,14 @@ export function SaveMenu({ desk }: { desk: RunDesk }) {
     history.replaceState(null, "", await desk.link());
     link.value = location.href;
     await navigator.clipboard?.writeText(link.value).catch(() => {});
+  };
+  const saveDataset = async () => {
+    isMaking.value = true;
+    const zip = await desk.dataset();
+    isMaking.value = false;
+    if (zip === null)
+      isOpen.value = false; // What went wrong is said over the scene.
+    else download(`${name}-lerobot.zip`, new Blob([bytesOf(zip)], { type: "application/zip" }));
   };
   return (
     <>
@@ -58,11 +67,9 @@ export function SaveMenu({ desk }: { desk: RunDesk }) {
             />
             {desk.connection.info.value?.recordings.includes("lerobot") && (
               <Button
-                label="LeRobot episode"
-                disabled={recordings.lerobot === undefined}
-                onClick={() =>
-                  download(`${name}.zip`, new Blob([bytesOf(recordings.lerobot ?? "")], { type: "application/zip" }))
-                }
+                label={isMaking.value ? "LeRobot episode: running it again to record it…" : "LeRobot episode"}
+                disabled={run.end.value === null || run.request.value === null || isMaking.value}
+                onClick={() => void saveDataset()}
               />
             )}
             <Button label="Copy link" icon={<LinkIcon />} kind="primary" onClick={() => void copy()} />

@@ -88,6 +88,8 @@ function Presets({ desk }: { desk: RunDesk }) {
       onChange={({ currentTarget }) => {
         desk.instruction.value = currentTarget.value;
         currentTarget.value = "";
+        // Enter runs it; on a phone the keyboard would cover the scene.
+        if (matchMedia("(pointer: fine)").matches) currentTarget.form?.querySelector("input")?.focus();
       }}
     >
       <option value="" selected disabled hidden>

@@ -63,7 +63,7 @@ def recorded_episode() -> RecordedEpisode:
 
 def test_a_lerobot_dataset_has_the_episode_to_the_bit(tmp_path):
     episode = recorded_episode()
-    with zipfile.ZipFile(io.BytesIO(lerobot_dataset(episode, 5.0, "panda"))) as archive:
+    with zipfile.ZipFile(io.BytesIO(lerobot_dataset([episode], 5.0, "panda"))) as archive:
         archive.extractall(tmp_path)
     (read,) = open_dataset(tmp_path)
     assert read.instruction == episode.instruction
@@ -74,4 +74,4 @@ def test_a_lerobot_dataset_has_the_episode_to_the_bit(tmp_path):
 
 def test_a_lerobot_dataset_needs_a_whole_rate():
     with pytest.raises(DatasetError, match="whole number"):
-        lerobot_dataset(recorded_episode(), 7.5, "panda")
+        lerobot_dataset([recorded_episode()], 7.5, "panda")

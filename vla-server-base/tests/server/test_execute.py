@@ -273,3 +273,15 @@ def test_an_episode_is_recorded_as_a_lerobot_dataset(client, tmp_path):
     pose = [*reply["steps"][0]["position"], *reply["steps"][0]["quaternion"]]
     np.testing.assert_allclose(episode.proprio[1], pose, atol=1e-6)
     assert (episode.images["primary"][0] != episode.images["primary"][2]).any()
+
+
+def test_each_instruction_of_a_lerobot_dataset_has_its_own_episode(client, tmp_path):
+    changes = [{"step": 2, "instruction": "let go"}]
+    reply = execute(client, record=["lerobot"], max_steps=3, changes=changes)
+    with zipfile.ZipFile(io.BytesIO(base64.b64decode(reply["recordings"]["lerobot"]))) as archive:
+        archive.extractall(tmp_path)
+    first, second = open_dataset(tmp_path)
+    assert [first.instruction, second.instruction] == [EPISODE["instruction"], "let go"]
+    np.testing.assert_allclose([*first.actions, *second.actions], reply["actions"], atol=1e-6)
+    pose = [*reply["steps"][1]["position"], *reply["steps"][1]["quaternion"]]
+    np.testing.assert_allclose(second.proprio[0], pose, atol=1e-6)

@@ -56,7 +56,9 @@ def test_new_success_ends_the_episode_when_it_holds(page):
     episode = paused_after(page, 1, max_steps=9)
     everywhere = {"kind": "measured", "measure": "height", "names": ["red_cube"], "low": -9.0}
     page.steer(episode, success=[everywhere], status="running")
-    assert page.end(episode)["reason"] == "success"
+    *_, changed, _, (_, _, end) = page.events(episode)
+    assert changed[2]["success"] == page.status(episode)["changes"][0]["success"]
+    assert end["reason"] == "success"
     assert page.status(episode)["step"] == 2
 
 

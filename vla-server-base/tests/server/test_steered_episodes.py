@@ -85,6 +85,14 @@ def test_a_scene_that_fails_is_refused_with_its_own_status(page):
     assert page.client.get("/episodes").json()["episodes"] == []
 
 
+def test_the_list_leaves_out_what_was_changed(page):
+    episode = page.begin(paused=True)
+    page.steer(episode, instruction="sit")
+    (listed,) = page.client.get("/episodes").json()["episodes"]
+    status = page.status(episode)
+    assert {**listed, "changes": [{"step": 0, "instruction": "sit"}]} == status
+
+
 def test_in_real_time_no_step_comes_before_its_simulated_time(page):
     began = time.monotonic()
     episode = page.begin(pace="real_time", max_steps=4)

@@ -137,6 +137,21 @@ def test_ended_episodes_are_forgotten_when_events_exceed_the_memory(small):
     assert small.client.get(f"/episodes/{first}").status_code == 404
 
 
+def test_events_that_somebody_still_reads_count_against_the_memory_after_their_episode_was_deleted(
+    small, small_url, episodes
+):
+    first = small.begin(frames="png", max_steps=2)
+    small.events(first)
+    deleted = episodes.get(first)
+    with connected(small_url, SO_RCVBUF=4096) as deaf:
+        deaf.sendall(head(f"GET /episodes/{first}/events HTTP/1.1"))
+        wait_until(lambda: deleted.num_readers == 1)
+        small.client.delete(f"/episodes/{first}")
+        assert deleted.events.num_bytes > 0
+        small.events(small.begin(frames="png", max_steps=3))
+        assert deleted.events.num_bytes == 0
+
+
 def test_only_the_last_episodes_that_ended_are_kept(small, monkeypatch):
     monkeypatch.setattr(steered_episodes, "MAX_ENDED", 1)
     kept = [small.begin(max_steps=1), small.begin(max_steps=1)]

@@ -43,10 +43,11 @@ class Recorder:
     """Keeps states and images for the recordings that were asked for."""
 
     def __init__(self, scene: Scene, task: Task, settings: EpisodeSettings, kinds: tuple[RecordingKind, ...]):
-        self._scene, self._task, self._settings, self._kinds = scene, task, settings, kinds
+        self._scene, self._settings, self._kinds = scene, settings, kinds
         self._frames: list[Image] = []
         self._states: list[SimulationState] = []
-        self._timesteps = _Timesteps() if "lerobot" in kinds else None
+        self._timesteps = [_Timesteps(task)] if "lerobot" in kinds else []
+        """Of each task, for a dataset has one for each of its episodes."""
         self._robot = ""
 
     def add(self, event: EpisodeEvent) -> None:
@@ -56,8 +57,10 @@ class Recorder:
             self._keep(event.state, event.view)
         elif isinstance(event, EpisodeStep):
             self._keep(event.result.state, event.view)
-        if self._timesteps is not None:
-            self._timesteps.add(event)
+        if self._timesteps:
+            if isinstance(event, EpisodeChange) and event.change is not None and event.change.instruction is not None:
+                self._timesteps.append(self._timesteps[-1].followed_by(event.change.instruction))
+            self._timesteps[-1].add(event)
 
     def recordings(self) -> dict[str, str]:
         """Return the recordings as text: files of bytes as base64."""
@@ -67,9 +70,9 @@ class Recorder:
             recordings["webp"] = _base64(animated_webp(self._frames, rate_hz))
         if self._states:
             recordings["state_log"] = state_log(self._scene.xml, self._states)
-        if self._timesteps is not None and self._timesteps.actions:
-            episode = self._timesteps.episode(self._task, self._settings.seed)
-            recordings["lerobot"] = _base64(lerobot_dataset(episode, rate_hz, self._robot))
+        episodes = [timesteps.episode(self._settings.seed) for timesteps in self._timesteps if timesteps.actions]
+        if episodes:
+            recordings["lerobot"] = _base64(lerobot_dataset(episodes, rate_hz, self._robot))
         return recordings
 
     def _keep(self, state: SimulationState, view: RenderedView | None) -> None:
@@ -80,9 +83,10 @@ class Recorder:
 
 
 class _Timesteps:
-    """What a policy would learn from: each action, with the observation before it."""
+    """What a policy would learn a task from: each action, with the observation before it."""
 
-    def __init__(self):
+    def __init__(self, task: Task):
+        self._task = task
         self.actions: list[np.ndarray] = []
         self._views: list[RenderedView] = []
         self._poses: list[np.ndarray] = []
@@ -101,14 +105,20 @@ class _Timesteps:
         if isinstance(event, EpisodeStart | EpisodeStep | EpisodeChange) and event.view is not None:
             self._view = event.view
 
-    def episode(self, task: Task, seed: int) -> RecordedEpisode:
+    def followed_by(self, instruction: str) -> "_Timesteps":
+        """Return those of another task, without any yet, which goes on from here."""
+        following = _Timesteps(Task(instruction=instruction))
+        following._view, following._pose = self._view, self._pose
+        return following
+
+    def episode(self, seed: int) -> RecordedEpisode:
         """Return them as datasets have them; proprio is the end effector's pose, x y z [m] and w x y z."""
         cameras = self._views[0].images
         return RecordedEpisode.of(
             images={name: np.stack([view.images[name] for view in self._views]) for name in cameras},
             proprio=np.stack(self._poses),
             actions=np.stack(self.actions),
-            instruction=task.instruction or "",
+            instruction=self._task.instruction or "",
             metadata={"seed": seed},
         )
 

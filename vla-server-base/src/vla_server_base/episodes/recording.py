@@ -54,8 +54,8 @@ def state_log(xml: str, states: Iterable[SimulationState]) -> str:
     return ElementTree.tostring(scene, encoding="unicode")
 
 
-def lerobot_dataset(episode: RecordedEpisode, rate_hz: float, robot: str) -> bytes:
-    """Return a zip with a LeRobot dataset (version 3.0) of this one episode, its images exact.
+def lerobot_dataset(episodes: Iterable[RecordedEpisode], rate_hz: float, robot: str) -> bytes:
+    """Return a zip with a LeRobot dataset (version 3.0) of some episodes, their images exact.
 
     Raises:
         DatasetError: the rate is not a whole number, or packages are missing (extra `datasets`).
@@ -63,7 +63,8 @@ def lerobot_dataset(episode: RecordedEpisode, rate_hz: float, robot: str) -> byt
     buffer = io.BytesIO()
     with tempfile.TemporaryDirectory() as folder:
         writer = open_writer(folder, rate_hz, robot, lossless=True)
-        writer.append(episode)
+        for episode in episodes:
+            writer.append(episode)
         writer.close()
         with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
             for path in sorted(Path(folder).rglob("*")):

@@ -88,8 +88,8 @@ class EpisodeReply(Reply):
     """The scene before the first action, as the first event has it."""
 
 
-class EpisodeStatusReply(Reply):
-    """Where an episode is."""
+class EpisodeSummaryReply(Reply):
+    """Where an episode is, in a few numbers."""
 
     episode_id: str
     status: Status
@@ -105,6 +105,11 @@ class EpisodeStatusReply(Reply):
     success: bool | None
     """Whether all predicates hold; null where there are none."""
     scene_id: str
+
+
+class EpisodeStatusReply(EpisodeSummaryReply):
+    """Where an episode is, and what was changed in it."""
+
     changes: list[dict[str, Any]]
     """What was changed so far, as `changes` of a request takes it."""
 
@@ -112,5 +117,5 @@ class EpisodeStatusReply(Reply):
 class EpisodesReply(Reply):
     """The episodes that run or are still kept, the newest first."""
 
-    episodes: list[EpisodeStatusReply]
+    episodes: list[EpisodeSummaryReply]
     max_episodes: int

@@ -1,13 +1,14 @@
 """An episode's events as /execute sends them."""
 
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from vla_server_base.episodes.events import EpisodeChange, EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
 from vla_server_base.episodes.settings import Criterion
 from vla_server_base.images import encode_jpeg, encode_png
 from vla_server_base.request_context import current_request_id
 from vla_server_base.scenes.messages import RenderedView, SimulationState
+from vla_server_base.schemas.change import change_to_body
 from vla_server_base.schemas.execute_reply import (
     ChangeEvent,
     CriterionReply,
@@ -20,7 +21,6 @@ from vla_server_base.schemas.execute_reply import (
 )
 from vla_server_base.schemas.inputs import FrameFormat
 from vla_server_base.schemas.motion import body_poses_reply, motion_fields, motion_reply
-from vla_server_base.schemas.state import body_poses_to_body
 
 
 def start_event(
@@ -79,11 +79,8 @@ def step_event(step: EpisodeStep, frames: FrameFormat) -> StepEvent:
 
 def change_event(change: EpisodeChange, frames: FrameFormat) -> ChangeEvent:
     """Return the event of something that was changed."""
-    event = ChangeEvent(step=change.index, status=change.status, pace=change.pace)
-    if change.change is not None and change.change.instruction is not None:
-        event.instruction = change.change.instruction
-    if change.change is not None and change.change.bodies:
-        event.bodies = body_poses_to_body(change.change.bodies)
+    changed: dict[str, Any] = {"step": change.index} if change.change is None else change_to_body(change.change)
+    event = ChangeEvent(status=change.status, pace=change.pace, **changed)
     if change.state is not None:
         event.state = state_reply(change.state)
     if change.body_poses is not None:

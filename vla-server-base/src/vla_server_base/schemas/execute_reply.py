@@ -1,6 +1,6 @@
 """What /execute answers: an episode as one reply, or event by event."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from vla_server_base.schemas.base import Reply
 from vla_server_base.schemas.motion import BodyPosesReply, MotionReply
@@ -115,6 +115,8 @@ class ChangeEvent(Reply):
     status: Literal["running", "paused"]
     pace: Literal["real_time", "fast"]
     instruction: str | None = None
+    success: list[dict[str, Any]] | None = None
+    """The predicates from now on, as `success` of a request takes them."""
     bodies: dict[str, dict[str, list[float]]] | None = None
     """Where bodies were put: `position`, and `quaternion` where it was given."""
     state: StateReply | None = None
@@ -122,7 +124,7 @@ class ChangeEvent(Reply):
     poses: BodyPosesReply | None = None
     """One frame: where the moving bodies are then; where `poses` asks for them."""
     images: dict[str, str] | None = None
-    """The same, as the policy's cameras see it: base64 JPEG, where `frames` asks for them."""
+    """The same, as the policy's cameras see it: base64 JPEG or PNG, where `frames` asks for them."""
 
 
 class EndEvent(Reply):

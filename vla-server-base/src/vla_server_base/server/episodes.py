@@ -59,7 +59,7 @@ async def begin(request: Request) -> Response:
 
 @router.get("/episodes", summary="The episodes that run or are still kept")
 async def episodes(service: CurrentService) -> EpisodesReply:
-    return EpisodesReply(episodes=service.steered.statuses(), max_episodes=service.config.max_episodes)
+    return EpisodesReply(episodes=list(service.steered.statuses()), max_episodes=service.config.max_episodes)
 
 
 @router.get("/episodes/{episode_id}", summary="Where an episode is")

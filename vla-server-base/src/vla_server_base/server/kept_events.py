@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 
 QUIET_S = 15.0
+"""After this long without an event a reader gets a comment, which shows that the connection is alive."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,12 @@ class KeptEvents:
         """Let readers go when they have read all."""
         self._are_complete = True
         self._tell()
+
+    def forget(self) -> None:
+        """Drop all events; readers go without those that they have not read yet."""
+        self._events.clear()
+        self.num_bytes = 0
+        self.complete()
 
     async def follow(self, after: int = -1, quiet_s: float = QUIET_S) -> AsyncGenerator[bytes, None]:
         """Yield the events behind number `after`, those to come too, and a comment whenever nothing comes for long."""

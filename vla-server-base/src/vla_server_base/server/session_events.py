@@ -14,12 +14,11 @@ from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.session_events import answered_step_event
 from vla_server_base.schemas.session_reply import SessionStatusReply
 from vla_server_base.server.event_stream import EVENT_STREAM, HEADERS, event_bytes
+from vla_server_base.server.kept_events import QUIET_S
 from vla_server_base.server.service import CurrentService, Service
 from vla_server_base.sessions.answered_steps import AnsweredStep
 from vla_server_base.sessions.session import Session
 from vla_server_base.sessions.status import status_of
-
-KEEP_ALIVE_S = 15.0
 
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
 
@@ -50,7 +49,7 @@ async def _events(service: Service, session: Session) -> AsyncGenerator[bytes, N
         yield _status_event("session", session)
         while True:
             try:
-                step = await asyncio.wait_for(watcher.next_step(), KEEP_ALIVE_S)
+                step = await asyncio.wait_for(watcher.next_step(), QUIET_S)
             except asyncio.TimeoutError:
                 service.sessions.forget_idle()
                 yield KEEPALIVE_COMMENT

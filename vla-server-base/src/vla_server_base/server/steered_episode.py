@@ -32,7 +32,7 @@ class SteeredEpisode:
         self.last_used = clock()
         self._steering: Steering | None = steering
         self._reason: EndReason | Literal["error"] | None = None
-        self._num_readers = 0
+        self.num_readers = 0
         self._cut_by: VLAError | None = None
         self._has_begun = False
 
@@ -52,16 +52,16 @@ class SteeredEpisode:
     @contextmanager
     def read(self, after: int) -> Iterator[AsyncGenerator[bytes, None]]:
         """Follow the events behind number `after` within a `with` block."""
-        self._num_readers += 1
+        self.num_readers += 1
         try:
             yield self.events.follow(after)
         finally:
-            self._num_readers -= 1
+            self.num_readers -= 1
             self.last_used = self._clock()
 
     def is_left(self, seconds: float) -> bool:
         """Return whether nobody has read or steered it for some time, and it would not end soon by itself."""
-        if self._steering is None or self._num_readers:
+        if self._steering is None or self.num_readers:
             return False
         hurries = self._steering.status == "running" and self._steering.pace == "fast"
         return not hurries and self._clock() - self.last_used > seconds

@@ -5,7 +5,8 @@ import logging
 import secrets
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from weakref import WeakSet
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.episodes.steering import Steering
@@ -41,6 +42,8 @@ class SteeredEpisodes:
     ):
         self._slots, self._config, self._shutdown, self.clock = slots, config, shutdown, clock
         self._episodes: dict[str, SteeredEpisode] = {}
+        self._unlisted: WeakSet[SteeredEpisode] = WeakSet()
+        """Those that were deleted or are too old, as long as somebody still reads them."""
         self._sweeping: asyncio.Task[None] | None = None
 
     async def begin(self, steering: Steering, start: StartEvent, rest: Events, write: Write) -> SteeredEpisode:
@@ -78,7 +81,7 @@ class SteeredEpisodes:
             )
         return self._episodes[episode_id]
 
-    def statuses(self) -> list[EpisodeStatusReply]:
+    def statuses(self) -> Sequence[EpisodeStatusReply]:
         """Return the status of each episode, the newest first."""
         self.sweep()
         return [episode.status() for episode in reversed(self._episodes.values())]
@@ -91,7 +94,7 @@ class SteeredEpisodes:
         """
         episode = self.get(episode_id)
         await episode.stop()
-        self._episodes.pop(episode_id, None)
+        self._unlist(episode)
         return episode.status()
 
     async def make_room(self) -> None:
@@ -109,7 +112,7 @@ class SteeredEpisodes:
         """End abandoned episodes, and forget those that ended long ago."""
         for episode in list(self._episodes.values()):
             if episode.ended_at is not None and self.clock() - episode.ended_at > self._config.episode_keep_s:
-                del self._episodes[episode.id]
+                self._unlist(episode)
             elif episode.ended_at is None and episode.is_left(ABANDONED_S):
                 logger.info("episode=%s was ended: nobody has read or steered it for %.0f s", episode.id, ABANDONED_S)
                 episode.cut()
@@ -140,16 +143,16 @@ class SteeredEpisodes:
 
         No more than MAX_ENDED are kept: this is called for every event, and GET /episodes lists them all.
         """
-        limit_mb = self._config.episodes_mb
-        too_many = sum(episode.events.num_bytes for episode in self._episodes.values()) - limit_mb * 2**20
-        ended = [episode for episode in self._episodes.values() if episode.ended_at is not None]
+        limit_mb, kept = self._config.episodes_mb, [*self._episodes.values(), *self._unlisted]
+        excess_bytes = sum(episode.events.num_bytes for episode in kept) - limit_mb * 2**20
+        ended = [episode for episode in kept if episode.ended_at is not None]
         ended.sort(key=lambda episode: episode.ended_at or 0.0)
         for number, episode in enumerate(ended):
-            if too_many <= 0 and len(ended) - number <= MAX_ENDED:
+            if excess_bytes <= 0 and len(ended) - number <= MAX_ENDED:
                 break
-            del self._episodes[episode.id]
-            too_many -= episode.events.num_bytes
-        if too_many > 0:
+            excess_bytes -= episode.events.num_bytes
+            self._forget(episode)
+        if excess_bytes > 0:
             max(self._running, key=lambda episode: episode.events.num_bytes).cut(
                 EpisodeTooLong(
                     f"the events of all episodes exceed {limit_mb} MB, and this one has the most",
@@ -157,3 +160,12 @@ class SteeredEpisodes:
                     " VLA_EPISODES_MB raises the limit",
                 )
             )
+
+    def _unlist(self, episode: SteeredEpisode) -> None:
+        self._episodes.pop(episode.id, None)
+        self._unlisted.add(episode)
+
+    def _forget(self, episode: SteeredEpisode) -> None:
+        self._episodes.pop(episode.id, None)
+        self._unlisted.discard(episode)
+        episode.events.forget()
