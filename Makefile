@@ -119,7 +119,7 @@ bench: setup ## how fast this machine answers: tables, bench/figures.json, a dra
 	$(IN_OCTO) python ../../benchmarks/predict.py $(FIGURES)
 	$(IN_OCTO) python ../../benchmarks/start_up.py $(FIGURES)
 	$(IN_OCTO) python ../../benchmarks/plot.py ../../bench/figures.json ../../bench/performance.svg
-	$(IN_OCTO) --with playwright python ../../benchmarks/console.py $(FIGURES)
+	$(IN_OCTO) python ../../benchmarks/console.py $(FIGURES)
 
 .PHONY: real-models
 real-models: setup ## scenes of robosuite, Metaworld and others (1 GB), as they lie, against a live server; writes docs/scenes.md

@@ -1,6 +1,6 @@
 """What the console costs: a robot at 5 Hz beside a page, the page's size, and how soon it is there.
 
-    cd vla-servers/octo-small && uv run --with playwright python ../../benchmarks/console.py [--seconds 60]
+    cd vla-servers/octo-small && uv run python ../../benchmarks/console.py [--seconds 60]
 
 A robot asks the bundled policy every 0.2 s through `vla_client`, without a page, beside an idle page, and beside a page
 that runs one episode after another, in a headless Chromium that draws with the processor. A step is missed if its
@@ -102,7 +102,9 @@ def beside_a_page(server: Server, playwright: Playwright, kind: str, num_steps: 
             page.wait_for_function("() => window.__console?.bodies.red_cube", timeout=PATIENCE_MS)
             page.get_by_label("Instruction").fill(INSTRUCTION)
         robot = robots.submit(drive, server.url.replace("http", "ws"), 1, num_steps)
-        shown = page_runs_episodes(page, robot) if page and kind == "episodes" else dict.fromkeys(SHOWN, "")
+        shown: dict[str, Any] = dict.fromkeys(SHOWN, "")
+        if page and kind == "episodes":
+            shown = page_runs_episodes(page, robot)
         (run,) = robot.result()
     return {**figures_of(run), **shown, "load": round(os.getloadavg()[0], 1)}
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from conftest import OpenPage
 from playwright.sync_api import Locator, Page, Request, expect
-from test_run_view import EPISODE_MS, expect_end, state
+from run_view import EPISODE_MS, expect_end, state
 
 Begun = list[tuple[str, dict[str, Any]]]
 """The addresses and bodies of the requests that begin an episode which is to be seen."""

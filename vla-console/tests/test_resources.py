@@ -9,7 +9,7 @@ from conftest import OpenPage
 from playwright.sync_api import Page, Request, expect
 from programs import PolicyServer, wait_until
 from robots import INSTRUCTION, Observation, http_robot, tabletop
-from test_run_view import EPISODE_MS, expect_end, state
+from run_view import EPISODE_MS, expect_end, state
 
 BOUND = 0.4 * 2**20
 """What `?keep_mb=0.4` allows for images, which is less than the episode below has."""

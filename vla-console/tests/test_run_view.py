@@ -12,12 +12,10 @@ import httpx
 import pytest
 from conftest import OpenPage
 from PIL import Image
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Page, expect
 from programs import PolicyServer, policy_server
+from run_view import EPISODE_MS, PHONE, expect_end, final_bodies, place_of_red, run, scrub, set_options, state
 
-EPISODE_MS = 120_000
-"""How long an episode may take: browsers draw with the processor here, and others use it too."""
-PHONE = {"width": 390, "height": 844}
 BLOCK = """v 0 0 0
 v 0.04 0 0
 v 0 0.04 0
@@ -29,57 +27,11 @@ f 2 3 4
 """
 
 
-def state(page: Page) -> dict:
-    return page.evaluate("() => window.__console")
-
-
-def run(page: Page, instruction: str = "pick up the red cube") -> None:
-    expect(page.get_by_label("Instruction")).not_to_have_value("", timeout=EPISODE_MS)  # the first task's, once it came
-    page.get_by_label("Instruction").fill(instruction)
-    expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled(timeout=EPISODE_MS)
-    page.get_by_label("Instruction").press("Enter")
-
-
-def expect_end(page: Page, reason: str = "success") -> None:
-    expect(page.get_by_test_id("state")).to_have_text(reason, timeout=EPISODE_MS)
-
-
-def scrub(page: Page, time: float) -> None:
-    page.get_by_label("Time").evaluate(
-        "(input, time) => { input.value = time; input.dispatchEvent(new Event('input', {bubbles: true})); }", time
-    )
-
-
-def set_options(page: Page, **values: str) -> None:
-    options = page.get_by_text("Options", exact=True)
-    if not page.get_by_label("Max steps").is_visible():
-        options.click()
-    for label, value in values.items():
-        page.get_by_label(label.replace("_", " ")).fill(value)
-        page.get_by_label(label.replace("_", " ")).blur()
-
-
-def place_of_red(view: Locator) -> tuple[float, float]:
-    """Where the red cube is drawn: the middle of the red pixels, on the page [px]."""
-    image = Image.open(io.BytesIO(view.screenshot())).convert("RGB")
-    pixels = image.tobytes()
-    red = [
-        (index % image.width, index // image.width)
-        for index in range(image.width * image.height)
-        if pixels[3 * index] > 110 and max(pixels[3 * index + 1 : 3 * index + 3]) < 60
-    ]
-    assert len(red) > 30, "the red cube is not in view"
-    box = view.bounding_box()
-    assert box is not None
-    return box["x"] + sum(x for x, _ in red) / len(red), box["y"] + sum(y for _, y in red) / len(red)
-
-
 def test_an_instruction_is_typed_and_the_arm_does_it(page: Page):
     expect(page.get_by_text("connected")).to_be_visible()
     run(page)
     expect_end(page)
-    # The cube that is drawn is lifted, once the playhead has come to the end.
-    page.wait_for_function("() => window.__console.bodies.red_cube[2] > 0.07", timeout=EPISODE_MS)
+    assert final_bodies(page)["red_cube"][2] > 0.07
     now = state(page)
     # 30 frames a simulated second, and the start.
     assert now["posesReceived"] == 1 + 6 * now["step"]
@@ -91,7 +43,7 @@ def test_an_instruction_is_typed_and_the_arm_does_it(page: Page):
 def test_an_episode_is_scrubbed_and_begun_again_from_its_seed(page: Page, server: PolicyServer):
     run(page)
     expect_end(page)
-    end = state(page)["bodies"]["red_cube"]
+    end = final_bodies(page)["red_cube"]
     scrub(page, 0)
     page.wait_for_function("() => window.__console.playhead === 0 && window.__console.bodies.red_cube[2] < 0.03")
     page.get_by_label("Time").press("ArrowRight")
@@ -100,7 +52,7 @@ def test_an_episode_is_scrubbed_and_begun_again_from_its_seed(page: Page, server
     page.get_by_role("button", name="Again with").click()
     expect(page.get_by_test_id("state")).not_to_have_text("success", timeout=EPISODE_MS)
     expect_end(page)
-    assert state(page)["bodies"]["red_cube"] == pytest.approx(end, abs=1e-4)
+    assert final_bodies(page)["red_cube"] == pytest.approx(end, abs=1e-4)
 
 
 def test_a_dragged_cube_is_picked_up_from_where_it_was_put(page: Page):
@@ -129,14 +81,15 @@ def test_an_episode_is_paused_stepped_told_something_else_and_stopped(page: Page
     run(page)
     page.get_by_role("button", name="Pause").click(timeout=EPISODE_MS)
     expect(page.get_by_test_id("state")).to_have_text("paused", timeout=EPISODE_MS)
-    page.get_by_role("button", name="Step").click()
     paused_at = state(page)["step"]
-    page.wait_for_function(f"() => window.__console.step >= {paused_at}")
+    page.get_by_role("button", name="Step").click()
+    page.wait_for_function("(step) => window.__console.step === step", arg=paused_at + 1)
+    expect(page.get_by_test_id("state")).to_have_text("paused")
     page.get_by_label("Instruction").fill("pick up the blue cube")
     page.get_by_label("Instruction").press("Enter")
     page.get_by_role("button", name="Go on").click()
     expect_end(page)
-    assert state(page)["bodies"]["blue_cube"][2] > 0.07
+    assert final_bodies(page)["blue_cube"][2] > 0.07
     run(page, "push the red cube to the left")
     page.get_by_role("button", name="Stop").click(timeout=EPISODE_MS)
     expect_end(page, "stopped")
@@ -200,7 +153,7 @@ def test_what_is_said_before_the_scene_is_there_is_done_once_it_is(page: Page):
     page.get_by_label("Instruction").fill("pick up the blue cube")
     page.get_by_label("Instruction").press("Enter")
     expect_end(page)
-    assert state(page)["bodies"]["blue_cube"][2] > 0.07
+    assert final_bodies(page)["blue_cube"][2] > 0.07
 
 
 def test_a_reload_comes_back_to_the_episode(page: Page):
@@ -234,8 +187,9 @@ def test_two_tabs_have_an_episode_each(open_page: OpenPage, server: PolicyServer
     run(pages[1], "pick up the blue cube")
     for page in pages:
         expect_end(page)
-    assert [state(page)["bodies"]["red_cube"][2] > 0.07 for page in pages] == [True, False]
-    assert [state(page)["bodies"]["blue_cube"][2] > 0.07 for page in pages] == [False, True]
+    bodies = [final_bodies(page) for page in pages]
+    assert [body["red_cube"][2] > 0.07 for body in bodies] == [True, False]
+    assert [body["blue_cube"][2] > 0.07 for body in bodies] == [False, True]
 
 
 def test_a_link_shows_a_colleague_the_same_episode(page: Page, open_page: OpenPage, server: PolicyServer):
@@ -250,7 +204,7 @@ def test_a_link_shows_a_colleague_the_same_episode(page: Page, open_page: OpenPa
     expect_end(colleague)
     mine, theirs = state(page), state(colleague)
     assert (mine["step"], mine["sceneId"]) == (theirs["step"], theirs["sceneId"])
-    assert theirs["bodies"]["red_cube"] == pytest.approx(mine["bodies"]["red_cube"], abs=1e-4)
+    assert final_bodies(colleague)["red_cube"] == pytest.approx(final_bodies(page)["red_cube"], abs=1e-4)
 
 
 def test_a_link_carries_a_small_scene_to_a_server_that_lacks_it(

@@ -14,8 +14,8 @@ from PIL import Image, ImageChops
 from playwright.sync_api import Locator, Page, expect
 from programs import PolicyServer
 from robots import Observation, client_robot, http_robot
+from run_view import EPISODE_MS, PHONE, expect_end, run, scrub
 from test_compare import fill, settings, side
-from test_run_view import EPISODE_MS, PHONE, expect_end, run, scrub
 
 DOCS = Path(__file__).parents[2] / "docs" / "console"
 MAX_BYTES = 350_000
@@ -144,8 +144,11 @@ def test_two_policies_beside_each_other(open_page: OpenPage, both: str, keep: Ke
 
 
 def wait_for_colours(page: Page, canvas: Locator, num: int = 1000) -> None:
-    while num_colours(canvas) < num:
+    for _ in range(EPISODE_MS // 100):
+        if num_colours(canvas) >= num:
+            return
         page.wait_for_timeout(100)
+    raise AssertionError(f"the canvas has {num_colours(canvas)} colours, expected {num}")
 
 
 def test_trials_with_intervals(page: Page, keep: Keep, pytestconfig: pytest.Config):

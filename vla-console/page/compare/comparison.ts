@@ -39,8 +39,13 @@ export class Comparison {
     this.trials = new TrialRunner(servers);
     const other = servers.length > 1 ? { server: 1 } : { horizon: 4 };
     this.sides.value = { A: DEFAULT_SIDE, B: { ...DEFAULT_SIDE, ...other } };
-    effect(() => void this.#loadTasks(this.robot.value));
+    effect(() => {
+      this.#tasksLoaded = this.#loadTasks(this.robot.value);
+    });
   }
+
+  /** The robot's tasks are there, or cannot be had: what is begun before waits for its instruction and criteria. */
+  #tasksLoaded: Promise<void> = Promise.resolve();
 
   change(side: SideName, fields: Partial<Side>): void {
     this.sides.value = { ...this.sides.value, [side]: { ...this.sides.value[side], ...fields } };
@@ -86,6 +91,7 @@ export class Comparison {
 
   async #begin(begin: () => Promise<void>): Promise<void> {
     this.error.value = null;
+    await this.#tasksLoaded;
     try {
       await begin();
     } catch (error) {

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 
+import anyio
 import httpx
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
@@ -110,7 +111,9 @@ async def _body_of(answer: httpx.Response) -> AsyncIterator[bytes]:
         async for part in answer.aiter_raw():
             yield part
     finally:
-        await answer.aclose()
+        # Whoever has left cancels this task, and with it each wait.
+        with anyio.CancelScope(shield=True):
+            await answer.aclose()
 
 
 async def _answer_error(_request: Request, error: Exception) -> Response:
