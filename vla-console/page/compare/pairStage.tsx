@@ -1,8 +1,9 @@
 // Two scenes beside each other, each with what is known of its side.
 
 import type { Server } from "../api/server";
-import type { EpisodeRun, RunState } from "../episode/episodeRun";
-import { Chip, type Tone } from "../ui/chip";
+import type { EpisodeRun } from "../episode/episodeRun";
+import { STATE_TONES } from "../episode/stateTones";
+import { Chip } from "../ui/chip";
 import { momentOf, type PairRun } from "./pairRun";
 import { in3d, quality } from "./sceneForm";
 import type { SideName } from "./side";
@@ -63,18 +64,6 @@ export function PairStage({ pair, sides, scene, robot, isBlind = false, onError 
   );
 }
 
-const TONES: Record<RunState, Tone> = {
-  idle: "plain",
-  starting: "accent",
-  running: "accent",
-  paused: "warn",
-  success: "good",
-  max_steps: "warn",
-  rejected: "bad",
-  stopped: "plain",
-  error: "bad",
-};
-
 /** The state chips; the end is told when the playhead reaches it. */
 function SideChips({ pair, run }: { pair: PairRun; run: EpisodeRun }) {
   const status = run.status.value;
@@ -88,7 +77,7 @@ function SideChips({ pair, run }: { pair: PairRun; run: EpisodeRun }) {
   return (
     <>
       <span role="status">
-        <Chip solid tone={isReplay ? "accent" : TONES[status]}>
+        <Chip solid tone={isReplay ? "accent" : STATE_TONES[status]}>
           {isReplay ? "replay" : status.replace("_", " ")}
         </Chip>
       </span>

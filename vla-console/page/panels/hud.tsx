@@ -1,25 +1,13 @@
 // What stands over the scene: the episode's state, its clock, and what the gripper does.
 
-import type { RunState } from "../episode/episodeRun";
 import type { Moment } from "../episode/moment";
 import { graspState } from "../episode/motion";
 import type { RunDesk } from "../episode/runDesk";
 import type { SceneView } from "../episode/sceneView";
+import { STATE_TONES } from "../episode/stateTones";
 import { Button } from "../ui/button";
-import { Chip, type Tone } from "../ui/chip";
+import { Chip } from "../ui/chip";
 import { ResetIcon } from "../ui/icons";
-
-const TONES: Record<RunState, Tone> = {
-  idle: "plain",
-  starting: "accent",
-  running: "accent",
-  paused: "warn",
-  success: "good",
-  max_steps: "warn",
-  rejected: "bad",
-  stopped: "plain",
-  error: "bad",
-};
 
 export function Hud({ desk, moment, view }: { desk: RunDesk; moment: Moment; view: SceneView }) {
   const { run } = desk;
@@ -28,7 +16,7 @@ export function Hud({ desk, moment, view }: { desk: RunDesk; moment: Moment; vie
   const moved = Object.keys(desk.moved.value);
   return (
     <div class="hud">
-      <Chip solid tone={TONES[run.status.value]} role="status" data-testid="state">
+      <Chip solid tone={STATE_TONES[run.status.value]} role="status" data-testid="state">
         {run.status.value}
       </Chip>
       <Chip solid data-testid="time">
