@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Request, expect, sync_playwright
 from programs import PolicyServer, console_program, policy_server
 from robots import Observation, episode_images
 
@@ -36,6 +36,10 @@ MISSING = "no Chromium or Chrome is on PATH: the console's page was not tested (
 VIEWPORT = {"width": 1280, "height": 800}
 
 OpenPage = Callable[..., Page]
+
+# Longer than Playwright's 5 s: the processor draws WebGL here, and has other work too.
+PATIENCE_MS = 60_000
+expect.set_options(timeout=PATIENCE_MS)
 
 
 def browser_path() -> str | None:
@@ -109,6 +113,7 @@ def open_page(browser: Browser, problems: list[str]) -> Iterator[OpenPage]:
     def open_page(url: str, path: str = "/", **options: Any) -> Page:
         context = browser.new_context(**{"base_url": url, "viewport": VIEWPORT, **options})
         contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         watch(page, url, problems)
         page.goto(path)
