@@ -1,6 +1,7 @@
 // Compare two sides: live beside each other, by many trials, or blind with a vote.
 
 import type { Server } from "../api/server";
+import { TabList } from "../ui/tabs";
 import { BlindPanel } from "./blindPanel";
 import { Comparison, type Tab } from "./comparison";
 import { SideBySide } from "./sideBySide";
@@ -23,23 +24,7 @@ export function CompareView({ servers }: { servers: Server[] }) {
 function Tabs({ comparison }: { comparison: Comparison }) {
   return (
     <section class="compare-page" aria-label="Compare">
-      <div class="compare-tabs" role="tablist" aria-label="How to compare">
-        {TABS.map(([tab, text]) => (
-          <button
-            key={tab}
-            type="button"
-            role="tab"
-            id={`compare-tab-${tab}`}
-            aria-selected={comparison.tab.value === tab}
-            aria-controls="compare-tab"
-            onClick={() => {
-              comparison.tab.value = tab;
-            }}
-          >
-            {text}
-          </button>
-        ))}
-      </div>
+      <TabList label="How to compare" class="compare-tabs" tabs={TABS} chosen={comparison.tab} panel="compare-tab" />
       {TABS.map(
         ([tab, , TabPanel]) =>
           tab === comparison.tab.value && (

@@ -8,6 +8,7 @@ import { Button } from "../ui/button";
 import { Chip } from "../ui/chip";
 import { Dialog } from "../ui/dialog";
 import { MoreIcon, ThemeIcon } from "../ui/icons";
+import { TabList } from "../ui/tabs";
 import { toggleTheme } from "../ui/theme";
 import { SceneMenu } from "./sceneMenu";
 
@@ -33,21 +34,7 @@ export function Header({ view, servers, desk, onServer }: Props) {
   return (
     <header class="top">
       <h1>VLA console</h1>
-      <div class="views" role="tablist" aria-label="Views">
-        {VIEWS.map(([name, text]) => (
-          <button
-            key={name}
-            type="button"
-            role="tab"
-            aria-selected={view.value === name}
-            onClick={() => {
-              view.value = name;
-            }}
-          >
-            {text}
-          </button>
-        ))}
-      </div>
+      <TabList label="Views" class="views" tabs={VIEWS} chosen={view} />
       {isRun && <ServerChips desk={desk} servers={servers} onServer={onServer} />}
       <span class="space" />
       {isRun && (
