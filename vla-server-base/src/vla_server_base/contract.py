@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 Image = UInt8[np.ndarray, "height width 3"]
+Execution = Literal["receding", "chunk", "ensemble", "rtc", "aligned", "blended"]
+"""How a robot's session executes a policy's chunks; sessions/settings.py says what each does."""
 # The arrays one policy takes for one request; their names and shapes are the policy's own business.
 PolicyArrays = Mapping[str, Any]
 
@@ -46,11 +48,25 @@ class Task:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PreviousChunk:
+    """What is left of a robot's last chunk, for a policy whose next chunk is to continue it (real-time chunking).
+
+    `actions` are rows as `predict` returned them, from the step of the request on. The first `inference_delay` of them
+    will have been executed when the answer arrives, so the new chunk repeats them. From there to `execution_horizon`
+    the new chunk is guided towards the old one, less and less.
+    """
+
+    actions: Float[np.ndarray, "rest action_dim"]
+    inference_delay: int
+    execution_horizon: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PolicyRequest:
     """One request to a policy, before its preprocessing: what the robot saw, and what it is to do.
 
     Noise is a function of (`seed`, `step`) alone. `dataset` is the one whose units the answer is in, None the policy's
-    default.
+    default. `previous` is only given to a policy that `supports_rtc`.
     """
 
     window: Window
@@ -59,6 +75,7 @@ class PolicyRequest:
     step: int = 0
     num_samples: int = 1
     dataset: str | None = None
+    previous: PreviousChunk | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +84,7 @@ class PolicyInput:
 
     `observation` has leading axes (1, window), `task` a leading axis (1,). Noise is a pure function of
     (`seed`, `step`) and of nothing else: not of other requests, not of the batch, not of `num_samples`. `dataset` is
-    the one whose units the actions have, None for the policy's default.
+    the one whose units the actions have, None for the policy's default. `previous` is what the chunk has to continue.
     """
 
     observation: PolicyArrays
@@ -76,6 +93,7 @@ class PolicyInput:
     step: int = 0
     num_samples: int = 1
     dataset: str | None = None
+    previous: PreviousChunk | None = None
 
 
 # Normalized action chunks for one request, of as many numbers as its dataset's actions have; row 0 is the one that
@@ -104,19 +122,23 @@ class ActionSpec:
 
 @dataclass(frozen=True, kw_only=True)
 class CameraSpec:
-    """One camera of a policy: its name and the size in pixels that the policy works at."""
+    """One camera of a policy: its name and the size in pixels that the policy works at.
+
+    Every observation must have an image of a `required` camera.
+    """
 
     name: str
     height: int
     width: int
+    required: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class PolicySpec:
     """What a loaded policy is, takes and gives; `/info` shows it, and every request is checked against it.
 
-    Required: `model` (its name), `cameras` (the first one is required in every request), `horizon` (actions in a
-    chunk), `action_names` and `action_units` (one entry per number of an action; `action_dim` follows from them).
+    Required: `model` (its name), `cameras` (the window must show the first one; `CameraSpec.required` asks for more),
+    `horizon` (actions in a chunk), `action_names` and `action_units` (one entry per number of an action; `action_dim` follows from them).
     The rest has defaults:
 
     - `window`: observations that the policy attends to.
@@ -124,7 +146,13 @@ class PolicySpec:
       first action, `standard` is that and its last number, the gripper, once more.
     - `datasets`, `default_dataset`: whose statistics actions can be un-normalized with. `other_actions` describes the
       actions of datasets that differ from the default one's.
-    - `proprio_dim`: numbers of proprio, None if the policy takes none.
+    - `proprio_dim`: numbers of proprio, None if the policy takes none; `proprio_names` and `proprio_units` say what
+      they are, where the checkpoint does. With `requires_proprio` every observation must have it.
+    - `takes_instruction`: False for a policy that does one task and reads no text.
+    - `execution`, `execution_horizon`, `ensemble_weight`: how its chunks are meant to be executed, the default of every
+      session and episode.
+    - `control_hz`: the rate of its actions [1/s], None if the checkpoint does not say.
+    - `supports_rtc`: whether `predict` honours `PolicyInput.previous`.
     - `weights`: "random" and "none" say that an action has the right shape and no meaning.
     - `platform` and `device`: where it runs, as JAX or PyTorch names them ("cpu", "gpu").
     - `details`: what only this kind of policy knows (parameter counts, hashes, framework versions).
@@ -142,6 +170,15 @@ class PolicySpec:
     default_dataset: str | None = None
     other_actions: Mapping[str, ActionSpec] = field(default_factory=dict)
     proprio_dim: int | None = None
+    proprio_names: tuple[str, ...] = ()
+    proprio_units: tuple[str, ...] = ()
+    requires_proprio: bool = False
+    takes_instruction: bool = True
+    execution: Execution = "receding"
+    execution_horizon: int = 1
+    ensemble_weight: float = 0.0
+    control_hz: float | None = None
+    supports_rtc: bool = False
     takes_goal_images: bool = False
     max_instruction_chars: int = 1000
     weights: Literal["pretrained", "random", "none"] = "pretrained"

@@ -9,7 +9,7 @@ from vla_server_base.contract import Observation, Task
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Milliseconds, Seconds, Step
 from vla_server_base.sessions.requests import StepRequest
-from vla_server_base.sessions.settings import Execution
+from vla_server_base.contract import Execution
 
 SessionId = Annotated[
     str | None,

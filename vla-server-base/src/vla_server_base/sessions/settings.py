@@ -2,13 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
-from typing import Any, Literal
+from typing import Any
 
-from vla_server_base.contract import PolicySpec
+from vla_server_base.contract import Execution, PolicySpec
 from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.sessions.action_chunking import ActionPlan, RecedingHorizon, TemporalEnsemble
-
-Execution = Literal["receding", "chunk", "ensemble"]
 
 
 @dataclass(frozen=True, kw_only=True)
