@@ -50,8 +50,8 @@ class VLAModelAdapter(abc.ABC):
     def preprocess_observation(self, window: Window, dataset: str | None = None) -> PolicyArrays:
         """Return arrays with leading axes (1, window): images at the policy's sizes, pad masks, proprio.
 
-        Images are RGB and of any size, and a camera may be missing from any timestep. Proprio is in the units of
-        `dataset`, None for the policy's default.
+        Images are RGB and of any size; a camera that is not required may be missing from any timestep. Proprio is in
+        the units of `dataset`, None for the policy's default, and missing unless `spec` requires it.
 
         Raises:
             RequestError: the policy cannot take this observation.
@@ -59,7 +59,11 @@ class VLAModelAdapter(abc.ABC):
 
     @abc.abstractmethod
     def preprocess_instruction(self, task: Task) -> PolicyArrays:
-        """Return the policy's task with a leading axis (1,): tokens or embeddings, goal images, pad masks."""
+        """Return the policy's task with a leading axis (1,): tokens or embeddings, goal images, pad masks.
+
+        Text that only `predict` can turn into tokens is an object array of str. A policy that reads no instruction gets
+        tasks without one, and may return nothing.
+        """
 
     @abc.abstractmethod
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
@@ -117,7 +121,8 @@ class VLAModelAdapter(abc.ABC):
         proprio = None if spec.proprio_dim is None else np.zeros(spec.proprio_dim, np.float32)
         observations = (Observation(images=images, proprio=proprio),) * spec.window
         window = Window(observations=observations, timestep_pad_mask=np.ones(spec.window, bool))
-        task = self.preprocess_instruction(Task(instruction="."))  # no word, which a vocabulary might lack
+        # A dot is no word, which a vocabulary might lack.
+        task = self.preprocess_instruction(Task(instruction="." if spec.takes_instruction else None))
         return [PolicyInput(observation=self.preprocess_observation(window), task=task, seed=0)]
 
     def background_warm_up_inputs(self) -> Iterable[PolicyInput]:

@@ -138,8 +138,8 @@ class PolicySpec:
     """What a loaded policy is, takes and gives; `/info` shows it, and every request is checked against it.
 
     Required: `model` (its name), `cameras` (the window must show the first one; `CameraSpec.required` asks for more),
-    `horizon` (actions in a chunk), `action_names` and `action_units` (one entry per number of an action; `action_dim` follows from them).
-    The rest has defaults:
+    `horizon` (actions in a chunk), `action_names` and `action_units` (one entry per number of an action; `action_dim`
+    follows from them). The rest has defaults:
 
     - `window`: observations that the policy attends to.
     - `action_formats`: the formats of a reply's `action`, the first by default: `raw` and `ee_delta` are the chunk's

@@ -200,7 +200,9 @@ def actions_of(message: bytes) -> list[TimedAction]:
 def test_an_answer_is_a_list_of_timed_actions_from_the_observations_timestep_on(reader):
     actions = np.arange(28.0).reshape(4, 7) / 3
     found = actions_of(
-        lerobot.write_actions(timed_step_of(reader, timestep=5), result_with(actions), lerobot.LerobotSetup())
+        lerobot.write_actions(
+            timed_step_of(reader, timestep=5), result_with(actions), lerobot.LerobotSetup(), reader.spec
+        )
     )
     assert [action.timestep for action in found] == [5, 6, 7, 8]
     np.testing.assert_allclose([action.timestamp for action in found], 10 + np.arange(4) / 30)
@@ -209,7 +211,10 @@ def test_an_answer_is_a_list_of_timed_actions_from_the_observations_timestep_on(
 
 def test_an_answer_has_no_more_actions_than_the_client_asks_for(reader):
     setup = lerobot.LerobotSetup(actions_per_chunk=2)
-    assert len(actions_of(lerobot.write_actions(timed_step_of(reader), result_with(np.zeros((4, 7))), setup))) == 2
+    assert (
+        len(actions_of(lerobot.write_actions(timed_step_of(reader), result_with(np.zeros((4, 7))), setup, reader.spec)))
+        == 2
+    )
 
 
 @settings(max_examples=200, deadline=None)

@@ -60,6 +60,73 @@ def test_a_lab_s_own_names_are_for_any_camera_of_the_policy(reader):
     ]
 
 
+def of_cameras(reader, *names: str, **changes):
+    cameras = tuple(replace(reader.spec.cameras[0], name=name) for name in names)
+    return replace(reader, spec=replace(reader.spec, cameras=cameras), **changes)
+
+
+FORMS = ("{}", "observation.images.{}", "observation/{}", "observation/image_{}", "image_{}", "video.{}")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_any_camera_is_known_by_its_name_in_each_place(reader, form):
+    own = of_cameras(reader, "top", "left_wrist", "cam_7")
+    for camera in own.spec.camera_names:
+        seen = own.step({form.format(camera): RED, "task": "go"}).observation.images
+        assert list(seen) == [camera]
+        assert form.format(camera) in own.keys_of(camera)
+
+
+def test_the_first_camera_and_the_only_one_at_a_wrist_have_the_common_names_too(reader):
+    own = of_cameras(reader, "overhead", "left_wrist")
+    seen = own.step({"observation/image": RED, "observation/wrist_image": BLUE, "prompt": "go"}).observation.images
+    np.testing.assert_array_equal(seen["overhead"], RED)
+    np.testing.assert_array_equal(seen["left_wrist"], BLUE)
+    assert set(own.keys_of("overhead")) > set(KNOWN_KEYS["primary"])
+
+
+def test_a_camera_s_own_name_comes_before_the_common_ones(reader):
+    own = of_cameras(reader, "overhead", "left_wrist")
+    message = {"overhead": RED, "front": BLUE, "image": BLUE, "left_wrist": BLUE, "hand_camera": RED, "prompt": "go"}
+    seen = own.step(message).observation.images
+    np.testing.assert_array_equal(seen["overhead"], RED)
+    np.testing.assert_array_equal(seen["left_wrist"], BLUE)
+
+
+@pytest.mark.parametrize(
+    ("cameras", "key"),
+    [
+        (("overhead", "front"), "front"),  # another camera's
+        (("overhead", "left_wrist"), "right_wrist"),  # the other hand's
+        (("overhead", "right_wrist"), "cam_left_wrist"),
+        (("overhead", "left_wrist", "right_wrist"), "wrist_image"),  # of two hands
+        (("left_wrist", "overhead"), "image"),  # the first is at a wrist
+    ],
+)
+def test_a_common_name_never_means_another_camera(reader, cameras, key):
+    own = of_cameras(reader, *cameras)
+    message = dict.fromkeys(cameras, BLUE) | {key: RED, "prompt": "go"}
+    seen = own.step(message).observation.images
+    assert [name for name, image in seen.items() if np.array_equal(image, RED)] == [
+        name for name in cameras if name == key
+    ]
+    assert [name for name in cameras if key in own.keys_of(name)] == [name for name in cameras if name == key]
+
+
+def test_a_lab_s_names_for_primary_are_the_first_camera_s(reader):
+    keys = lab_keys(ServerConfig(observation_keys="primary=cam_a"))
+    own = of_cameras(reader, "overhead", "left_wrist", lab_keys=keys)
+    check_lab_keys(ServerConfig(observation_keys="primary=cam_a"), own.spec)
+    np.testing.assert_array_equal(own.step({"cam_a": RED, "prompt": "go"}).observation.images["overhead"], RED)
+
+
+def test_a_key_that_the_setting_cannot_hold_is_not_recommended(reader):
+    own = of_cameras(reader, "front cam")
+    with pytest.raises(ProtocolError, match="are both images of the camera 'front cam'") as raised:
+        own.step({"front cam": RED, "observation.images.front cam": BLUE, "task": "go"})
+    assert raised.value.hint == "send one of them"
+
+
 def test_a_lab_s_own_name_of_no_camera_is_refused_with_those_that_there_are(reader):
     with pytest.raises(ConfigError, match="no camera 'top'") as caught:
         check_lab_keys(ServerConfig(observation_keys="top=cam"), reader.spec)
@@ -245,7 +312,7 @@ def test_a_message_says_which_session_and_how(reader):
         ({"deadline_ms": 0}, "deadline_ms: Input should be greater than 0"),
         ({"obs_time": float("inf")}, "obs_time: Input should be a finite number"),
         ({"reset": "yes"}, "reset: Input should be a valid boolean"),
-        ({"execution": "slowly"}, "execution: Input should be 'receding', 'chunk' or 'ensemble'"),
+        ({"execution": "slowly"}, "execution: Input should be 'receding', 'chunk'"),
         ({"execution_horizon": 2}, "can only be given together with execution chunk"),
     ],
 )

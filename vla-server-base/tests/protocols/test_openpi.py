@@ -73,7 +73,7 @@ def test_an_observation_is_a_turn(reader):
 
 
 def test_a_reset_is_one(reader):
-    assert openpi.read(pack({"endpoint": "reset", "seed": 4}), reader) == EpisodeRequest(seed=4)
+    assert openpi.read(pack({"endpoint": "reset", "seed": 4}), reader) == EpisodeRequest(seed=4, executes_chunks=True)
 
 
 @pytest.mark.parametrize("message", [frame(endpoint="kill"), pack([1]), pack("x"), b"", b"\xc1"])

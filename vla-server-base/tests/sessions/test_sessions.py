@@ -5,6 +5,7 @@ import logging
 import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -266,7 +267,7 @@ async def test_a_token_of_a_session_that_is_still_here_finds_it_as_it_is(session
 
 async def test_a_session_that_went_on_at_another_server_goes_on_from_there(engine, tmp_path):
     requests = [step_request(20 * step, sequence=step) for step in range(6)]
-    settings = {"execution": "ensemble"}
+    settings: dict[str, Any] = {"execution": "ensemble"}
     whole = await acted(made(engine, tmp_path).open("arm", seed=9, **settings), *requests)
     one, other = made(engine, tmp_path), made(engine, tmp_path)
     await acted(session := one.open("arm", seed=9, **settings), *requests[:2])

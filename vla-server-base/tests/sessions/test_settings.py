@@ -1,10 +1,12 @@
 """The settings of a session: the policy's defaults, and what it does not have."""
 
+from dataclasses import replace
+
 import pytest
 
 from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.sessions.action_chunking import RecedingHorizon, TemporalEnsemble
-from vla_server_base.sessions.settings import SessionSettings, checked_settings, differences, new_plan
+from vla_server_base.sessions.settings import SessionSettings, checked_settings, default_settings, differences, new_plan
 from vla_server_base.testing import EchoAdapter
 
 SPEC = EchoAdapter().spec
@@ -19,6 +21,15 @@ def test_the_policys_dataset_and_format_are_the_default():
 def test_changes_are_applied_to_the_settings_before():
     settings = checked_settings(SPEC, SessionSettings(execution="ensemble"), {"ensemble_weight": 0.5})
     assert (settings.execution, settings.ensemble_weight) == ("ensemble", 0.5)
+
+
+@pytest.mark.parametrize(("executes_chunks", "expected"), [(False, ("chunk", 3, 0.5)), (True, ("receding", 1, 0.0))])
+def test_chunks_are_executed_as_the_policy_says_unless_the_client_does_it(executes_chunks, expected):
+    spec = replace(SPEC, execution="chunk", execution_horizon=3, ensemble_weight=0.5)
+    settings = default_settings(spec, reset_on_new_task=False, executes_chunks=executes_chunks)
+    assert (settings.execution, settings.execution_horizon, settings.ensemble_weight) == expected
+    assert not settings.reset_on_new_task
+    assert settings.dataset == SPEC.default_dataset
 
 
 @pytest.mark.parametrize("horizon", [0, SPEC.horizon + 1])

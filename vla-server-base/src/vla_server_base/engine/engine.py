@@ -21,6 +21,7 @@ from vla_server_base.engine.loading import EngineStatus, model_unavailable, shut
 from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import ImageError, NotFinite, Overloaded
 from vla_server_base.fairness import FairThreads, current_flow
+from vla_server_base.required_inputs import check_observation, check_task
 
 _NUM_PREPROCESSORS = 8
 # A control loop sends the same instruction at every step.
@@ -99,12 +100,13 @@ class Engine:
 
         Raises:
             ModelUnavailable: the policy is not loaded.
-            ImageError: the window never shows the policy's first camera.
-            RequestError: see `VLAModelAdapter.preprocess_observation`.
+            ImageError: the window never shows the policy's first camera, or a step of it lacks a required one.
+            InstructionError: the task says nothing, and the policy reads instructions.
+            RequestError: a step lacks the proprio that the policy requires; see `preprocess_observation`, too.
             Overloaded: `config.max_queue` requests are waiting already.
             Unavailable: the server is shutting down.
         """
-        _check_shown(request.window, self.spec)
+        _check_inputs(request, self.spec)
         started = time.perf_counter()
         try:
             job = self._queue.admit()
@@ -185,6 +187,19 @@ def _content(task: Task) -> tuple:
     images = sorted(task.goal_images.items())
     goals = [(name, image.shape, hashlib.sha256(np.ascontiguousarray(image)).digest()) for name, image in images]
     return (task.instruction, *goals)
+
+
+def _check_inputs(request: PolicyRequest, spec: PolicySpec) -> None:
+    """Refuse a request that lacks what the policy requires, however it came here.
+
+    Raises:
+        ImageError, RequestError, InstructionError: naming what is missing.
+    """
+    _check_shown(request.window, spec)
+    for observation, is_real in zip(request.window.observations, request.window.timestep_pad_mask, strict=True):
+        if is_real:
+            check_observation(observation, spec)
+    check_task(request.task, spec)
 
 
 def _check_shown(window: Window, spec: PolicySpec) -> None:

@@ -67,7 +67,7 @@ def read_reset(request: Gr00tRequest, reader: ObservationReader) -> EpisodeReque
     Raises:
         RequestError: naming the invalid field.
     """
-    return reader.episode(_options(request))
+    return reader.episode(_options(request), executes_chunks=True)
 
 
 def read_observation(request: Gr00tRequest, reader: ObservationReader) -> StepRequest:
@@ -88,7 +88,8 @@ def read_observation(request: Gr00tRequest, reader: ObservationReader) -> StepRe
             **({"proprio": np.concatenate(states)} if states else {}),
             # Its name does not matter where there is only one.
             **({"instruction": instructions[0]} if len(instructions) == 1 else {}),
-        }
+        },
+        executes_chunks=True,
     )
 
 
@@ -124,7 +125,7 @@ def write_modality_config(spec: PolicySpec, *, as_text: bool = False) -> bytes:
         "video": modality([0], spec.camera_names),
         "state": modality([0], ["proprio"] if spec.proprio_dim else []),
         "action": modality(range(spec.horizon), action_keys(spec.action_dim)),
-        "language": modality([0], [TASK]),
+        "language": modality([0], [TASK] if spec.takes_instruction else []),
     }
     return pack(configs)
 

@@ -118,6 +118,7 @@ GROUPS: Mapping[str, str] = MappingProxyType({key: order[0] for order in IN_ORDE
 ALSO_NUMBERS = ("gripper",)
 """Cameras' names under which robots also send numbers, such as the gripper's opening."""
 
+_SIDES = ("left", "right")
 _SEPARATOR = re.compile(r"[./]")
 
 
@@ -128,6 +129,29 @@ def bare_key(key: str) -> str:
     while len(parts) > 1 and parts[0] in PLACES:
         del parts[0]
     return ".".join(parts)
+
+
+def own_keys(name: str) -> Sequence[str]:
+    """Return the known keys of a camera, of proprio or of the instruction; any camera's are its name in each place."""
+    places = (name, f"observation.images.{name}", f"observation/{name}", f"image_{name}", f"observation/image_{name}")
+    return KNOWN_KEYS.get(name, (*places, f"video.{name}"))
+
+
+def lent_name(camera: str, cameras: Sequence[str]) -> str | None:
+    """Return whose known keys a camera also has: `primary` or `wrist`, which the policy's `cameras` lack.
+
+    The first camera has those of `primary`, unless it is at a wrist; the only one at a wrist has those of `wrist`.
+    """
+    at_wrist = [each for each in cameras if "wrist" in each]
+    if at_wrist == [camera] and camera != "wrist":
+        return "wrist"
+    return "primary" if camera == cameras[0] and camera not in at_wrist and "primary" not in cameras else None
+
+
+def is_of_other_side(key: str, camera: str) -> bool:
+    """Return whether a key names the left camera and the camera is a right one, or the other way round."""
+    sides, camera_sides = ({side for side in _SIDES if side in name} for name in (key, camera))
+    return bool(sides and camera_sides and not sides & camera_sides)
 
 
 def lab_keys(config: ServerConfig) -> dict[str, tuple[str, ...]]:

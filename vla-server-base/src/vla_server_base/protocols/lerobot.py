@@ -2,7 +2,7 @@
 
 The messages are protobuf's (`lerobot_protobuf`). Their payloads are pickled: `RemotePolicyConfig`, then
 `TimedObservation`, whose reply is a list of `TimedAction`; the client's torch turns its actions into tensors. Follows
-transport/services.proto, async_inference/robot_client.py and policy_server.py of huggingface/lerobot 0.4.
+transport/services.proto, async_inference/robot_client.py and policy_server.py of huggingface/lerobot 0.4 to 0.6.
 """
 
 import pickle
@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import ProtocolError
 from vla_server_base.protocols.lerobot_protobuf import MESSAGES, ChunkedMessage, parse
 from vla_server_base.protocols.observations import ObservationReader
@@ -23,8 +24,8 @@ from vla_server_base.schemas.lerobot import ObservationFields, SetupFields
 from vla_server_base.sessions.requests import StepRequest, StepResult
 
 SERVICE = "transport.AsyncInference"
-FPS = 30
-"""LeRobot's default: clients do not send a rate, and log the times that follow from this one."""
+FPS = 30.0
+"""LeRobot's default, for a policy that has no `control_hz`: clients log the times that follow from it."""
 _STATE = "observation.state"
 _IMAGES = "observation.images."
 
@@ -83,7 +84,7 @@ def read_observation(message: ChunkedMessage, reader: ObservationReader, setup: 
     fields = body_from_values(ObservationFields, record.fields)
     place = {"sequence": fields.timestep, "obs_time": fields.timestamp}
     return TimedStep(
-        request=reader.step(_named_values(fields.observation, setup) | place),
+        request=reader.step(_named_values(fields.observation, setup, reader.spec) | place, executes_chunks=True),
         timestamp=fields.timestamp,
         timestep=fields.timestep,
         must_go=fields.must_go,
@@ -91,13 +92,18 @@ def read_observation(message: ChunkedMessage, reader: ObservationReader, setup: 
     )
 
 
-def write_actions(step: TimedStep, result: StepResult, setup: LerobotSetup) -> bytes:
-    """Return the Actions message that replies to an observation: an action for each timestep from its own on."""
-    rows = result.action.actions[: setup.actions_per_chunk]
+def write_actions(step: TimedStep, result: StepResult, setup: LerobotSetup, spec: PolicySpec) -> bytes:
+    """Return the Actions message that replies to an observation: an action for each timestep from its own on.
+
+    Their number is the client's `actions_per_chunk`, else what the policy's `spec` executes of a chunk.
+    """
+    by_default = spec.execution_horizon if spec.execution == "chunk" else spec.horizon
+    rows = result.action.actions[: setup.actions_per_chunk or by_default]
+    period_s = 1 / (spec.control_hz or FPS)
     timed = [
         _called(
             (step.module, "TimedAction"),
-            _float(step.timestamp + ahead / FPS),
+            _float(step.timestamp + ahead * period_s),
             _int(step.timestep + ahead),
             _called(("torch", "tensor"), _list(_float(number) for number in row)),
         )
@@ -106,8 +112,11 @@ def write_actions(step: TimedStep, result: StepResult, setup: LerobotSetup) -> b
     return MESSAGES["Actions"](data=pickle.PROTO + b"\x03" + _list(timed) + pickle.STOP).SerializeToString()
 
 
-def _named_values(observation: Mapping[str, Any], setup: LerobotSetup) -> dict[str, Any]:
-    """Return only images, state and instruction, as an ObservationReader takes them."""
+def _named_values(observation: Mapping[str, Any], setup: LerobotSetup, spec: PolicySpec) -> dict[str, Any]:
+    """Return only images, state and instruction, as an ObservationReader takes them.
+
+    The state is in the policy's order if its numbers have the policy's names, else in the client's.
+    """
     numbers = {name: value for name, value in observation.items() if type(value) in (int, float)}
     images: dict[str, Any] = {}
     for name, value in observation.items():
@@ -119,7 +128,9 @@ def _named_values(observation: Mapping[str, Any], setup: LerobotSetup) -> dict[s
                 f"{name} and another camera are both renamed to {renamed}", hint="give each its own name in rename_map"
             )
         images[renamed] = value
-    state = [numbers[name] for name in setup.state_names or numbers if name in numbers]
+    names = setup.state_names or tuple(numbers)
+    ordered = spec.proprio_names if set(names) == set(spec.proprio_names) else names
+    state = [numbers[name] for name in ordered if name in numbers]
     return {**({_STATE: state} if state else {}), **images, "task": observation.get("task")}
 
 

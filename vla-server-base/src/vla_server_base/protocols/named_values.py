@@ -57,9 +57,16 @@ def select(values: Sequence[NamedValue], what: str, setting: str) -> NamedValue 
         if not _same(left[0].value, other.value):
             raise ProtocolError(
                 f"{left[0].shown} and {other.shown} are both {what}, and differ",
-                hint=f'send one of them, or set which one to use: VLA_OBSERVATION_KEYS="{setting}={left[0].shown}"',
+                hint=f"send one of them{_or_set(setting, left[0].shown)}",
             )
     return left[0] if left else None
+
+
+def _or_set(setting: str, key: str) -> str:
+    """Return the setting that chooses a key, where it can be written: spaces separate its entries."""
+    if len(f"{setting}={key}".split()) > 1 or "=" in setting:
+        return ""
+    return f', or set which one to use: VLA_OBSERVATION_KEYS="{setting}={key}"'
 
 
 def is_one_of(value: Any, words: Collection[str]) -> bool:

@@ -13,12 +13,13 @@ import numpy as np
 
 from vla_client.arrays import KINDS
 from vla_server_base.contract import Image, Observation, PolicySpec, Task
-from vla_server_base.errors import InstructionError, ProtocolError, RequestError
+from vla_server_base.errors import ProtocolError, RequestError
 from vla_server_base.protocols.image_masks import without_masked_images
 from vla_server_base.protocols.images import read_image
-from vla_server_base.protocols.known_keys import GROUPS, KNOWN_KEYS, bare_key
+from vla_server_base.protocols.known_keys import GROUPS, KNOWN_KEYS, bare_key, is_of_other_side, lent_name, own_keys
 from vla_server_base.protocols.message_fields import MessageFields, message_fields
 from vla_server_base.protocols.named_values import NamedValue, named_values, select
+from vla_server_base.required_inputs import PROPRIO, check_observation, check_task
 from vla_server_base.schemas.observation import check_proprio
 from vla_server_base.schemas.scene import instruction_or_default, known_dataset
 from vla_server_base.schemas.session import settings_from_fields, step_from_fields
@@ -39,8 +40,10 @@ class ObservationReader:
     default_instruction: str = ""
     fit_image: Callable[[str, Image], Image] = lambda _camera, image: image
 
-    def step(self, message: Mapping[str, Any]) -> StepRequest:
+    def step(self, message: Mapping[str, Any], *, executes_chunks: bool = False) -> StepRequest:
         """Return the control step that a message asks for; values without a meaning here are ignored.
+
+        `executes_chunks` is for clients that execute the reply's chunk themselves.
 
         Raises:
             ProtocolError, ImageError, InstructionError, RequestError: naming what the policy takes.
@@ -49,13 +52,14 @@ class ObservationReader:
         fields = message_fields(message, values)
         images = self._images(values)
         observation = self._observation(values, images)
+        self._check_complete(observation, values)
         task, task_note = self._task(values)
         dataset, dataset_note = self._dataset(fields)
         request = step_from_fields(fields, observation, task, seed=fields.seed, dataset=dataset)
         notes = tuple(note for note in (task_note, dataset_note) if note is not None)
-        return replace(request, notes=notes, sources=self._sources(images))
+        return replace(request, notes=notes, sources=self._sources(images), executes_chunks=executes_chunks)
 
-    def episode(self, message: Mapping[str, Any]) -> EpisodeRequest:
+    def episode(self, message: Mapping[str, Any], *, executes_chunks: bool = False) -> EpisodeRequest:
         """Return the episode that a message begins before its first step.
 
         Raises:
@@ -64,27 +68,44 @@ class ObservationReader:
         fields = message_fields(message, named_values(message))
         dataset, _ = self._dataset(fields)
         settings = settings_from_fields(fields, dataset=dataset)
-        return EpisodeRequest(session_id=fields.session_id, seed=fields.seed, settings=settings)
+        return EpisodeRequest(
+            session_id=fields.session_id, seed=fields.seed, settings=settings, executes_chunks=executes_chunks
+        )
 
     def keys_of(self, name: str) -> tuple[str, ...]:
-        """Return the keys of a camera, of proprio or of the instruction, a lab's first."""
-        return (*self.lab_keys.get(name, ()), *self._known_keys(name))
+        """Return the keys of a camera, of proprio or of the instruction, in order of precedence, a lab's first."""
+        return (*self.lab_keys.get(name, ()), *self._own_keys(name), *self._lent_keys(name))
 
-    def _known_keys(self, name: str) -> tuple[str, ...]:
-        known = KNOWN_KEYS.get(name, (name, f"image_{name}"))
-        # A name that the policy or the lab gives another camera means that one.
-        others = {other for other in self.spec.camera_names if other != name}
-        others |= {bare_key(key) for other, keys in self.lab_keys.items() if other != name for key in keys}
-        return tuple(key for key in known if key not in others)
+    def _own_keys(self, name: str) -> tuple[str, ...]:
+        return self._not_of_others(own_keys(name), name)
+
+    def _lent_keys(self, name: str) -> tuple[str, ...]:
+        lent = lent_name(name, self.spec.camera_names) if name in self.spec.camera_names else None
+        if lent is None:
+            return ()
+        keys = [*self.lab_keys.get(lent, ()), *KNOWN_KEYS[lent]]
+        own = {bare_key(key) for key in own_keys(name)}
+        lent_keys = [key for key in keys if bare_key(key) not in own and not is_of_other_side(key, name)]
+        return self._not_of_others(lent_keys, name, lent)
+
+    def _not_of_others(self, keys: Sequence[str], *names: str) -> tuple[str, ...]:
+        """Return the keys without those that the policy or the lab gives another camera, which mean that one."""
+        cameras = [camera for camera in self.spec.camera_names if camera not in names]
+        others = {bare_key(form) for camera in cameras for form in (camera, f"image_{camera}")}
+        others |= {bare_key(key) for other, lab in self.lab_keys.items() if other not in names for key in lab}
+        return tuple(key for key in keys if bare_key(key) not in others)
 
     def _find(self, values: Sequence[NamedValue], name: str, what: str) -> NamedValue | None:
-        """Return the value of a name: by a lab's keys, else by the known ones."""
+        """Return the value of a name: by a lab's keys, else by its own, else by those that are lent to it."""
         for key in self.lab_keys.get(name, ()):
             same_bare_key = [named for named in values if named.bare == bare_key(key)]
             if candidates := [named for named in same_bare_key if named.is_at(key)] or same_bare_key:
                 return select(candidates, what, name)
-        known = {bare_key(key) for key in self._known_keys(name)}
-        return select([named for named in values if named.bare in known], what, name)
+        for keys in (self._own_keys(name), self._lent_keys(name)):
+            known = {bare_key(key) for key in keys}
+            if candidates := [named for named in values if named.bare in known]:
+                return select(candidates, what, name)
+        return None
 
     def _images(self, values: Sequence[NamedValue]) -> dict[str, NamedValue]:
         """Return the images by camera, at least one."""
@@ -94,7 +115,7 @@ class ObservationReader:
             image = self._find(candidates, name, f"images of the camera '{name}'")
             if image is not None:
                 images[name] = image
-        if not images:
+        if not images and not any(camera.required for camera in self.spec.cameras):
             first = self.spec.camera_names[0]
             raise ProtocolError(
                 f"there is no image for the camera '{first}'; the message has: {_listed(values)}",
@@ -108,6 +129,22 @@ class ObservationReader:
             for name, named in images.items()
         }
         return Observation(images=decoded, proprio=self._proprio(values))
+
+    def _check_complete(self, observation: Observation, values: Sequence[NamedValue]) -> None:
+        """Refuse an observation that lacks what the policy requires, with the keys under which it is known.
+
+        Raises:
+            ImageError, RequestError: naming what is missing, and what the message has.
+        """
+        check_observation(
+            observation,
+            self.spec,
+            field_of=lambda name: "the robot's state" if name == PROPRIO else f"an image of the camera '{name}'",
+            has=_listed(values),
+            hint_for=lambda name: (
+                f"send {name} as one of: {', '.join(self.keys_of(name))}; VLA_OBSERVATION_KEYS adds others"
+            ),
+        )
 
     def _sources(self, images: Mapping[str, NamedValue]) -> dict[str, tuple[str, str]]:
         """Return the group and the client's name of each image, where clients send several cameras of the group."""
@@ -141,13 +178,13 @@ class ObservationReader:
         sent = self._find(texts, "instruction", "the instruction")
         default = "" if candidates else self.default_instruction
         instruction, note = instruction_or_default("" if sent is None else sent.value, default, self.spec)
-        if instruction is None:
-            raise InstructionError(
-                "there is no instruction",
-                hint=f"send it as one of: {', '.join(self.keys_of('instruction'))};"
-                " VLA_DEFAULT_INSTRUCTION sets one for messages without it",
-            )
-        return Task(instruction=instruction), note
+        task = Task(instruction=instruction)
+        hint = (
+            f"send it as one of: {', '.join(self.keys_of('instruction'))};"
+            " VLA_DEFAULT_INSTRUCTION sets one for messages without it"
+        )
+        check_task(task, self.spec, hint=hint)
+        return task, note
 
     def _dataset(self, fields: MessageFields) -> tuple[str | None, str | None]:
         """Return the requested dataset, by the policy's name, and a note for the client."""

@@ -5,7 +5,7 @@ the reply has `actions`, from the one to execute now on. Errors are text, which 
 send `endpoint`: "infer" or "reset". Follows openpi_client/websocket_client_policy.py of Physical-Intelligence/openpi.
 """
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import msgspec
 
@@ -31,8 +31,8 @@ class InferRequest:
 def greeting(reader: ObservationReader) -> bytes:
     """Return the first message: what is served, and the fields that RoboArena's clients read."""
     spec = reader.spec
-    named = (*spec.camera_names, "instruction")
-    cameras = [{"name": camera.name, "height": camera.height, "width": camera.width} for camera in spec.cameras]
+    named = (*spec.camera_names, "proprio", "instruction")
+    cameras = [asdict(camera) for camera in spec.cameras]
     return pack(
         {
             "server": "vla-servers",
@@ -42,6 +42,12 @@ def greeting(reader: ObservationReader) -> bytes:
             "cameras": cameras,
             "observation_keys": {name: list(reader.keys_of(name)) for name in named},
             "default_instruction": reader.default_instruction or None,
+            "takes_instruction": spec.takes_instruction,
+            "requires_proprio": spec.requires_proprio,
+            "proprio_dim": spec.proprio_dim,
+            "proprio_names": list(spec.proprio_names),
+            "proprio_units": list(spec.proprio_units),
+            "control_hz": spec.control_hz,
             "window": spec.window,
             "action_horizon": spec.horizon,
             "action_dim": spec.action_dim,
@@ -52,7 +58,7 @@ def greeting(reader: ObservationReader) -> bytes:
             # RoboArena's PolicyServerConfig.
             "image_resolution": [spec.cameras[0].height, spec.cameras[0].width],
             "n_external_cameras": 1,
-            "needs_wrist_camera": False,
+            "needs_wrist_camera": any(camera.required and "wrist" in camera.name for camera in spec.cameras),
             "needs_stereo_camera": False,
             "needs_session_id": False,
             "action_space": "cartesian_velocity",
@@ -77,8 +83,8 @@ def read(content: bytes | str, reader: ObservationReader) -> InferRequest | Epis
     if not is_one_of(endpoint, ("infer", "reset")):
         raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint="available: infer, reset")
     if endpoint == "reset":
-        return reader.episode(message)
-    return InferRequest(step=reader.step(message), form=form or "bytes_keys")
+        return reader.episode(message, executes_chunks=True)
+    return InferRequest(step=reader.step(message, executes_chunks=True), form=form or "bytes_keys")
 
 
 def write(result: StepResult, request: InferRequest, watch: Stopwatch) -> bytes:

@@ -40,7 +40,7 @@ def read_act(body: bytes, reader: ObservationReader) -> ActRequest:
     if is_encoded:
         message = _map_from(message["encoded"])
     form: ActForm = "chunk" if "full_image" in message else "action"
-    return ActRequest(step=reader.step(message), form=form, is_encoded=is_encoded)
+    return ActRequest(step=reader.step(message, executes_chunks=form == "chunk"), form=form, is_encoded=is_encoded)
 
 
 def read_query(body: bytes, reader: ObservationReader) -> ActRequest:

@@ -93,10 +93,15 @@ def greeting(spec: PolicySpec, seq: int) -> bytes:
         "protocol_version": PROTOCOL_VERSION,
         "model_server": f"vla-servers: {spec.model}",
         "capabilities": {},
-        "observation_spec": {"image": _spec("image", 0, "rgb_hwc_uint8"), "language": _spec("language", 0, "language")},
+        "observation_spec": {"image": _spec("image", 0, "rgb_hwc_uint8")},
     }
+    if spec.takes_instruction:
+        payload["observation_spec"]["language"] = _spec("language", 0, "language")
     # Benchmarks send these on demand; those that have no such parameter report it.
-    wanted = {"send_wrist_image": "wrist" in spec.camera_names, "send_state": bool(spec.proprio_dim)}
+    wanted = {
+        "send_wrist_image": any("wrist" in name for name in spec.camera_names),
+        "send_state": bool(spec.proprio_dim),
+    }
     if any(wanted.values()):
         payload["observation_params"] = {name: True for name, is_wanted in wanted.items() if is_wanted}
     if spec.action_names == ARM_ACTION:

@@ -54,7 +54,8 @@ def model_metadata(name: str, spec: PolicySpec) -> ModelMetadata:
     inputs = [
         TensorMetadata(name=f"image_{camera.name}", datatype="UINT8", shape=[-1, -1, 3]) for camera in spec.cameras
     ]
-    inputs.append(TensorMetadata(name="instruction", datatype="BYTES", shape=[1]))
+    if spec.takes_instruction:
+        inputs.append(TensorMetadata(name="instruction", datatype="BYTES", shape=[1]))
     if spec.proprio_dim:
         inputs.append(TensorMetadata(name="proprio", datatype="FP32", shape=[spec.proprio_dim]))
     return ModelMetadata(

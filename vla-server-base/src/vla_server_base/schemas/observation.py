@@ -8,6 +8,7 @@ from pydantic import Field
 
 from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import RequestError
+from vla_server_base.required_inputs import check_num_proprio
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import ByCamera, Numbers
 
@@ -53,9 +54,7 @@ def check_proprio(numbers: Sequence[float], spec: PolicySpec, name: str = "propr
     Raises:
         RequestError: it names the expected length, or the number.
     """
-    if len(numbers) != spec.proprio_dim:
-        hint = "send the state that the policy was trained with" if spec.proprio_dim else "leave it out"
-        raise RequestError(f"{name}: expected {spec.proprio_dim or 0} numbers, got {len(numbers)}", hint=hint)
+    check_num_proprio(len(numbers), spec, name)
     for index, number in enumerate(numbers):
         if not abs(number) <= MAX_PROPRIO:
             raise RequestError(

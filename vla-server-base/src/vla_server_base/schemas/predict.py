@@ -12,6 +12,7 @@ from vla_server_base.contract import Image, Observation, PolicySpec, Task
 from vla_server_base.episodes.policies import ARM_ACTION, check_drives_arm
 from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.images import decode_images, images_by_camera
+from vla_server_base.required_inputs import PROPRIO, check_observation
 from vla_server_base.schemas.inputs import PredictInputs
 from vla_server_base.schemas.observation import (
     IMAGE_FIELDS,
@@ -57,7 +58,7 @@ class PredictRequest(SceneRequest):
     proprio: Numbers | None = None
     """The robot's own state in the units of the policy's training data, for policies that take it."""
     action_format: str | None = None
-    """Form of `action` in the reply; without it the policy's first, usually `standard`."""
+    """Form of `action` in the reply, one of those in GET /info; without it the policy's first."""
     seed: Seed | None = None
     """Noise is a function of this and of `step`; drawn and returned if left out."""
     step: Step = 0
@@ -135,14 +136,18 @@ class PredictRequest(SceneRequest):
         # Joint positions are formed from actions in the policy's own format.
         action_format = None if wants_joint_positions else self.action_format
         scene = None if any(images for _, images in observed) else self.core_scene(spec)
+        observations = tuple(
+            Observation(
+                images=decode_images(images, max_pixels, fit_image),
+                proprio=None if each.proprio is None else np.array(each.proprio, np.float64),
+            )
+            for each, images in observed
+        )
+        if scene is None:
+            for observation, (_, where) in zip(observations, (*past, (self, "")), strict=True):
+                _check_complete(observation, spec, where)
         return PredictInputs(
-            observations=tuple(
-                Observation(
-                    images=decode_images(images, max_pixels, fit_image),
-                    proprio=None if each.proprio is None else np.array(each.proprio, np.float64),
-                )
-                for each, images in observed
-            ),
+            observations=observations,
             task=Task(instruction=instruction, goal_images=decode_images(goals, max_pixels, fit_image)),
             dataset=dataset,
             notes=tuple(note for note in (instruction_note, dataset_note) if note is not None),
@@ -184,6 +189,26 @@ class PredictRequest(SceneRequest):
                 f"num_samples: {self.num_samples} is over this server's limit of {config.max_samples}",
                 hint="ask for fewer; VLA_MAX_SAMPLES raises the limit",
             )
+
+
+def _check_complete(observation: Observation, spec: PolicySpec, where: str) -> None:
+    """Refuse an observation that lacks what the policy requires; `where` is the prefix of its fields.
+
+    Raises:
+        ImageError, RequestError: naming the fields.
+    """
+
+    def field_of(name: str) -> str:
+        return where + (name if name == PROPRIO else f"images.{name}")
+
+    given = [*map(field_of, observation.images), *([where + PROPRIO] if observation.proprio is not None else [])]
+    check_observation(
+        observation,
+        spec,
+        field_of=field_of,
+        has=", ".join(given),
+        hint_for=lambda name: f"send {field_of(name)}; GET /info says what the policy requires",
+    )
 
 
 def action_formats(spec: PolicySpec, dataset: str | None = None) -> tuple[str, ...]:

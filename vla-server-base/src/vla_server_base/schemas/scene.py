@@ -7,9 +7,10 @@ import pydantic
 from pydantic import Field
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import PolicySpec
+from vla_server_base.contract import PolicySpec, Task
 from vla_server_base.errors import ImageError, InstructionError, RequestError, UnknownName
 from vla_server_base.images import EncodedImage, images_by_camera
+from vla_server_base.required_inputs import check_task
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import View
 from vla_server_base.schemas.arm import BoundsField, ControlField, RobotField
@@ -139,12 +140,14 @@ class SceneRequest(Body):
         """
         goals = images_by_camera(self, spec, kind="goal_image")
         if goals and not spec.takes_goal_images:
-            raise ImageError("this policy takes no goal images", hint="send an instruction instead")
+            hint = "send an instruction instead" if spec.takes_instruction else "leave them out: it does one task"
+            raise ImageError("this policy takes no goal images", hint=hint)
         # A goal image says what to do.
         instruction, note = instruction_or_default(self.instruction, "" if goals else config.default_instruction, spec)
-        if instruction is None and not goals:
+        if not goals:
             alternative = ", or a goal_image" if spec.takes_goal_images else ""
-            raise InstructionError("the instruction is empty", hint=f"send an instruction{alternative}")
+            hint = f"send an instruction{alternative}"
+            check_task(Task(instruction=instruction), spec, message="the instruction is empty", hint=hint)
         return instruction, goals, note
 
     def core_view(self, spec: PolicySpec) -> View:
@@ -197,16 +200,20 @@ def known_dataset(name: str, spec: PolicySpec) -> tuple[str | None, str | None]:
 
 
 def instruction_or_default(instruction: str, default: str, spec: PolicySpec) -> tuple[str | None, str | None]:
-    """Return the instruction, None if it is empty, and a note for the client if it is the server's default.
+    """Return the instruction, None if it is empty, and a note for the client.
+
+    The note says that it is the server's default, or that the policy reads none.
 
     Raises:
         InstructionError: it is longer than the policy takes.
     """
-    text = instruction if instruction.strip() else default
+    text = instruction if instruction.strip() or not spec.takes_instruction else default
     if not text.strip():
         return None, None
     if len(text) > spec.max_instruction_chars:
         given, limit = len(text), spec.max_instruction_chars
         raise InstructionError(f"the instruction has {given} characters; the limit is {limit}", hint="shorten it")
+    if not spec.takes_instruction:
+        return text, "this policy reads no instruction: it does the one task that it was trained for"
     is_default = text is not instruction
     return text, f"the request has no instruction; the server's default is used: '{default}'" if is_default else None

@@ -5,11 +5,10 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from vla_server_base.contract import Observation, Task
+from vla_server_base.contract import Execution, Observation, Task
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Milliseconds, Seconds, Step
 from vla_server_base.sessions.requests import StepRequest
-from vla_server_base.contract import Execution
 
 SessionId = Annotated[
     str | None,

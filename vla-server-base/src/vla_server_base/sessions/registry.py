@@ -19,7 +19,7 @@ from vla_server_base.request_context import current_client, current_protocol
 from vla_server_base.sessions.eviction import session_to_forget
 from vla_server_base.sessions.progress import is_same_task, new_progress
 from vla_server_base.sessions.session import Session
-from vla_server_base.sessions.settings import SessionSettings, checked_settings
+from vla_server_base.sessions.settings import SessionSettings, checked_settings, default_settings
 from vla_server_base.sessions.status import SessionStatus, status_of
 from vla_server_base.sessions.token import BEGIN_NEW_SESSION, TokenSeal
 
@@ -43,13 +43,15 @@ class Sessions:
         self._sessions: dict[str, Session] = {}
         self._left: FIFOCache[tuple[str, str], Task | None] = FIFOCache(config.max_sessions)
         """The tasks of sessions that ended when their connection named another one; by connection and session."""
-        self._defaults = SessionSettings(reset_on_new_task=config.session_reset_on_new_task)
         self._model_id = model_id
 
-    def open(self, session_id: str | None, seed: int | None = None, **changes: Any) -> Session:
+    def open(
+        self, session_id: str | None, seed: int | None = None, *, executes_chunks: bool = False, **changes: Any
+    ) -> Session:
         """Return the session of this id; None makes an id up.
 
-        A session that does not exist yet begins with `seed` and the server's settings with `changes`.
+        A session that does not exist yet begins with `seed` and the default settings with `changes`; see
+        `default_settings` for a client that `executes_chunks` itself.
 
         Raises:
             RequestError: the id or the settings are invalid.
@@ -60,11 +62,12 @@ class Sessions:
         self.forget_idle()
         session = self._sessions.get(session_id)
         if session is None:
-            return self._begin(session_id, checked_settings(self.engine.spec, self._defaults, changes), seed)
+            spec, defaults = self.engine.spec, self._defaults(executes_chunks)
+            return self._begin(session_id, checked_settings(spec, defaults, changes), defaults, seed)
         session.last_used = self._clock()
         return session
 
-    async def resume(self, token: str) -> Session:
+    async def resume(self, token: str, *, executes_chunks: bool = False) -> Session:
         """Return the session of a token: as it is here, or as it was then if that is further.
 
         Raises:
@@ -78,7 +81,9 @@ class Sessions:
         if resumed.is_too_old and session is None:
             raise InvalidToken("the session token is too old", hint=BEGIN_NEW_SESSION)
         if session is None:
-            session = self._begin(resumed.id, checked_settings(spec, resumed.settings, {}), None)
+            session = self._begin(
+                resumed.id, checked_settings(spec, resumed.settings, {}), self._defaults(executes_chunks), None
+            )
             session.progress = resumed.progress
         session.catch_up(resumed.settings, resumed.progress)
         session.last_used = self._clock()
@@ -172,14 +177,20 @@ class Sessions:
     def _seal(self) -> TokenSeal:
         return TokenSeal(self._config.cache_dir, self._model_id, self._config.session_token_s)
 
-    def _begin(self, session_id: str, settings: SessionSettings, seed: int | None) -> Session:
+    def _defaults(self, executes_chunks: bool) -> SessionSettings:
+        resets = self._config.session_reset_on_new_task
+        return default_settings(self.engine.spec, reset_on_new_task=resets, executes_chunks=executes_chunks)
+
+    def _begin(
+        self, session_id: str, settings: SessionSettings, defaults: SessionSettings, seed: int | None
+    ) -> Session:
         if len(self._sessions) >= self._config.max_sessions:
             self._make_room()
         spec = self.engine.spec
         self._sessions[session_id] = session = Session(
             id=session_id,
             settings=settings,
-            defaults=checked_settings(spec, self._defaults, {}),
+            defaults=defaults,
             progress=new_progress(spec, settings, secrets.randbelow(2**32) if seed is None else seed),
             engine=self.engine,
             clock=self._clock,

@@ -27,6 +27,8 @@ class StepRequest:
     settings (`session`); the episode's, and the server's when this step begins it (`episode`); or the server's
     (`request`).
 
+    `executes_chunks` says that the client executes the reply's chunk itself before it sends the next observation.
+
     `notes` tell the client what the server changed or filled in, such as the default instruction.
     """
 
@@ -45,6 +47,7 @@ class StepRequest:
     settings: Mapping[str, Any] = field(default_factory=dict)
     scope: SettingsScope = "session"
     sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
+    executes_chunks: bool = False
     notes: tuple[str, ...] = ()
 
     def on_connection(self, session_id: str) -> "StepRequest":
@@ -58,7 +61,10 @@ class StepRequest:
         The server does not notice when one program ends and another begins at an address, so each request states all
         its settings.
         """
-        return self if self._names_a_session else replace(self, session_id=session_id, scope="request")
+        if self._names_a_session:
+            return self
+        settings = {"execution": "receding", **self.settings} if self.executes_chunks else self.settings
+        return replace(self, session_id=session_id, scope="request", settings=settings)
 
     @property
     def _names_a_session(self) -> bool:
@@ -67,11 +73,12 @@ class StepRequest:
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeRequest:
-    """What a client says of an episode before its first step; `settings` as in a StepRequest."""
+    """What a client says of an episode before its first step; the fields are those of a StepRequest."""
 
     session_id: str | None = None
     seed: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    executes_chunks: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from vla_server_base.engine.batches import Prediction
 from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import RequestError, Superseded
+from vla_server_base.required_inputs import check_observation
 from vla_server_base.sessions.answered_steps import AnsweredStep, AnsweredSteps
 from vla_server_base.sessions.deadline import within_deadline
 from vla_server_base.sessions.progress import SessionProgress
@@ -100,6 +101,7 @@ class Session:
                 return self._result
             return self._start(request, progress.step - 1)
         observation = progress.visible(request)
+        check_observation(observation, self.engine.spec)
         self._supersede("a newer observation of this session has come")
         return self._start(request, progress.advance(request, observation, age))
 

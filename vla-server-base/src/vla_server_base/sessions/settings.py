@@ -26,6 +26,22 @@ class SessionSettings:
     reset_on_new_task: bool = True
 
 
+def default_settings(spec: PolicySpec, *, reset_on_new_task: bool, executes_chunks: bool) -> SessionSettings:
+    """Return the settings of sessions that say nothing else: chunks are executed as the policy's `spec` says.
+
+    A client that `executes_chunks` itself gets a new chunk for each of its requests.
+    """
+    settings = SessionSettings(reset_on_new_task=reset_on_new_task)
+    if not executes_chunks:
+        settings = replace(
+            settings,
+            execution=spec.execution,
+            execution_horizon=spec.execution_horizon,
+            ensemble_weight=spec.ensemble_weight,
+        )
+    return checked_settings(spec, settings, {})
+
+
 def checked_settings(spec: PolicySpec, settings: SessionSettings, changes: Mapping[str, Any]) -> SessionSettings:
     """Return `settings` with `changes`, and with the policy's default dataset and format if they name none.
 

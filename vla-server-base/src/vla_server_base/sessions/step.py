@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from vla_server_base.errors import RequestError
 from vla_server_base.request_context import current_session
+from vla_server_base.required_inputs import check_observation, check_task
 from vla_server_base.sessions.registry import Sessions
 from vla_server_base.sessions.requests import EpisodeRequest, StepRequest, StepResult
 from vla_server_base.sessions.session import Session
@@ -16,9 +17,12 @@ async def run_step(sessions: Sessions, request: StepRequest) -> StepResult:
     """Return what the request's robot does now.
 
     Raises:
+        ImageError, RequestError, InstructionError: the request lacks what the policy requires; nothing has changed.
         Superseded, DeadlinePassed, RequestError, Unavailable: see `Sessions.open`, `Sessions.resume` and
             `Session.step`.
     """
+    check_observation(request.observation, sessions.engine.spec)
+    check_task(request.task, sessions.engine.spec)
     session = await _session_of(sessions, request)
     current_session.set(session.id)
     sessions.hand_over(session, request.connection)
@@ -47,14 +51,15 @@ def begin_episode(
             f"{', '.join(request.settings)}: a reset without a session_id cannot set this",
             hint="send it with each observation, or name a session_id in the reset and in the observations",
         )
-    session = sessions.open(request.session_id or default_session_id, request.seed, **request.settings)
+    session_id = request.session_id or default_session_id
+    session = sessions.open(session_id, request.seed, executes_chunks=request.executes_chunks, **request.settings)
     sessions.hand_over(session, default_session_id if is_connection else None)
     session.reset(request.seed, request.settings, "session" if request.session_id else "episode")
 
 
 async def _session_of(sessions: Sessions, request: StepRequest) -> Session:
     if request.token is not None:
-        return await sessions.resume(request.token)
+        return await sessions.resume(request.token, executes_chunks=request.executes_chunks)
     if request.connection is not None and request.session_id is not None and not request.reset:
         sessions.check_return(request.session_id, request.connection, request.task)
-    return sessions.open(request.session_id, request.seed, **request.settings)
+    return sessions.open(request.session_id, request.seed, executes_chunks=request.executes_chunks, **request.settings)

@@ -1,3 +1,3 @@
-from .echo import EchoAdapter
+from .echo import EchoAdapter, JointEcho
 
-__all__ = ["EchoAdapter"]
+__all__ = ["EchoAdapter", "JointEcho"]

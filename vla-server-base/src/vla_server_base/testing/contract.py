@@ -18,6 +18,7 @@ from vla_server_base.errors import UnknownName
 from vla_server_base.testing.policy_inputs import (
     a_window,
     an_input,
+    camera_subsets,
     preprocessed,
     tasks,
     with_last_image,
@@ -43,6 +44,12 @@ class AdapterContract:
         assert len(spec.action_names) == len(spec.action_units) == spec.action_dim
         assert spec.action_formats
         assert spec.default_dataset is None or spec.default_dataset in spec.datasets
+        assert len(spec.proprio_names) in (0, spec.proprio_dim)
+        assert len(spec.proprio_units) in (0, spec.proprio_dim)
+        assert spec.proprio_dim or not spec.requires_proprio
+        assert 1 <= spec.execution_horizon <= spec.horizon
+        assert spec.supports_rtc or spec.execution != "rtc"
+        assert spec.control_hz is None or spec.control_hz > 0
 
     def test_an_observation_gets_the_axes_one_and_window(self, adapter: VLAModelAdapter):
         window = a_window(adapter, num_seen=1)
@@ -53,7 +60,7 @@ class AdapterContract:
     def test_a_task_gets_the_axis_one(self, adapter: VLAModelAdapter):
         for task in tasks(adapter):
             arrays = _leaves(adapter.preprocess_instruction(task))
-            assert arrays
+            assert arrays or not adapter.spec.takes_instruction
             assert {np.shape(array)[:1] for array in arrays.values()} == {(1,)}
 
     def test_images_of_any_size_are_accepted_and_not_changed(self, adapter: VLAModelAdapter):
@@ -110,7 +117,7 @@ class AdapterContract:
         spec = adapter.spec
         chunk = _predict_alone(adapter, an_input(adapter))[0]
         for dataset in spec.datasets or (None,):
-            for action_format in set(spec.action_formats) & {"standard", "ee_delta"}:
+            for action_format in set(spec.actions[dataset].formats) & {"raw", "standard", "ee_delta"}:
                 action = adapter.postprocess_action(chunk, dataset, action_format)
                 assert action.actions.shape == (spec.horizon, spec.action_dim)
                 assert np.isfinite(action.actions).all()
@@ -118,7 +125,7 @@ class AdapterContract:
 
     def test_standard_is_the_first_action_with_its_gripper_repeated(self, adapter: VLAModelAdapter):
         chunk = _predict_alone(adapter, an_input(adapter))[0]
-        for action_format, num_repeats in (("standard", 1), ("ee_delta", 0)):
+        for action_format, num_repeats in (("standard", 1), ("ee_delta", 0), ("raw", 0)):
             if action_format in adapter.spec.action_formats:
                 action = adapter.postprocess_action(chunk, adapter.spec.default_dataset, action_format)
                 first = action.actions[0]
@@ -137,20 +144,27 @@ class AdapterContract:
     def test_the_warm_up_covers_every_signature_a_request_can_have(self, adapter: VLAModelAdapter):
         inputs = itertools.chain(adapter.warm_up_inputs(), adapter.background_warm_up_inputs())
         warm = {_input_signature(policy_input) for policy_input in inputs}
-        names = [camera.name for camera in adapter.spec.cameras]
-        for cameras in (names[: count + 1] for count in range(len(names))):
+        for cameras in camera_subsets(adapter):
             for task in tasks(adapter):
                 assert _input_signature(an_input(adapter, cameras=cameras, task=task)) in warm
 
     def test_a_camera_may_miss_a_timestep_without_changing_other_results(self, adapter: VLAModelAdapter):
         whole = a_window(adapter, num_seen=adapter.spec.window)
         before = _predict_alone(adapter, preprocessed(adapter, whole))
-        cameras = adapter.spec.camera_names if len(adapter.spec.cameras) > 1 else ()
+        optional = [camera.name for camera in adapter.spec.cameras if not camera.required]
+        cameras = optional if len(adapter.spec.cameras) > 1 else ()
         for camera, timestep in itertools.product(cameras, range(adapter.spec.window)):
             chunks = _predict_alone(adapter, preprocessed(adapter, without_image(whole, camera, timestep)))
             assert chunks.shape == before.shape
             assert np.isfinite(chunks).all()
         np.testing.assert_array_equal(_predict_alone(adapter, preprocessed(adapter, whole)), before)
+
+    def test_every_allowed_set_of_cameras_is_taken(self, adapter: VLAModelAdapter):
+        spec = adapter.spec
+        for cameras in camera_subsets(adapter):
+            (chunk,) = _predict_alone(adapter, an_input(adapter, cameras=cameras))
+            assert chunk.shape == (spec.horizon, spec.action_dim)
+            assert np.isfinite(chunk).all()
 
     def test_preprocessing_is_the_same_on_many_threads(self, adapter: VLAModelAdapter):
         windows = [a_window(adapter, image_seed=seed) for seed in range(16)]
@@ -173,7 +187,13 @@ def _input_signature(policy_input: PolicyInput) -> tuple:
 
 
 def _signature(arrays: Mapping[str, Any]) -> tuple:
-    return tuple((name, np.shape(leaf), str(np.asarray(leaf).dtype)) for name, leaf in sorted(_leaves(arrays).items()))
+    return tuple((name, np.shape(leaf), _kind(leaf)) for name, leaf in sorted(_leaves(arrays).items()))
+
+
+def _kind(leaf: Any) -> str:
+    """Return the type of an array's items; text has no signature that a policy could be compiled for."""
+    dtype = np.asarray(leaf).dtype
+    return "text" if dtype.kind in "OU" else str(dtype)
 
 
 def _leaves(arrays: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -38,20 +38,33 @@ def a_window(
     size: tuple[int, int] = (224, 224),
     cameras: list[str] | None = None,
 ) -> Window:
-    """Return a window of noise images, of which `num_seen` timesteps are real."""
+    """Return a window of noise images and of proprio where it is required; `num_seen` of its timesteps are real."""
     random = np.random.default_rng(image_seed)
-    names = cameras or [camera.name for camera in adapter.spec.cameras]
-    history = ObservationWindow(adapter.spec.window)
-    windows = [
-        history.append(Observation(images={name: random.integers(0, 256, (*size, 3), np.uint8) for name in names}))
-        for _ in range(num_seen)
-    ]
+    spec = adapter.spec
+    names = cameras or [camera.name for camera in spec.cameras]
+    history = ObservationWindow(spec.window)
+    windows = []
+    for _ in range(num_seen):
+        images = {name: random.integers(0, 256, (*size, 3), np.uint8) for name in names}
+        proprio = random.uniform(-0.1, 0.1, spec.proprio_dim) if spec.requires_proprio and spec.proprio_dim else None
+        windows.append(history.append(Observation(images=images, proprio=proprio)))
     return windows[-1]
+
+
+def camera_subsets(adapter: VLAModelAdapter) -> list[list[str]]:
+    """Return the sets of cameras that an observation may have: the first and each required one, and more and more."""
+    names = [camera.name for camera in adapter.spec.cameras]
+    needed = {names[0], *(camera.name for camera in adapter.spec.cameras if camera.required)}
+    prefixes = [names[: count + 1] for count in range(len(names))]
+    subsets = [[name for name in names if name in needed or name in prefix] for prefix in prefixes]
+    return [subset for number, subset in enumerate(subsets) if subset not in subsets[:number]]
 
 
 def tasks(adapter: VLAModelAdapter) -> list[Task]:
     """Return one task of each kind that the policy accepts."""
     instruction = "pick up the red cube"
+    if not adapter.spec.takes_instruction:
+        return [Task(), Task(instruction=instruction)]
     if not adapter.spec.takes_goal_images:
         return [Task(instruction=instruction)]
     goals = {adapter.spec.cameras[0].name: np.full((224, 224, 3), 127, np.uint8)}
