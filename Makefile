@@ -6,11 +6,17 @@ CLIENT := vla-client
 CONSOLE := vla-console
 BASE := vla-server-base
 OCTO := vla-servers/octo-small
+LEROBOT := vla-servers/lerobot
 
 # A Python that this machine has: the first of these, or the one that PYTHON= names. Nothing downloads one.
 PYTHON = $(or $(shell .ci/find-python 3.12 3.13 3.11 3.10 3.14),$(error No supported Python is on PATH, of pyenv or \
 of uv: install one of 3.10 to 3.14, or name one: make $(MAKECMDGOALS) PYTHON=/path/to/python))
 export UV_PYTHON_DOWNLOADS := never
+
+# LeRobot's policies need a newer one, and PyTorch; only the targets that are called so install these.
+LEROBOT_PYTHON = $(if $(filter file,$(origin PYTHON)),$(or $(shell .ci/find-python 3.12 3.13),$(error LeRobot needs \
+Python 3.12 or 3.13, and neither is on PATH, of pyenv or of uv: install one, or name one: make $(MAKECMDGOALS) \
+PYTHON=/path/to/python)),$(PYTHON))
 
 # uv makes the environments. Where it is missing it is put into .uv/, touching nothing else.
 ifneq ($(shell uv --version 2>/dev/null),)
@@ -21,14 +27,15 @@ UV_FILE := .uv/bin/uv
 endif
 
 # An environment that is there keeps its Python and whatever was added to it, such as extras.
-keep_python = $(if $(and $(wildcard $(1)/.venv/bin/python),$(filter file,$(origin PYTHON))),,--python "$(PYTHON)")
-sync = cd $(1) && $(UV) sync --quiet --inexact $(call keep_python,$(1))
+keep_python = $(if $(and $(wildcard $(1)/.venv/bin/python),$(filter file,$(origin PYTHON))),,--python "$($(or $(2),PYTHON))")
+sync = cd $(1) && $(UV) sync --quiet --inexact $(call keep_python,$(1),$(2))
 # The clients' protocols that are extras are small. EXTRAS= adds others: make serve EXTRAS=cuda12.
 WITH_EXTRAS := $(patsubst %,--extra %,zmq lerobot $(EXTRAS))
 IN_CLIENT := cd $(CLIENT) && $(UV) run --no-sync
 IN_CONSOLE := cd $(CONSOLE) && $(UV) run --no-sync
 IN_BASE := cd $(BASE) && $(UV) run --no-sync
 IN_OCTO := cd $(OCTO) && $(UV) run --no-sync
+IN_LEROBOT := cd $(LEROBOT) && $(UV) run --no-sync
 
 # Types are those of the newest packages, numpy's above all, which older Pythons do not get.
 check_types = cd $(1) && if $(UV) run --no-sync python -c "import sys; sys.exit(sys.version_info < (3, 12))"; \
@@ -55,6 +62,10 @@ demo: install ## watch the bundled policy pick up a cube, in the console (no dow
 serve: install ## serve Octo-Small 1.5 on port 8002
 	$(IN_OCTO) octo-service serve
 
+.PHONY: serve-lerobot
+serve-lerobot: install-lerobot ## serve a policy that LeRobot trained, LEROBOT_MODEL=FOLDER (downloads 3 GB, once)
+	$(IN_LEROBOT) lerobot-service serve
+
 .PHONY: test
 test: check test-vla-client test-console test-base test-clients test-octo test-oldest test-pythons ## run every check and every test
 
@@ -62,7 +73,7 @@ test: check test-vla-client test-console test-base test-clients test-octo test-o
 check: setup ## lint, formatting, types, the page's own tests, and what must hold for the whole repository
 	$(IN_OCTO) ruff check ../..
 	$(IN_OCTO) ruff format --check ../..
-	$(IN_OCTO) lint-imports --no-cache ../../.importlinter
+	$(IN_OCTO) env PYTHONPATH=../lerobot/src lint-imports --no-cache ../../.importlinter
 	.ci/page check test
 	$(call check_types,$(CLIENT))
 	$(call check_types,$(CONSOLE))
@@ -87,6 +98,11 @@ test-base: setup
 .PHONY: test-octo
 test-octo: setup
 	$(IN_OCTO) pytest -q $(ON_TWO_CORES)
+
+.PHONY: test-lerobot
+test-lerobot: setup setup-lerobot ## types and tests of LeRobot's service, which `make test` leaves out (downloads 3 GB, once)
+	$(IN_LEROBOT) basedpyright
+	$(IN_LEROBOT) env HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 pytest -q $(ON_TWO_CORES)
 
 .PHONY: test-oldest
 test-oldest: $(UV_FILE) ## the model's parity once more, with JAX 0.4.20 on the oldest Python that has it
@@ -151,6 +167,14 @@ hooks: setup ## run `make fix` before each commit
 .PHONY: install
 install: $(UV_FILE) ## install what a server needs, and EXTRAS (done by demo and serve)
 	$(call sync,$(OCTO)) --no-dev $(WITH_EXTRAS)
+
+.PHONY: install-lerobot
+install-lerobot: $(UV_FILE) ## install what serving LeRobot's policies needs (done by serve-lerobot)
+	$(call sync,$(LEROBOT),LEROBOT_PYTHON) --no-dev $(WITH_EXTRAS)
+
+.PHONY: setup-lerobot
+setup-lerobot: $(UV_FILE) ## install that and what its developers need (done by test-lerobot)
+	$(call sync,$(LEROBOT),LEROBOT_PYTHON)
 
 .PHONY: setup
 setup: $(UV_FILE) ## install that and what developers need (done by the other targets)

@@ -73,6 +73,8 @@ def test_versions_agree():
     versions = {
         importlib.metadata.version(name) for name in ("vla-client", "vla-console", "vla-server-base", "octo-service")
     }
+    lerobot = ROOT / "vla-servers" / "lerobot" / "src" / "lerobot_service" / "__init__.py"
+    versions |= set(re.findall(r'^__version__ = "(.*)"$', lerobot.read_text(), re.MULTILINE))
     released = re.findall(r"^## \[(\d[^\]]*)\]", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert len(versions) == 1
     assert set(released[:1]) <= versions

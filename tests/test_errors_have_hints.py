@@ -52,7 +52,7 @@ def constructions_without_a_hint(tree: ast.Module, needing_hints: set[str]) -> I
                 yield node.lineno
 
 
-@pytest.mark.parametrize("package", ["vla_client", "vla_server_base", "octo_service"])
+@pytest.mark.parametrize("package", ["vla_client", "vla_server_base", "octo_service", "lerobot_service"])
 def test_every_error_has_a_hint(package: str):
     # The classes that a package sees: a later one of the same name, such as DeadlineExceeded, replaces an earlier one.
     visible = SOURCES[: max(index for index, file in enumerate(SOURCES) if package in file.parts) + 1]

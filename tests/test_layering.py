@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-SOURCES = [*ROOT.glob("vla-*/src/vla_*"), ROOT / "vla-servers" / "octo-small" / "src" / "octo_service"]
+SOURCES = [*ROOT.glob("vla-*/src/vla_*"), *ROOT.glob("vla-servers/*/src/*_service")]
 BASE = "vla-server-base/src/vla_server_base"
 ROOMS_BELOW_THE_DOOR = ("engine", "sessions", "episodes", "scenes")
 IMPORTS_OF_THE_DOOR = (
@@ -37,6 +37,13 @@ IMPORTS_OF_THE_DOOR = (
         *((f"{BASE}/{room}/a_module.py", "import jax") for room in ROOMS_BELOW_THE_DOOR),
         ("vla-server-base/src/vla_server_base/scenes/pool.py", "from vla_server_base.scenes.worker import screening"),
         ("vla-server-base/src/vla_server_base/scenes/pool.py", "import vla_server_base.scenes.worker.main"),
+        ("vla-server-base/src/vla_server_base/engine/engine.py", "import torch"),
+        ("vla-server-base/src/vla_server_base/commands/serve.py", "import lerobot_service.adapter"),
+        ("vla-server-base/src/vla_server_base/commands/serve.py", "import octo_service.adapter"),
+        ("vla-servers/octo-small/src/octo_service/adapter.py", "import lerobot_service.config"),
+        ("vla-servers/octo-small/src/octo_service/model/octo.py", "import torch"),
+        ("vla-servers/lerobot/src/lerobot_service/adapter.py", "import octo_service.config"),
+        ("vla-servers/lerobot/src/lerobot_service/adapter.py", "import jax"),
         ("vla-servers/octo-small/src/octo_service/model/octo.py", "import fastapi"),
         ("vla-servers/octo-small/src/octo_service/model/octo.py", "from vla_server_base import contract"),
     ],
@@ -66,7 +73,7 @@ def test_the_core_rooms_run_without_fastapi_and_pydantic_of_their_own():
 def test_the_base_runs_without_jax_and_without_mujoco_in_the_server_process():
     code = (
         "import sys, vla_server_base.server.app\n"
-        "assert not {'jax', 'octo_service', 'mujoco'} & set(sys.modules), sorted(sys.modules)"
+        "assert not {'jax', 'octo_service', 'mujoco', 'torch'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 
@@ -97,6 +104,12 @@ def lint_imports(sources: Path) -> str:
         ("vla_server_base/errors.py", "import vla_server_base.contract", "The base"),
         ("vla_server_base/schemas/base.py", "import vla_server_base.server.routes", "The base"),
         ("vla_server_base/protocols/openpi.py", "import pydantic", "HTTP"),
+        ("vla_server_base/server/app.py", "import vla_server_base.commands.serve", "The base"),
+        ("octo_service/adapter.py", "import lerobot_service.config", "Packages"),
+        ("lerobot_service/adapter.py", "import octo_service.config", "Packages"),
+        ("lerobot_service/adapter.py", "import jax", "JAX"),
+        ("octo_service/adapter.py", "import torch", "PyTorch"),
+        ("lerobot_service/config.py", "import lerobot_service.adapter", "LeRobot"),
         ("vla_client/policy.py", "import vla_server_base.errors", "Packages"),
         ("vla_client/policy.py", "import vla_console", "Packages"),
         ("vla_console/__init__.py", "import vla_client", "Packages"),

@@ -81,6 +81,24 @@ def test_extras_that_were_installed_by_hand_stay(target: str):
     assert all(("--no-dev" in line) == (target != "test") for line in syncs)
 
 
+@pytest.mark.parametrize("target", ["demo", "serve", "test", "bench", "docs"])
+def test_only_targets_of_lerobot_install_pytorch(target: str):
+    recipe = subprocess.run(["make", "--dry-run", target], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    assert "cd vla-servers/lerobot" not in recipe
+
+
+@pytest.mark.parametrize("target", ["serve-lerobot", "test-lerobot"])
+def test_lerobots_targets_say_which_python_they_need(path: Path, tmp_path: Path, target: str):
+    shutil.copytree(ROOT / ".ci", tmp_path / ".ci")
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    older = path / "python3.11"
+    older.write_text(f"#!/bin/sh\necho {older}\n")
+    older.chmod(0o755)
+    result = run(path, "make", "--dry-run", "setup-lerobot" if target == "test-lerobot" else target, cwd=tmp_path)
+    assert result.returncode != 0
+    assert "LeRobot needs Python 3.12 or 3.13, and neither is on PATH, of pyenv or of uv" in result.stderr
+
+
 @pytest.mark.parametrize("script", ["test-oldest", "test-pythons"])
 def test_the_tests_that_a_script_runs_exist(script: str):
     text = (ROOT / ".ci" / script).read_text()
@@ -111,7 +129,7 @@ def write_program(file: Path, line: str) -> None:
 def test_ci_installs_a_browser_where_none_is_found(path: Path, ci: Path):
     result = run(path, ci)
     assert "apt-get -qq install --yes --no-install-recommends chromium" in result.stderr
-    assert result.stdout.splitlines()[-1] == "make test"
+    assert result.stdout.splitlines()[-2:] == ["make test", "make test-lerobot"]
 
 
 @pytest.mark.parametrize("browser", ["chromium", "google-chrome"])
@@ -119,11 +137,11 @@ def test_ci_takes_the_browser_that_is_there(path: Path, ci: Path, browser: str):
     write_program(path / browser, "")
     result = run(path, ci)
     assert result.stderr == ""
-    assert result.stdout == "make test\n"
+    assert result.stdout == "make test\nmake test-lerobot\n"
 
 
 def test_ci_installs_nothing_where_it_is_not_root(path: Path, ci: Path):
     write_program(path / "id", "echo 1000")
     result = run(path, ci)
     assert result.stderr == ""
-    assert result.stdout == "make test\n"
+    assert result.stdout == "make test\nmake test-lerobot\n"

@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = [ROOT / "vla-client", ROOT / "vla-console", ROOT / "vla-server-base", ROOT / "vla-servers" / "octo-small"]
+PACKAGES = [
+    ROOT / folder
+    for folder in ("vla-client", "vla-console", "vla-server-base", "vla-servers/octo-small", "vla-servers/lerobot")
+]
 DISTRIBUTIONS = ["vla-client", "vla-server-base", "octo-service"]
-OLDEST_PYTHON = {"vla-client": "3.9"}
+PYTHONS = {"vla-client": "<3.15,>=3.9", "lerobot": "<3.14,>=3.12"}
 PAGE = {"index.html", "console.js", "console.js.gz", "console.css", "licences.txt"}
 # uv says to what it runs where it is itself; make puts it into .uv/.
 UV = os.environ.get("UV") or shutil.which("uv") or str(ROOT / ".uv" / "bin" / "uv")
@@ -43,8 +46,7 @@ def test_a_wheel_has_every_file_of_the_source_its_readme_and_its_licence(built: 
         assert {f"vla_console/static/{name}" for name in PAGE} <= content.keys(), "the page is built"
     (metadata,) = (content[name].decode() for name in content if name.endswith(".dist-info/METADATA"))
     assert metadata.endswith((package / "README.md").read_text())
-    oldest_python = OLDEST_PYTHON.get(package.name, "3.10")
-    assert f"\nRequires-Python: <3.15,>={oldest_python}\n" in metadata
+    assert f"\nRequires-Python: {PYTHONS.get(package.name, '<3.15,>=3.10')}\n" in metadata
     (licence,) = (content[name] for name in content if name.endswith(".dist-info/licenses/LICENSE"))
     assert licence == (ROOT / "LICENSE").read_bytes()
 

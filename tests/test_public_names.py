@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +15,9 @@ SOURCES = {
     "vla_console": ROOT / "vla-console" / "src",
     "vla_server_base": ROOT / "vla-server-base" / "src",
     "octo_service": ROOT / "vla-servers" / "octo-small" / "src",
+    "lerobot_service": ROOT / "vla-servers" / "lerobot" / "src",
 }
-HEAVY = {"fastapi", "jax", "mujoco", "pydantic", "uvicorn"}
+HEAVY = {"fastapi", "jax", "mujoco", "pydantic", "torch", "uvicorn"}
 
 
 def exporting() -> list[str]:
@@ -39,7 +41,8 @@ def test_exported_names_are_sorted_documented_and_there(package: str):
 @pytest.mark.parametrize("package", SOURCES)
 def test_a_package_loads_nothing_heavy_before_a_name_is_used(package: str):
     code = f"import sys, {package}; print(*sys.modules)"
-    printed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    command, environment = [sys.executable, "-c", code], {**os.environ, "PYTHONPATH": str(SOURCES[package])}
+    printed = subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout
     assert HEAVY.isdisjoint(printed.split())
 
 

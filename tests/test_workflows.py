@@ -16,7 +16,7 @@ TARGETS = set(re.findall(r"^([a-z-]+):", MAKEFILE, re.MULTILINE))
 WORKFLOWS = sorted((ROOT / ".github" / "workflows").iterdir())
 PROJECTS = [
     ROOT / folder / "pyproject.toml"
-    for folder in ("vla-client", "vla-console", "vla-server-base", "vla-servers/octo-small")
+    for folder in ("vla-client", "vla-console", "vla-server-base", "vla-servers/octo-small", "vla-servers/lerobot")
 ]
 WHOLE_SUITE = {"3.10", "3.11", "3.12", "3.13"}
 
@@ -43,10 +43,10 @@ def test_each_run_is_a_make_target():
     assert {run["target"] for run in RUNS} <= TARGETS
 
 
-def test_together_the_runs_are_make_test():
+def test_together_the_runs_are_make_test_and_make_test_lerobot():
     prerequisites = re.search(r"^test: ([a-z -]+)", MAKEFILE, re.MULTILINE)
     assert prerequisites is not None
-    assert set(prerequisites[1].split()) == {run["target"] for run in RUNS}
+    assert {*prerequisites[1].split(), "test-lerobot"} == {run["target"] for run in RUNS}
 
 
 def pythons_of(target: str) -> set[str]:
@@ -63,11 +63,18 @@ def test_the_client_runs_on_a_python_that_is_too_old_for_the_server():
     assert "3.9" not in pythons_of("test-base")
 
 
+def targets_of(project: str) -> set[str]:
+    """The targets that run a project on the Pythons that it supports."""
+    if project == "lerobot":
+        return {"test-lerobot"}
+    return {run["target"] for run in RUNS} - ({"test-vla-client"} if project != "vla-client" else set())
+
+
 @pytest.mark.parametrize("project", PROJECTS, ids=lambda project: project.parent.name)
 def test_the_pythons_that_are_declared_are_those_that_are_tested(project: Path):
     text = project.read_text()
     declared = re.findall(r'"Programming Language :: Python :: (3\.\d+)"', text)
-    targets = {run["target"] for run in RUNS} - ({"test-vla-client"} if project.parent.name != "vla-client" else set())
+    targets = targets_of(project.parent.name)
     tested = sorted(set().union(*map(pythons_of, targets)), key=minor)
     assert declared == tested
     assert f'requires-python = ">={tested[0]},<3.{minor(tested[-1]) + 1}"' in text

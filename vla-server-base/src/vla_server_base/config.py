@@ -238,6 +238,16 @@ class ServerConfig(Settings):
             raise ConfigError(f"{small}={low} is over {large}={high}: {reason}", hint=f"raise {large} or lower {small}")
 
 
+class PolicySettings(Settings):
+    """The settings of one policy's service: which checkpoint it serves, and what else there is to choose.
+
+    `dataset` is the one whose statistics un-normalize actions, for policies that have several.
+    """
+
+    model: str
+    dataset: str | None = None
+
+
 Config = TypeVar("Config", bound=Settings)
 
 

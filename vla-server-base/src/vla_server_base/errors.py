@@ -32,6 +32,8 @@ VLAError                    500  internal
 │   ├── UpgradeRequired     426  upgrade_required (the route is only for WebSockets)
 │   └── NotFound            404  not_found
 ├── DatasetError            500  internal         (never in a reply: recorded episodes on disk)
+├── UsageError              500  internal         (never in a reply: flags out of range, or not to be combined)
+├── Interrupted             500  internal         (never in a reply: Ctrl-C ended a command)
 ├── Superseded              409  superseded       (a newer observation of its session has come)
 ├── EpisodeEnded            409  episode_ended    (it can no longer be steered)
 └── Unavailable             503  unavailable
@@ -229,6 +231,14 @@ class NotFound(RequestError):
 
 class DatasetError(VLAError):
     """Recorded episodes are missing, damaged, or do not fit together."""
+
+
+class UsageError(VLAError):
+    """A flag's value is out of range, or flags cannot be combined."""
+
+
+class Interrupted(VLAError):
+    """Ctrl-C ended a command; the message says what is kept, the hint how to continue."""
 
 
 class Superseded(VLAError):

@@ -10,11 +10,12 @@ import httpx
 import pytest
 from policy_server import wait_until_healthy
 
-from octo_service import cli
 from octo_service.adapter import OctoSmallAdapter
 from octo_service.checkpoints.hub import BUNDLED, resolve
 from octo_service.errors import HubError
 from octo_service.model import OctoModel
+from octo_service.program import OCTO
+from vla_server_base.commands.command_line import parse, run
 from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.server.app import create_vla_app
@@ -76,7 +77,7 @@ def test_it_does_what_it_is_told_to(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("VLA_DEVICE", "cpu")
     tasks = "pick_up_red_cube push_left_green_sphere put_on_blue_cube_red_cube put_next_to_green_sphere_red_cube"
     arguments = f"{MODEL} --tasks {tasks} --trials 3 --grounding 3 --out {tmp_path / 'results.jsonl'}"
-    cli.run(cli.parse(["evaluate", *shlex.split(arguments)]))
+    run(OCTO, parse(OCTO, ["evaluate", *shlex.split(arguments)]))
     _, *trials = map(json.loads, (tmp_path / "results.jsonl").read_text().splitlines())
     done = Counter(trial["task"] for trial in trials if trial["part"] == "suite" and trial["success"])
     # Of twelve, and of nine; of another machine's rounding one or two may fail.

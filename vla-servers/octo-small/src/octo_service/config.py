@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from octo_service.model import Precision
-from vla_server_base.config import Count, Settings
+from vla_server_base.config import Count, PolicySettings
 
 
 @dataclass(frozen=True, kw_only=True)
-class OctoConfig(Settings):
+class OctoConfig(PolicySettings):
     """Each field is also an environment variable: `model` is `OCTO_MODEL`."""
 
     not_settings = ("OCTO_T5_VOCABULARY",)  # the tests'

@@ -9,9 +9,7 @@ VLAError (vla_client.errors)
     ├── ModelConfigError         the checkpoint's config.json asks for what this model does not know
     ├── DeviceError         the requested device is not available
     ├── InputError          observations or tasks that do not fit the checkpoint
-    ├── TrainingError       training data, settings and run folder that do not fit together
-    ├── UsageError          a flag's value is out of range, or flags cannot be combined
-    └── Interrupted         Ctrl-C ended a command; the message says what is kept, the hint how to go on
+    └── TrainingError       training data, settings and run folder that do not fit together
 """
 
 from vla_client.errors import VLAError
@@ -54,11 +52,3 @@ class InputError(OctoError):
 
 class TrainingError(OctoError):
     """A training run cannot start, or resume, with this data, these settings and this folder."""
-
-
-class UsageError(OctoError):
-    """A flag's value is out of range, or flags cannot be combined."""
-
-
-class Interrupted(OctoError):
-    """Ctrl-C ended a command; the message says what is kept, the hint how to go on."""

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import huggingface_hub.constants
 import pytest
-from small_hub import TINY, SmallHub, tiny_files
+from tiny_checkpoint import TINY, tiny_files
 
 from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.checkpoints.hub import fetch_tokenizer, resolve
 from octo_service.errors import HubError, HubUnreachable
+from vla_server_base.testing.small_hub import SmallHub
 
 MODEL = "hf://lab/octo"
 WHOLE = {"config.json", "dataset_statistics.json", "example_batch.msgpack", "300000/default/checkpoint"}

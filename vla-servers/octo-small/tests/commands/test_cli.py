@@ -8,11 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from octo_service import cli
-from octo_service.commands.options import COMMANDS, Convert, Demo, Serve
+from octo_service.commands.options import COMMANDS
+from octo_service.commands.options.convert import Convert
 from octo_service.config import OctoConfig
-from octo_service.errors import UsageError
+from octo_service.program import OCTO
+from vla_server_base.commands.command_line import parse
+from vla_server_base.commands.options.demo import Demo
+from vla_server_base.commands.options.serve import Serve
 from vla_server_base.config import ConfigError, ServerConfig
+from vla_server_base.errors import UsageError
 
 HEAVY = {
     "PIL",
@@ -37,7 +41,7 @@ def octo_service(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
 
 def help_of(*command: str, capsys: pytest.CaptureFixture) -> str:
     with pytest.raises(SystemExit):
-        cli.parse([*command, "--help"])
+        parse(OCTO, [*command, "--help"])
     return capsys.readouterr().out
 
 
@@ -98,7 +102,7 @@ def test_serve_takes_every_setting(capsys: pytest.CaptureFixture):
     ],
 )
 def test_true_and_false_are_typed_as_in_the_environment(typed: str, value: bool):
-    options = cli.parse(["serve", *typed.split()])
+    options = parse(OCTO, ["serve", *typed.split()])
     assert isinstance(options, Serve)
     assert options.server.scene_shadows is value
 
@@ -107,29 +111,29 @@ def test_a_flag_counts_more_than_the_environment_and_that_more_than_the_default(
     monkeypatch.setenv("VLA_PORT", "9000")
     monkeypatch.setenv("VLA_HOST", "0.0.0.0")
     monkeypatch.setenv("OCTO_MODEL", "bundled://tabletop")
-    options = cli.parse(["serve", "--port", "9001"])
+    options = parse(OCTO, ["serve", "--port", "9001"])
     assert isinstance(options, Serve)
     assert (options.server.host, options.server.port) == ("0.0.0.0", 9001)
-    assert options.octo == OctoConfig(model="bundled://tabletop")
+    assert options.config == OctoConfig(model="bundled://tabletop")
 
 
 def test_the_demo_takes_a_free_port_unless_it_is_told_one(monkeypatch: pytest.MonkeyPatch):
     ports = []
     for arguments in (["demo"], ["demo", "--port", "9001"]):
-        options = cli.parse(arguments)
+        options = parse(OCTO, arguments)
         assert isinstance(options, Demo)
         ports.append(options.server.port)
     monkeypatch.setenv("VLA_PORT", "9000")
-    options = cli.parse(["demo"])
+    options = parse(OCTO, ["demo"])
     assert isinstance(options, Demo)
     assert [*ports, options.server.port] == [0, 9001, 9000]
 
 
 def test_a_setting_that_a_command_does_not_read_cannot_stop_it(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("VLA_PORT", "many")
-    assert isinstance(cli.parse(["convert", "random://octo-tiny", "out"]), Convert)
+    assert isinstance(parse(OCTO, ["convert", "random://octo-tiny", "out"]), Convert)
     with pytest.raises(ConfigError, match="VLA_PORT='many'"):
-        cli.parse(["serve"])
+        parse(OCTO, ["serve"])
 
 
 @pytest.mark.parametrize(
@@ -146,7 +150,7 @@ def test_a_setting_that_a_command_does_not_read_cannot_stop_it(monkeypatch: pyte
 )
 def test_a_value_out_of_range_is_refused_with_what_the_flag_takes(arguments: str, says: str):
     with pytest.raises(UsageError, match=says):
-        cli.parse(arguments.split())
+        parse(OCTO, arguments.split())
 
 
 @pytest.mark.parametrize(

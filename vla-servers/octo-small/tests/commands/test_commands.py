@@ -21,9 +21,10 @@ from policy_server import free_port, predict, wait_until_healthy
 from vocabulary import train_vocabulary
 
 from octo_service.checkpoints.checkpoint import load_checkpoint
-from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
 from octo_service.model import OctoModel
+from octo_service.program import OCTO
+from vla_server_base.commands.serve import create_app
 from vla_server_base.config import ServerConfig
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.server.uvicorn_server import serving
@@ -154,7 +155,7 @@ def test_predict_asks_a_running_server_with_images_and_a_seed(tmp_path: Path):
     Image.new("RGB", (320, 240), (30, 200, 30)).save(wrist)
     broken.write_text("no picture")
     server = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
-    with serving(create_app(server, OctoConfig(model="random://octo-tiny"))) as url:
+    with serving(create_app(OCTO, server, OctoConfig(model="random://octo-tiny"))) as url:
         wait_until_healthy(url)
         arguments = ("predict", "open the drawer", "--image", picture, "--seed", "7", "--url", url)
         first, again = (octo_service(*arguments, cwd=tmp_path) for _ in range(2))
@@ -181,7 +182,7 @@ def test_predict_shows_pictures_to_any_cameras_of_the_checkpoint(goldens: Path, 
     for number, camera in enumerate(cameras):
         Image.new("RGB", (64, 48), (50 * number, 0, 0)).save(tmp_path / f"{camera}.png")
     server = ServerConfig(cache_dir=tmp_path, device="cpu", renderer="raycast", scene_workers=1)
-    with serving(create_app(server, OctoConfig(model=checkpoint, tokenizer=vocabulary))) as url:
+    with serving(create_app(OCTO, server, OctoConfig(model=checkpoint, tokenizer=vocabulary))) as url:
         wait_until_healthy(url)
         images = [f"{camera}={camera}.png" for camera in cameras]
         shown = octo_service("predict", "fold", "--images", *images, "--url", url, cwd=tmp_path)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 
 from octo_service.checkpoints.checkpoint import load_checkpoint
-from octo_service.commands import convert_data
-from octo_service.commands.options import ConvertData
-from octo_service.errors import TrainingError
+from octo_service.program import OCTO
+from vla_server_base.commands import convert_data
+from vla_server_base.commands.options.convert_data import ConvertData
 from vla_server_base.datasets import open_dataset
 from vla_server_base.errors import DatasetError
 from vla_server_base.testing.recordings import numbers, write_rlds, write_robomimic
@@ -29,7 +29,7 @@ def lift(tmp_path: Path) -> Path:
 
 
 def test_a_file_becomes_a_dataset_of_lerobots(tmp_path: Path, lift: Path, capsys: pytest.CaptureFixture[str]):
-    convert_data.run(ConvertData(source=lift, out=tmp_path / "out", instruction="lift the cube"))
+    convert_data.run(ConvertData(source=lift, out=tmp_path / "out", instruction="lift the cube"), OCTO)
     dataset = open_dataset(tmp_path / "out")
     assert (len(dataset), dataset.fps, dataset[1].instruction) == (3, 20, "lift the cube")
     np.testing.assert_array_equal(dataset[1].actions, numbers(1, 6, 7).astype(np.float32))
@@ -42,13 +42,13 @@ def test_an_episode_that_cannot_be_trained_on_is_left_out_by_its_name(tmp_path: 
     with h5py.File(lift, "a") as file:
         h5py.Dataset(file["data/demo_9/actions"].id)[2, 0] = np.inf
     with pytest.raises(DatasetError, match=r"episode demo_9 of .* timestep 2 is inf") as error:
-        convert_data.run(ConvertData(source=lift, out=tmp_path / "out"))
+        convert_data.run(ConvertData(source=lift, out=tmp_path / "out"), OCTO)
     assert "--without EPISODE" in str(error.value.hint)
     assert [path.name for path in tmp_path.iterdir()] == ["lift.hdf5"], "all of it, or nothing"
 
-    convert_data.run(ConvertData(source=lift, out=tmp_path / "out", without=("demo_9",)))
+    convert_data.run(ConvertData(source=lift, out=tmp_path / "out", without=("demo_9",)), OCTO)
     assert [len(episode) for episode in open_dataset(tmp_path / "out")] == [5, 7]
-    convert_data.run(ConvertData(source=tmp_path / "out", out=tmp_path / "again", without=("0",), lossless=True))
+    convert_data.run(ConvertData(source=tmp_path / "out", out=tmp_path / "again", without=("0",), lossless=True), OCTO)
     assert [len(episode) for episode in open_dataset(tmp_path / "again")] == [7]
 
 
@@ -62,8 +62,9 @@ def test_an_episode_that_cannot_be_trained_on_is_left_out_by_its_name(tmp_path: 
     ],
 )
 def test_what_is_asked_for_and_cannot_be_done_is_refused(tmp_path: Path, lift: Path, options: dict, message: str):
-    with pytest.raises(TrainingError, match=message):
-        convert_data.run(ConvertData(**{"source": lift, "out": tmp_path / "out", **options}))
+    with pytest.raises(DatasetError) as error:
+        convert_data.run(ConvertData(**{"source": lift, "out": tmp_path / "out", **options}), OCTO)
+    assert message in error.value.as_sentence()
 
 
 def test_from_recordings_of_others_to_a_policy_by_the_documents_commands(tmp_path: Path, lift: Path):

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from policy_server import wait_until_healthy
 
-from octo_service import cli
-from octo_service.commands.options import Demonstrate
 from octo_service.preprocessing.images import resize_lanczos
+from octo_service.program import OCTO
+from vla_server_base.commands.command_line import parse, run
+from vla_server_base.commands.options.demonstrate import Demonstrate
 from vla_server_base.config import ServerConfig
 from vla_server_base.datasets import RecordedEpisode, open_dataset
 from vla_server_base.errors import RequestError, UnknownName
@@ -29,7 +30,7 @@ SHORT = "--tasks pick_up_red --sizes primary=96 wrist=48 --seed 4"
 
 
 def demonstrate(arguments: str) -> None:
-    cli.run(cli.parse(["demonstrate", *shlex.split(f"--workers 1 {arguments}")]))
+    run(OCTO, parse(OCTO, ["demonstrate", *shlex.split(f"--workers 1 {arguments}")]))
 
 
 def episodes_in(folder: Path) -> list[RecordedEpisode]:

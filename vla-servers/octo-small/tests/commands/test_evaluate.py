@@ -15,10 +15,11 @@ import pytest
 from PIL import Image
 from policy_server import wait_until_healthy
 
-from octo_service import cli
-from octo_service.commands.options import Evaluate
-from octo_service.commands.serve import create_app
 from octo_service.config import OctoConfig
+from octo_service.program import OCTO
+from vla_server_base.commands.command_line import parse, run
+from vla_server_base.commands.options.evaluate import Evaluate
+from vla_server_base.commands.serve import create_app
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.server.uvicorn_server import serving
@@ -39,7 +40,7 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def url(cache: Path) -> Iterator[str]:
     config = ServerConfig(cache_dir=cache, device="cpu", renderer="raycast", scene_workers=1)
-    with serving(create_app(config, OctoConfig(model=MODEL))) as url:
+    with serving(create_app(OCTO, config, OctoConfig(model=MODEL))) as url:
         wait_until_healthy(url)
         yield url
 
@@ -53,7 +54,7 @@ def small_server(cache: Path, monkeypatch: pytest.MonkeyPatch):
 
 
 def evaluate(arguments: str) -> None:
-    cli.run(cli.parse(["evaluate", *shlex.split(arguments)]))
+    run(OCTO, parse(OCTO, ["evaluate", *shlex.split(arguments)]))
 
 
 def trials_in(path: Path) -> list[dict]:
@@ -141,6 +142,6 @@ def test_what_was_found_is_printed_where_it_is_interrupted(url: str, tmp_path: P
 
 def test_every_option_is_documented():
     page = (Path(__file__).parents[4] / "docs" / "evaluation.md").read_text()
-    options = {field.name for field in dataclasses.fields(Evaluate)} - {"policy", "server", "octo"}
+    options = {field.name for field in dataclasses.fields(Evaluate)} - {"policy", "server", "config"}
     named = {option.replace("-", "_") for option in re.findall(r"`--([a-z-]+)[` ]", page)}
     assert options <= named

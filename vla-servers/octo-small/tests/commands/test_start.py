@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 from policy_server import free_port
-from small_hub import SmallHub, tiny_files
+from tiny_checkpoint import tiny_files
 from vocabulary import train_vocabulary
+
+from vla_server_base.testing.small_hub import SmallHub
 
 SERVE = ("-m", "octo_service.cli", "serve")
 UVICORN = ("-m", "uvicorn", "octo_service.main:app")

@@ -20,7 +20,7 @@ from octo_service.adapter import OctoSmallAdapter
 from octo_service.checkpoints.checkpoint import load_checkpoint
 from octo_service.checkpoints.saving import save_checkpoint
 from octo_service.checkpoints.weight_file import map_weights
-from octo_service.commands.options import Finetune
+from octo_service.commands.options.finetune import Finetune
 from octo_service.errors import TrainingError
 from octo_service.model import t5
 from octo_service.preprocessing.vocabulary import word_vocabulary

@@ -11,8 +11,8 @@ import pytest
 from octo_service.model.architectures import ARCHITECTURES
 from octo_service.training.instructions import let_text_encoder_train, trains_text_encoder
 from octo_service.training.memory import _in_words, peak_bytes
-from octo_service.training.progress import phase, progress
 from octo_service.training.validation import _key
+from vla_server_base.commands.progress import phase, progress
 
 KB = jax.ShapeDtypeStruct((256,), jnp.float32)
 

@@ -1,1 +1,1 @@
-"""The commands, a module a command, with their flags in options/. Only these modules and cli.py print."""
+"""The commands that only Octo has, a module a command, with their flags in options/."""

@@ -1,11 +1,13 @@
 """`octo-service convert`: write a checkpoint of any form as a new one."""
 
 from octo_service.checkpoints.saving import save_checkpoint
-from octo_service.commands.options import Convert
+from octo_service.commands.options.convert import Convert
+from octo_service.config import OctoConfig
 from octo_service.model import OctoModel
+from vla_server_base.commands.program import PolicyProgram
 
 
-def run(options: Convert) -> None:
+def run(options: Convert, _program: PolicyProgram[OctoConfig]) -> None:
     """Load and save."""
     model = OctoModel.load_pretrained(options.source, step=options.step, tokenizer=options.octo.tokenizer)
     save_checkpoint(options.target, model.checkpoint, options.form)

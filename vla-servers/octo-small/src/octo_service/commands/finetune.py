@@ -7,12 +7,15 @@ import sys
 from pathlib import Path
 
 from octo_service import device
-from octo_service.commands import evaluate
-from octo_service.commands.options import Evaluate, Finetune
+from octo_service.commands.options.finetune import Finetune
 from octo_service.config import OctoConfig
-from octo_service.errors import Interrupted, TrainingError
-from octo_service.training.progress import phase
+from octo_service.errors import TrainingError
 from vla_server_base.cache_folder import writable_cache
+from vla_server_base.commands import evaluate
+from vla_server_base.commands.options.evaluate import Evaluate
+from vla_server_base.commands.program import PolicyProgram
+from vla_server_base.commands.progress import phase
+from vla_server_base.errors import Interrupted
 from vla_server_base.extras import how_to_install
 from vla_server_base.tabletop.results import Results
 
@@ -25,17 +28,17 @@ except ImportError as error:
     raise TrainingError(f"training needs {error.name}", hint=how_to_install("train")) from error
 
 
-def run(options: Finetune) -> None:
+def run(options: Finetune, program: PolicyProgram[OctoConfig]) -> None:
     """Train, and say where the checkpoints are."""
     folder = RunFolder(options.out, dataclasses.asdict(options.recipe), options.resume)
     try:
         with writable_cache(options.server.cache_dir) as cache_dir:
-            _train(options, folder, cache_dir)
+            _train(options, program, folder, cache_dir)
     except KeyboardInterrupt as interrupt:
-        raise _interrupted(options, folder) from interrupt
+        raise _interrupted(options, program, folder) from interrupt
 
 
-def _train(options: Finetune, folder: RunFolder, cache_dir: Path) -> None:
+def _train(options: Finetune, program: PolicyProgram[OctoConfig], folder: RunFolder, cache_dir: Path) -> None:
     recipe, intervals = options.recipe, options.intervals
     device.prepare(options.server.device, cache_dir)
     phase(f"loading {recipe.source} and {', '.join(map(str, recipe.data))}")
@@ -58,13 +61,13 @@ def _train(options: Finetune, folder: RunFolder, cache_dir: Path) -> None:
         batch_size=recipe.batch_size,
         seed=recipe.seed,
         validation=validation,
-        evaluate=(lambda step: _success(options, step)) if intervals.evaluate_every else None,
+        evaluate=(lambda step: _success(options, program, step)) if intervals.evaluate_every else None,
     )
     state = train()
     print(f"{options.out}: step {state.step}; serve it with OCTO_MODEL={options.out}")
 
 
-def _interrupted(options: Finetune, folder: RunFolder) -> Interrupted:
+def _interrupted(options: Finetune, program: PolicyProgram[OctoConfig], folder: RunFolder) -> Interrupted:
     arguments = sys.argv[1:]
     if folder.has_begun and not options.resume:
         arguments = [*arguments, "--resume"]
@@ -72,11 +75,11 @@ def _interrupted(options: Finetune, folder: RunFolder) -> Interrupted:
         f"{options.out} holds the checkpoint of step {folder.saved_step}"
         if folder.saved_step
         else "no checkpoint was saved",
-        hint=f"to go on from step {folder.saved_step}: octo-service {shlex.join(arguments)}",
+        hint=f"to go on from step {folder.saved_step}: {program.name} {shlex.join(arguments)}",
     )
 
 
-def _success(options: Finetune, step: int) -> float:
+def _success(options: Finetune, program: PolicyProgram[OctoConfig], step: int) -> float:
     """Play trials with a checkpoint of this run and return the share of successes."""
     evaluation = Evaluate(
         policy=str(options.out / str(step)),
@@ -85,10 +88,10 @@ def _success(options: Finetune, step: int) -> float:
         grounding=0,
         out=options.out / "evaluation" / f"{step}.jsonl",
         server=options.server,
-        octo=OctoConfig(model=str(options.out), tokenizer=options.recipe.tokenizer),
+        config=OctoConfig(model=str(options.out), tokenizer=options.recipe.tokenizer),
     )
     runs: list[Results] = []
-    asyncio.run(evaluate.evaluate_policy(evaluation, runs))
+    asyncio.run(evaluate.evaluate_policy(evaluation, program, runs))
     print(evaluate.report(runs[0]))
     successes = [result.success for result in runs[0].of("suite")]
     return sum(successes) / len(successes)

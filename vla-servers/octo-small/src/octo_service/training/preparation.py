@@ -30,10 +30,10 @@ from octo_service.training.free_memory import free_bytes
 from octo_service.training.instructions import embeddings, let_text_encoder_train, trains_text_encoder
 from octo_service.training.memory import Step, fitting_micro_batch
 from octo_service.training.optimizer import FROZEN_KEYS, Optimizer, create_optimizer
-from octo_service.training.progress import progress
 from octo_service.training.recipe import Recipe
 from octo_service.training.recordings import Recordings, all_episodes, dataset_statistics, held_out, prepared
 from octo_service.training.trainer import Trainer
+from vla_server_base.commands.progress import progress
 from vla_server_base.datasets import EpisodeDataset, Keys, RecordedEpisode
 from vla_server_base.datasets.open import open_dataset
 

@@ -14,10 +14,10 @@ from octo_service.errors import TrainingError
 from octo_service.training.batches import Batches, augmented, made_ahead
 from octo_service.training.intervals import Intervals
 from octo_service.training.losses import Metrics
-from octo_service.training.progress import progress
 from octo_service.training.run_folder import RunFolder
 from octo_service.training.trainer import Trainer, TrainState
 from octo_service.training.validation import Validation
+from vla_server_base.commands.progress import progress
 
 # Steps that may wait for the device; each holds a batch in memory.
 MAX_QUEUED = 2

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
-from octo_service.commands.flags import flags_of
 from octo_service.config import OctoConfig
+from vla_server_base.commands.flags import flags_of
 
 
 @dataclass(frozen=True, kw_only=True)

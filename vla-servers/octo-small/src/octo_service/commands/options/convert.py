@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 import tyro
 
-from octo_service.commands.flags import flags_of
 from octo_service.config import OctoConfig
+from vla_server_base.commands.flags import flags_of
 
 
 @dataclass(frozen=True, kw_only=True)

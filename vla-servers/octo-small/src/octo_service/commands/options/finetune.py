@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
-from octo_service.commands.flags import SCENE_SETTINGS, flags_of
 from octo_service.training.fit import Fit
 from octo_service.training.intervals import Intervals
 from octo_service.training.recipe import Recipe
+from vla_server_base.commands.flags import SCENE_SETTINGS, flags_of
 from vla_server_base.config import Count, ServerConfig
 
 

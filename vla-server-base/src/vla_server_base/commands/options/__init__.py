@@ -1,0 +1,35 @@
+"""The flags of every service's commands, a module a command. They import little, for `--help`."""
+
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from vla_server_base.commands.flags import flags_of
+from vla_server_base.commands.options.convert_data import ConvertData
+from vla_server_base.commands.options.demo import Demo
+from vla_server_base.commands.options.demonstrate import Demonstrate
+from vla_server_base.commands.options.evaluate import Evaluate
+from vla_server_base.commands.options.predict import Predict
+from vla_server_base.commands.options.serve import Serve
+
+
+def shared_commands(config: Any, prefix: str, *of_a_checkpoint: str) -> Mapping[str, Any]:
+    """Return the options of the commands that every service has, by name.
+
+    `config` has the policy's settings; `of_a_checkpoint` names those that count for `evaluate`, whose checkpoint
+    is an argument.
+    """
+    every: Any = Annotated[config, flags_of(config, prefix)]
+    its_checkpoints: Any = Annotated[config, flags_of(config, prefix, *of_a_checkpoint)]
+    serve, demo, predict, evaluate = (_generic(kind) for kind in (Serve, Demo, Predict, Evaluate))
+    return {
+        "serve": serve[every],
+        "demo": demo[every],
+        "predict": predict[every],
+        "demonstrate": Demonstrate,
+        "evaluate": evaluate[its_checkpoints],
+        "convert-data": ConvertData,
+    }
+
+
+def _generic(kind: Any) -> Any:
+    return kind

@@ -1,0 +1,24 @@
+"""`serve`: the policy over HTTP, until it is stopped."""
+
+from fastapi import FastAPI
+
+from vla_server_base.commands.options import Serve
+from vla_server_base.commands.program import Config, PolicyProgram
+from vla_server_base.config import ServerConfig
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.program import app_for_uvicorn, serve
+
+
+def run(options: Serve[Config], program: PolicyProgram[Config]) -> None:
+    """Serve until stopped."""
+    serve(create_app(program, options.server, options.config))
+
+
+def create_app(program: PolicyProgram[Config], server: ServerConfig, config: Config) -> FastAPI:
+    """Return the app that these settings describe."""
+    return create_vla_app(program.make_adapter(config), server, model_id=config.model)
+
+
+def app_of(program: PolicyProgram[Config]) -> FastAPI:
+    """Return the app for `uvicorn module:app`, with the settings of the environment; see `app_for_uvicorn`."""
+    return app_for_uvicorn(lambda server: create_app(program, server, program.config_from_environment()))

@@ -1,0 +1,1 @@
+"""The commands that only this service has, a module a command, with their flags in options/."""
