@@ -18,6 +18,8 @@ from vla_client.metadata import Metadata
 from vla_client.retries import Retries
 from vla_client.session import check_fields, new_session
 
+Execution = Literal["receding", "chunk", "ensemble", "rtc", "aligned", "blended"]
+"""How a session executes the policy's chunks; docs/sessions.md says what each does."""
 _LONG_PAUSE_S = 60.0
 """After a longer pause the server may have forgotten the session, so the client sends its token."""
 
@@ -26,7 +28,8 @@ class Policy:
     """A policy on a server, for one robot and one thread.
 
     `session_id` identifies the robot at the server, and `seed` determines the policy's noise; both are drawn if
-    omitted. docs/sessions.md describes `execution`, `execution_horizon` and `ensemble_weight`, docs/http.md `dataset`.
+    omitted. docs/sessions.md describes `execution`, `execution_horizon`, `ensemble_weight` and `control_hz` [1/s],
+    docs/http.md `dataset`; what is omitted is as the server has it.
 
     If a connection breaks, the client opens a new one and sends the same step again; the server counts it once. With
     `resume_after_restart` each answer carries the session's token, about as large as the images of the window, so that
@@ -53,9 +56,10 @@ class Policy:
         *,
         session_id: Optional[str] = None,
         seed: Optional[int] = None,
-        execution: Literal["receding", "chunk", "ensemble"] = "receding",
+        execution: Optional[Execution] = None,
         execution_horizon: Optional[int] = None,
         ensemble_weight: Optional[float] = None,
+        control_hz: Optional[float] = None,
         dataset: Optional[str] = None,
         deadline_ms: Optional[float] = None,
         resume_after_restart: bool = False,
@@ -67,6 +71,7 @@ class Policy:
             "execution": execution,
             "execution_horizon": execution_horizon,
             "ensemble_weight": ensemble_weight,
+            "control_hz": control_hz,
             "dataset": dataset,
         }
         self._session = new_session(session_id, seed, settings, keeps_token=resume_after_restart)
@@ -127,13 +132,22 @@ class Policy:
         return first_action(self.infer({**by_camera, "instruction": instruction, "proprio": proprio, **time_fields}))
 
     def infer(
-        self, observation: Mapping[str, Any], *, deadline_ms: Optional[float] = None, sequence: Optional[int] = None
+        self,
+        observation: Mapping[str, Any],
+        *,
+        deadline_ms: Optional[float] = None,
+        sequence: Optional[int] = None,
+        inference_delay: Optional[int] = None,
     ) -> dict[str, Any]:
         """Return the whole answer to an observation, in openpi's form: `actions`, `session` and timings.
 
         The first row of `actions` (rows, `action_dim`) is the action to execute now; arrays are read-only. Every call
         is one control step, even if it raises. `sequence` sets the number of the step: a higher one skips steps, and
         the last one again returns the last answer, or after an error tries the step again.
+
+        With an execution that continues chunks (rtc, aligned, blended) the robot executes `inference_delay` steps until
+        it has the answer; the first so many rows are the last chunk's. None has the server measure it; the answer's
+        `session` says what it was.
 
         `deadline_ms` replaces the policy's deadline for this step; infinity means none. It counts from the call, or
         from the observation's `obs_time`, a time of `time.monotonic()`. If the last step is repeated, it counts from
@@ -153,7 +167,8 @@ class Policy:
             self._image_taken_at = time_seen(None if math.isinf(limit_ms) else observation.get("obs_time"))
         session.sequence = session.sequence + 1 if sequence is None else sequence
         deadline = Deadline(seen_at=self._image_taken_at, limit_ms=limit_ms)
-        answer = self._answer(observation, deadline)
+        delay = {} if inference_delay is None else {"inference_delay": inference_delay}
+        answer = self._answer({**observation, **delay}, deadline)
         session.answered(answer["session"])
         deadline.check("the answer came too late")
         return answer

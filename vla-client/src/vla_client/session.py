@@ -7,8 +7,18 @@ from typing import Any, Optional
 
 from vla_client.errors import ObservationError, SessionLost
 
-_SETTINGS_FIELDS = {"execution", "execution_horizon", "ensemble_weight"}
-_STEP_FIELDS = {"endpoint", "session_id", "session_token", "return_token", "reset", "seed", "sequence", "deadline_ms"}
+_SETTINGS_FIELDS = {"execution", "execution_horizon", "ensemble_weight", "control_hz"}
+_STEP_FIELDS = {
+    "endpoint",
+    "session_id",
+    "session_token",
+    "return_token",
+    "reset",
+    "seed",
+    "sequence",
+    "deadline_ms",
+    "inference_delay",
+}
 
 
 @dataclass

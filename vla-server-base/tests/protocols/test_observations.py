@@ -312,7 +312,7 @@ def test_a_message_says_which_session_and_how(reader):
         ({"deadline_ms": 0}, "deadline_ms: Input should be greater than 0"),
         ({"obs_time": float("inf")}, "obs_time: Input should be a finite number"),
         ({"reset": "yes"}, "reset: Input should be a valid boolean"),
-        ({"execution": "slowly"}, "execution: Input should be 'receding', 'chunk'"),
+        ({"execution": "slowly"}, "execution: Input should be 'receding', 'chunk', 'ensemble', 'rtc'"),
         ({"execution_horizon": 2}, "can only be given together with execution chunk"),
     ],
 )

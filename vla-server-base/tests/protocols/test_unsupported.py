@@ -60,7 +60,6 @@ READS = {
     [
         {"prev_action_chunk": np.zeros((4, 7))},
         {"prev_chunk_left_over": [[0.0] * 7]},
-        {"inference_delay": 3},
         {"rtc": {"enabled": True}},
         {"noise": np.zeros((4, 7))},
         {"temperature": 0.5},
@@ -94,8 +93,8 @@ def test_what_changes_nothing_is_left_alone(reader):
 
 
 def test_an_unknown_execution_is_refused(reader):
-    with pytest.raises(RequestError, match="execution: Input should be 'receding', 'chunk' or 'ensemble'"):
-        reader.step({**ASKED, "execution": "rtc"})
+    with pytest.raises(RequestError, match="execution: Input should be 'receding', 'chunk', 'ensemble', 'rtc'"):
+        reader.step({**ASKED, "execution": "slowly"})
 
 
 def test_an_unknown_option_of_gr00t_s_and_what_stands_beside_the_observation_is_refused(reader):
@@ -106,6 +105,6 @@ def test_an_unknown_option_of_gr00t_s_and_what_stands_beside_the_observation_is_
 
 
 def test_a_setup_of_lerobot_s_is_refused_by_name():
-    with pytest.raises(RequestError, match="inference_delay"):
-        lerobot.read_setup(with_data(pickled_setup(inference_delay=2), number=1))
+    with pytest.raises(RequestError, match="rtc_config"):
+        lerobot.read_setup(with_data(pickled_setup(rtc_config={"enabled": True}), number=1))
     assert lerobot.read_setup(with_data(pickled_setup(actions_per_chunk=9), number=1)).actions_per_chunk == 9

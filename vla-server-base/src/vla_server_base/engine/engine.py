@@ -180,6 +180,7 @@ class Engine:
             step=request.step,
             num_samples=request.num_samples,
             dataset=request.dataset,
+            previous=request.previous,
         )
 
 

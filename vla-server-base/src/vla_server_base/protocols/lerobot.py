@@ -82,7 +82,11 @@ def read_observation(message: ChunkedMessage, reader: ObservationReader, setup: 
     record = unpickle(message.joined(), "TimedObservation")
     refuse_unsupported(record.fields.items())
     fields = body_from_values(ObservationFields, record.fields)
-    place = {"sequence": fields.timestep, "obs_time": fields.timestamp}
+    place = {
+        "sequence": fields.timestep,
+        "obs_time": fields.timestamp,
+        "inference_delay": fields.inference_delay,
+    }
     return TimedStep(
         request=reader.step(_named_values(fields.observation, setup, reader.spec) | place, executes_chunks=True),
         timestamp=fields.timestamp,

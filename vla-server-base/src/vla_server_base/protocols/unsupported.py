@@ -11,7 +11,7 @@ from vla_server_base.errors import RequestError
 
 _CHUNKS = "leave it out; execution and execution_horizon set how a chunk is executed, its length is the policy's"
 _NOISE = "leave it out; the checkpoint and the seed determine how actions are sampled"
-_REAL_TIME = "leave it out, and see execution: chunk and ensemble; real-time chunking is not supported"
+_REAL_TIME = "leave it out; execution rtc, execution_horizon and inference_delay are what real-time chunking takes here"
 _ACTIONS = "leave it out, and convert actions at the robot; they are the policy's own"
 _PREDICT = "use POST /predict, which takes it"
 
@@ -24,7 +24,6 @@ UNSUPPORTED: Mapping[str, str] = MappingProxyType(
                 "rtc_enabled",
                 "enable_rtc",
                 "use_rtc",
-                "inference_delay",
                 "delay",
                 "s_param",
                 "prefix_action",

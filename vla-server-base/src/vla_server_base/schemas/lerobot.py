@@ -25,3 +25,4 @@ class ObservationFields(Body):
     timestep: Step
     observation: dict[str, Any]
     must_go: bool = False
+    inference_delay: Step | None = None

@@ -26,9 +26,11 @@ from vla_server_base.schemas.observation import (
 from vla_server_base.schemas.ranges import Numbers, Seed, Step
 from vla_server_base.schemas.scene import NO_FILES, SceneRequest
 from vla_server_base.schemas.session import (
+    ControlHz,
     DeadlineMs,
     ExecutionMode,
     Horizon,
+    InferenceDelay,
     ObsTime,
     Reset,
     ReturnToken,
@@ -77,6 +79,8 @@ class PredictRequest(SceneRequest):
     execution: ExecutionMode = None
     execution_horizon: Horizon = None
     ensemble_weight: Weight = None
+    inference_delay: InferenceDelay = None
+    control_hz: ControlHz = None
 
     @pydantic.model_validator(mode="after")
     def _consistent(self, info: Any):

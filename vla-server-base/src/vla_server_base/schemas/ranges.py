@@ -17,6 +17,7 @@ EnsembleWeight = Annotated[float, Field(ge=-10, le=10)]
 Milliseconds = Annotated[float, Field(gt=0, le=1e9)]
 Seconds = Annotated[float, Field(ge=-1e18, le=1e18)]
 """A time of any clock, also of one that counts nanoseconds."""
+Hertz = Annotated[float, Field(gt=0, le=1e6)]
 Metres = Annotated[float, Field(ge=-1e6, le=1e6)]
 Newtons = Annotated[float, Field(gt=0, le=1e9)]
 JointPosition = Annotated[float, Field(ge=-1e6, le=1e6)]

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from vla_server_base.contract import Execution, Observation, Task
 from vla_server_base.schemas.base import Body
-from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Milliseconds, Seconds, Step
+from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Hertz, Milliseconds, Seconds, Step
 from vla_server_base.sessions.requests import StepRequest
 
 SessionId = Annotated[
@@ -50,17 +50,31 @@ DeadlineMs = Annotated[
 ExecutionMode = Annotated[
     Execution | None,
     Field(
-        description="The policy is asked at every step (receding, the default), after some actions (chunk), "
-        "or averaged (ensemble)."
+        description="The policy is asked at every step (receding), after some actions (chunk), averaged (ensemble), "
+        "or asked ahead for a chunk that continues the last one (rtc, aligned, blended); by default the policy's own."
     ),
 ]
 Horizon = Annotated[
     ExecutionHorizon | None,
-    Field(description="Actions of each chunk that are executed before the policy is asked again; goes with chunk."),
+    Field(
+        description="With chunk, actions of each chunk that are executed before the policy is asked again; with rtc "
+        "and blended, the row until which the last chunk counts."
+    ),
 ]
 Weight = Annotated[
     EnsembleWeight | None,
     Field(description="How much more older chunks count; goes with ensemble. 0 by default: all count the same."),
+]
+InferenceDelay = Annotated[
+    Step | None,
+    Field(
+        description="Steps that the robot executes until it has the answer; goes with rtc, aligned and blended. "
+        "Left out, it is measured."
+    ),
+]
+ControlHz = Annotated[
+    Hertz | None,
+    Field(description="The robot's control steps per second, by which a measured latency is counted in steps."),
 ]
 
 
@@ -77,11 +91,16 @@ class StepFields(Body):
     execution: ExecutionMode = None
     execution_horizon: Horizon = None
     ensemble_weight: Weight = None
+    inference_delay: InferenceDelay = None
+    control_hz: ControlHz = None
 
     @pydantic.model_validator(mode="after")
     def _of_one_session(self):
         check_session(self)
         return self
+
+
+_GOES_WITH = {"execution_horizon": ("chunk", "rtc", "blended"), "ensemble_weight": ("ensemble",)}
 
 
 def check_session(fields: Any) -> None:
@@ -92,9 +111,9 @@ def check_session(fields: Any) -> None:
     """
     if fields.session_id is not None and fields.session_token is not None:
         raise ValueError("session_id and session_token both name a session: give one")
-    for name, execution in (("execution_horizon", "chunk"), ("ensemble_weight", "ensemble")):
-        if getattr(fields, name) is not None and fields.execution != execution:
-            raise ValueError(f"{name} can only be given together with execution {execution}")
+    for name, executions in _GOES_WITH.items():
+        if getattr(fields, name) is not None and fields.execution not in executions:
+            raise ValueError(f"{name} can only be given together with execution {' or '.join(executions)}")
 
 
 def step_from_fields(
@@ -114,6 +133,7 @@ def session_values(fields: Any, **settings: str | None) -> dict[str, Any]:
         "sequence": fields.sequence,
         "obs_time": fields.obs_time,
         "deadline_ms": fields.deadline_ms,
+        "inference_delay": fields.inference_delay,
         "settings": settings_from_fields(fields, **settings),
     }
 
@@ -124,6 +144,7 @@ def settings_from_fields(fields: Any, **settings: str | None) -> dict[str, Any]:
         "execution": fields.execution,
         "execution_horizon": fields.execution_horizon,
         "ensemble_weight": fields.ensemble_weight,
+        "control_hz": fields.control_hz,
         **settings,
     }
     return {name: value for name, value in given.items() if value is not None}

@@ -18,6 +18,9 @@ class SessionReply(Reply):
     """As it was sent."""
     asked_policy: bool
     """False where the action was in the chunk already."""
+    inference_delay: int | None = None
+    """How many rows of `actions` are the last chunk's, as they are executed until the answer arrives; for executions
+    that continue chunks."""
     notes: list[str] | None = None
     """What was done that the client did not say, or said otherwise: a default instruction, a dataset's other name."""
     unknown_words: list[str] | None = None
@@ -29,7 +32,7 @@ class SessionReply(Reply):
 def session_reply(result: StepResult) -> SessionReply:
     """Return what a reply says of the session of a step; it sets only the fields that have something to say."""
     optional = {"notes": list(result.notes), "unknown_words": list(result.unknown_words), "token": result.token}
-    return SessionReply(
+    reply = SessionReply(
         id=result.session_id,
         step=result.step,
         sequence=result.sequence,
@@ -37,6 +40,9 @@ def session_reply(result: StepResult) -> SessionReply:
         asked_policy=result.asked_policy,
         **{name: value for name, value in optional.items() if value},
     )
+    if result.inference_delay is not None:
+        reply.inference_delay = result.inference_delay
+    return reply
 
 
 class SessionStatusReply(Reply):

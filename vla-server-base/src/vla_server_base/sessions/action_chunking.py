@@ -69,6 +69,10 @@ class RecedingHorizon:
         assert self._chunk is not None, "a chunk was put"
         return self._chunk[self._num_executed :]
 
+    def rest(self) -> Chunk | None:
+        """Return what is left of the chunk, also beyond the execution horizon; None before the first chunk."""
+        return None if self._chunk is None else self.remaining()
+
     def next_action(self) -> SingleAction:
         """Return the next action to execute."""
         action = self.remaining()[0]

@@ -25,6 +25,8 @@ class SessionProgress:
     """The next request's, unless it skips some."""
     sequence: int | None = None
     obs_time: float | None = None
+    inference_delay: int = 0
+    """As it was measured last."""
     sources: dict[str, tuple[str, str]] = field(default_factory=dict)
     """The camera group and camera of each camera's first image in this episode."""
 

@@ -18,6 +18,7 @@ class StepRequest:
 
     `sequence` counts the control steps; without it `obs_time` [s], of any clock, orders the observations. Without
     either, `num_skipped` steps lie between this one and the last. `deadline_ms` counts from the request's arrival.
+    `inference_delay` is how many steps the robot executes until it has the answer, for sessions that continue chunks.
     `reset` begins a new episode with this step, with a `seed` from the request.
 
     `sources` name, by camera, the camera group and the client's camera that an image comes from, for clients that
@@ -44,6 +45,7 @@ class StepRequest:
     obs_time: float | None = None
     num_skipped: int = 0
     deadline_ms: float | None = None
+    inference_delay: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     scope: SettingsScope = "session"
     sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
@@ -87,8 +89,9 @@ class StepResult:
 
     `action.action` is the one to execute now, in the session's format; `action.actions` are un-normalized, from this
     one on as far as they are known: the chunk, what is left of it, or with an ensemble this one alone. `step` and
-    `seed` determine the noise. `asked_policy` is False where the action was queued already. `token` resumes the
-    session, where the request asked for it.
+    `seed` determine the noise. `asked_policy` is False where the action was queued already. `inference_delay` is how
+    many of the actions are the last chunk's, None where the session continues no chunks. `token` resumes the session,
+    where the request asked for it.
     """
 
     action: Action
@@ -100,6 +103,7 @@ class StepResult:
     sequence: int | None
     obs_time: float | None
     asked_policy: bool
+    inference_delay: int | None = None
     queue_ms: float = 0.0
     infer_ms: float = 0.0
     notes: tuple[str, ...] = ()

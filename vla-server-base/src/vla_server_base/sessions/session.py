@@ -6,14 +6,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from vla_server_base.contract import Observation, PolicyRequest
+from vla_server_base.contract import Observation, PolicyRequest, PreviousChunk
 from vla_server_base.engine.batches import Prediction
 from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import RequestError, Superseded
 from vla_server_base.required_inputs import check_observation
+from vla_server_base.sessions.action_chunking import RecedingHorizon
 from vla_server_base.sessions.answered_steps import AnsweredStep, AnsweredSteps
+from vla_server_base.sessions.continued_chunk import CONTINUED, check_continues, continued, previous_chunk
 from vla_server_base.sessions.deadline import within_deadline
+from vla_server_base.sessions.pace import Pace
 from vla_server_base.sessions.progress import SessionProgress
 from vla_server_base.sessions.requests import SettingsScope, StepRequest, StepResult
 from vla_server_base.sessions.settings import SessionSettings, checked_settings, differences, new_plan
@@ -44,6 +47,7 @@ class Session:
     answered: AnsweredSteps = field(default_factory=AnsweredSteps)
     counted_bytes: int = 0
     """The size of its images when they were last counted, in this episode."""
+    _pace: Pace = field(default_factory=Pace)
     _result: "asyncio.Future[StepResult] | None" = None
     _work: "asyncio.Task[None] | None" = None
     _prefetch: Prefetch | None = None
@@ -130,7 +134,9 @@ class Session:
         is_first = has_new_task and (request.reset or self.progress.task is not None)
         uses_defaults = request.scope == "request" or (request.scope == "episode" and is_first)
         settings = self.defaults if uses_defaults else self.settings
-        return checked_settings(self.engine.spec, settings, request.settings)
+        settings = checked_settings(self.engine.spec, settings, request.settings)
+        check_continues(settings.execution, request.inference_delay)
+        return settings
 
     def _changes(self, request: StepRequest, settings: SessionSettings) -> list[str]:
         """Return what a request asks for that its session does not have, in words."""
@@ -149,6 +155,7 @@ class Session:
         self._result = None
 
     def _start(self, request: StepRequest, step: int) -> "asyncio.Future[StepResult]":
+        self._pace.arrived(step, self.clock())
         self._result = result = asyncio.get_running_loop().create_future()
         # Marks an exception as retrieved: where the client is gone, nobody awaits the result.
         result.add_done_callback(lambda done: done.cancelled() or done.exception())
@@ -177,19 +184,41 @@ class Session:
             time=time.time(),
         )
         self.answered.add(step, self.clock())
+        self._pace.answered(total_ms / 1e3)
 
     async def _predict(self, request: StepRequest, step: int) -> StepResult:
         plan, seed, dataset = self.progress.plan, self.progress.seed, self.settings.dataset
-        window, prediction = self.progress.history.window(), None
+        window, prediction, previous = self.progress.history.window(), None, None
         policy_request = PolicyRequest(window=window, task=request.task, seed=seed, step=step, dataset=dataset)
         if not plan.num_queued:
-            prediction = await self.engine.predict(policy_request)
-            plan.put(prediction.chunks[0])
+            previous = self._previous(request)
+            guide = previous if self.settings.execution == "rtc" else None
+            prediction = await self.engine.predict(replace(policy_request, previous=guide))
+            plan.put(continued(prediction.chunks[0], previous, self.settings.execution))
         if plan.num_queued <= 1:  # the action of this step: the next one asks the policy
             self._prefetch = self.engine.prefetch(replace(policy_request, step=step + 1))
-        return self._result_of(request, step, seed, prediction)
+        return self._result_of(request, step, seed, prediction, previous)
 
-    def _result_of(self, request: StepRequest, step: int, seed: int, prediction: Prediction | None) -> StepResult:
+    def _previous(self, request: StepRequest) -> PreviousChunk | None:
+        """Return what the chunk of a request has to continue."""
+        plan, progress, settings = self.progress.plan, self.progress, self.settings
+        rest = plan.rest() if isinstance(plan, RecedingHorizon) and settings.execution in CONTINUED else None
+        if rest is None:
+            return None
+        if request.inference_delay is None:
+            measured = self._pace.inference_delay(settings.control_hz or self.engine.spec.control_hz)
+            progress.inference_delay = progress.inference_delay if measured is None else measured
+        delay = progress.inference_delay if request.inference_delay is None else request.inference_delay
+        return previous_chunk(rest, delay, settings.execution_horizon)
+
+    def _result_of(
+        self,
+        request: StepRequest,
+        step: int,
+        seed: int,
+        prediction: Prediction | None,
+        previous: PreviousChunk | None,
+    ) -> StepResult:
         """Form the next action; `prediction` is None if it was queued already."""
         settings = self.settings
         assert settings.action_format is not None, "a session has begun with one"
@@ -204,6 +233,7 @@ class Session:
             sequence=request.sequence,
             obs_time=request.obs_time,
             asked_policy=prediction is not None,
+            inference_delay=_inference_delay(settings, previous) if prediction else None,
             queue_ms=prediction.queue_ms if prediction else 0.0,
             infer_ms=prediction.infer_ms if prediction else 0.0,
         )
@@ -215,6 +245,12 @@ class Session:
             assert self._work is not None, "a result to come is being worked on"
             self._work.cancel()
             _set_exception(self._result, Superseded(why, hint="send the newest observation"))
+
+
+def _inference_delay(settings: SessionSettings, previous: PreviousChunk | None) -> int | None:
+    if settings.execution not in CONTINUED:
+        return None
+    return 0 if previous is None else previous.inference_delay
 
 
 def _set_exception(result: "asyncio.Future[StepResult]", error: Exception) -> None:

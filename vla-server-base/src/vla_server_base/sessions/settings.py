@@ -7,6 +7,7 @@ from typing import Any
 from vla_server_base.contract import Execution, PolicySpec
 from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.sessions.action_chunking import ActionPlan, RecedingHorizon, TemporalEnsemble
+from vla_server_base.sessions.continued_chunk import CONTINUED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -14,13 +15,17 @@ class SessionSettings:
     """How a session acts.
 
     `receding` asks the policy at every step, `chunk` after `execution_horizon` actions of each chunk, and `ensemble`
-    averages the last chunks with `ensemble_weight` (`TemporalEnsemble`). A `dataset` or `action_format` of None becomes
-    the policy's default when the session begins.
+    averages the last chunks with `ensemble_weight` (`TemporalEnsemble`). The other three ask the policy at every
+    request and continue the last chunk (`continued_chunk`): all begin with its rows that are executed until the answer
+    arrives. `aligned` then takes the new chunk's; `blended` goes over to them until row `execution_horizon`; and with
+    `rtc` the policy samples a chunk that fits the old one until there. `control_hz` says how many steps a measured
+    latency is. A `dataset` or `action_format` of None becomes the policy's default when the session begins.
     """
 
     execution: Execution = "receding"
     execution_horizon: int = 1
     ensemble_weight: float = 0.0
+    control_hz: float | None = None
     dataset: str | None = None
     action_format: str | None = None
     reset_on_new_task: bool = True
@@ -46,10 +51,17 @@ def checked_settings(spec: PolicySpec, settings: SessionSettings, changes: Mappi
     """Return `settings` with `changes`, and with the policy's default dataset and format if they name none.
 
     Raises:
-        RequestError: `execution_horizon` is longer than the policy's chunks.
+        RequestError: `execution_horizon` is longer than the policy's chunks, or it cannot do `rtc`.
         UnknownName: the policy does not have the dataset or format.
     """
+    if changes.get("execution", settings.execution) != settings.execution:
+        changes = {"execution_horizon": _default_horizon(spec, changes["execution"]), **changes}
     settings = replace(settings, **changes)
+    if settings.execution == "rtc" and not spec.supports_rtc:
+        raise RequestError(
+            f"execution: rtc is not possible with {spec.model}, which cannot be guided towards its last chunk",
+            hint="choose aligned or blended, which continue the last chunk of any policy",
+        )
     if not 1 <= settings.execution_horizon <= spec.horizon:
         raise RequestError(
             f"execution_horizon: expected 1 to {spec.horizon}, the length of the policy's chunks, got"
@@ -75,6 +87,12 @@ def new_plan(spec: PolicySpec, settings: SessionSettings) -> ActionPlan:
     if settings.execution == "ensemble":
         return TemporalEnsemble(spec.horizon, settings.ensemble_weight)
     return RecedingHorizon(settings.execution_horizon if settings.execution == "chunk" else 1)
+
+
+def _default_horizon(spec: PolicySpec, execution: Execution) -> int:
+    if execution in CONTINUED and execution != spec.execution:
+        return max(1, spec.horizon // 2)
+    return spec.execution_horizon
 
 
 def _known(what: str, name: str | None, known: tuple[str, ...], default: str | None) -> str | None:

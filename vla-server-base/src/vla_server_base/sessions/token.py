@@ -31,7 +31,7 @@ logger = logging.getLogger(__name__)
 
 KEY_BYTES, SIGNATURE_BYTES = 32, 32
 MAX_INFLATED_BYTES = 256 * 2**20
-VERSION = 3
+VERSION = 4
 KEY_FILE = "session.key"
 BEGIN_NEW_SESSION = "begin a new session: leave session_token out"
 
@@ -150,6 +150,7 @@ def _from_progress(progress: SessionProgress) -> dict[str, Any]:
         "step": progress.step,
         "sequence": progress.sequence,
         "obs_time": progress.obs_time,
+        "inference_delay": progress.inference_delay,
         "sources": progress.sources,
         "task": None if task is None else {"instruction": task.instruction, "goal_images": dict(task.goal_images)},
         "seen": [{"images": dict(each.images), "proprio": each.proprio} for each in progress.history.seen],
@@ -168,7 +169,7 @@ def _to_progress(content: Mapping[str, Any], spec: PolicySpec, settings: Session
         goals = {name: _to_array(image) for name, image in task["goal_images"].items()}
         progress.task = Task(instruction=task["instruction"], goal_images=goals)
     progress.plan.restore([_to_array(chunk) for chunk in content["plan"]])
-    for name in ("episode", "step", "sequence", "obs_time"):
+    for name in ("episode", "step", "sequence", "obs_time", "inference_delay"):
         setattr(progress, name, content[name])
     progress.sources = {name: (group, camera) for name, (group, camera) in content["sources"].items()}
     return progress

@@ -1,5 +1,6 @@
 """OctoSmallAdapter: Octo behind the contract that every server here calls."""
 
+import functools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from octo_service.config import OctoConfig
 from octo_service.errors import CheckpointError, HubUnreachable, OctoError
 from octo_service.inference.batched import BUCKETS, BatchedInference, honours_masks
 from octo_service.inference.cache import InferenceCache
+from octo_service.inference.guides import guide_of
 from octo_service.inference.noise_samples import SAMPLE_GROUP, NoiseSamples, stack_samples
 from octo_service.inference.policy_spec import policy_spec
 from octo_service.inference.warm_up import WarmUp, blank_task
@@ -112,6 +114,8 @@ class OctoSmallAdapter(VLAModelAdapter):
             blank = self._warm_up.first()
             for size in BUCKETS[1:]:
                 self.predict([blank] * size)
+                if self.spec.supports_rtc:
+                    self.predict([self._warm_up.continuing()] * size)
 
     def fit_image(self, camera: str, image: Image) -> UInt8[np.ndarray, "new_height new_width 3"]:
         """Resize an image that is larger than the policy's own, as `preprocess_observation` would."""
@@ -148,23 +152,36 @@ class OctoSmallAdapter(VLAModelAdapter):
         """
         if self._batched is None or len(batch) == 1:
             return [self._predict_one(policy_input) for policy_input in batch]
+        chunks: dict[bool, Iterator[NormalizedChunks]] = {}
+        for is_guided in (False, True):
+            group = [each for each in batch if (each.previous is not None) is is_guided]
+            chunks[is_guided] = iter(self._predict_together(self._batched, group))
+        return [next(chunks[each.previous is not None]) for each in batch]
+
+    def _predict_together(self, batched: BatchedInference, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
+        """Predict inputs that are all guided, or all not."""
         noises, dims = [self._noise.of(each) for each in batch], [self._action_dim(each.dataset) for each in batch]
-        chunks = self._batched.predict(batch, noises, dims)
+        guides = [guide for each in batch if (guide := guide_of(each.previous, self.model.head)) is not None]
+        chunks = batched.predict(batch, noises, dims, guides)
         return [each[..., :action_dim] for each, action_dim in zip(chunks, dims, strict=True)]
 
     def _predict_one(self, policy_input: PolicyInput) -> NormalizedChunks:
         """Predict the first sample alone: the number of samples changes no bit of it."""
         readout = self._inference_cache.read_out(policy_input.observation, policy_input.task)
         noises, dims = self._noise.of(policy_input), self._action_dim(policy_input.dataset)
-        first = np.asarray(self.model.predict_chunk(readout, noises[0], embodiment_action_dim=dims))[..., :dims]
+        predict_chunk = functools.partial(
+            self.model.predict_chunk,
+            readout,
+            embodiment_action_dim=dims,
+            guide=guide_of(policy_input.previous, self.model.head),
+        )
+        first = np.asarray(predict_chunk(noise=noises[0]))[..., :dims]
         if noises[0] is None:
             return np.broadcast_to(first, (policy_input.num_samples, *first.shape[1:]))
         chunks = [first]
         for start in range(1, len(noises), SAMPLE_GROUP):
             group = stack_samples(noises[start : start + SAMPLE_GROUP])
-            chunks.append(
-                np.asarray(self.model.predict_chunk(readout, group, embodiment_action_dim=dims))[:, 0, :, :dims]
-            )
+            chunks.append(np.asarray(predict_chunk(noise=group))[:, 0, :, :dims])
         return np.concatenate(chunks)[: policy_input.num_samples]
 
     def _action_dim(self, dataset: str | None) -> int:

@@ -10,6 +10,7 @@ from cachetools import LRUCache, cachedmethod
 from jaxtyping import Array
 
 from octo_service.model import OctoModel
+from octo_service.model.heads.guidance import Guide
 from octo_service.model.octo import Octo
 from octo_service.model.prediction import Noise
 from octo_service.model.tokens import TokenGroup
@@ -34,15 +35,27 @@ class BatchedInference:
         self._embedded: LRUCache[bytes, Array] = LRUCache(NUM_TASKS)
 
     def predict(
-        self, batch: Sequence[PolicyInput], noises: Sequence[Sequence[Noise]], action_dims: Sequence[int]
+        self,
+        batch: Sequence[PolicyInput],
+        noises: Sequence[Sequence[Noise]],
+        action_dims: Sequence[int],
+        guides: Sequence[Guide] = (),
     ) -> list[NormalizedChunks]:
-        """Return each request's chunks, one for each of its `noises`; numbers beyond its dimension mean nothing."""
+        """Return each request's chunks, one for each of its `noises`; numbers beyond its dimension mean nothing.
+
+        `guides` are those of all requests or of none: guided sampling is a program of its own.
+        """
         chunks: dict[int, list[np.ndarray]] = defaultdict(list)
         for indices in _in_buckets(range(len(batch))):
             readout = self._read_out([self._arrays(batch[index]) for index in indices])
             wanted = [(row, index, noise) for row, index in enumerate(indices) for noise in noises[index]]
             for rows in _in_buckets(wanted):
-                group = self._chunks(readout, rows, action_dims=[action_dims[indices[row]] for row, _, _ in rows])
+                group = self._chunks(
+                    readout,
+                    rows,
+                    action_dims=[action_dims[index] for _, index, _ in rows],
+                    guides=[guides[index] for _, index, _ in rows] if guides else [],
+                )
                 for (_, index, _), chunk in zip(rows, group, strict=False):
                     chunks[index].append(chunk)
         return [np.stack(chunks[index]) for index in range(len(batch))]
@@ -52,13 +65,18 @@ class BatchedInference:
         return self._model.read_out(observations, tasks, observations["timestep_pad_mask"])
 
     def _chunks(
-        self, readout: TokenGroup, wanted: Sequence[tuple[int, int, Noise]], action_dims: Sequence[int]
+        self,
+        readout: TokenGroup,
+        wanted: Sequence[tuple[int, int, Noise]],
+        action_dims: Sequence[int],
+        guides: Sequence[Guide],
     ) -> np.ndarray:
         """Return the chunk of each wanted row of a readout, and more that pad the bucket."""
         rows, _, noises = zip(*_padded(wanted), strict=True)
         of_each = TokenGroup(readout.tokens[np.array(rows)], readout.mask[np.array(rows)])
         dims = np.array(_padded(action_dims), np.int32)
-        return np.asarray(self._model.predict_chunk(of_each, _joined(noises), embodiment_action_dim=dims))
+        guide = Guide(*map(np.concatenate, zip(*_padded(guides), strict=True))) if guides else None
+        return np.asarray(self._model.predict_chunk(of_each, _joined(noises), embodiment_action_dim=dims, guide=guide))
 
     @cachedmethod(lambda self: self._embedded, lambda _, task: task[CONTENT].tobytes())
     def _embed(self, task: PolicyArrays) -> Array:

@@ -10,6 +10,7 @@ import numpy as np
 from octo_service.config import OctoConfig
 from octo_service.errors import ModelConfigError
 from octo_service.model import OctoModel, t5
+from octo_service.model.heads import DiffusionHead
 from octo_service.preprocessing.dataset_statistics import dataset_names
 from vla_server_base.contract import ActionSpec, CameraSpec, PolicySpec
 from vla_server_base.errors import UnknownName
@@ -58,6 +59,7 @@ def policy_spec(
         default_dataset=default,
         platform=used.platform,
         device=used.device_kind,
+        supports_rtc=isinstance(head, DiffusionHead),
         takes_goal_images=any(name.startswith("image_") for name in model.example_batch["task"]),
         proprio_dim=model.proprio_dim,
         other_actions={name: _action_spec(head.action_dim, dims) for name, dims in others.items()},

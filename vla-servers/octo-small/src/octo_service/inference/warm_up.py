@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vla_server_base.contract import Observation, PolicyArrays, PolicyInput, PolicySpec, Task, Window
+from vla_server_base.contract import Observation, PolicyArrays, PolicyInput, PolicySpec, PreviousChunk, Task, Window
 from vla_server_base.sessions.action_chunking import ObservationWindow
 
 # The cameras that a timestep shows, and how many numbers its proprio has.
@@ -25,7 +25,7 @@ class WarmUp:
             yield from self._blank_episode([shown] * self._spec.window)
 
     def rare(self) -> Iterator[PolicyInput]:
-        """Show what robots miss in a single timestep, then the rare subsets throughout, then several samples."""
+        """Show what robots miss in one timestep, then the rare subsets throughout; then several samples, and RTC."""
         cameras, rest = self._spec.camera_names, [self._all_inputs] * (self._spec.window - 1)
         subsets = [[name for i, name in enumerate(cameras) if bits >> i & 1] for bits in range(1, 2 ** len(cameras))]
         sets = list(itertools.product(map(tuple, subsets), dict.fromkeys([self._spec.proprio_dim, None])))
@@ -34,10 +34,18 @@ class WarmUp:
         for shown in [shown for shown in sets if shown not in self._usually_shown]:
             yield from self._blank_episode([shown] * self._spec.window)
         yield replace(self.first(), num_samples=2)
+        if self._spec.supports_rtc:
+            yield self.continuing()
 
     def first(self) -> PolicyInput:
         """Show everything in the first timestep of an episode."""
         return next(self._blank_episode([self._all_inputs]))
+
+    def continuing(self) -> PolicyInput:
+        """Continue a chunk of zeros."""
+        actions = np.zeros((self._spec.horizon, self._spec.action_dim), np.float32)
+        previous = PreviousChunk(actions=actions, inference_delay=1, execution_horizon=1)
+        return replace(self.first(), previous=previous)
 
     @property
     def _all_inputs(self) -> Shown:

@@ -29,6 +29,7 @@ from octo_service.errors import InputError
 from octo_service.model import Precision, prediction, random_weights, t5
 from octo_service.model.description import description
 from octo_service.model.heads import ActionHead
+from octo_service.model.heads.guidance import Guide
 from octo_service.model.inputs import checked_inputs, make_tasks
 from octo_service.model.octo import Octo
 from octo_service.model.octo_config import build_octo
@@ -279,10 +280,12 @@ class OctoModel:
         noise: Noise = None,
         temperature: float = 1.0,
         embodiment_action_dim: int | Int[np.ndarray, " batch"] | None = None,
+        guide: Guide | None = None,
     ) -> Float[Array, "*samples batch horizon action_dim"]:
         """Return the normalized chunk; several samples of one readout cost one pass through the transformer.
 
-        Of an embodiment with fewer dimensions than the head's (all rows', or each row's), the others are masked.
+        Of an embodiment with fewer dimensions than the head's (all rows', or each row's), the others are masked. A
+        `guide` is for diffusion heads: the chunk continues another one.
 
         Raises:
             InputError: it has more.
@@ -293,7 +296,7 @@ class OctoModel:
                 f"the statistics are of {np.max(dims)} numbers, the head predicts {self.head.action_dim}",
                 hint="pass statistics of this checkpoint: model.dataset_statistics",
             )
-        return self._predict_chunk(self._heads, readout, noise, temperature, np.asarray(dims, np.int32))
+        return self._predict_chunk(self._heads, readout, noise, temperature, np.asarray(dims, np.int32), guide)
 
     def embed_text(self, input_ids: Any, attention_mask: Any) -> Float[Array, "batch tokens dim"]:
         """Return the text encoder's embedding of token ids; a task may carry it in their place."""

@@ -10,6 +10,7 @@ from jaxtyping import Array, Float, Int
 from octo_service.errors import InputError
 from octo_service.model import Precision, t5
 from octo_service.model.heads import ActionHead, ContinuousHead, DiffusionHead, DiscreteHead
+from octo_service.model.heads.guidance import Guide
 from octo_service.model.noise import diffusion_noise, gumbel_noise
 from octo_service.model.octo import Octo
 from octo_service.model.parameters import Leaves, stored
@@ -47,17 +48,19 @@ def predict_chunk(
     noise: Noise,
     temperature: float | Array,
     embodiment_action_dim: Int[Array, "*rows"],
+    guide: Guide | None = None,
 ) -> Float[Array, "*samples batch horizon action_dim"]:
     """Return the normalized chunk of the window's last timestep.
 
-    Noise is of the whole window, as the reference draws it; only its last timestep matters.
+    Noise is of the whole window, as the reference draws it; only its last timestep matters. A diffusion head can be
+    guided, so that the chunk continues another one.
     """
     place = stored(leaves) / "heads_action"
     readout = TokenGroup(readout.tokens[:, -1:], readout.mask[:, -1:])
     if isinstance(head, DiffusionHead):
         x_T, z = noise
         embedding = head.embed(place, readout)[:, -1]
-        return head.sample(place, embedding, x_T[..., -1, :], z[..., -1, :], embodiment_action_dim)
+        return head.sample(place, embedding, x_T[..., -1, :], z[..., -1, :], embodiment_action_dim, guide)
     output = head(place, readout)[:, -1]
     return head.sample(output, noise, temperature) if isinstance(head, DiscreteHead) else output
 

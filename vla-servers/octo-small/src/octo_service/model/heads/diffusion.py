@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from octo_service.model.heads.continuous import pool_readout
+from octo_service.model.heads.guidance import Guide, guided_noise
 from octo_service.model.parameters import Parameters
 from octo_service.model.tokens import TokenGroup
 from octo_service.model.transformer import dense, layer_norm
@@ -87,11 +88,12 @@ class DiffusionHead:
         x_T: Float[Array, "*samples batch numbers"],
         z: Float[Array, "steps *samples batch numbers"],
         embodiment_action_dim: Int[Array, "*rows"],
+        guide: Guide | None = None,
     ) -> Float[Array, "*samples batch horizon action_dim"]:
         """Denoise from `x_T` with the noise `z[i]` of the i-th step (ancestral sampling, clipped at each step).
 
         Dimensions from `embodiment_action_dim` on, of all rows or of each, are kept at the noise that training showed
-        there.
+        there. With a `guide` the chunk continues another one.
         """
         betas = cosine_betas(self.diffusion_steps)
         alphas = 1 - betas
@@ -105,7 +107,13 @@ class DiffusionHead:
         fixed = embedding @ for_embedding + first.get("bias", self.hidden_dim)
 
         def denoise(x: Array, step: dict[str, Array]) -> tuple[Array, None]:
-            noise = self._denoise(place, x @ for_noisy + (fixed + step["time"]), x.shape[-1])
+            def predict_noise(x: Array) -> Array:
+                return self._denoise(place, x @ for_noisy + (fixed + step["time"]), x.shape[-1])
+
+            if guide is None:
+                noise = predict_noise(x)
+            else:
+                noise = guided_noise(predict_noise, x, step["kept"], guide, self.max_action)
             x = (x - step["noise_scale"] * noise) * step["scale"] + step["spread"] * step["z"]
             x = jnp.clip(x, -self.max_action, self.max_action)
             return jnp.where(is_used, x, step["masked"] * step["z"]), None
@@ -118,6 +126,8 @@ class DiffusionHead:
             "spread": np.where(times > 0, np.sqrt(betas), np.float32(0)),
             "masked": np.sqrt(1 - alpha_hats),
         }
+        if guide is not None:
+            steps["kept"] = alpha_hats
         backwards = {name: jnp.asarray(values[::-1]) for name, values in steps.items()}
         x, _ = jax.lax.scan(denoise, x_T, {**backwards, "z": z})
         return x.reshape(*x.shape[:-1], self.action_horizon, self.action_dim)
