@@ -14,6 +14,8 @@ from vla_client.errors import (
 )
 
 if typing.TYPE_CHECKING:
+    from vla_client.control_loop import ControlLoop
+    from vla_client.loop_statistics import LoopStatistics, Percentiles
     from vla_client.metadata import Camera, Metadata
     from vla_client.policy import Policy
 
@@ -21,9 +23,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Camera",
+    "ControlLoop",
     "DeadlineExceeded",
+    "LoopStatistics",
     "Metadata",
     "ObservationError",
+    "Percentiles",
     "Policy",
     "PolicyError",
     "ProtocolError",
@@ -33,7 +38,14 @@ __all__ = [
 ]
 
 # They import numpy and websockets; a server's `--help` reads the errors alone.
-_LAZY = {"Camera": "vla_client.metadata", "Metadata": "vla_client.metadata", "Policy": "vla_client.policy"}
+_LAZY = {
+    "Camera": "vla_client.metadata",
+    "ControlLoop": "vla_client.control_loop",
+    "LoopStatistics": "vla_client.loop_statistics",
+    "Metadata": "vla_client.metadata",
+    "Percentiles": "vla_client.loop_statistics",
+    "Policy": "vla_client.policy",
+}
 
 
 def __getattr__(name: str) -> typing.Any:

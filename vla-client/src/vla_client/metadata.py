@@ -38,6 +38,10 @@ class Metadata:
     action_units: tuple[str, ...]
     datasets: tuple[str, ...]
     default_dataset: Optional[str]
+    execution: str = "receding"
+    """How chunks are executed where `Policy` does not say."""
+    control_hz: Optional[float] = None
+    """The rate of a chunk's rows [1/s]; None if the checkpoint does not say."""
 
     @property
     def camera_names(self) -> tuple[str, ...]:

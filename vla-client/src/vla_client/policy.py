@@ -20,6 +20,8 @@ from vla_client.session import check_fields, new_session
 
 Execution = Literal["receding", "chunk", "ensemble", "rtc", "aligned", "blended"]
 """How a session executes the policy's chunks; docs/sessions.md says what each does."""
+CONTINUED = ("rtc", "aligned", "blended")
+"""The executions whose chunks continue the last one."""
 _LONG_PAUSE_S = 60.0
 """After a longer pause the server may have forgotten the session, so the client sends its token."""
 
@@ -76,7 +78,8 @@ class Policy:
         }
         self._session = new_session(session_id, seed, settings, keeps_token=resume_after_restart)
         self._url = url
-        self._deadline_ms = checked_limit_ms(deadline_ms)
+        self.deadline_ms = checked_limit_ms(deadline_ms)
+        """How old an image may become; infinity if there is no deadline."""
         self._connect_timeout_s, self._answer_timeout_s = connect_timeout_s, answer_timeout_s
         self._reconnect_s = reconnect_s
         self._connection = self._connected(Retries(url, reconnect_s))
@@ -99,6 +102,11 @@ class Policy:
     def seed(self) -> int:
         """The seed, which determines the policy's noise together with the step."""
         return self._session.seed
+
+    @property
+    def execution(self) -> str:
+        """How the server executes the policy's chunks."""
+        return self._session.settings.get("execution", self.metadata.execution)
 
     @property
     def sequence(self) -> int:
@@ -162,7 +170,7 @@ class Policy:
         """
         check_fields(observation)
         session = self._session
-        limit_ms = self._deadline_ms if deadline_ms is None else checked_limit_ms(deadline_ms)
+        limit_ms = self.deadline_ms if deadline_ms is None else checked_limit_ms(deadline_ms)
         if sequence != session.sequence or session.begins:
             self._image_taken_at = time_seen(None if math.isinf(limit_ms) else observation.get("obs_time"))
         session.sequence = session.sequence + 1 if sequence is None else sequence

@@ -33,3 +33,9 @@ def test_the_quick_start_runs(url):
     page = (ROOT / "vla-client" / "README.md").read_text()
     (example,) = re.findall(r"```python\n(import numpy as np\n.*?)```", page, re.DOTALL)
     assert names_after(example, url)["action"].shape == (7,)
+
+
+def test_the_example_of_the_real_time_page_runs(url):
+    page = (ROOT / "docs" / "real_time.md").read_text()
+    (example,) = re.findall(r"```python\n(import numpy as np\n.*?)```", page, re.DOTALL)
+    assert names_after(example, url)["loop"].statistics.num_ticks == 50

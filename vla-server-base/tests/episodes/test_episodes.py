@@ -10,10 +10,12 @@ from vla_server_base.contract import Task
 from vla_server_base.episodes import EpisodeEnd, EpisodeSettings, EpisodeStart, EpisodeStep, Predicate, play
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import Bounds, Measure, Scene, View
+from vla_server_base.testing import EchoAdapter
 
 pytestmark = pytest.mark.anyio
 SCENE = Scene(xml=bundled_scene("panda", "tabletop"))
 SMALL = View(height=16, width=16)
+ONE_CAMERA = dataclasses.replace(EchoAdapter().spec, cameras=EchoAdapter().spec.cameras[:1], proprio_dim=None)
 TASK = Task(instruction="reach forward")
 DOWN_THEN_UP = np.array([[0, 0, -0.03, 0, 0, 0, 1], [0, 0, 0.03, 0, 0, 0, 1]] * 2, float)
 
@@ -21,7 +23,7 @@ DOWN_THEN_UP = np.array([[0, 0, -0.03, 0, 0, 0, 1], [0, 0, 0.03, 0, 0, 0, 1]] * 
 class Scripted:
     """A policy of one chunk, which keeps the windows that it was given."""
 
-    window, cameras = 2, ("primary",)
+    window, cameras, spec = 2, ("primary",), ONE_CAMERA
 
     def __init__(self, chunk: ArrayLike = DOWN_THEN_UP):
         self.chunk, self.windows, self.steps = np.asarray(chunk, float), [], []

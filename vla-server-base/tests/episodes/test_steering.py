@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,15 +17,17 @@ from vla_server_base.episodes.steering import Command, Steering
 from vla_server_base.errors import EpisodeEnded, RequestError, UnknownName
 from vla_server_base.scenes.library import bundled_scene
 from vla_server_base.scenes.messages import BodyPose, Scene, View
+from vla_server_base.testing import EchoAdapter
 
 pytestmark = pytest.mark.anyio
 SCENE = Scene(xml=bundled_scene("panda", "tabletop"))
+ONE_CAMERA = replace(EchoAdapter().spec, cameras=EchoAdapter().spec.cameras[:1], proprio_dim=None)
 
 
 class Standing:
     """A policy whose actions move nothing; it keeps the windows and tasks that it was given."""
 
-    window, cameras = 2, ("primary",)
+    window, cameras, spec = 2, ("primary",), ONE_CAMERA
 
     def __init__(self, first_takes_s: float = 0.0):
         self.windows, self.tasks, self._first_takes_s = [], [], first_takes_s

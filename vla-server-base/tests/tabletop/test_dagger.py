@@ -1,5 +1,7 @@
 """Which actions are executed: the policy's at first, then the expert's with disturbances, all from the seed."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -8,6 +10,7 @@ from vla_server_base.tabletop.dagger import BehaviorPolicy, Disturbances, RollIn
 from vla_server_base.tabletop.experts import OPEN, STRIDE_M, TURN_RAD
 from vla_server_base.tabletop.tasks import TASKS
 from vla_server_base.tabletop.trials import draw_trial
+from vla_server_base.testing import EchoAdapter
 
 pytestmark = pytest.mark.anyio
 
@@ -20,6 +23,7 @@ class CountingPolicy:
     """Gives chunks of two actions that say how often it was asked, and keeps what it was shown."""
 
     cameras, window = ("primary",), 2
+    spec = replace(EchoAdapter().spec, cameras=EchoAdapter().spec.cameras[:1], proprio_dim=None)
 
     def __init__(self):
         self.asked = []

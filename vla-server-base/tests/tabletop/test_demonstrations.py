@@ -14,10 +14,12 @@ from vla_server_base.tabletop.paraphrases import paraphrases
 from vla_server_base.tabletop.tables import OBJECTS
 from vla_server_base.tabletop.tasks import TASKS
 from vla_server_base.tabletop.trials import draw_trial
+from vla_server_base.testing import EchoAdapter
 
 pytestmark = pytest.mark.anyio
 SMALL = DemonstrationSettings(view=View(height=32, width=32), image_sides={"primary": 32, "wrist": 16})
 PICK = TASKS["pick_up_red_cube"]
+ONE_CAMERA = replace(EchoAdapter().spec, cameras=EchoAdapter().spec.cameras[:1], proprio_dim=None)
 
 
 async def test_the_same_seed_gives_the_same_demonstration_bit_for_bit(pool):
@@ -81,6 +83,7 @@ class Sinking:
 
     window = 2
     cameras = ("primary",)
+    spec = ONE_CAMERA
 
     def __init__(self):
         self.shown = []

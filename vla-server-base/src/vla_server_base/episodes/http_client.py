@@ -6,7 +6,9 @@ from types import TracebackType
 from typing import Any
 
 import httpx
+import msgspec
 
+from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import RequestError, Unavailable
 
 _POLL_S = 0.1
@@ -107,3 +109,15 @@ class PolicyServer:
 
     def _no_policy_server(self, reason: str) -> Unavailable:
         return Unavailable(f"no policy server answers at {self.url} ({reason.strip()})", hint=_HINT)
+
+
+def policy_spec(info: Mapping[str, Any]) -> PolicySpec:
+    """Return what a server's /info says of its policy; what an older server does not say has its default.
+
+    Raises:
+        Unavailable: it describes no policy.
+    """
+    try:
+        return msgspec.convert(info, PolicySpec)
+    except msgspec.ValidationError as error:
+        raise Unavailable(f"/info of the server describes no policy ({error})", hint=_HINT) from error

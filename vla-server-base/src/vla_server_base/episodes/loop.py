@@ -14,6 +14,7 @@ import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.contract import Observation, Task
+from vla_server_base.episodes.chunk_plan import ChunkPlan, PlannedChunk
 from vla_server_base.episodes.events import (
     EndReason,
     EpisodeChange,
@@ -31,7 +32,7 @@ from vla_server_base.scenes.messages import (
     RolloutStep,
     Scene,
 )
-from vla_server_base.sessions.action_chunking import ActionPlan, ObservationWindow, RecedingHorizon, TemporalEnsemble
+from vla_server_base.sessions.action_chunking import ObservationWindow
 
 
 async def play(
@@ -58,6 +59,7 @@ class _ChunkPrediction:
     """The policy's chunk, what it would do, if requested, and how long the answers took."""
 
     chunk: Float[np.ndarray, "horizon 7"] | None = None
+    hold_s: float = 0.0
     preview: tuple[RolloutStep, ...] | None = None
     predict_ms: float = 0.0
     preview_ms: float = 0.0
@@ -83,7 +85,7 @@ class Episode:
         self._view = replace(settings.view, cameras={name: view_cameras.get(name) for name in policy.cameras})
         self._history = ObservationWindow(policy.window)
         self._started = time.perf_counter()
-        self._plan: ActionPlan | None = None
+        self._plan = ChunkPlan(policy, settings)
 
     async def start(self) -> EpisodeStart:
         reply = await self._simulation.roll_out(self._success, start=self._settings.state, view=self._view)
@@ -151,7 +153,8 @@ class Episode:
         # Nothing can fail from here on.
         self._success, self._measures_at_start = success, measures_at_start
         if change.instruction is not None:
-            self.task, self._plan = Task(instruction=change.instruction), None
+            self.task = Task(instruction=change.instruction)
+            self._plan.forget()
         if moved is not None:
             assert moved.view is not None, "a view was asked for"
             self._snapshot, self.state = moved.end, moved.state
@@ -167,12 +170,11 @@ class Episode:
 
     async def _step(self, index: int) -> EpisodeStep | EpisodeEnd:
         started, prediction = time.perf_counter(), _ChunkPrediction()
-        asks_policy = self._plan is None or not self._plan.num_queued
-        if asks_policy:
+        if not self._plan.num_queued:
             prediction = await self._predict(index)
             if self._settings.guard == "reject" and any(step.violations for step in prediction.preview or ()):
                 return self.end("rejected", rejected=prediction.preview)
-        action, reply = await self._execute(self._settings.latency_s if asks_policy else 0.0)
+        action, reply = await self._execute(prediction.hold_s)
         criteria = self._criteria(reply.steps[0].measures)
         self.num_steps, self.state = index + 1, reply.steps[0].state
         self.has_succeeded = bool(criteria) and all(criterion.holds for criterion in criteria)
@@ -197,14 +199,13 @@ class Episode:
     async def _predict(self, index: int) -> "_ChunkPrediction":
         """Ask the policy for a chunk, preview it if requested, and plan its actions."""
         started, settings = time.perf_counter(), self._settings
-        chunk = await self._policy.predict(self._window, self.task, settings.seed, index)
+        planned = await self._plan.ask(self._window, self.task, index)
         predict_ms = _ms_since(started)
         wants_preview = settings.preview or settings.guard != "off"
-        preview = await self._preview(chunk) if wants_preview else None
-        self._plan = self._plan or _plan(settings, len(chunk))
-        self._plan.put(chunk)
+        preview = await self._preview(planned) if wants_preview else None
         return _ChunkPrediction(
-            chunk=chunk,
+            chunk=planned.actions,
+            hold_s=planned.hold_s,
             preview=preview,
             predict_ms=predict_ms,
             preview_ms=_ms_since(started) - predict_ms if wants_preview else 0.0,
@@ -212,7 +213,6 @@ class Episode:
 
     async def _execute(self, hold_s: float) -> tuple[Float[np.ndarray, " 7"], RolloutReply]:
         """Execute the next action of the plan after `hold_s`, and observe the result."""
-        assert self._plan is not None, "the first step asks for a chunk"
         action = self._plan.next_action()
         is_in_window = self._plan.num_queued < self._policy.window
         reply = await self._simulation.roll_out(
@@ -242,9 +242,9 @@ class Episode:
         """Whether all predicates hold; None where there are none."""
         return self.has_succeeded if self._success else None
 
-    async def _preview(self, chunk: Float[np.ndarray, "horizon 7"]) -> tuple[RolloutStep, ...]:
+    async def _preview(self, planned: PlannedChunk) -> tuple[RolloutStep, ...]:
         reply = await self._simulation.roll_out(
-            self._success, start=self._snapshot, actions=chunk, hold_s=self._settings.latency_s
+            self._success, start=self._snapshot, actions=planned.actions, hold_s=planned.hold_s
         )
         return reply.steps
 
@@ -260,9 +260,3 @@ class Episode:
 
 def _ms_since(started: float) -> float:
     return 1e3 * (time.perf_counter() - started)
-
-
-def _plan(settings: EpisodeSettings, horizon: int) -> ActionPlan:
-    if settings.ensemble_weight is not None:
-        return TemporalEnsemble(horizon, settings.ensemble_weight)
-    return RecedingHorizon(settings.execution_horizon)

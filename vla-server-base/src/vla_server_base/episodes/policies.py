@@ -14,13 +14,16 @@ from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import (
     Image,
+    Observation,
     PolicyRequest,
+    PolicySpec,
+    PreviousChunk,
     Task,
     Window,
 )
 from vla_server_base.engine.engine import Engine
-from vla_server_base.episodes.http_client import PolicyServer
-from vla_server_base.episodes.interfaces import EpisodePolicy
+from vla_server_base.episodes.http_client import PolicyServer, policy_spec
+from vla_server_base.episodes.interfaces import EpisodePolicy, GuidedChunk
 from vla_server_base.errors import RequestError, UnknownName
 from vla_server_base.images import encode_png
 from vla_server_base.sessions.action_chunking import ObservationWindow
@@ -55,6 +58,10 @@ class EnginePolicy:
         check_drives_arm(self._actions.names)
 
     @property
+    def spec(self) -> PolicySpec:
+        return self._spec
+
+    @property
     def window(self) -> int:
         return self._spec.window
 
@@ -63,9 +70,16 @@ class EnginePolicy:
         return self._spec.camera_names
 
     async def predict(self, window: Window, task: Task, seed: int, step: int) -> Float[np.ndarray, "horizon 7"]:
-        request = PolicyRequest(window=window, task=task, seed=seed, step=step, dataset=self.dataset)
-        prediction = await self._engine.predict(request)
-        return self._engine.form_action(prediction.chunks[0], self.dataset, self._actions.formats[0]).actions
+        return (await self.predict_guided(window, task, seed, step, None)).actions
+
+    async def predict_guided(
+        self, window: Window, task: Task, seed: int, step: int, previous: PreviousChunk | None
+    ) -> GuidedChunk:
+        request = PolicyRequest(window=window, task=task, seed=seed, step=step, dataset=self.dataset, previous=previous)
+        rows = (await self._engine.predict(request)).chunks[0]
+        return GuidedChunk(
+            actions=self._engine.form_action(rows, self.dataset, self._actions.formats[0]).actions, rows=rows
+        )
 
 
 @asynccontextmanager
@@ -103,12 +117,14 @@ class HttpPolicy:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self._server)
             info = await self._server.info()
-            check_drives_arm(tuple(info["action_names"]))
+            spec = policy_spec(info)
+            check_drives_arm(spec.action_names)
             self._stack = stack.pop_all()
         self.info: Mapping[str, Any] = info
         """What the server's /info says of its policy: a PolicySpec's fields."""
-        self.window: int = info["window"]
-        self.cameras = tuple(camera["name"] for camera in info["cameras"])
+        self.spec: PolicySpec = spec
+        self.window: int = spec.window
+        self.cameras = spec.camera_names
         return self
 
     async def __aexit__(
@@ -129,8 +145,8 @@ class HttpPolicy:
         pairs = zip(window.observations, window.timestep_pad_mask, strict=True)
         *past, present = [observation for observation, is_real in pairs if is_real]
         return {
-            "images": _encoded(present.images),
-            "history": [{"images": _encoded(observation.images)} for observation in past],
+            **_observed(present),
+            "history": [_observed(observation) for observation in past],
             "instruction": task.instruction or "",
             "dataset": self._dataset,
             "goal_images": _encoded(task.goal_images),
@@ -153,6 +169,7 @@ class LastObservations:
                 hint="choose a window in that range",
             )
         self._policy = policy
+        self.spec = dataclasses.replace(policy.spec, window=length)
         self.window = length
         self.cameras = policy.cameras
 
@@ -161,6 +178,12 @@ class LastObservations:
         pairs = zip(window.observations, window.timestep_pad_mask, strict=True)
         *_, padded = [history.append(observation) for observation, is_real in pairs if is_real]
         return await self._policy.predict(padded, task, seed, step)
+
+
+def _observed(observation: Observation) -> dict[str, Any]:
+    """Return the fields of an observation in a request."""
+    proprio = {} if observation.proprio is None else {"proprio": observation.proprio.tolist()}
+    return {"images": _encoded(observation.images), **proprio}
 
 
 def _encoded(images: Mapping[str, Image]) -> dict[str, str]:

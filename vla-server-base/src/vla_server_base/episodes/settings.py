@@ -5,6 +5,7 @@ from typing import Literal
 
 import numpy as np
 
+from vla_server_base.contract import Execution
 from vla_server_base.scenes.messages import BodyPose, Bounds, ControlSettings, Measure, SceneState, View
 from vla_server_base.scenes.robots import RobotDescription
 
@@ -60,11 +61,12 @@ class Change:
 class EpisodeSettings:
     """How an episode runs.
 
-    The policy is asked again after `execution_horizon` actions of a chunk, or at every step where
-    `ensemble_weight` is given (`TemporalEnsemble`). While it computes, `latency_s` of simulated time pass in which
-    the arm holds its last targets. The episode ends when all of `success` hold at once, when `guard` rejects a
-    chunk, or after `max_steps` actions. With a guard or `preview`, each chunk is rolled out before its first action
-    is executed. The policy's cameras are rendered even if `view` names others; `with_images` renders
+    Chunks are executed as in a session (`SessionSettings`): `execution`, with `execution_horizon` or `ensemble_weight`;
+    what is None follows from the others or is the policy's own. While the policy computes, `latency_s` of simulated
+    time pass: the arm holds its last targets, or with rtc, aligned and blended goes on with its last chunk
+    (`ChunkPlan`); the world waits for neither. The episode ends when all of `success` hold at once, when `guard`
+    rejects a chunk, or after `max_steps` actions. With a guard or `preview`, each chunk is rolled out before its first
+    action is executed. The policy's cameras are rendered even if `view` names others; `with_images` renders
     also the steps that will not be in the policy's window when it is asked again. `max_worker_s` bounds the
     workers' time, all steps together. `poses` adds the poses of the moving bodies to each step and preview.
     `changes` take effect before their steps, in their order.
@@ -72,7 +74,8 @@ class EpisodeSettings:
 
     max_steps: int = 75
     max_worker_s: float = np.inf
-    execution_horizon: int = 1
+    execution: Execution | None = None
+    execution_horizon: int | None = None
     ensemble_weight: float | None = None
     seed: int = 0
     latency_s: float = 0.0

@@ -8,7 +8,8 @@ import pydantic
 from pydantic import Field
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import Image, PolicySpec, Task
+from vla_server_base.contract import Execution, Image, PolicySpec, Task
+from vla_server_base.episodes.chunk_plan import check_plan
 from vla_server_base.episodes.loop import EpisodeSettings
 from vla_server_base.episodes.policies import check_drives_arm
 from vla_server_base.episodes.recorder import check_recordings
@@ -31,14 +32,18 @@ class ExecuteRequest(SceneRequest):
 
     max_steps: int = Field(default=75, ge=1, le=1000)
     """Actions after which the episode ends, if it has not before."""
-    execution_horizon: ExecutionHorizon = 1
-    """Actions of each chunk that are executed before the policy is asked again."""
+    execution: Execution | None = None
+    """How chunks are executed, as in a session; null follows from the next two, or is the policy's own."""
+    execution_horizon: ExecutionHorizon | None = None
+    """With chunk: actions that are executed before the policy is asked again. With rtc and blended: up to where the
+    last chunk counts."""
     ensemble_weight: EnsembleWeight | None = None
-    """Averages overlapping chunks instead, with weights exp(-w * age), the oldest first; null does not."""
+    """With ensemble: overlapping chunks are averaged with weights exp(-w * age), the oldest first."""
     seed: Seed | None = None
     """The episode is a function of this and of the request; drawn and returned if left out."""
     latency_ms: float = Field(default=0.0, ge=0.0, le=2000.0)
-    """Simulated time that passes while the policy thinks; the arm keeps its last target."""
+    """Simulated time that passes while the policy thinks. The arm keeps its last target, or with rtc, aligned and
+    blended executes its last chunk."""
     success: tuple[Success, ...] = Field(default=(), max_length=16, fail_fast=True)
     """The episode ends as soon as all of these hold at once."""
     frames: FrameFormat = "none"
@@ -50,8 +55,12 @@ class ExecuteRequest(SceneRequest):
 
     @pydantic.model_validator(mode="after")
     def _one_way_to_execute(self):
-        if self.ensemble_weight is not None and self.execution_horizon > 1:
+        if self.ensemble_weight is not None and (self.execution_horizon or 1) > 1:
             raise ValueError("execution_horizon and ensemble_weight cannot be combined")
+        if self.ensemble_weight is not None and self.execution not in (None, "ensemble"):
+            raise ValueError("ensemble_weight can only be given together with execution ensemble")
+        if self.execution_horizon not in (None, 1) and self.execution in ("receding", "ensemble", "aligned"):
+            raise ValueError("execution_horizon can only be given together with execution chunk, rtc or blended")
         return self
 
     @property
@@ -68,11 +77,6 @@ class ExecuteRequest(SceneRequest):
         """
         instruction, goals, instruction_note = self.core_instruction(spec, config)
         dataset, dataset_note = self.core_dataset(spec)
-        if self.execution_horizon > spec.horizon:
-            raise RequestError(
-                f"execution_horizon: {self.execution_horizon} is over this policy's horizon, {spec.horizon}",
-                hint=f"choose 1 to {spec.horizon}",
-            )
         check_drives_arm(spec.actions[dataset].names)
         seed = secrets.randbelow(2**32) if self.seed is None else self.seed
         settings = replace(
@@ -80,6 +84,7 @@ class ExecuteRequest(SceneRequest):
             max_worker_s=config.episode_worker_s,
             changes=tuple(change.to_core(spec) for change in self.changes),
         )
+        check_plan(spec, settings)
         check_recordings(self.record, settings.control.rate_hz)
         if self._records_images and self.max_steps > MAX_KEPT_IMAGES:
             raise RequestError(
@@ -104,6 +109,7 @@ class ExecuteRequest(SceneRequest):
         scene = self.core_scene(spec)
         return EpisodeSettings(
             max_steps=self.max_steps,
+            execution=self.execution,
             execution_horizon=self.execution_horizon,
             ensemble_weight=self.ensemble_weight,
             seed=seed,

@@ -7,6 +7,8 @@ from contextlib import aclosing
 
 from fastapi import APIRouter, Request, Response
 
+from vla_server_base.contract import PolicySpec
+from vla_server_base.episodes.chunk_plan import actions_per_chunk
 from vla_server_base.episodes.events import EpisodeChange, EpisodeEvent, EpisodeStart, EpisodeStep
 from vla_server_base.episodes.loop import play
 from vla_server_base.episodes.policies import EnginePolicy
@@ -108,14 +110,13 @@ def _numbers_of_states(settings: EpisodeSettings, state: SimulationState | State
     return settings.max_steps * (len(state.qpos) + len(state.qvel) + len(state.ctrl))
 
 
-def _numbers_of_poses(settings: EpisodeSettings, num_bodies: int, horizon: int) -> int:
+def _numbers_of_poses(settings: EpisodeSettings, num_bodies: int, spec: PolicySpec) -> int:
     """Return how many numbers the poses of an episode have: those of its steps, and of the previews of chunks."""
-    executed = 1 if settings.ensemble_weight is not None else settings.execution_horizon
-    num_chunks = math.ceil(settings.max_steps / executed)
+    num_chunks = math.ceil(settings.max_steps / actions_per_chunk(spec, settings))
     frames, hold_frames = num_pose_frames(1 / settings.control.rate_hz), num_pose_frames(settings.latency_s)
     total = settings.max_steps * frames + num_chunks * hold_frames
     if settings.preview or settings.guard != "off":
-        total += num_chunks * (horizon * frames + hold_frames)
+        total += num_chunks * (spec.horizon * frames + hold_frames)
     return 7 * num_bodies * total
 
 
@@ -126,7 +127,7 @@ async def gather_reply(service: Service, inputs: ExecuteInputs, events: AsyncIte
     async for event in events:
         if isinstance(event, StartEvent):
             settings, num_bodies = inputs.settings, len(event.pose_bodies or ())
-            poses = _numbers_of_poses(settings, num_bodies, service.engine.spec.horizon)
+            poses = _numbers_of_poses(settings, num_bodies, service.engine.spec)
             _check_kept(_numbers_of_states(settings, event.state) + poses)
             start = event
         elif isinstance(event, StepEvent):

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from jaxtyping import Float
 
-from vla_server_base.tabletop.tables import NUM_FINGERS, NUM_FREE, OBJECTS, Table
+from vla_server_base.tabletop.tables import OBJECTS, Table
 from vla_server_base.tabletop.tasks import PUSHED_M, TabletopTask
 
 CLEARANCE = 4.4
@@ -35,8 +35,7 @@ def place_objects(
         if have_clearance(places, table) and is_possible(places, table, task):
             break
     qpos = home.copy()
-    free = qpos[table.num_joints + NUM_FINGERS :].reshape(len(OBJECTS), NUM_FREE)
-    for row, name in zip(free, OBJECTS, strict=True):
+    for row, name in zip(table.objects(qpos), OBJECTS, strict=True):
         half_turn = random.uniform(-np.pi, np.pi) / 2
         row[:2], row[3:] = places[name], (np.cos(half_turn), 0, 0, np.sin(half_turn))
     return qpos
@@ -50,7 +49,7 @@ def resample_objects(
     An object within `HELD_M` of the gripper counts as held, and is sometimes resampled, too.
     """
     qpos = qpos.copy()
-    free = qpos[table.num_joints + NUM_FINGERS :].reshape(len(OBJECTS), NUM_FREE)
+    free = table.objects(qpos)
     free[:] = random.permutation(free)
     stays = (np.linalg.norm(free[:, :3] - gripper, axis=1) < HELD_M) & (random.random() > EMPTIED_RATE)
     occupied = [row[:2].copy() for row in free[stays]]

@@ -52,6 +52,7 @@ def _request(trial: Trial, settings: EpisodeSettings) -> Mapping[str, Any]:
         "seed": trial.seed,
         "success": success_to_body(trial.task.success(trial.table)),
         "max_steps": settings.max_steps,
+        "execution": settings.execution,
         "execution_horizon": settings.execution_horizon,
         "ensemble_weight": settings.ensemble_weight,
         "latency_ms": 1e3 * settings.latency_s,

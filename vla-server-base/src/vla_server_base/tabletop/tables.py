@@ -41,6 +41,12 @@ class Table:
         """The distance between the pads of an open gripper."""
         return 2 * (self.finger_open - self.finger_zero)
 
+    def objects(self, qpos: Float[np.ndarray, "*moments nq"]) -> Float[np.ndarray, "*moments objects 7"]:
+        """Return the objects' part of qpos as a view: a row of x, y, z [m] and quaternion for each of `OBJECTS`."""
+        first = self.num_joints + NUM_FINGERS
+        rows = qpos[..., first : first + len(OBJECTS) * NUM_FREE]
+        return rows.reshape(*qpos.shape[:-1], len(OBJECTS), NUM_FREE)
+
 
 TABLES = {
     "panda": Table(
@@ -113,7 +119,6 @@ class TableState:
 
 def read_state(table: Table, state: SimulationState, pose: Pose) -> TableState:
     """Compute the state of the table from a rollout's state and pose."""
-    free = state.qpos[table.num_joints + NUM_FINGERS :].reshape(len(OBJECTS), NUM_FREE)
     return TableState(
         table=table,
         position=pose.position,
@@ -121,7 +126,7 @@ def read_state(table: Table, state: SimulationState, pose: Pose) -> TableState:
         gap=2 * float(state.qpos[table.num_joints] - table.finger_zero),
         objects={
             name: ObjectPose(position=row[:3], yaw=_yaw_of_sides(rotation(row[3:])))
-            for name, row in zip(OBJECTS, free, strict=True)
+            for name, row in zip(OBJECTS, table.objects(state.qpos), strict=True)
         },
     )
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from vla_server_base.tabletop.tables import NUM_FINGERS, NUM_FREE, OBJECTS
+from vla_server_base.tabletop.tables import OBJECTS
 from vla_server_base.tabletop.tasks import LIFTED_M
 from vla_server_base.tabletop.trials import Trial
 
@@ -37,7 +37,7 @@ def trial_result(
     trial: Trial, reason: str, qpos: Float[np.ndarray, "moments nq"], predict_ms: list[float], duration_s: float
 ) -> TrialResult:
     """Compute the result of a trial from its states, of which the first is the start."""
-    free = qpos[:, trial.table.num_joints + NUM_FINGERS :].reshape(len(qpos), len(OBJECTS), NUM_FREE)
+    free = trial.table.objects(qpos)
     shifts = free[..., :3] - free[0, :, :3]
     is_lifted = shifts[..., 2] >= LIFTED_M
     farthest = np.linalg.norm(shifts, axis=-1).max(axis=0)

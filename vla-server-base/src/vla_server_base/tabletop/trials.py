@@ -56,7 +56,7 @@ def draw_trial(
         table=table,
         seed=seed,
         scene=scene_variant(robot, variant if jitter else None),
-        start=SceneState(qpos=place_objects(_home(robot), table, task, random)),
+        start=SceneState(qpos=place_objects(home_qpos(robot), table, task, random)),
         instruction=instructions[int(number * len(instructions))],
     )
 
@@ -74,7 +74,8 @@ def draw_random_view(trial: Trial, now: TableState, qpos: Float[np.ndarray, " nq
 
 
 @lru_cache
-def _home(robot: str) -> Float[np.ndarray, " nq"]:
+def home_qpos(robot: str) -> Float[np.ndarray, " nq"]:
+    """Return the joint positions of a robot's tabletop before anything is placed."""
     key = ElementTree.fromstring(bundled_scene(robot, "tabletop")).find("keyframe/key[@name='home']")
     assert key is not None, "a tabletop has a home"
     return np.array(key.attrib["qpos"].split(), float)
