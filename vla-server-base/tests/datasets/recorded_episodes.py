@@ -33,6 +33,7 @@ def assert_same(read: RecordedEpisode, wanted: RecordedEpisode, tolerance: float
         assert (getattr(read, name) is None) == (getattr(wanted, name) is None)
         np.testing.assert_array_equal(getattr(read, name), getattr(wanted, name))
     assert (read.instruction, read.metadata) == (wanted.instruction, wanted.metadata)
+    assert (read.proprio_names, read.action_names) == (wanted.proprio_names, wanted.action_names)
     assert read.images.keys() == wanted.images.keys()
     for name, frames in wanted.images.items():
         assert read.images[name].shape == frames.shape

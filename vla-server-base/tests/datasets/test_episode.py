@@ -96,6 +96,8 @@ def number_at(timestep: int, value: float) -> np.ndarray:
         ({"expert_drove": np.array([2] * 7)}, "expert_drove: expected only true and false"),
         ({"instruction": b"\xff"}, r"instruction: expected UTF-8, got b'\\xff'"),
         ({"instruction": None}, "instruction: expected a text, got NoneType"),
+        ({"action_names": ("dx", "dy")}, "action_names: expected 7, one for each number, got 2: dx, dy"),
+        ({"proprio": None, "proprio_names": ("joint",)}, "proprio_names: expected 0"),
         ({"metadata": {"seed": np.int64(3)}}, "metadata: expected what JSON can hold"),
     ],
 )

@@ -42,6 +42,25 @@ def test_single_numbers_and_absent_features_come_back(tmp_path):
     assert_same(read, bare)
 
 
+def test_names_of_states_and_actions_come_back(tmp_path):
+    joints, motion = tuple(f"joint{number}" for number in range(8)), ("x", "y", "z", "roll", "pitch", "yaw", "gripper")
+    named = made_episode(0, proprio_names=joints, action_names=motion)
+    (read,) = open_dataset(write(tmp_path, [named], cameras="image"))
+    assert_same(read, named)
+    features = json.loads((tmp_path / "meta/info.json").read_text())["features"]
+    assert (features["observation.state"]["names"], features["action"]["names"]) == ([*joints], [*motion])
+    with LeRobotWriter(tmp_path, fps=5, cameras="image") as writer, pytest.raises(DatasetError, match="does not fit"):
+        writer.append(made_episode(1))
+
+
+def test_what_only_a_simulation_knows_is_no_input_of_a_policy(tmp_path, episodes):
+    write(tmp_path, episodes)
+    features = json.loads((tmp_path / "meta/info.json").read_text())["features"]
+    inputs = {key for key in features if key.startswith("observation")}
+    assert inputs == {"observation.images.primary", "observation.images.wrist", "observation.state"}
+    assert features["environment_state"]["shape"] == [14]
+
+
 def test_dataset_and_writer_are_a_dataset_and_its_writer(tmp_path, episodes):
     assert isinstance(LeRobotDataset(write(tmp_path, episodes)), EpisodeDataset)
     assert isinstance(LeRobotWriter(tmp_path, fps=5), EpisodeWriter)
@@ -98,6 +117,8 @@ def test_statistics_are_those_of_all_frames(tmp_path, episodes):
     actions = np.concatenate([episode.actions for episode in episodes])
     for name in ("min", "max", "mean", "std"):
         np.testing.assert_allclose(stored["action"][name], getattr(actions, name)(axis=0), rtol=1e-5)
+    of_each = [np.quantile(episode.actions, 0.99, axis=0) for episode in episodes]
+    np.testing.assert_allclose(stored["action"]["q99"], np.average(of_each, axis=0, weights=[7, 3, 12]), rtol=1e-5)
     colours = np.concatenate([episode.images["primary"] for episode in episodes]) / 255
     of_camera = stored["observation.images.primary"]
     np.testing.assert_allclose(np.squeeze(of_camera["mean"]), colours.mean(axis=(0, 1, 2)))

@@ -139,6 +139,27 @@ def test_other_columns_are_not_read(old, episodes):
     np.testing.assert_array_equal(open_dataset(old)[0].actions, episodes[0].actions)
 
 
+def test_what_a_simulation_knows_is_read_under_its_earlier_key_too(old, episodes):
+    rows = pq.read_table(old / DATA.format(0))
+    names = ["observation.environment_state" if name == "environment_state" else name for name in rows.column_names]
+    pq.write_table(rows.rename_columns(names), old / DATA.format(0))
+    np.testing.assert_array_equal(open_dataset(old)[0].environment_state, episodes[0].environment_state)
+
+
+@pytest.mark.parametrize(
+    ("names", "read"),
+    [
+        (["a", "b", "c", "d", "e", "f", "g"], ("a", "b", "c", "d", "e", "f", "g")),
+        (["a", "b"], ()),
+        ({"motors": ["a", "b", "c", "d", "e", "f", "g"]}, ()),
+        (None, ()),
+    ],
+)
+def test_names_are_read_where_they_are_one_for_each_number(old, names, read):
+    change_info(old, lambda info: info["features"]["action"].update(names=names))
+    assert open_dataset(old)[0].action_names == read
+
+
 @pytest.mark.parametrize("drift", [-0.49, 0.3, 0.49])
 def test_timestamps_may_drift_by_less_than_half_a_frame(old, episodes, drift):
     change_rows(old / DATA.format(2), "timestamp", lambda times: np.array(times) + np.linspace(0, drift, 12) / 5)
@@ -245,4 +266,4 @@ def test_an_unknown_key_is_refused_with_the_available_ones(old):
     change_info(old, lambda info: info["features"].update(move=info["features"].pop("action")))
     with pytest.raises(DatasetError, match="has no feature 'action'") as error:
         open_dataset(old)
-    assert "--action-key; available: episode_index" in error.value.hint
+    assert "--action-key; available: environment_state, episode_index" in error.value.hint

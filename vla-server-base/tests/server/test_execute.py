@@ -272,6 +272,8 @@ def test_an_episode_is_recorded_as_a_lerobot_dataset(client, tmp_path):
     # The observation before each action: the second is what the first led to.
     pose = [*reply["steps"][0]["position"], *reply["steps"][0]["quaternion"]]
     np.testing.assert_allclose(episode.proprio[1], pose, atol=1e-6)
+    assert episode.proprio_names == ("x", "y", "z", "qw", "qx", "qy", "qz")
+    assert episode.action_names == ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
     assert (episode.images["primary"][0] != episode.images["primary"][2]).any()
 
 

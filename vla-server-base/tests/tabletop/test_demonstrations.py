@@ -153,6 +153,8 @@ async def test_a_demonstration_is_recorded_with_the_experts_labels(pool):
     np.testing.assert_array_equal(episode.actions, np.array([step.label for step in demonstration.steps], np.float32))
     assert episode.images["wrist"].shape == (8, 16, 16, 3)
     assert episode.proprio.shape == (8, 8)
+    assert episode.proprio_names == (*(f"joint{number}" for number in range(1, 8)), "gripper")
+    assert episode.action_names == ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")
     assert episode.expert_drove.tolist() == [step.expert_drove for step in demonstration.steps]
     assert episode.instruction == trial.instruction
     assert episode.metadata == {"task": "pick_up_red_cube", "seed": 3, "robot": "panda", "success": False}

@@ -16,7 +16,8 @@ class RecordedEpisode:
 
     `images` are RGB by camera name (`primary`, `wrist`, ...), taken before the action; `proprio` is what the robot's
     own sensors measured, or None; `environment_state` is what only a simulation knows, such as object positions.
-    `actions` are un-normalized. `instruction` is empty if there is none. `metadata` is any JSON (the task, the seed).
+    `actions` are un-normalized. `proprio_names` and `action_names` say what each number is; empty if that is unknown.
+    `instruction` is empty if there is none. `metadata` is any JSON (the task, the seed).
 
     `expert_drove` is False at timesteps at which a policy acted and the action is the expert's label (DAgger); None
     means that the expert always acted. After such a timestep, the next observation does not follow from the labelled
@@ -27,7 +28,8 @@ class RecordedEpisode:
     axis if there is one per timestep; texts as UTF-8.
 
     Raises:
-        DatasetError: there is no timestep, a number is not finite, lengths differ, or a field cannot be converted.
+        DatasetError: there is no timestep, a number is not finite, lengths differ, a field cannot be converted, or
+            there are names, but not one for each number.
     """
 
     images: Mapping[str, UInt8[np.ndarray, "length _ _ 3"]]
@@ -37,6 +39,8 @@ class RecordedEpisode:
     instruction: str = ""
     expert_drove: Bool[np.ndarray, " length"] | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
+    proprio_names: tuple[str, ...] = ()
+    action_names: tuple[str, ...] = ()
 
     def __post_init__(self):
         for name, value in converted_fields(vars(self)).items():

@@ -38,6 +38,8 @@ def converted_fields(values: Mapping[str, Any]) -> dict[str, Any]:
     }
     images = {name: _convert(f"camera {name}", rgb_images, frames) for name, frames in values["images"].items()}
     _check_lengths({**fields, **{f"image {name}": frames for name, frames in images.items()}})
+    for field, names in (("proprio", "proprio_names"), ("actions", "action_names")):
+        _check_names(names, values.get(names, ()), fields.get(field))
     return {**values, **fields, "images": images}
 
 
@@ -51,6 +53,15 @@ def _check_lengths(fields: Mapping[str, Any]) -> None:
         )
     if not num_actions:
         raise DatasetError("an episode needs at least one timestep, got 0", hint=DROP_EPISODE)
+
+
+def _check_names(field: str, names: tuple[str, ...], numbers: np.ndarray | None) -> None:
+    num_numbers = 0 if numbers is None else numbers.shape[1]
+    if names and len(names) != num_numbers:
+        raise DatasetError(
+            f"{field}: expected {num_numbers}, one for each number, got {len(names)}: {', '.join(names)}",
+            hint="name each number, or none",
+        )
 
 
 def _convert(name: str, convert: Callable[[Any], Field], value: Any) -> Field:

@@ -17,7 +17,7 @@ from vla_server_base.datasets.episode import RecordedEpisode
 from vla_server_base.datasets.error_context import error_context
 from vla_server_base.datasets.images import decode_images
 from vla_server_base.datasets.keys import Keys, camera_name, choose, chosen_keys
-from vla_server_base.datasets.lerobot_columns import is_camera, is_depth, vectors
+from vla_server_base.datasets.lerobot_columns import is_camera, is_depth, names_of, vectors
 from vla_server_base.datasets.lerobot_episodes import EpisodeFiles, episode_files
 from vla_server_base.datasets.lerobot_meta import COPY_AGAIN, read_info, read_tasks
 from vla_server_base.datasets.lerobot_v2 import episode_files_v2
@@ -27,7 +27,9 @@ from vla_server_base.errors import DatasetError
 logger = logging.getLogger(__name__)
 
 STATE, ACTION = "observation.state", "action"
-ENVIRONMENT_STATE = "observation.environment_state"
+ENVIRONMENT_STATE = "environment_state"
+"""Not `observation.environment_state`, which LeRobot makes an input of every policy that it trains."""
+ENVIRONMENT_STATES = (ENVIRONMENT_STATE, "observation.environment_state")
 EXPERT_DROVE = "expert_drove"
 KNOWN_ACTIONS, KNOWN_STATES = ((ACTION,), ("actions",)), ((STATE,), ("state",))
 """LeRobot's own keys, and those of openpi's conversion scripts."""
@@ -37,7 +39,8 @@ class LeRobotDataset:
     """A local folder with a LeRobot dataset.
 
     The camera of the feature `observation.images.<name>` is called name; `observation.state` is the proprio;
-    `observation.environment_state` keeps its name. `keys` can choose other features. The instruction of an episode with
+    `environment_state`, or else `observation.environment_state`, is the environment's. Names of states and actions are
+    read where they are lists. `keys` can choose other features. The instruction of an episode with
     several tasks is that of its first timestep. Other features and depth are not read.
 
     Raises:
@@ -102,15 +105,17 @@ class LeRobotDataset:
         with error_context(f"episode {files.number} of {self._folder}"):
             rows = self._rows(files)
             times = self._times(rows, files)
-            is_simulated = ENVIRONMENT_STATE in rows.column_names and ENVIRONMENT_STATE not in self._states
+            simulated = [key for key in ENVIRONMENT_STATES if key in rows.column_names and key not in self._states][:1]
             return RecordedEpisode.of(
                 images={name: self._images_of(key, files, rows, times) for name, key in self._cameras.items()},
                 proprio=vectors(rows, self._states, files.data) if self._states else None,
-                environment_state=vectors(rows, (ENVIRONMENT_STATE,), files.data) if is_simulated else None,
+                environment_state=vectors(rows, simulated, files.data) if simulated else None,
                 actions=vectors(rows, self._actions, files.data),
                 instruction=self._instruction(rows, files),
                 expert_drove=rows[EXPERT_DROVE].to_numpy() if EXPERT_DROVE in rows.column_names else None,
                 metadata=files.metadata,
+                proprio_names=names_of(self._features, self._states),
+                action_names=names_of(self._features, self._actions),
             )
 
     def metadata(self, index: int) -> Mapping[str, Any]:
@@ -123,7 +128,7 @@ class LeRobotDataset:
         """Read the rows of an episode: the columns that are needed, and those optional ones that the file has."""
         needed = [*self._actions, *self._states]
         needed += [key for key in self._cameras.values() if self._features[key]["dtype"] == "image"]
-        optional = (ENVIRONMENT_STATE, EXPERT_DROVE, "timestamp", "task_index")
+        optional = (*ENVIRONMENT_STATES, EXPERT_DROVE, "timestamp", "task_index")
         try:
             columns = pq.read_schema(files.data).names
             if absent := [key for key in needed if key not in columns]:

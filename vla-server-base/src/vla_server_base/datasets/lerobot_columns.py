@@ -1,6 +1,7 @@
 """The features of a LeRobot dataset: which are cameras, which depth, and parquet columns as arrays."""
 
 from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,15 @@ def is_depth(key: str, feature: Mapping[str, Any]) -> bool:
         or any("depth" in str(name).lower() for name in axes)
         or (has_one_channel and "depth" in key.lower())
     )
+
+
+def names_of(features: Mapping[str, Any], keys: Iterable[str]) -> tuple[str, ...]:
+    """Return the names of the numbers of some features in a row; none if one of the features has no list of them."""
+    lists = [features[key].get("names") for key in keys]
+    if not all(isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists):
+        return ()
+    sizes = [int(np.prod(features[key].get("shape") or [0])) for key in keys]
+    return tuple(chain(*lists)) if [len(names) for names in lists] == sizes else ()
 
 
 def vectors(rows: pa.Table, keys: Iterable[str], path: Path) -> Float32[np.ndarray, "length dim"]:

@@ -55,14 +55,21 @@ def counted_arrays(episode: int, first_frame: int, length: int, task: int, fps: 
     }
 
 
-def described(arrays: FeatureArrays, cameras: CameraForm, fps: int) -> dict[str, Any]:
-    """Describe features as `meta/info.json` does.
+def names_of_numbers(episode: RecordedEpisode) -> dict[str, tuple[str, ...]]:
+    """Return the names of the numbers of features, by their keys; empty if they are unknown."""
+    return {STATE: episode.proprio_names, ACTION: episode.action_names}
+
+
+def described(
+    arrays: FeatureArrays, names: Mapping[str, tuple[str, ...]], cameras: CameraForm, fps: int
+) -> dict[str, Any]:
+    """Describe features as `meta/info.json` does, with the `names` of their numbers.
 
     Raises:
         DatasetError: images have odd sides, which video does not support.
     """
     return {
-        key: _camera(values.shape[1:], cameras, fps) if values.ndim == 4 else _numbers(values)
+        key: _camera(values.shape[1:], cameras, fps) if values.ndim == 4 else _numbers(values, names.get(key, ()))
         for key, values in arrays.items()
     }
 
@@ -72,8 +79,8 @@ def described_counters() -> dict[str, Any]:
     return {name: {"dtype": dtype, "shape": [1], "names": None} for name, dtype in COUNTERS.items()}
 
 
-def _numbers(values: np.ndarray) -> dict[str, Any]:
-    return {"dtype": values.dtype.name, "shape": list(values.shape[1:]) or [1], "names": None}
+def _numbers(values: np.ndarray, names: tuple[str, ...]) -> dict[str, Any]:
+    return {"dtype": values.dtype.name, "shape": list(values.shape[1:]) or [1], "names": list(names) or None}
 
 
 def _camera(shape: tuple[int, ...], cameras: CameraForm, fps: int) -> dict[str, Any]:

@@ -1,6 +1,7 @@
-"""Statistics as LeRobot stores them: per feature, of each episode and of all; without quantiles.
+"""Statistics as LeRobot stores them: per feature, of each episode and of all.
 
-Follows `compute_stats.py` of huggingface/lerobot, but over all frames instead of a sample.
+Follows `compute_stats.py` of huggingface/lerobot, but over all frames instead of a sample. As there, the quantiles of
+all episodes are the means of theirs, by length: an estimate, which needs no episode again.
 """
 
 from collections.abc import Mapping
@@ -9,8 +10,10 @@ import numpy as np
 from jaxtyping import Float64, Shaped
 
 FeatureStatistics = Mapping[str, Float64[np.ndarray, "..."]]
-"""`min`, `max`, `mean`, `std` by dimension, and `count`, of timesteps."""
+"""`min`, `max`, `mean`, `std` and `QUANTILES` by dimension, and `count`, of timesteps."""
 Statistics = Mapping[str, FeatureStatistics]
+
+QUANTILES = {"q01": 0.01, "q10": 0.1, "q50": 0.5, "q90": 0.9, "q99": 0.99}
 
 
 def episode_statistics(features: Mapping[str, Shaped[np.ndarray, "length ..."]]) -> dict[str, FeatureStatistics]:
@@ -34,8 +37,9 @@ def _of_images(frames: Shaped[np.ndarray, "length height width 3"]) -> FeatureSt
     for channel in range(3):
         shares = np.bincount(frames[..., channel].reshape(-1), minlength=256) / frames[..., channel].size
         mean, present = shares @ levels, levels[shares > 0]
-        by_channel.append((present[0], present[-1], mean, np.sqrt(shares @ (levels - mean) ** 2)))
-    by_name = zip(("min", "max", "mean", "std"), np.transpose(by_channel), strict=True)
+        quantiles = levels[np.searchsorted(np.cumsum(shares), [*QUANTILES.values()])]
+        by_channel.append((present[0], present[-1], mean, np.sqrt(shares @ (levels - mean) ** 2), *quantiles))
+    by_name = zip(("min", "max", "mean", "std", *QUANTILES), np.transpose(by_channel), strict=True)
     return {**{name: values.reshape(3, 1, 1) for name, values in by_name}, "count": np.array([len(frames)], np.float64)}
 
 
@@ -46,19 +50,22 @@ def _summary(values: Float64[np.ndarray, "samples dim"], count: int) -> FeatureS
         "mean": values.mean(axis=0),
         "std": values.std(axis=0),
         "count": np.array([count], np.float64),
+        **dict(zip(QUANTILES, np.quantile(values, [*QUANTILES.values()], axis=0), strict=True)),
     }
 
 
 def _merged(parts: list[FeatureStatistics]) -> FeatureStatistics:
-    stacked = {name: np.stack([part[name] for part in parts]) for name in ("min", "max", "mean", "std", "count")}
+    known = [name for name in parts[0] if all(name in part for part in parts)]  # Others' data may lack quantiles.
+    stacked = {name: np.stack([part[name] for part in parts]) for name in known}
     counts = stacked["count"].reshape(-1, *[1] * (stacked["mean"].ndim - 1))
     total = counts.sum()
-    mean = (counts * stacked["mean"]).sum(axis=0) / total
+    means = {name: (counts * stacked[name]).sum(axis=0) / total for name in ("mean", *QUANTILES) if name in stacked}
+    mean = means["mean"]
     variance = (counts * (stacked["std"] ** 2 + (stacked["mean"] - mean) ** 2)).sum(axis=0) / total
     return {
         "min": stacked["min"].min(axis=0),
         "max": stacked["max"].max(axis=0),
-        "mean": mean,
         "std": np.sqrt(variance),
         "count": stacked["count"].sum(axis=0),
+        **means,
     }

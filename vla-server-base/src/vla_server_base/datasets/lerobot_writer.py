@@ -18,6 +18,7 @@ from vla_server_base.datasets.lerobot_features import (
     column,
     counted_arrays,
     described,
+    names_of_numbers,
     recorded_arrays,
     tasks_table,
 )
@@ -98,7 +99,7 @@ class LeRobotWriter:
             DatasetError: it has other features than the dataset, or images of odd sides for a video.
         """
         recorded = recorded_arrays(episode)
-        self._check_features(described(recorded, self._cameras, self._fps))
+        self._check_features(described(recorded, names_of_numbers(episode), self._cameras, self._fps))
         task = self._tasks.setdefault(episode.instruction, len(self._tasks))
         arrays = recorded | counted_arrays(self._num_episodes, self._num_frames, len(episode), task, self._fps)
         statistics = episode_statistics(arrays)

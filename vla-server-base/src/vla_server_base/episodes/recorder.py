@@ -8,6 +8,7 @@ import numpy as np
 from vla_server_base.contract import Image, Task
 from vla_server_base.datasets.episode import RecordedEpisode
 from vla_server_base.episodes.events import EpisodeChange, EpisodeEvent, EpisodeStart, EpisodeStep
+from vla_server_base.episodes.policies import ARM_ACTION
 from vla_server_base.episodes.recording import RecordingKind, animated_webp, lerobot_dataset, state_log
 from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.errors import RequestError
@@ -15,6 +16,7 @@ from vla_server_base.extras import how_to_install
 from vla_server_base.scenes.messages import Pose, RenderedView, Scene, SimulationState
 
 _LEROBOT_NEEDS = ("pyarrow", "av")
+_POSE_NAMES = ("x", "y", "z", "qw", "qx", "qy", "qz")
 
 
 def possible_recordings() -> tuple[RecordingKind, ...]:
@@ -120,6 +122,8 @@ class _Timesteps:
             actions=np.stack(self.actions),
             instruction=self._task.instruction or "",
             metadata={"seed": seed},
+            proprio_names=_POSE_NAMES,
+            action_names=ARM_ACTION,
         )
 
 

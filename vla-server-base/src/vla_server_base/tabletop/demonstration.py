@@ -7,6 +7,7 @@ from jaxtyping import Float, Float32
 
 from vla_server_base.contract import Observation
 from vla_server_base.datasets import RecordedEpisode
+from vla_server_base.episodes.policies import ARM_ACTION
 from vla_server_base.scenes.messages import SimulationState
 from vla_server_base.tabletop.tables import OBJECTS, TableState
 from vla_server_base.tabletop.tasks import TabletopTask
@@ -56,6 +57,8 @@ class Demonstration:
             instruction=trial.instruction,
             expert_drove=np.array([step.expert_drove for step in self.steps]),
             metadata={"task": trial.task.name, "seed": trial.seed, "robot": trial.table.robot, "success": self.success},
+            proprio_names=(*trial.table.joints, "gripper"),
+            action_names=ARM_ACTION,
         )
 
 

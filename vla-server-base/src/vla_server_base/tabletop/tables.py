@@ -8,6 +8,7 @@ from jaxtyping import Float
 
 from vla_server_base.errors import UnknownName
 from vla_server_base.scenes.messages import Pose, SimulationState
+from vla_server_base.scenes.robots import BUNDLED_PANDA, BUNDLED_WIDOWX
 
 OBJECTS = ("red_cube", "blue_cube", "green_sphere")
 """The bodies of both scenes, in the order of their free joints, which follow the fingers in qpos."""
@@ -26,7 +27,7 @@ class Table:
     """
 
     robot: str
-    num_joints: int
+    joints: tuple[str, ...]
     half_size: float
     finger_joint: str
     finger_zero: float
@@ -35,6 +36,11 @@ class Table:
     hand_height: float
     x: tuple[float, float]
     y: tuple[float, float]
+
+    @property
+    def num_joints(self) -> int:
+        """How many joints the arm has, without the fingers'."""
+        return len(self.joints)
 
     @property
     def open_gap(self) -> float:
@@ -51,7 +57,7 @@ class Table:
 TABLES = {
     "panda": Table(
         robot="panda",
-        num_joints=7,
+        joints=BUNDLED_PANDA.joints,
         half_size=0.025,
         finger_joint="finger_joint1",
         finger_zero=0.0,
@@ -63,7 +69,7 @@ TABLES = {
     ),
     "widowx": Table(
         robot="widowx",
-        num_joints=6,
+        joints=BUNDLED_WIDOWX.joints,
         half_size=0.0175,
         finger_joint="left_finger",
         finger_zero=0.009,
