@@ -94,7 +94,7 @@ class TestWeights:
 
     def test_pickled_weights_are_never_read(self, checkpoint):
         (checkpoint / "model.safetensors").unlink()
-        (checkpoint / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch /tmp/pwned'\ntR.")
+        (checkpoint / "pytorch_model.bin").write_bytes(b"cos\nsystem\n(S'touch pwned'\ntR.")
         assert "only pickled weights (pytorch_model.bin)" in refusal(checkpoint).message
 
     def test_a_missing_shard_is_named(self, checkpoint):

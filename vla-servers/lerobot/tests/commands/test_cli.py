@@ -1,7 +1,9 @@
 """What can be typed: the commands of every service, and `check`, which says whether a checkpoint can be served."""
 
+import dataclasses
 import importlib.metadata
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -43,6 +45,12 @@ def test_a_setting_is_a_flag_and_a_variable(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("LEROBOT_TORCH_THREADS", "2")
     options = parse(LEROBOT, ["serve", "--torch-threads", "3", "--control-hz", "30"])
     assert (options.config.model, options.config.torch_threads, options.config.control_hz) == ("a-folder", 3, 30)
+
+
+def test_every_setting_is_documented():
+    page = (Path(__file__).parents[4] / "docs" / "lerobot.md").read_text()
+    settings = [f"LEROBOT_{field.name.upper()}" for field in dataclasses.fields(LEROBOT.config)]
+    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == settings
 
 
 @pytest.mark.parametrize(
