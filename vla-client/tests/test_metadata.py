@@ -38,6 +38,16 @@ def test_fields_of_a_newer_server_are_ignored():
     assert metadata_from_greeting({**GREETING, "colour": "blue"}) == metadata_from_greeting(GREETING)
 
 
+def test_what_a_policy_requires_is_known_where_the_server_says_it():
+    older = metadata_from_greeting(GREETING)
+    assert (older.requires_proprio, older.takes_instruction, older.control_hz) == (False, True, None)
+    said = {"proprio_dim": 2, "proprio_names": ["x", "y"], "requires_proprio": True, "control_hz": 50}
+    camera = {"name": "top", "height": 4, "width": 4, "required": True}
+    newer = metadata_from_greeting({**GREETING, **said, "cameras": [camera]})
+    assert (newer.proprio_names, newer.control_hz, newer.cameras[0].required) == (("x", "y"), 50.0, True)
+    assert not older.cameras[0].required
+
+
 @pytest.mark.parametrize("field", sorted(GREETING))
 def test_a_greeting_without_a_field_is_refused_by_its_name(field):
     incomplete = {name: value for name, value in GREETING.items() if name != field}

@@ -11,11 +11,15 @@ from vla_client.errors import ProtocolError
 
 @dataclass(frozen=True)
 class Camera:
-    """One camera of a policy and the size [pixels] that it works at; the server resizes images of any size."""
+    """One camera of a policy and the size [pixels] that it works at; the server resizes images of any size.
+
+    Every observation must have an image of a `required` camera.
+    """
 
     name: str
     height: int
     width: int
+    required: bool = False
 
 
 @dataclass(frozen=True)
@@ -24,6 +28,10 @@ class Metadata:
 
     `weights` is "random" if its actions mean nothing. `observation_keys` lists the accepted keys of each image and of
     the instruction; `action_names` and `action_units` describe the `action_dim` numbers of an action.
+
+    Older servers do not send the fields that have defaults. `proprio_dim` numbers are the robot's state, None if the
+    policy takes none; with `requires_proprio` every observation must have them. `control_hz` is the rate of the actions
+    [1/s], None if unknown.
     """
 
     model: str
@@ -38,6 +46,11 @@ class Metadata:
     action_units: tuple[str, ...]
     datasets: tuple[str, ...]
     default_dataset: Optional[str]
+    proprio_dim: Optional[int] = None
+    proprio_names: tuple[str, ...] = ()
+    proprio_units: tuple[str, ...] = ()
+    requires_proprio: bool = False
+    takes_instruction: bool = True
     execution: str = "receding"
     """How chunks are executed where `Policy` does not say."""
     control_hz: Optional[float] = None

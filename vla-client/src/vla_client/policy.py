@@ -116,7 +116,7 @@ class Policy:
     def act(
         self,
         images: Union[Mapping[str, np.ndarray], np.ndarray],
-        instruction: str,
+        instruction: str = "",
         proprio: Optional[np.ndarray] = None,
         *,
         obs_time: Optional[float] = None,
@@ -124,10 +124,11 @@ class Policy:
         """Return the action to execute now, `action_dim` numbers in the units of `metadata.action_units`.
 
         `images` are uint8 [height, width, 3] RGB, by camera name; a single array is the first camera's image. They
-        count as taken now, or at `obs_time`, a time of `time.monotonic()`.
+        count as taken now, or at `obs_time`, a time of `time.monotonic()`. `metadata` says whether the policy reads an
+        instruction, and which cameras and whether `proprio` are required.
 
         Raises:
-            ObservationError: an image is of a camera that the policy does not have.
+            ObservationError: an image is of a camera that the policy does not have, or something required is missing.
             DeadlineExceeded, PolicyError, SessionLost, Unreachable: see `infer`.
         """
         cameras = self.metadata.camera_names
@@ -135,6 +136,13 @@ class Policy:
         if unknown := sorted(set(by_camera).difference(cameras)):
             raise ObservationError(
                 f"this policy has no camera '{unknown[0]}'", hint=f"send images of: {', '.join(cameras)}"
+            )
+        missing = [camera.name for camera in self.metadata.cameras if camera.required and camera.name not in by_camera]
+        if self.metadata.requires_proprio and proprio is None:
+            missing.append("proprio")
+        if missing:
+            raise ObservationError(
+                f"this policy requires what is missing: {', '.join(missing)}", hint="send it in every observation"
             )
         time_fields = {} if obs_time is None else {"obs_time": obs_time}
         return first_action(self.infer({**by_camera, "instruction": instruction, "proprio": proprio, **time_fields}))

@@ -121,7 +121,7 @@ class VLAModelAdapter(abc.ABC):
         proprio = None if spec.proprio_dim is None else np.zeros(spec.proprio_dim, np.float32)
         observations = (Observation(images=images, proprio=proprio),) * spec.window
         window = Window(observations=observations, timestep_pad_mask=np.ones(spec.window, bool))
-        # A dot is no word, which a vocabulary might lack.
+        # A dot: any word might be missing from a vocabulary.
         task = self.preprocess_instruction(Task(instruction="." if spec.takes_instruction else None))
         return [PolicyInput(observation=self.preprocess_observation(window), task=task, seed=0)]
 

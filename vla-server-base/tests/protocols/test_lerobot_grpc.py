@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import contextmanager
+from dataclasses import replace
 
 import grpc
 import numpy as np
@@ -207,6 +208,27 @@ def test_an_answer_is_a_list_of_timed_actions_from_the_observations_timestep_on(
     assert [action.timestep for action in found] == [5, 6, 7, 8]
     np.testing.assert_allclose([action.timestamp for action in found], 10 + np.arange(4) / 30)
     np.testing.assert_array_equal([action.action for action in found], actions.astype(np.float32))
+
+
+def test_times_and_number_of_actions_follow_from_what_the_policy_says(reader):
+    step, setup, result = timed_step_of(reader, timestep=0), lerobot.LerobotSetup(), result_with(np.zeros((4, 7)))
+    spec = replace(reader.spec, control_hz=50.0)
+    found = actions_of(lerobot.write_actions(step, result, setup, spec))
+    np.testing.assert_allclose([action.timestamp for action in found], 10 + np.arange(4) / 50)
+    spec = replace(reader.spec, execution="chunk", execution_horizon=3)
+    assert len(actions_of(lerobot.write_actions(step, result, setup, spec))) == 3
+    asked = lerobot.LerobotSetup(actions_per_chunk=2)
+    assert len(actions_of(lerobot.write_actions(step, result, asked, spec))) == 2
+
+
+def test_a_state_of_the_policy_s_own_names_is_put_in_its_order(reader):
+    named = replace(reader, spec=replace(reader.spec, proprio_names=("c.pos", "a.pos", "b.pos")))
+    message = joined(chunk(END, pickled_observation(SEEN)))
+    for names in ((), ("a.pos", "b.pos", "c.pos")):
+        step = lerobot.read_observation(message, named, lerobot.LerobotSetup(state_names=names))
+        proprio = step.request.observation.proprio
+        assert proprio is not None
+        np.testing.assert_allclose(proprio, [0.3, 0.1, 0.2], rtol=1e-6)
 
 
 def test_an_answer_has_no_more_actions_than_the_client_asks_for(reader):

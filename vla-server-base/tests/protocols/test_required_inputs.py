@@ -67,9 +67,9 @@ def sessions(robot: DoorRobot) -> dict[str, tuple]:
     return {each["id"]: (each["step"], each["seed"], each["instruction"]) for each in listed}
 
 
-def num_seen(action: np.ndarray) -> float:
+def num_seen(action: np.ndarray) -> int:
     """How many observations the policy has seen, as the echo says it."""
-    return pytest.approx(action[5] - STATE.sum(), abs=1e-5)
+    return round(action[5] - STATE.sum())
 
 
 def refusal(robot: DoorRobot, seen: Seen) -> str:
@@ -83,7 +83,8 @@ def refusal(robot: DoorRobot, seen: Seen) -> str:
 
 def check_refused_then_right(robot: DoorRobot, right: Seen, wrong: Seen, *words: str) -> None:
     """A wrong first message begins nothing; one between two right ones is no step."""
-    httpx.delete(f"{robot.ports.url}/sessions/act"), httpx.delete(f"{robot.ports.url}/sessions/predict")
+    for session in sessions(robot):
+        httpx.delete(f"{robot.ports.url}/sessions/{session}")
     said = [refusal(robot, wrong)]
     first = robot.act(right)
     said.append(refusal(robot, wrong))

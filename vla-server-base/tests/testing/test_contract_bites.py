@@ -1,6 +1,7 @@
 """An adapter that breaks the contract fails the contract test about it."""
 
 import itertools
+from types import MappingProxyType
 
 import numpy as np
 import pytest
@@ -66,7 +67,23 @@ class Cold(EchoAdapter):
         return ()
 
 
+class TooFewNames(EchoAdapter):
+    """Names two of the three numbers of its state."""
+
+    changes = MappingProxyType({"proprio_names": ("x", "y")})
+
+
+class NeedsBothCameras(EchoAdapter):
+    """Fails without a camera that its spec does not require."""
+
+    def preprocess_observation(self, window, dataset=None):
+        assert all("wrist" in observation.images for observation in window.observations)
+        return super().preprocess_observation(window, dataset)
+
+
 BROKEN = [
+    (TooFewNames, AdapterContract.test_the_spec_holds_together),
+    (NeedsBothCameras, AdapterContract.test_every_allowed_set_of_cameras_is_taken),
     (Unsteady, AdapterContract.test_the_same_seed_gives_the_same_answer),
     (Blind, AdapterContract.test_the_images_matter),
     (BatchDependent, AdapterContract.test_the_other_requests_of_a_batch_do_not_matter),
