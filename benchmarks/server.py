@@ -91,8 +91,10 @@ def machine() -> str:
     if info.exists():
         lines = info.read_text().splitlines()
         cpu = next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), cpu)
-    versions = f"Python {platform.python_version()}, jax {importlib.metadata.version('jax')}"
-    return f"{time.strftime('%Y-%m-%d')}, {cpu}, {os.cpu_count()} cores, {versions}"
+    installed = {each.name: each.version for each in importlib.metadata.distributions()}
+    versions = [f"{name} {installed[name]}" for name in ("jax", "torch", "lerobot") if name in installed]
+    python = f"Python {platform.python_version()}"
+    return ", ".join([time.strftime("%Y-%m-%d"), cpu, f"{os.cpu_count()} cores", python, *versions])
 
 
 def add_figures(file: Path | None, name: str, figures: Any) -> None:

@@ -26,7 +26,7 @@ SIZES = {TOP: (64, 96), LEFT_WRIST: (64, 64)}
 """Height and width of the cameras."""
 SAME_SIZES = dict.fromkeys(SIZES, (64, 96))
 """For policies whose cameras must be of one size."""
-CHUNKS_OF_8 = {"chunk_size": 8, "n_action_steps": 8}
+CHUNKS_OF_8: dict[str, Any] = {"chunk_size": 8, "n_action_steps": 8}
 
 
 def features(sizes: Mapping[str, tuple[int, int]], state_dim: int = STATE_DIM) -> dict[str, Any]:
@@ -150,11 +150,17 @@ def xvla(folder: Path) -> Path:
     return write(config, folder)
 
 
-def pi0(folder: Path) -> Path:
+def pi0(folder: Path, **changes: Any) -> Path:
     """Write a π0 of a few parameters."""
     tiny_backbones.tokenizer(folder / "tokenizer")
     tiny_backbones.shrink_pi(modeling_pi0, processor_pi0, folder / "tokenizer")
-    return write(PI0Config(**features(SIZES), **CHUNKS_OF_8, image_resolution=(28, 28)), folder)
+    return write(PI0Config(**features(SIZES), **CHUNKS_OF_8, image_resolution=(28, 28), **changes), folder)
+
+
+def pi0_relative(folder: Path) -> Path:
+    """Write a π0 whose actions, but for the gripper's, are relative to the robot's state."""
+    names = [*(f"joint_{number}.pos" for number in range(ACTION_DIM - 1)), "gripper.pos"]
+    return pi0(folder, use_relative_actions=True, relative_exclude_joints=["gripper"], action_feature_names=names)
 
 
 def pi05(folder: Path) -> Path:
@@ -176,6 +182,7 @@ CHECKPOINTS: dict[str, Callable[[Path], Path]] = {
         smolvla,
         xvla,
         pi0,
+        pi0_relative,
         pi05,
     )
 }

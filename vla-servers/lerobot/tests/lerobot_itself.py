@@ -27,7 +27,7 @@ class LeRobotItself:
     def __post_init__(self):
         config = PreTrainedConfig.from_pretrained(self.folder)
         self.pre, self.post = make_pre_post_processors(config, pretrained_path=str(self.folder))
-        self.policy = get_policy_class(config.type).from_pretrained(self.folder, config=config)
+        self.policy: Any = get_policy_class(config.type).from_pretrained(self.folder, config=config)
 
     def chunk(self, window: Sequence[Observation], seed: int, text: str = TASK) -> np.ndarray:
         """Return the chunk after a window of observations whose images have the policy's sizes."""

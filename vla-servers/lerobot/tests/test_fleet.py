@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from functools import partial
+from typing import Any
 
 import grpc
 import numpy as np
@@ -23,6 +24,7 @@ from vla_server_base.contract import Observation
 from vla_server_base.protocols import json_numpy
 
 NUM_STEPS, NUM_EXECUTED = 200, 8
+MESSAGES: Any = services_pb2
 Act = Callable[[int, Observation], list[np.ndarray]]
 """Of a robot: the actions to execute from a step on, and what it sees there."""
 
@@ -59,7 +61,7 @@ def test_eight_robots_over_four_protocols_get_what_each_gets_alone(client, grpc_
     for number, executed in enumerate(fleet):
         starts = range(0, NUM_STEPS, NUM_EXECUTED)
         alone = [itself.chunk([seen_by(spec, 1000 * number + start)], seed=0)[:NUM_EXECUTED] for start in starts]
-        assert np.array_equal(np.float32(executed), np.concatenate(alone)), number
+        assert np.array_equal(np.array(executed, np.float32), np.concatenate(alone)), number
 
 
 @contextmanager
@@ -98,29 +100,31 @@ def over_lerobot(port: int, number: int) -> Iterator[Act]:
     """A robot of LeRobot's gRPC, with LeRobot's own messages: it executes part of each chunk."""
     del number
     motors = [f"motor_{index}.pos" for index in range(8)]
-    features = {"observation.state": {"dtype": "float32", "shape": (8,), "names": motors}}
+    features: dict[str, Any] = {"observation.state": {"dtype": "float32", "shape": (8,), "names": motors}}
     setup = RemotePolicyConfig("act", "not-loaded", features, NUM_EXECUTED, "cpu")
     # Robots in one process would otherwise share a connection, and so be one robot.
     options = [("grpc.use_local_subchannel_pool", 1)]
     with closing(grpc.insecure_channel(f"127.0.0.1:{port}", options)) as channel:
         stub = AsyncInferenceStub(channel)
-        stub.Ready(services_pb2.Empty())
-        stub.SendPolicyInstructions(services_pb2.PolicySetup(data=pickle.dumps(setup)))
+        stub.Ready(MESSAGES.Empty())
+        stub.SendPolicyInstructions(MESSAGES.PolicySetup(data=pickle.dumps(setup)))
 
         def act(step: int, seen: Observation) -> list[np.ndarray]:
             state = dict(zip(motors, seen.proprio.tolist(), strict=True))
             observation = TimedObservation(
                 timestamp=float(step), timestep=step, observation={**state, **seen.images, "task": TASK}, must_go=True
             )
-            stub.SendObservations(send_bytes_in_chunks(pickle.dumps(observation), services_pb2.Observation))
-            actions = pickle.loads(stub.GetActions(services_pb2.Empty()).data)
+            stub.SendObservations(send_bytes_in_chunks(pickle.dumps(observation), MESSAGES.Observation))
+            # As LeRobot's client does: a server that has no actions yet answers with none.
+            answers = (stub.GetActions(MESSAGES.Empty()).data for _ in range(1000))
+            actions = pickle.loads(next(filter(None, answers)))
             assert [each.timestep for each in actions] == list(range(step, step + NUM_EXECUTED))
             return [each.get_action().numpy() for each in actions]
 
         yield act
 
 
-def named(seen: Observation) -> dict[str, np.ndarray]:
+def named(seen: Observation) -> dict[str, Any]:
     """Return an observation under the names of LeRobot's data sets."""
     images = {f"observation.images.{name}": image for name, image in seen.images.items()}
     return {**images, "observation.state": seen.proprio}

@@ -31,10 +31,8 @@ def test_a_served_chunk_is_what_lerobot_predicts(client, adapter, itself):
 def test_a_session_keeps_the_window_and_each_step_repeats_from_seed_and_step(client, adapter):
     window = adapter.spec.window
     observations = [seen_by(adapter.spec, seed) for seed in range(window + 1)]
-    session = {"session_id": "arm", "reset": True, "execution": "receding"}
-    for each in observations:
-        reply = ask(client, body(each, TASK, seed=3, **session))
-        session.pop("reset", None)
+    session = {"session_id": "arm", "execution": "receding", "seed": 3}
+    *_, reply = [ask(client, body(each, TASK, **session)) for each in observations]
     *past, last = observations[-window:]
     history = [{"images": pictures(each), "proprio": each.proprio.tolist()} for each in past]
     again = ask(client, body(last, TASK, history=history, seed=3, step=window))

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import torch
@@ -14,8 +13,8 @@ from transformers import (
     SmolVLMConfig,
     SmolVLMImageProcessor,
     SmolVLMProcessor,
-    SmolVLMVideoProcessor,
 )
+from transformers.models.smolvlm.video_processing_smolvlm import SmolVLMVideoProcessor
 
 WIDTH = 16
 SPECIAL_TOKENS = ("<pad>", "<s>", "</s>", "<fake_token_around_image>", "<image>", "<end_of_utterance>", "<global-img>")
@@ -46,13 +45,13 @@ def smolvlm(folder: Path) -> Path:
     """Write the configuration, the processor and the tokenizer of SmolVLA's VLM, as SmolVLA reads them."""
     layers = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": 2, "num_attention_heads": 2}
     text = {"model_type": "llama", **layers, "num_key_value_heads": 1, "head_dim": 8, "vocab_size": NUM_TOKENS}
-    config = SmolVLMConfig(
-        vision_config={**layers, "image_size": 64, "patch_size": 16},
-        text_config={**text, "pad_token_id": PAD},
-        scale_factor=2,
-        image_token_id=SPECIAL_TOKENS.index("<image>"),
-    )
-    config.save_pretrained(folder)
+    config = {
+        "vision_config": {**layers, "image_size": 64, "patch_size": 16},
+        "text_config": {**text, "pad_token_id": PAD},
+        "scale_factor": 2,
+        "image_token_id": SPECIAL_TOKENS.index("<image>"),
+    }
+    SmolVLMConfig.from_dict(config).save_pretrained(folder)
     parts = {"image_processor": SmolVLMImageProcessor(), "video_processor": SmolVLMVideoProcessor()}
     SmolVLMProcessor(tokenizer=tokenizer(folder), **parts).save_pretrained(folder)
     return folder
@@ -62,9 +61,8 @@ def clip(folder: Path) -> Path:
     """Write a CLIP with its weights, which MultiTaskDiT starts from."""
     layers = {"hidden_size": WIDTH, "intermediate_size": 2 * WIDTH, "num_hidden_layers": 1, "num_attention_heads": 2}
     text = {**layers, "vocab_size": NUM_TOKENS, "eos_token_id": END, "bos_token_id": START, "pad_token_id": PAD}
-    config = CLIPConfig(
-        text_config=text, vision_config={**layers, "image_size": 32, "patch_size": 16}, projection_dim=WIDTH
-    )
+    vision = {**layers, "image_size": 32, "patch_size": 16}
+    config = CLIPConfig.from_dict({"text_config": text, "vision_config": vision, "projection_dim": WIDTH})
     torch.manual_seed(0)
     CLIPModel(config).save_pretrained(folder)
     tokenizer(folder)
@@ -99,7 +97,7 @@ def florence() -> dict[str, Any]:
     return {"text_config": text, "vision_config": vision, "image_token_id": SPECIAL_TOKENS.index("<image>")}
 
 
-def shrink_pi(modeling: ModuleType, processing: ModuleType, tokenizer_folder: Path) -> None:
+def shrink_pi(modeling: Any, processing: Any, tokenizer_folder: Path) -> None:
     """Make this process build π0 and π0.5 tiny, and with this tokenizer: their code names every size and the hub's."""
     if getattr(modeling, "is_shrunk", False):
         return

@@ -12,7 +12,7 @@ from vla_server_base.contract import CameraSpec
 
 def spec_of(folder, **settings):
     loaded = load_checkpoint(str(folder), LeRobotConfig(**settings), "cpu")
-    return policy_spec(loaded, "small", horizon=8)
+    return policy_spec(loaded, "small")
 
 
 def test_an_act_needs_its_cameras_and_state_and_no_text(act_checkpoint):

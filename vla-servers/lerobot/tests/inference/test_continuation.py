@@ -5,14 +5,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from lerobot.policies.rtc import RTCConfig
+from lerobot.policies.rtc import RTCConfig, reanchor_relative_rtc_prefix
+from lerobot.processor import NormalizerProcessorStep, RelativeActionsProcessorStep
 from lerobot_itself import LeRobotItself
 from policy_requests import an_input, seen_by
 
 from lerobot_service.adapter import LeRobotAdapter
 from vla_server_base.contract import PreviousChunk
 
-CONTINUING = ("pi0", "pi05", "smolvla")
+CONTINUING = ("pi0", "pi05", "pi0_relative", "smolvla")
 
 
 @pytest.fixture(scope="module", params=CONTINUING)
@@ -47,6 +48,18 @@ def test_a_continued_chunk_is_what_lerobot_predicts(continuing, itself):
     normalized = itself.pre({**batch, "action": torch.from_numpy(old)[None]})["action"]
     options = {"inference_delay": 2, "execution_horizon": 5, "prev_chunk_left_over": normalized}
     assert np.array_equal(continuing.predict([request])[0][0], itself.chunk_of_batch([batch], 4, **options))
+
+
+def test_relative_actions_are_taken_from_the_state_now_as_lerobots_rollout_takes_them(adapter_of, checkpoint):
+    adapter, itself = adapter_of("pi0_relative"), LeRobotItself(checkpoint("pi0_relative"))
+    old, _ = a_chunk_two_steps_late(adapter)
+    batch = itself.batch(seen_by(adapter.spec, 1))
+    steps = {type(step): step for step in itself.pre.steps}
+    relative, normalizer = steps[RelativeActionsProcessorStep], steps[NormalizerProcessorStep]
+    theirs = reanchor_relative_rtc_prefix(
+        torch.from_numpy(old), batch["observation.state"], relative, normalizer, torch.device("cpu")
+    )
+    assert torch.equal(itself.pre({**batch, "action": torch.from_numpy(old)[None]})["action"][0], theirs)
 
 
 def a_chunk_two_steps_late(adapter):

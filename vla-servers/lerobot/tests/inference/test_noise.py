@@ -73,6 +73,15 @@ def test_a_draw_that_belongs_to_no_row_is_refused(shape):
         torch.randn(shape)
 
 
+def test_a_permutation_is_only_drawn_alone():
+    torch.manual_seed(7)
+    expected = torch.randperm(20)
+    with SeededNoise([generator_of(7, 0, 0)]):
+        assert torch.equal(torch.randperm(20), expected)
+    with SeededNoise([generator_of(row, 0, 0) for row in range(NUM_ROWS)]), pytest.raises(UnsplittableDraw):
+        torch.randperm(21)
+
+
 def test_a_generator_that_is_given_is_used():
     given = torch.Generator().manual_seed(3)
     with SeededNoise([generator_of(7, 0, 0)]) as noise:

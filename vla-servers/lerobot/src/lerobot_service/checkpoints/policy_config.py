@@ -89,7 +89,7 @@ def missing_extra(policy_type: str, error: ImportError) -> ModelUnavailable:
     """Return the error for a policy whose packages are not installed."""
     return ModelUnavailable(
         f"policy type '{policy_type}' needs packages that are not installed: {_in_short(error)}",
-        hint=f"install lerobot[{policy_type}] into this environment, or the extra that the message names",
+        hint="install the extra of lerobot that the message names into this service's environment",
     )
 
 

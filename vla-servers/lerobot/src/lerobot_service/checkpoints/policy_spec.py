@@ -13,12 +13,13 @@ from lerobot_service.checkpoints.features import cameras_of
 from vla_server_base.contract import CameraSpec, PolicySpec
 
 # A checkpoint of LeRobot does not say in which units its data were recorded.
-UNIT = ""
+UNIT = "unknown"
 
 
-def policy_spec(loaded: LoadedPolicy, model_id: str, horizon: int) -> PolicySpec:
-    """Describe a loaded policy; `horizon` is the number of actions that its `predict_action_chunk` returns."""
+def policy_spec(loaded: LoadedPolicy, model_id: str) -> PolicySpec:
+    """Describe a loaded policy; its horizon is what config.json says, until a prediction shows it."""
     config, state = loaded.config, loaded.config.robot_state_feature
+    horizon = getattr(config, "chunk_size", None) or getattr(config, "n_action_steps", 1)
     cameras = tuple(
         CameraSpec(name=name, height=shape[1], width=shape[2], required=True)
         for feature, name in cameras_of(config).items()

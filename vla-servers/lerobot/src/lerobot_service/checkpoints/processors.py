@@ -78,7 +78,8 @@ def check_processor_files(folder: Path) -> None:
     if absent:
         raise ModelUnavailable(
             f"the checkpoint has no {' and no '.join(absent)}, so nothing would normalize its inputs and actions",
-            hint=f"if it is of LeRobot before 0.4: {MIGRATION} {folder} --output-dir NEW_FOLDER",
+            hint=f"if it is of LeRobot before 0.4: {MIGRATION} {folder} --output-dir NEW_FOLDER "
+            "(offline, only its model card at the end fails)",
         )
 
 

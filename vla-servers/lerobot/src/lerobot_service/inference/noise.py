@@ -86,7 +86,8 @@ class SeededNoise(TorchFunctionMode):
     def permute(self, func: Callable, *args: Any, **kwargs: Any) -> Tensor:
         """Draw a permutation, which has no batch."""
         self._check(len(self._generators) == 1, func.__name__)
-        return func(*args, **{**kwargs, "device": "cpu"}, generator=self._generators[0]).to(kwargs.get("device"))
+        drawn = func(*args, **{**kwargs, "device": "cpu"}, generator=self._generators[0])
+        return drawn.to(kwargs.get("device") or "cpu")
 
     def _row(self, value: Tensor, index: int) -> Tensor:
         num_rows = len(self._generators)
@@ -150,8 +151,8 @@ _FROM_PARAMETERS = (
     torch.binomial,
     torch.multinomial,
     torch.poisson,
-    torch._sample_dirichlet,
-    torch._standard_gamma,
+    torch._sample_dirichlet,  # pyright: ignore[reportPrivateImportUsage]
+    torch._standard_gamma,  # pyright: ignore[reportPrivateImportUsage]
     Tensor.bernoulli,
     Tensor.multinomial,
 )

@@ -38,8 +38,8 @@ class ObservationPreprocessor:
                 black = np.zeros((camera.height, camera.width, 3), np.uint8)
                 images = [black if image is None else self._resize(image, camera) for image in seen]
                 arrays[self._camera_features[name]] = np.stack(images)[None]
-        states = [each.proprio for each in window.observations]
-        if all(state is not None for state in states):
+        states = [each.proprio for each in window.observations if each.proprio is not None]
+        if len(states) == len(window.observations):
             arrays[OBS_STATE] = np.stack(states).astype(np.float32)[None]
         return arrays
 

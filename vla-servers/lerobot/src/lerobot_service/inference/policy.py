@@ -43,17 +43,17 @@ def load(model_id: str, config: LeRobotConfig, device: str, *, batched: bool | N
         torch.set_num_threads(config.torch_threads)
     loaded = load_checkpoint(model_id, config, device)
     cameras = {name: feature for feature, name in cameras_of(loaded.config).items()}
-    untried = policy_spec(loaded, model_id, horizon=1)
-    observations = ObservationPreprocessor(untried, cameras, antialias=config.antialias)
+    spec = policy_spec(loaded, model_id)
+    observations = ObservationPreprocessor(spec, cameras, antialias=config.antialias)
     continues = enable_continuation(loaded)
     prediction = ChunkPrediction(loaded)
     on_cpu = loaded.device.type == "cpu"
     together = not on_cpu if batched is None else batched
-    row = a_row(untried, observations)
+    row = a_row(spec, observations)
     trial = try_policy(prediction, [row, other_noise(row)], exact=on_cpu, together=together)
-    if trial.action_dim != untried.action_dim:
+    if trial.action_dim != spec.action_dim:
         raise ModelUnavailable(
-            f"the policy's actions are {trial.action_dim} numbers; its config says {untried.action_dim}",
+            f"the policy's actions are {trial.action_dim} numbers; its config says {spec.action_dim}",
             hint="do policy_postprocessor.json and config.json belong together?",
         )
     notes = []
@@ -64,11 +64,17 @@ def load(model_id: str, config: LeRobotConfig, device: str, *, batched: bool | N
         notes.append("requests are answered one by one: in a batch the policy answers otherwise than alone")
     for note in notes:
         logger.warning("%s", note)
-    spec = policy_spec(loaded, model_id, trial.horizon)
     details = {**spec.details, "noise_draws": trial.num_draws, "notes": [*spec.details.get("notes", ()), *notes]}
+    spec = replace(
+        spec,
+        horizon=trial.horizon,
+        execution_horizon=min(spec.execution_horizon, trial.horizon),
+        supports_rtc=continues,
+        details=details,
+    )
     return ReadyPolicy(
         loaded=loaded,
-        spec=replace(spec, supports_rtc=continues, details=details),
+        spec=spec,
         observations=observations,
         chunks=BatchPrediction(prediction, together=trial.batch_equals_alone, deterministic=trial.num_draws == 0),
     )

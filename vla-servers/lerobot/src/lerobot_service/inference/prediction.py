@@ -1,5 +1,6 @@
 """Predict the chunks of rows: preprocessor, history, seeded noise, policy, postprocessor."""
 
+from collections import deque
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from lerobot.utils.constants import ACTION, OBS_IMAGES, OBS_STATE
+from torch import Tensor
 
 from lerobot_service.checkpoints.checkpoint import LoadedPolicy
 from lerobot_service.inference.continuation import continuation
@@ -30,7 +32,7 @@ class ChunkPrediction:
     def predict(self, rows: Sequence[Row]) -> Chunks:
         """Return the chunks of rows that can share a batch, in the units of the data that the policy learned from."""
         self._policy.reset()
-        batch = self._with_history(rows) if self._keeps_observations else self._preprocess(rows, self._timesteps)
+        batch = self._with_history(rows) if self._queues else self._preprocess(rows, self._timesteps)
         continued = continuation(rows[0].previous, batch.pop(ACTION, None))
         with torch.no_grad(), SeededNoise([row.generator for row in rows]) as noise:
             chunk = self._policy.predict_action_chunk(batch, **continued)
@@ -43,9 +45,10 @@ class ChunkPrediction:
         return -1 if self._config.n_obs_steps == 1 else slice(None)
 
     @property
-    def _keeps_observations(self) -> bool:
-        """Whether the policy predicts from queues of observations, which its `select_action` would fill."""
-        return bool(set(getattr(self._policy, "_queues", ())) - {ACTION})
+    def _queues(self) -> dict[str, deque[Tensor]]:
+        """The queues of observations that the policy predicts from, which its `select_action` would fill."""
+        queues = vars(self._policy).get("_queues", {})
+        return {key: queue for key, queue in queues.items() if key != ACTION}
 
     def _with_history(self, rows: Sequence[Row]) -> dict[str, Any]:
         """Fill the queues of a policy with the rows' windows, and return the batch of the last timestep."""
@@ -54,9 +57,8 @@ class ChunkPrediction:
             batch = self._preprocess(rows, timestep)
             if self._config.image_features:
                 batch[OBS_IMAGES] = torch.stack([batch[key] for key in self._config.image_features], dim=-4)
-            for key, queue in self._policy._queues.items():
-                if key != ACTION:
-                    queue.append(batch[key])
+            for key, queue in self._queues.items():
+                queue.append(batch[key])
         return batch
 
     def _preprocess(self, rows: Sequence[Row], timesteps: int | slice) -> dict[str, Any]:

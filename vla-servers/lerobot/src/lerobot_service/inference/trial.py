@@ -101,8 +101,8 @@ def _close(one: Chunks, other: Chunks) -> bool:
 def _global_noise() -> tuple:
     """Return the states of the generators that a policy might draw from past the seeded one."""
     on_gpu = tuple(state.numpy().tobytes() for state in torch.cuda.get_rng_state_all()) if _uses_cuda() else ()
-    numpy_state = np.random.get_state(legacy=True)
-    return torch.get_rng_state().numpy().tobytes(), on_gpu, numpy_state[1].tobytes(), numpy_state[2]
+    numpy_state = np.random.get_state(legacy=False)["state"]
+    return torch.get_rng_state().numpy().tobytes(), on_gpu, numpy_state["key"].tobytes(), numpy_state["pos"]
 
 
 def _uses_cuda() -> bool:
