@@ -1,6 +1,7 @@
 """What would change the motion and is not done here is refused by name, on every protocol; all else is left alone."""
 
 import json
+from dataclasses import replace
 
 import json_numpy
 import numpy as np
@@ -107,4 +108,16 @@ def test_an_unknown_option_of_gr00t_s_and_what_stands_beside_the_observation_is_
 def test_a_setup_of_lerobot_s_is_refused_by_name():
     with pytest.raises(RequestError, match="rtc_config"):
         lerobot.read_setup(with_data(pickled_setup(rtc_config={"enabled": True}), number=1))
+    with pytest.raises(RequestError, match="inference_delay: it is of one observation"):
+        lerobot.read_setup(with_data(pickled_setup(inference_delay=2), number=1))
     assert lerobot.read_setup(with_data(pickled_setup(actions_per_chunk=9), number=1)).actions_per_chunk == 9
+
+
+@pytest.mark.parametrize(("execution", "executes_chunks"), [("aligned", False), ("chunk", True)])
+def test_lerobots_timesteps_continue_chunks_where_the_policy_does(reader, execution, executes_chunks):
+    continuing = replace(reader, spec=replace(reader.spec, execution=execution))
+    fields = {"timestamp": 1.0, "timestep": 7, "observation": {"primary": RED, "task": "go"}, "must_go": True}
+    message = joined(chunk(END, pickled_record("TimedObservation", fields | {"inference_delay": 3})))
+    request = lerobot.read_observation(message, continuing, lerobot.LerobotSetup()).request
+    assert (request.sequence, request.inference_delay) == (7, 3)
+    assert request.executes_chunks is executes_chunks

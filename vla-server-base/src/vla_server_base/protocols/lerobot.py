@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from vla_server_base.contract import PolicySpec
-from vla_server_base.errors import ProtocolError
+from vla_server_base.errors import ProtocolError, RequestError
 from vla_server_base.protocols.lerobot_protobuf import MESSAGES, ChunkedMessage, parse
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.protocols.unpickling import unpickle
@@ -63,6 +63,10 @@ def read_setup(message: bytes) -> LerobotSetup:
     """
     record = unpickle(parse("PolicySetup", message).data, "RemotePolicyConfig")
     refuse_unsupported((name, value) for name, value in record.fields.items() if name not in SetupFields.model_fields)
+    if record.fields.get("inference_delay") is not None:
+        raise RequestError(
+            "inference_delay: it is of one observation, not of the setup", hint="send it in each TimedObservation"
+        )
     fields = body_from_values(SetupFields, record.fields)
     state = fields.lerobot_features.get(_STATE)
     names = state.get("names") if isinstance(state, dict) else None
@@ -83,13 +87,17 @@ def read_observation(message: ChunkedMessage, reader: ObservationReader, setup: 
     record = unpickle(message.joined(), "TimedObservation")
     refuse_unsupported(record.fields.items())
     fields = body_from_values(ObservationFields, record.fields)
+    # Its timesteps say what is left of the last chunk, which a server may continue by default.
+    executes_chunks = reader.spec.execution not in CONTINUED
     place = {
         "sequence": fields.timestep,
         "obs_time": fields.timestamp,
         "inference_delay": fields.inference_delay,
     }
     return TimedStep(
-        request=reader.step(_named_values(fields.observation, setup, reader.spec) | place, executes_chunks=True),
+        request=reader.step(
+            _named_values(fields.observation, setup, reader.spec) | place, executes_chunks=executes_chunks
+        ),
         timestamp=fields.timestamp,
         timestep=fields.timestep,
         must_go=fields.must_go,

@@ -11,7 +11,7 @@ from vla_server_base.errors import RequestError
 
 _CHUNKS = "leave it out; execution and execution_horizon set how a chunk is executed, its length is the policy's"
 _NOISE = "leave it out; the checkpoint and the seed determine how actions are sampled"
-_REAL_TIME = "leave it out; execution rtc, execution_horizon and inference_delay are what real-time chunking takes here"
+_REAL_TIME = "leave it out: sessions keep the last chunk; send execution rtc, aligned or blended, and inference_delay"
 _ACTIONS = "leave it out, and convert actions at the robot; they are the policy's own"
 _PREDICT = "use POST /predict, which takes it"
 

@@ -43,7 +43,7 @@ class BatchedInference:
     ) -> list[NormalizedChunks]:
         """Return each request's chunks, one for each of its `noises`; numbers beyond its dimension mean nothing.
 
-        `guides` are those of all requests or of none: guided sampling is a program of its own.
+        `guides` are those of all requests or of none: guided sampling is a separate program.
         """
         chunks: dict[int, list[np.ndarray]] = defaultdict(list)
         for indices in _in_buckets(range(len(batch))):
