@@ -99,7 +99,7 @@ async def _by_turns(pool: ScenePool, scene: Scene, renderer: Renderer) -> tuple[
     request = RenderRequest(view=View(height=SIZE, width=SIZE, cameras={"primary": None}))
     model = compile_scene(screen(scene))
     data, drawing = mujoco.MjData(model), renderer.prepare(model)
-    camera = pick_cameras(model, {"primary": None})["primary"]
+    camera = pick_cameras(model, View(cameras={"primary": None}))["primary"]
     here, there = np.zeros((2, BLOCKS * ROUNDS + WARM_UP))
     for index in range(len(here)):
         started = time.perf_counter()

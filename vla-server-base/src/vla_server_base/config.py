@@ -117,6 +117,9 @@ class ServerConfig(Settings):
     scene_geom_groups: Annotated[str, Field(pattern="^([0-5]( [0-5])*)?$")] = ""
     """Geom groups to draw if a request has none, such as "1 2"; empty for the default of each scene."""
 
+    scene_cameras: str = ""
+    """Cameras of scenes for a policy whose cameras have other names, such as "top=primary left_wrist=wrist"."""
+
     scene_shadows: bool = False
     """Draw shadows."""
 

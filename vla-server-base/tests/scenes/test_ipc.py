@@ -39,7 +39,7 @@ from vla_server_base.scenes.worker_process import WorkerProcess
 
 IMAGE = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
 VIEW = RenderedView(images={"primary": IMAGE}, cameras={"primary": "top"}, geom_groups=(0, 1))
-RENDERED = RenderReply(view=VIEW, cost=Cost(render_ms=1.5, num_bytes=7))
+RENDERED = RenderReply(view=VIEW, cost=Cost(render_ms=1.5, num_bytes=7), no_proprio="this scene has no arm")
 ROLLED_OUT = RolloutReply(
     steps=(),
     state=SimulationState(qpos=np.array([0.5]), qvel=np.zeros(1), ctrl=np.zeros(0), time_s=0.25),
@@ -50,6 +50,8 @@ ROLLED_OUT = RolloutReply(
     names=SceneNames(joints=("slide",), bodies=("world", "ball"), moving_bodies=(1,)),
     view=None,
     cost=Cost(),
+    proprio=np.array([0.5, 1.0]),
+    proprio_names=("slide", "gripper"),
 )
 STEP = RolloutStep(
     state=ROLLED_OUT.state,
@@ -121,6 +123,7 @@ def test_images_and_costs_come_back_bit_for_bit():
     assert view_in(reply).cameras == {"primary": "top"}
     assert isinstance(reply.outcome, RenderReply)
     assert reply.outcome.cost == RENDERED.cost
+    assert reply.outcome.no_proprio == RENDERED.no_proprio
 
 
 def test_a_rollout_comes_back_whole():
@@ -130,6 +133,8 @@ def test_a_rollout_comes_back_whole():
     assert reply.outcome.end.control.gripper_opening == 0.5
     assert reply.outcome.robot == BUNDLED_PANDA
     assert reply.outcome.names == ROLLED_OUT.names
+    np.testing.assert_array_equal(reply.outcome.proprio, ROLLED_OUT.proprio)
+    assert reply.outcome.proprio_names == ROLLED_OUT.proprio_names
     assert reply.outcome.measures == (0.125,)
 
 

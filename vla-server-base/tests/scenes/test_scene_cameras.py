@@ -4,6 +4,7 @@ import mujoco
 import pytest
 
 from vla_server_base.errors import SceneError, UnknownName
+from vla_server_base.scenes.messages import View
 from vla_server_base.scenes.worker.scene_cameras import camera_name, pick_cameras
 
 
@@ -27,23 +28,46 @@ def model_with(*cameras: str) -> mujoco.MjModel:
     ],
 )
 def test_a_camera_is_picked_by_choice_by_name_or_for_the_first_one_by_what_is_left(scene, wanted, picked):
-    assert pick_cameras(model_with(*scene), wanted) == picked
+    assert pick_cameras(model_with(*scene), View(cameras=wanted)) == picked
+
+
+@pytest.mark.parametrize(
+    ("scene", "wanted", "picked"),
+    [
+        (("primary", "wrist"), {"top": None, "left_wrist": None}, {"top": 0, "left_wrist": 1}),
+        (("front", "hand"), {"top": None, "left_wrist": None}, {"top": 0}),
+        (("left_wrist", "wrist", "primary"), {"top": None, "left_wrist": None}, {"top": 2, "left_wrist": 0}),
+        (("primary", "wrist"), {"top": None, "left_wrist": "primary"}, {"top": 0, "left_wrist": 0}),
+        (("primary", "wrist"), {"top": None, "left_wrist": ""}, {"top": 0}),
+    ],
+)
+def test_a_substitute_stands_for_a_camera_that_the_scene_lacks_and_nobody_chose(scene, wanted, picked):
+    view = View(cameras=wanted, substitutes={"left_wrist": "wrist"})
+    assert pick_cameras(model_with(*scene), view) == picked
+
+
+def test_a_scene_without_a_required_camera_is_refused_with_both_lists():
+    view = View(cameras={"top": None, "left": None, "right": None}, required=frozenset({"top", "left", "right"}))
+    with pytest.raises(SceneError, match="no camera for the policy's left, right, only primary, wrist") as caught:
+        pick_cameras(model_with("primary", "wrist"), view)
+    assert "`cameras`" in caught.value.hint
+    assert "VLA_SCENE_CAMERAS" in caught.value.hint
 
 
 def test_a_scene_without_cameras_says_how_to_add_one():
     with pytest.raises(SceneError, match="no camera") as caught:
-        pick_cameras(model_with(), {"primary": None})
+        pick_cameras(model_with(), View(cameras={"primary": None}))
     assert "<camera name=" in caught.value.hint
 
 
 def test_the_wrists_camera_does_not_stand_for_the_first_one():
     with pytest.raises(SceneError, match="no camera for the policy's 'primary', only wrist"):
-        pick_cameras(model_with("wrist"), {"primary": None})
+        pick_cameras(model_with("wrist"), View(cameras={"primary": None}))
 
 
 def test_a_camera_that_the_scene_lacks_is_refused_with_those_that_it_has():
     with pytest.raises(UnknownName) as caught:
-        pick_cameras(model_with("top", ""), {"primary": "front"})
+        pick_cameras(model_with("top", ""), View(cameras={"primary": "front"}))
     assert caught.value.hint == "available: top"
 
 

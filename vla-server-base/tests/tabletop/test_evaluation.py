@@ -26,6 +26,7 @@ from vla_server_base.testing import EchoAdapter
 
 pytestmark = pytest.mark.anyio
 PANDA = TABLES["panda"]
+ONE_CAMERA = replace(EchoAdapter().spec, cameras=EchoAdapter().spec.cameras[:1], proprio_dim=None)
 MEANING = {
     instruction: task
     for task in TASKS.values()
@@ -55,7 +56,7 @@ class NumberedWorld:
 class ExpertPolicy:
     """The scripted expert as a policy: it knows the numbered world's states, and does what it `hears`."""
 
-    window, cameras = 1, ("primary",)
+    window, cameras, spec = 1, ("primary",), replace(ONE_CAMERA, window=1)
 
     def __init__(self, world, hears=MEANING.__getitem__):
         self._world, self._hears = world, hears
@@ -69,7 +70,7 @@ class ExpertPolicy:
 class Idle:
     """A policy that stays where it is."""
 
-    window, cameras = 2, ("primary",)
+    window, cameras, spec = 2, ("primary",), ONE_CAMERA
 
     async def predict(self, window, task, seed, step):
         return np.array([[0, 0, 0, 0, 0, 0, 1.0]] * 4)

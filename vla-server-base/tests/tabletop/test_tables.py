@@ -5,7 +5,7 @@ import pytest
 
 from vla_server_base.errors import UnknownName
 from vla_server_base.scenes.messages import Pose, SimulationState
-from vla_server_base.tabletop.demonstration import environment_state, proprio
+from vla_server_base.tabletop.demonstration import environment_state
 from vla_server_base.tabletop.placements import have_clearance, is_possible
 from vla_server_base.tabletop.tables import NUM_FREE, OBJECTS, TABLES, read_state, rotation, table_of
 from vla_server_base.tabletop.tasks import TASKS
@@ -74,11 +74,6 @@ def test_what_a_policy_has_to_see_is_relative_to_the_gripper():
 def test_without_a_target_the_object_stands_for_it():
     numbers = environment_state(TASKS["pick_up_green_sphere"], table_state())
     np.testing.assert_array_equal(numbers[:3], numbers[3:6])
-
-
-def test_proprio_is_the_joints_and_the_gripper_opening():
-    state = simulation_state(opening=0.5)
-    np.testing.assert_allclose(proprio(table_state(opening=0.5), state), [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.5])
 
 
 def places(red, blue, green) -> dict[str, np.ndarray]:

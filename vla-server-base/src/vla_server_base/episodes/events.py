@@ -21,7 +21,10 @@ from vla_server_base.scenes.robots import RobotDescription
 
 @dataclass(frozen=True, kw_only=True)
 class EpisodeStart:
-    """The scene before the first action."""
+    """The scene before the first action.
+
+    `proprio`, here and in the events that follow, is what the policy gets of what the arm measures.
+    """
 
     state: SimulationState
     pose: Pose
@@ -32,6 +35,9 @@ class EpisodeStart:
     base: int
     view: RenderedView
     cost: Cost
+    proprio: Float[np.ndarray, " proprio"] | None = None
+    proprio_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +68,7 @@ class EpisodeStep:
     preview: tuple[RolloutStep, ...] | None
     view: RenderedView | None
     timing: StepTiming
+    proprio: Float[np.ndarray, " proprio"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +85,7 @@ class EpisodeChange:
     state: SimulationState | None = None
     body_poses: BodyPoses | None = None
     view: RenderedView | None = None
+    proprio: Float[np.ndarray, " proprio"] | None = None
 
 
 EndReason = Literal["success", "max_steps", "rejected", "stopped"]

@@ -31,6 +31,8 @@ from vla_server_base.scenes.messages import (
     RolloutReply,
     RolloutStep,
     Scene,
+    choose_proprio,
+    policy_view,
 )
 from vla_server_base.sessions.action_chunking import ObservationWindow
 
@@ -45,6 +47,7 @@ async def play(
 
     Raises:
         SceneError, UnknownName: the scene, its arm, or a named body or joint is invalid.
+        RequestError: the policy requires proprio that this arm does not measure.
         EpisodeTooLong: it has used up `max_worker_s`.
         Unavailable: the policy or the workers cannot answer now.
     """
@@ -81,8 +84,7 @@ class Episode:
         # A change may have the policy asked in the middle of a chunk, with a window that is up to date.
         self._renders_all = settings.with_images or bool(settings.changes)
         self._success = settings.success
-        view_cameras = settings.view.cameras
-        self._view = replace(settings.view, cameras={name: view_cameras.get(name) for name in policy.cameras})
+        self._view = policy_view(policy.spec, settings.view)
         self._history = ObservationWindow(policy.window)
         self._started = time.perf_counter()
         self._plan = ChunkPlan(policy, settings)
@@ -90,6 +92,7 @@ class Episode:
     async def start(self) -> EpisodeStart:
         reply = await self._simulation.roll_out(self._success, start=self._settings.state, view=self._view)
         self._measures_at_start, self.state = reply.measures, reply.state
+        self._proprio_choice = choose_proprio(self._policy.spec, reply.proprio_names)
         self._observe(reply)
         assert reply.names is not None, "a rollout from a SceneState names its parts"
         assert reply.robot is not None, "a controlled rollout has an arm"
@@ -106,6 +109,9 @@ class Episode:
             base=reply.base,
             view=reply.view,
             cost=reply.cost,
+            proprio=self._proprio_choice.of(reply.proprio),
+            proprio_names=self._proprio_choice.names(reply.proprio_names),
+            notes=self._proprio_choice.notes,
         )
 
     @property
@@ -155,10 +161,11 @@ class Episode:
         if change.instruction is not None:
             self.task = Task(instruction=change.instruction)
             self._plan.forget()
+        proprio = moved and self._proprio_choice.of(moved.proprio)
         if moved is not None:
             assert moved.view is not None, "a view was asked for"
             self._snapshot, self.state = moved.end, moved.state
-            self._window = self._history.replace_last(Observation(images=moved.view.images))
+            self._window = self._history.replace_last(Observation(images=moved.view.images, proprio=proprio))
         self.changes.append(change)
         return EpisodeChange(
             index=self.num_steps,
@@ -166,6 +173,7 @@ class Episode:
             state=moved and moved.state,
             body_poses=moved and moved.body_poses,
             view=moved and moved.view,
+            proprio=proprio,
         )
 
     async def _step(self, index: int) -> EpisodeStep | EpisodeEnd:
@@ -187,6 +195,7 @@ class Episode:
             chunk=prediction.chunk,
             preview=prediction.preview,
             view=reply.view,
+            proprio=self._proprio_choice.of(reply.proprio),
             timing=StepTiming(
                 predict_ms=prediction.predict_ms,
                 preview_ms=prediction.preview_ms,
@@ -251,7 +260,8 @@ class Episode:
     def _observe(self, reply: RolloutReply) -> None:
         self._snapshot = reply.end
         if reply.view is not None:
-            self._window = self._history.append(Observation(images=reply.view.images))
+            proprio = self._proprio_choice.of(reply.proprio)
+            self._window = self._history.append(Observation(images=reply.view.images, proprio=proprio))
 
     def _criteria(self, measures: tuple[float, ...]) -> tuple[Criterion, ...]:
         triples = zip(self._success, measures, self._measures_at_start, strict=True)

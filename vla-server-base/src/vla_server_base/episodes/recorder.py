@@ -91,44 +91,48 @@ class _Timesteps:
         self._task = task
         self.actions: list[np.ndarray] = []
         self._views: list[RenderedView] = []
-        self._poses: list[np.ndarray] = []
+        self._states: list[np.ndarray] = []
         self._view: RenderedView | None = None
-        self._pose = np.empty(0)
+        self._state = np.empty(0)
+        self._names: tuple[str, ...] = ()
 
     def add(self, event: EpisodeEvent) -> None:
         if isinstance(event, EpisodeStart):
-            self._pose = _numbers(event.pose)
+            self._state, self._names = _state(event.proprio, event.pose), event.proprio_names
         if isinstance(event, EpisodeStep):
             assert self._view is not None, "every observation of a recorded episode has images"
             self.actions.append(event.action)
             self._views.append(self._view)
-            self._poses.append(self._pose)
-            self._pose = _numbers(event.result.pose)
+            self._states.append(self._state)
+            self._state = _state(event.proprio, event.result.pose)
         if isinstance(event, EpisodeStart | EpisodeStep | EpisodeChange) and event.view is not None:
             self._view = event.view
 
     def followed_by(self, instruction: str) -> "_Timesteps":
         """Return those of another task, without any yet, which goes on from here."""
         following = _Timesteps(Task(instruction=instruction))
-        following._view, following._pose = self._view, self._pose
+        following._view, following._state, following._names = self._view, self._state, self._names
         return following
 
     def episode(self, seed: int) -> RecordedEpisode:
-        """Return them as datasets have them; proprio is the end effector's pose, x y z [m] and w x y z."""
+        """Return them as datasets have them.
+
+        Proprio is the policy's own; for a policy without, the end effector's pose, x y z [m] and w x y z.
+        """
         cameras = self._views[0].images
         return RecordedEpisode.of(
             images={name: np.stack([view.images[name] for view in self._views]) for name in cameras},
-            proprio=np.stack(self._poses),
+            proprio=np.stack(self._states),
             actions=np.stack(self.actions),
             instruction=self._task.instruction or "",
             metadata={"seed": seed},
-            proprio_names=_POSE_NAMES,
+            proprio_names=self._names or _POSE_NAMES,
             action_names=ARM_ACTION,
         )
 
 
-def _numbers(pose: Pose) -> np.ndarray:
-    return np.concatenate([pose.position, pose.quaternion])
+def _state(proprio: np.ndarray | None, pose: Pose) -> np.ndarray:
+    return np.concatenate([pose.position, pose.quaternion]) if proprio is None else proprio
 
 
 def _base64(content: bytes) -> str:

@@ -37,9 +37,9 @@ class SteeredEpisodeRequest(ExecuteRequest):
         inputs = super().to_core(spec, config, fit_image)
         return replace(inputs, pace=self.pace, is_paused=self.paused)
 
-    def core_settings(self, seed: int, spec: PolicySpec) -> EpisodeSettings:
+    def core_settings(self, seed: int, spec: PolicySpec, config: ServerConfig) -> EpisodeSettings:
         """Return how the episode runs; whenever its instruction changes, the policy's window must be up to date."""
-        return replace(super().core_settings(seed, spec), with_images=True)
+        return replace(super().core_settings(seed, spec, config), with_images=True)
 
 
 class EpisodePatch(Body):

@@ -80,7 +80,7 @@ class ExecuteRequest(SceneRequest):
         check_drives_arm(spec.actions[dataset].names)
         seed = secrets.randbelow(2**32) if self.seed is None else self.seed
         settings = replace(
-            self.core_settings(seed, spec),
+            self.core_settings(seed, spec, config),
             max_worker_s=config.episode_worker_s,
             changes=tuple(change.to_core(spec) for change in self.changes),
         )
@@ -100,13 +100,13 @@ class ExecuteRequest(SceneRequest):
             frames=self.frames,
         )
 
-    def core_settings(self, seed: int, spec: PolicySpec) -> EpisodeSettings:
+    def core_settings(self, seed: int, spec: PolicySpec, config: ServerConfig) -> EpisodeSettings:
         """Return how the episode runs.
 
         Raises:
             RequestError, UnknownName: see `SceneRequest.core_view`.
         """
-        scene = self.core_scene(spec)
+        scene = self.core_scene(spec, config)
         return EpisodeSettings(
             max_steps=self.max_steps,
             execution=self.execution,

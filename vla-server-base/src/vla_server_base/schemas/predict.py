@@ -139,7 +139,7 @@ class PredictRequest(SceneRequest):
         wants_joint_positions = self.action_format == JOINT_POSITION
         # Joint positions are formed from actions in the policy's own format.
         action_format = None if wants_joint_positions else self.action_format
-        scene = None if any(images for _, images in observed) else self.core_scene(spec)
+        scene = None if any(images for _, images in observed) else self.core_scene(spec, config)
         observations = tuple(
             Observation(
                 images=decode_images(images, max_pixels, fit_image),

@@ -8,11 +8,12 @@ from pydantic import Field
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec, Task
+from vla_server_base.episodes.scene_cameras import scene_cameras
 from vla_server_base.errors import ImageError, InstructionError, RequestError, UnknownName
 from vla_server_base.images import EncodedImage, images_by_camera
 from vla_server_base.required_inputs import check_task
 from vla_server_base.scenes import limits
-from vla_server_base.scenes.messages import View
+from vla_server_base.scenes.messages import View, policy_view, wrist_camera
 from vla_server_base.schemas.arm import BoundsField, ControlField, RobotField
 from vla_server_base.schemas.base import Body, Upload
 from vla_server_base.schemas.inputs import SceneInputs
@@ -59,9 +60,9 @@ class SceneRequest(Body):
     camera: str | None = None
     """The scene's camera for the policy's first; without it the one of that name, else `primary`, else another."""
     wrist_camera: str | None = None
-    """The scene's camera for the policy's `wrist`; without it the one of that name, if there is one; "" for none."""
+    """The scene's camera for the policy's `wrist`, or its only one of a wrist; else that of its name; "" for none."""
     cameras: ByCamera = Field(default_factory=dict)
-    """The scene's cameras, by the policy's names for what they show; else those of the same names; "" for none."""
+    """The scene's cameras, by the policy's names for what they show; else as docs/scenes.md says; "" for none."""
     render: RenderField = RenderField()
     """How the scene is drawn: `geom_groups`."""
     state: StateField = StateField()
@@ -109,14 +110,14 @@ class SceneRequest(Body):
         """Return whether the request has a scene, in its JSON or as a part."""
         return self.xml_string is not None or upload.xml is not None or upload.scene is not None
 
-    def core_scene(self, spec: PolicySpec) -> SceneInputs:
+    def core_scene(self, spec: PolicySpec, config: ServerConfig) -> SceneInputs:
         """Return the scene's state, cameras and arm.
 
         Raises:
             UnknownName, RequestError: see `core_view`.
         """
         return SceneInputs(
-            view=self.core_view(spec),
+            view=self.core_view(spec, config),
             state=self.state.to_core() if "state" in self.model_fields_set else DEFAULT_STATE,
             robot=self.robot.to_core() if isinstance(self.robot, RobotField) else self.robot,
             control=self.control.to_core() if "control" in self.model_fields_set else DEFAULT_CONTROL,
@@ -150,16 +151,17 @@ class SceneRequest(Body):
             check_task(Task(instruction=instruction), spec, message="the instruction is empty", hint=hint)
         return instruction, goals, note
 
-    def core_view(self, spec: PolicySpec) -> View:
+    def core_view(self, spec: PolicySpec, config: ServerConfig) -> View:
         """Return the scene's camera for each camera of the policy.
 
         Raises:
             UnknownName: the policy has no such camera.
-            RequestError: two are given for one camera, or none for the first.
+            RequestError: two are given for one camera, or none for the first or a required one.
         """
         first = spec.camera_names[0]
         cameras: dict[str, str | None] = dict.fromkeys(spec.camera_names)
-        for camera, chosen in ((first, self.camera), ("wrist", self.wrist_camera), *self.cameras.items()):
+        wrist = wrist_camera(spec) or "wrist"
+        for camera, chosen in ((first, self.camera), (wrist, self.wrist_camera), *self.cameras.items()):
             # A camera that the policy lacks sees nothing anyway.
             if chosen is None or (chosen == "" and camera not in cameras):
                 continue
@@ -168,10 +170,13 @@ class SceneRequest(Body):
             if cameras[camera] is not None:
                 raise RequestError(f"two of the scene's cameras are given for the policy's '{camera}'", hint="give one")
             cameras[camera] = chosen
-        if cameras[first] == "":
-            hint = "name a camera of the scene"
-            raise RequestError(f"the policy's first camera, '{first}', needs an image", hint=hint)
-        return View(cameras=cameras, geom_groups=core_groups(self.render))
+        for camera in spec.cameras:
+            if cameras[camera.name] == "" and (camera.required or camera.name == first):
+                which = "first camera" if camera.name == first else "camera"
+                hint = "name a camera of the scene"
+                raise RequestError(f"the policy's {which}, '{camera.name}', needs an image", hint=hint)
+        view = View(cameras=cameras, geom_groups=core_groups(self.render))
+        return policy_view(spec, view, scene_cameras(config))
 
 
 def core_groups(render: RenderField) -> tuple[int, ...] | None:

@@ -18,7 +18,9 @@ from vla_server_base import __version__
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.cache_folder import writable_cache
 from vla_server_base.config import ServerConfig
+from vla_server_base.contract import PolicySpec
 from vla_server_base.engine.engine import Engine
+from vla_server_base.episodes.scene_cameras import check_scene_cameras, scene_cameras
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fairness import FairThreads, num_threads
 from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
@@ -68,6 +70,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     """
 
     keys = lab_keys(config)
+    scene_cameras(config)
     own_ports = _own_ports(config)
     origins, traffic = Origins(config), Traffic(config)
 
@@ -82,7 +85,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         host = Host()
         host.prepare(config, traffic)
         asyncio.get_running_loop().set_default_executor(FairThreads(num_threads(), "vla-reading"))
-        engine = Engine(adapter, config, model_id, check_spec=functools.partial(check_lab_keys, config))
+        engine = Engine(adapter, config, model_id, check_spec=functools.partial(_check_names, config))
         pool = ScenePool(config)
         pool_start = asyncio.create_task(start_pool(pool))
         shutdown = Shutdown()
@@ -147,6 +150,12 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app.openapi = lambda: openapi_schema(app, *bodies)
     _build_routes(app)
     return app
+
+
+def _check_names(config: ServerConfig, spec: PolicySpec) -> None:
+    """Refuse settings that name what this policy does not have."""
+    check_lab_keys(config, spec)
+    check_scene_cameras(config, spec)
 
 
 def _build_routes(app: FastAPI) -> None:

@@ -85,7 +85,8 @@ async def execute_events(
                     if "state_log" in inputs.record:
                         _check_kept(_numbers_of_states(inputs.settings, event.state))
                     frames, seed = inputs.frames, inputs.settings.seed
-                    start = await asyncio.to_thread(start_event, event, frames, seed, scene.key, dataset, inputs.notes)
+                    notes = (*inputs.notes, *event.notes)
+                    start = await asyncio.to_thread(start_event, event, frames, seed, scene.key, dataset, notes)
                     if unknown := service.engine.unknown_words(inputs.task):
                         start.unknown_words = list(unknown)
                     yield start

@@ -12,7 +12,7 @@ from vla_server_base.contract import Action, Observation, PolicyRequest
 from vla_server_base.engine.engine import pad_window
 from vla_server_base.images import encode_png
 from vla_server_base.request_context import current_request_id
-from vla_server_base.scenes.messages import Cost, RenderRequest, Scene
+from vla_server_base.scenes.messages import Cost, ProprioChoice, RenderRequest, Scene, choose_proprio
 from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.inputs import PredictInputs
 from vla_server_base.schemas.predict import PredictRequest
@@ -47,12 +47,13 @@ async def predict(request: Request) -> Response:
 
 @dataclass(frozen=True, kw_only=True)
 class _Observed:
-    """What the policy's cameras saw, oldest first, and what it cost to render."""
+    """What the policy's cameras saw, oldest first, what it cost to render, and what there is to say of it."""
 
     observations: tuple[Observation, ...]
     cameras: Mapping[str, str] = field(default_factory=dict)
     geom_groups: tuple[int, ...] = ()
     cost: Cost = field(default_factory=Cost)
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,15 +101,28 @@ async def answer_predict(service: Service, inputs: PredictInputs, scene: Scene |
 
 
 async def _render(service: Service, inputs: PredictInputs, scene: Scene) -> _Observed:
+    """Have the scene rendered, and its arm's state measured for a policy that takes it, unless the request sends it.
+
+    Raises:
+        RequestError: the policy requires proprio that this scene's arm does not measure.
+    """
     assert inputs.scene is not None, "a request with a scene says how to look at it"
-    reply = await service.render(scene, RenderRequest(state=inputs.scene.state, view=inputs.scene.view))
-    service.scenes.put(scene)
     (observation,) = inputs.observations
+    spec = service.engine.spec
+    is_measured = spec.proprio_dim is not None and observation.proprio is None
+    request = RenderRequest(
+        state=inputs.scene.state, view=inputs.scene.view, robot=inputs.scene.robot, measures_proprio=is_measured
+    )
+    reply = await service.render(scene, request)
+    choice = choose_proprio(spec, reply.proprio_names, reply.no_proprio) if is_measured else ProprioChoice()
+    service.scenes.put(scene)
+    proprio = choice.of(reply.proprio) if is_measured else observation.proprio
     return _Observed(
-        observations=(replace(observation, images=reply.view.images),),
+        observations=(Observation(images=reply.view.images, proprio=proprio),),
         cameras=reply.view.cameras,
         geom_groups=reply.view.geom_groups,
         cost=reply.cost,
+        notes=choice.notes,
     )
 
 
@@ -188,8 +202,8 @@ def _reply(service: Service, inputs: PredictInputs, observed: _Observed, decisio
         reply.samples = [action.actions.tolist() for action in decision.actions]
     if decision.session is not None:
         reply.session = decision.session
-    if inputs.notes:
-        reply.notes = list(inputs.notes)
+    if notes := [*inputs.notes, *observed.notes]:
+        reply.notes = notes
     if inputs.wants_images:
         reply.images = {name: encode_png(image) for name, image in observed.observations[-1].images.items()}
     if unknown := service.engine.unknown_words(inputs.task):

@@ -3,6 +3,7 @@
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -10,6 +11,7 @@ from jaxtyping import Bool, Float
 from vla_server_base.contract import Image, Observation, Task
 from vla_server_base.episodes.loop import EpisodePolicy
 from vla_server_base.errors import RequestError
+from vla_server_base.scenes.messages import choose_proprio
 from vla_server_base.sessions.action_chunking import ObservationWindow, RecedingHorizon
 from vla_server_base.tabletop.experts import OPEN, STRIDE_M, TURN_RAD, shortened
 from vla_server_base.tabletop.trials import Trial
@@ -66,13 +68,21 @@ class BehaviorPolicy:
         return step >= self._num_roll_in_steps
 
     async def action(
-        self, step: int, label: Float[np.ndarray, " 7"], images: Mapping[str, Image] | None
+        self,
+        step: int,
+        label: Float[np.ndarray, " 7"],
+        images: Mapping[str, Image] | None,
+        measured: Mapping[str, float] = MappingProxyType({}),
     ) -> Float[np.ndarray, " 7"]:
-        """Return the action to execute; `label` is the expert's."""
+        """Return the action to execute; `label` is the expert's, `measured` are the arm's numbers by name.
+
+        Raises:
+            RequestError: the roll-in policy requires proprio that the arm does not measure.
+        """
         if self._roll_in is None or self.expert_acts(step):
             return self._disturbed.action(step, label)
         assert images is not None, "a roll-in policy needs a view"
-        return await self._roll_in.action(step, images)
+        return await self._roll_in.action(step, images, measured)
 
 
 class _RollIn:
@@ -85,14 +95,17 @@ class _RollIn:
         self._horizon = roll_in.execution_horizon
         self._plan = RecedingHorizon(self._horizon)
 
-    async def action(self, step: int, images: Mapping[str, Image]) -> Float[np.ndarray, " 7"]:
-        """Return the action for the current images.
+    async def action(
+        self, step: int, images: Mapping[str, Image], measured: Mapping[str, float]
+    ) -> Float[np.ndarray, " 7"]:
+        """Return the action for what is seen and measured now.
 
         Raises:
-            RequestError: the policy's chunks are shorter than `execution_horizon`.
+            RequestError: the policy's chunks are shorter than `execution_horizon`, or it requires other proprio.
         """
         policy_images = {name: image for name, image in images.items() if name in self._policy.cameras}
-        window = self._history.append(Observation(images=policy_images))
+        proprio = choose_proprio(self._policy.spec, tuple(measured)).of(np.array(list(measured.values())))
+        window = self._history.append(Observation(images=policy_images, proprio=proprio))
         if not self._plan.num_queued:
             chunk = await self._policy.predict(window, self._task, self._seed, step)
             if len(chunk) < self._horizon:

@@ -8,7 +8,6 @@ from jaxtyping import Float, Float32
 from vla_server_base.contract import Observation
 from vla_server_base.datasets import RecordedEpisode
 from vla_server_base.episodes.policies import ARM_ACTION
-from vla_server_base.scenes.messages import SimulationState
 from vla_server_base.tabletop.tables import OBJECTS, TableState
 from vla_server_base.tabletop.tasks import TabletopTask
 from vla_server_base.tabletop.trials import Trial
@@ -18,8 +17,8 @@ from vla_server_base.tabletop.trials import Trial
 class DemonstratedStep:
     """The observation, the expert's action (`label`), and the executed action, which a disturbance or policy changes.
 
-    The observation's `proprio` is the arm's joint positions [rad] and the gripper opening, 0 to 1. `expert_drove` is
-    False where a policy acted.
+    The observation's `proprio` is what the arm measures: joint positions [rad] and the gripper opening, 0 to 1.
+    `expert_drove` is False where a policy acted.
     """
 
     observation: Observation
@@ -72,8 +71,3 @@ def environment_state(task: TabletopTask, state: TableState) -> Float32[np.ndarr
     named = (task.object, task.target or task.object)
     vectors = [state.objects[name].position - state.position for name in (*named, *OBJECTS)]
     return np.concatenate([*vectors, [state.gripper_opening]]).astype(np.float32)
-
-
-def proprio(table_state: TableState, state: SimulationState) -> Float[np.ndarray, " proprio_dim"]:
-    """Return the arm's joint positions [rad] and the gripper opening, 0 to 1."""
-    return np.array([*state.qpos[: table_state.table.num_joints], table_state.gripper_opening])

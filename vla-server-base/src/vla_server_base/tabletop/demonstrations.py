@@ -17,7 +17,7 @@ from vla_server_base.contract import Image, Observation
 from vla_server_base.episodes.loop import World
 from vla_server_base.scenes.messages import RolloutReply, RolloutRequest, SimulationState, View
 from vla_server_base.tabletop.dagger import BehaviorPolicy, Disturbances, RollInPolicy
-from vla_server_base.tabletop.demonstration import DemonstratedStep, Demonstration, environment_state, proprio
+from vla_server_base.tabletop.demonstration import DemonstratedStep, Demonstration, environment_state
 from vla_server_base.tabletop.experts import expert_action
 from vla_server_base.tabletop.tables import TableState, read_state
 from vla_server_base.tabletop.trials import Trial, draw_random_view
@@ -105,10 +105,10 @@ async def demonstrate(world: World, trial: Trial, settings: DemonstrationSetting
     random_views: list[Demonstration] = []
     num_left, is_done = settings.max_steps, False
     while num_left > 0:
-        index, table_state, images = len(steps), read_state(trial.table, state, pose), _images(reply)
+        index, table_state = len(steps), read_state(trial.table, state, pose)
         label = expert_action(table_state, trial.task)
-        executed = await behavior.action(index, label, images)
-        observation = _observation(table_state, state, images, settings)
+        executed = await behavior.action(index, label, _images(reply), _measured(reply))
+        observation = _observation(reply, settings)
         steps.append(_step(trial, table_state, observation, label, executed, behavior.expert_acts(index)))
         random_views += await _random_views(world, trial, table_state, state, index, settings)
         request = RolloutRequest(start=reply.end, actions=executed[None], measures=measures, view=settings.view)
@@ -143,7 +143,7 @@ async def _random_view(world: World, trial: Trial, settings: DemonstrationSettin
     assert reply.pose is not None, "a tabletop has an arm"
     table_state = read_state(trial.table, reply.state, reply.pose)
     label = expert_action(table_state, trial.task)
-    observation = _observation(table_state, reply.state, _images(reply), settings)
+    observation = _observation(reply, settings)
     step = _step(trial, table_state, observation, label, label, False)
     return Demonstration(trial=trial, steps=(step,), success=False)
 
@@ -152,16 +152,16 @@ def _images(reply: RolloutReply) -> Mapping[str, Image] | None:
     return reply.view.images if reply.view else None
 
 
-def _observation(
-    table_state: TableState,
-    state: SimulationState,
-    images: Mapping[str, Image] | None,
-    settings: DemonstrationSettings,
-) -> Observation:
-    rendered = images or {}
+def _measured(reply: RolloutReply) -> Mapping[str, float]:
+    assert reply.proprio is not None, "a tabletop has an arm"
+    return dict(zip(reply.proprio_names, reply.proprio.tolist(), strict=True))
+
+
+def _observation(reply: RolloutReply, settings: DemonstrationSettings) -> Observation:
+    rendered = _images(reply) or {}
     sides = {name: side for name, side in settings.image_sides.items() if name in rendered}
     resized = {name: settings.resize(rendered[name], side, side) for name, side in sides.items()}
-    return Observation(images=resized, proprio=proprio(table_state, state))
+    return Observation(images=resized, proprio=reply.proprio)
 
 
 def _step(

@@ -25,6 +25,7 @@ from vla_server_base.scenes.messages.scene import (
     NUM_GEOM_GROUPS,
     BodyPose,
     Cost,
+    ProprioChoice,
     RenderedView,
     RenderQuality,
     RenderReply,
@@ -32,6 +33,9 @@ from vla_server_base.scenes.messages.scene import (
     Scene,
     SceneState,
     View,
+    choose_proprio,
+    policy_view,
+    wrist_camera,
 )
 from vla_server_base.scenes.messages.worker import (
     Confinement,
@@ -60,6 +64,7 @@ __all__ = [
     "Measure",
     "MeasureKind",
     "Pose",
+    "ProprioChoice",
     "RenderQuality",
     "RenderReply",
     "RenderRequest",
@@ -78,5 +83,8 @@ __all__ = [
     "Violation",
     "WorkerReply",
     "WorkerSettings",
+    "choose_proprio",
     "num_pose_frames",
+    "policy_view",
+    "wrist_camera",
 ]

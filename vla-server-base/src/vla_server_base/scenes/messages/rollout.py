@@ -139,7 +139,8 @@ class RolloutReply:
 
     `state`, `pose`, `measures` and `body_poses`, one frame, are of the start, after `hold_s`. `robot` is the arm, by
     its names in this scene, and `base` the id of the body whose frame is its base frame. `names` are included if the
-    rollout starts from a SceneState.
+    rollout starts from a SceneState. `proprio` is what the arm's own sensors measure at the end: its joint positions
+    [rad or m] and how far its gripper is open, 0 to 1, named by `proprio_names`; None without an arm.
     """
 
     steps: tuple[RolloutStep, ...]
@@ -153,3 +154,5 @@ class RolloutReply:
     cost: Cost
     body_poses: BodyPoses | None = None
     base: int | None = None
+    proprio: Float[np.ndarray, " proprio"] | None = None
+    proprio_names: tuple[str, ...] = ()

@@ -1,15 +1,20 @@
-"""A scene and how to render it."""
+"""A scene, how to render it, and what a policy gets of it: its cameras' images, and what its arm measures."""
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
+from vla_server_base.contract import PolicySpec
+from vla_server_base.errors import RequestError
+from vla_server_base.scenes.robots import RobotDescription
+
 NUM_GEOM_GROUPS = 6
 """MuJoCo shows no geom of a higher group."""
+_WRIST = "wrist"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +86,8 @@ class View:
     """Which cameras to render, and the size of the images [pixels].
 
     `cameras` maps each camera of the policy, its first one in front, to a camera of the scene. None takes the camera of
-    the same name if the scene has it, and for the policy's first camera otherwise `primary` or another; "" takes none.
+    the same name if the scene has it, else that of `substitutes` if the scene has it, and for the policy's first camera
+    otherwise `primary` or another; "" takes none. A scene without a camera for one that is `required` is refused.
     `geom_groups` None shows those of the worker's settings, or else those that the scene's author means to be seen.
     """
 
@@ -89,14 +95,18 @@ class View:
     height: int = 224
     width: int = 224
     geom_groups: tuple[int, ...] | None = None
+    substitutes: Mapping[str, str] = field(default_factory=dict)
+    required: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
 class RenderRequest:
-    """Draw a scene in one state."""
+    """Draw a scene in one state; `measures_proprio` asks what the sensors of its arm, `robot`, measure there."""
 
     state: SceneState = field(default_factory=SceneState)
     view: View = field(default_factory=View)
+    robot: str | RobotDescription | None = None
+    measures_proprio: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +137,98 @@ class RenderedView:
 
 @dataclass(frozen=True, kw_only=True)
 class RenderReply:
-    """A request's images, and what they cost."""
+    """A request's images, and what they cost.
+
+    `proprio` and `proprio_names` are as in a RolloutReply; where they were asked for and there are none, `no_proprio`
+    says why.
+    """
 
     view: RenderedView
     cost: Cost
+    proprio: Float[np.ndarray, " proprio"] | None = None
+    proprio_names: tuple[str, ...] = ()
+    no_proprio: str = ""
+
+
+def policy_view(spec: PolicySpec, view: View, given: Mapping[str, str] | None = None) -> View:
+    """Return `view` through the policy's cameras; `given` are the setting's cameras of scenes.
+
+    Its own choices of cameras stay. A policy's only camera of a wrist may be the scene's `wrist`.
+    """
+    wrist = wrist_camera(spec)
+    kinds = {wrist: _WRIST} if wrist else {}
+    return replace(
+        view,
+        cameras={name: view.cameras.get(name) for name in spec.camera_names},
+        substitutes={**kinds, **(given or {}), **view.substitutes},
+        required=frozenset(camera.name for camera in spec.cameras if camera.required),
+    )
+
+
+def wrist_camera(spec: PolicySpec) -> str | None:
+    """Return the policy's camera `wrist`, or its only other one with that in its name but for the first."""
+    if _WRIST in spec.camera_names:
+        return _WRIST
+    others = [name for name in spec.camera_names[1:] if _WRIST in name]
+    return others[0] if len(others) == 1 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProprioChoice:
+    """Which measured numbers a policy gets, in its order, or None for none; `note` is for the client."""
+
+    indices: tuple[int, ...] | None = None
+    note: str | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to tell the client: nothing, or one note."""
+        return () if self.note is None else (self.note,)
+
+    def names(self, measured: tuple[str, ...]) -> tuple[str, ...]:
+        """Return what the arm calls the policy's numbers."""
+        return tuple(measured[index] for index in self.indices or ())
+
+    def of(self, measured: Float[np.ndarray, " numbers"] | None) -> Float[np.ndarray, " proprio_dim"] | None:
+        """Return the policy's proprio."""
+        return None if self.indices is None or measured is None else measured[list(self.indices)]
+
+
+def choose_proprio(spec: PolicySpec, measured: tuple[str, ...], reason: str = "") -> ProprioChoice:
+    """Choose a policy's proprio from what an arm measures, which is empty where no arm was found, for a `reason`.
+
+    A policy that names its proprio gets the numbers of these names; another one gets them all, if it takes as many.
+    Without a fit, a policy that can do without gets none, and the note says so.
+
+    Raises:
+        RequestError: the policy requires proprio, and this arm measures other numbers.
+    """
+    if spec.proprio_dim is None:
+        return ProprioChoice()
+    if spec.proprio_names and set(spec.proprio_names) <= set(measured) and not _in_degrees(spec):
+        return ProprioChoice(indices=tuple(measured.index(name) for name in spec.proprio_names))
+    if not spec.proprio_names and spec.proprio_dim == len(measured):
+        note = f"the policy does not name its proprio; it gets what the arm measures: {', '.join(measured)}"
+        return ProprioChoice(indices=tuple(range(len(measured))), note=note)
+    lack = f"the policy's proprio is {_taken(spec)}, and {_given(measured, reason)}"
+    if spec.requires_proprio:
+        hint = "send a scene with the arm that the policy was trained on; POST /predict also takes `proprio` itself"
+        raise RequestError(f"proprio: {lack}", hint=hint)
+    return ProprioChoice(note=f"{lack}: it gets none")
+
+
+def _in_degrees(spec: PolicySpec) -> bool:
+    return any(unit.startswith("deg") for unit in spec.proprio_units)
+
+
+def _taken(spec: PolicySpec) -> str:
+    if not spec.proprio_names:
+        return f"{spec.proprio_dim} numbers"
+    names = ", ".join(spec.proprio_names)
+    return f"{names} (in degrees)" if _in_degrees(spec) else names
+
+
+def _given(measured: tuple[str, ...], reason: str) -> str:
+    if measured:
+        return f"the scene's arm measures {len(measured)}: {', '.join(measured)}"
+    return reason or "the scene has no arm to measure it"

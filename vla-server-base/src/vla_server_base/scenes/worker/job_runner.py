@@ -5,7 +5,7 @@ from time import perf_counter
 
 import mujoco
 
-from vla_server_base.errors import SceneCrashed, SceneRefused, SceneTooLarge, VLAError
+from vla_server_base.errors import SceneCrashed, SceneError, SceneRefused, SceneTooLarge, UnknownName, VLAError
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import (
     Cost,
@@ -121,7 +121,17 @@ def _render(scene: CachedScene, request: RenderRequest, cost: Cost) -> RenderRep
     started = perf_counter()
     apply_state(scene.model, scene.data, request.state)
     view = _draw(scene, request.view)
-    return RenderReply(view=view, cost=replace(cost, render_ms=(perf_counter() - started) * 1e3))
+    reply = RenderReply(view=view, cost=replace(cost, render_ms=(perf_counter() - started) * 1e3))
+    return _with_proprio(reply, scene, request) if request.measures_proprio else reply
+
+
+def _with_proprio(reply: RenderReply, scene: CachedScene, request: RenderRequest) -> RenderReply:
+    """Add what the arm's sensors measure, or why there is no arm to measure."""
+    try:
+        sensors = scene.simulation.sensors(request.robot)
+    except (SceneError, UnknownName) as error:
+        return replace(reply, no_proprio=error.message)
+    return replace(reply, proprio=sensors.measure(scene.data), proprio_names=sensors.names)
 
 
 def _export(scene: CachedScene, request: GltfRequest, cost: Cost, scene_id: str) -> GltfReply:
@@ -152,7 +162,7 @@ def _draw(scene: CachedScene, view: View) -> RenderedView:
             f"an image of {view.height} x {view.width} pixels cannot be rendered",
             hint=f"1 to {limits.MAX_IMAGE_SIDE} pixels along each side",
         )
-    cameras = pick_cameras(scene.model, view.cameras)
+    cameras = pick_cameras(scene.model, view)
     groups = view.geom_groups or scene.geom_groups
     return RenderedView(
         images={

@@ -24,6 +24,7 @@ from vla_server_base.scenes.robots import RobotDescription
 from vla_server_base.scenes.worker.arms.arm import Arm
 from vla_server_base.scenes.worker.arms.arm_search import find_arm
 from vla_server_base.scenes.worker.arms.controllers import Controller
+from vla_server_base.scenes.worker.arms.proprioception import Proprioception
 from vla_server_base.scenes.worker.simulation.monitor import Monitor
 from vla_server_base.scenes.worker.simulation.physics import Physics
 from vla_server_base.scenes.worker.simulation.pose_track import PoseTrack, joined, moving_bodies, poses_now
@@ -40,7 +41,7 @@ class Simulation:
 
     def __init__(self, model: mujoco.MjModel, data: mujoco.MjData):
         self._physics = Physics(model, data)
-        self._arms: LRUCache[str | RobotDescription | None, Arm] = LRUCache(MAX_CACHED_ARMS)
+        self._arms: LRUCache[str | RobotDescription | None, tuple[Arm, Proprioception]] = LRUCache(MAX_CACHED_ARMS)
 
     def roll_out(self, request: RolloutRequest) -> RolloutReply:
         """Continue as the request says; the data stay at the end, with all that rendering needs computed.
@@ -54,12 +55,22 @@ class Simulation:
         self._physics.begin(request.start, request.body_poses)
         if request.control is None:
             return _drift(self._physics, request)
-        arm = self._arm(request.robot)
-        return _ControlledRollout(self._physics, arm, request.control, request).roll_out()
+        arm, sensors = self._arm(request.robot)
+        reply = _ControlledRollout(self._physics, arm, request.control, request).roll_out()
+        return replace(reply, proprio=sensors.measure(self._physics.data), proprio_names=sensors.names)
 
-    def _arm(self, wanted: str | RobotDescription | None) -> Arm:
+    def sensors(self, robot: str | RobotDescription | None) -> Proprioception:
+        """Return the sensors of an arm.
+
+        Raises:
+            UnknownName, SceneError: see `arm_search.find_arm`.
+        """
+        return self._arm(robot)[1]
+
+    def _arm(self, wanted: str | RobotDescription | None) -> tuple[Arm, Proprioception]:
         if wanted not in self._arms:
-            self._arms[wanted] = find_arm(self._physics.model, wanted)
+            arm = find_arm(self._physics.model, wanted)
+            self._arms[wanted] = arm, Proprioception(arm)
         return self._arms[wanted]
 
 

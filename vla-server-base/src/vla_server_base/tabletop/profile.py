@@ -1,0 +1,72 @@
+"""What the suite gives to a policy that it judges: its cameras, its state, and how its actions are executed."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vla_server_base.contract import PolicySpec
+from vla_server_base.episodes.chunk_plan import check_plan
+from vla_server_base.episodes.policies import check_drives_arm
+from vla_server_base.episodes.settings import EpisodeSettings
+from vla_server_base.scenes.camera_choice import choose_cameras
+from vla_server_base.scenes.messages import choose_proprio, policy_view
+from vla_server_base.sessions.settings import SessionSettings
+from vla_server_base.tabletop.tables import table_of
+
+CAMERAS = ("primary", "wrist")
+"""Of every tabletop."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """What a policy gets in the suite, and how its chunks are executed; `str` says it in a line.
+
+    `cameras` are the tabletop's, by the policy's names; `proprio_names` the measured numbers, in the policy's order.
+    """
+
+    cameras: Mapping[str, str]
+    proprio_names: tuple[str, ...]
+    reads_instruction: bool
+    execution: SessionSettings
+
+    def __str__(self) -> str:
+        """Return it as a report has it."""
+        cameras = ", ".join(f"{name}={of_scene}" for name, of_scene in self.cameras.items())
+        return "; ".join((f"cameras {cameras}", self._state, "actions ee_delta", self._task, self._execution))
+
+    @property
+    def _state(self) -> str:
+        if not self.proprio_names:
+            return "no state"
+        joints = [name for name in self.proprio_names if name != "gripper"]
+        gripper = ["gripper"] if "gripper" in self.proprio_names else []
+        kinds = "+".join((["joints"] if joints else []) + gripper)
+        return f"state {kinds} ({len(self.proprio_names)})"
+
+    @property
+    def _task(self) -> str:
+        return "instruction" if self.reads_instruction else "no instruction"
+
+    @property
+    def _execution(self) -> str:
+        numbers = {"receding": "", "ensemble": f" {self.execution.ensemble_weight:g}"}
+        kind = self.execution.execution
+        return f"execution {kind}{numbers.get(kind, f' {self.execution.execution_horizon}')}"
+
+
+def profile_of(spec: PolicySpec, robot: str, settings: EpisodeSettings) -> Profile:
+    """Return what a policy gets on a robot's tabletop in episodes of these settings.
+
+    Raises:
+        RequestError, SceneError: the suite cannot give what the policy requires, or execute what it answers.
+        UnknownName: the robot has no tabletop.
+    """
+    measured = (*table_of(robot).joints, "gripper")
+    check_drives_arm(spec.action_names)
+    indices = choose_proprio(spec, measured).indices or ()
+    cameras = choose_cameras(CAMERAS, policy_view(spec, settings.view))
+    return Profile(
+        cameras={name: CAMERAS[index] for name, index in cameras.items()},
+        proprio_names=tuple(measured[index] for index in indices),
+        reads_instruction=spec.takes_instruction,
+        execution=check_plan(spec, settings),
+    )
