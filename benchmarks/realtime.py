@@ -7,7 +7,7 @@ task). A trial is done if the cube is lifted within `--limit` seconds of simulat
 a mode in which the arm waits has fewer actions. Prints Markdown, one row per execution and latency, as they end.
 
 The largest jump is between two consecutive commands of an episode, in millimetres of the gripper's motion per control
-step, where a command while the arm waits is 0; the median over the trials.
+step, where a command while the arm waits is 0, but for the wait for the first chunk; the median over the trials.
 """
 
 import argparse
@@ -117,8 +117,8 @@ async def outcome(policy: EpisodePolicy, pool: ScenePool, trial: Trial, settings
 
 
 def commands_of(steps: list[EpisodeStep], period_s: float) -> Iterator[np.ndarray]:
-    """Yield the motion [m] commanded in each control step: 0 where the arm waited for a chunk."""
-    before_s = 0.0
+    """Yield the motion [m] commanded in each control step: 0 where the arm waited for a chunk, after the first one."""
+    before_s = np.inf
     for step in steps:
         time_s = step.result.state.time_s
         if time_s - before_s > 1.01 * period_s:

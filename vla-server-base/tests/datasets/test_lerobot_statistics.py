@@ -48,7 +48,7 @@ def test_statistics_of_parts_merge_to_those_of_all(lengths, seed):
             np.testing.assert_allclose(merged_statistics[name], value, atol=1e-12)
 
 
-def test_quantiles_of_parts_are_averaged_by_length_as_lerobot_does():
+def test_quantiles_of_parts_are_averaged_by_length_until_all_are_read():
     values = np.array([[0.0], [1.0], [2.0], [8.0]])
     parts = [episode_statistics({"action": part}) for part in (values[:3], values[3:])]
     assert merged(parts)["action"]["q50"] == pytest.approx([(3 * 1 + 8) / 4])

@@ -184,6 +184,8 @@ def test_what_is_recorded_is_what_the_policy_was_told(follower, client):
     with zipfile.ZipFile(io.BytesIO(b64decode(reply["recordings"]["lerobot"]))) as archive:
         (name,) = [each for each in archive.namelist() if each.startswith("data/") and each.endswith(".parquet")]
         table = pq.read_table(io.BytesIO(archive.read(name)))
+        features = json.loads(archive.read("meta/info.json"))["features"]
+    assert features["observation.state"]["names"] == [*(f"joint{number}" for number in range(1, 8)), "gripper"]
     states = np.array(table["observation.state"].to_pylist())
     np.testing.assert_allclose(states, follower[0].told[before:], rtol=0, atol=1e-6)
 

@@ -83,14 +83,14 @@ def over_act(client, number: int) -> Iterator[Act]:
 
 @contextmanager
 def over_openpi(url: str, number: int) -> Iterator[Act]:
-    """A robot of openpi's WebSocket."""
+    """A robot of openpi's WebSocket: it executes part of each chunk."""
     del number
     with connect(url.replace("http", "ws", 1), compression=None, max_size=None) as socket:
         socket.recv(60)
 
         def act(step: int, seen: Observation) -> list[np.ndarray]:
             socket.send(pack({**named(seen), "prompt": TASK}))
-            return [unpack(socket.recv(60))["actions"][0]]
+            return list(unpack(socket.recv(60))["actions"][:NUM_EXECUTED])
 
         yield act
 

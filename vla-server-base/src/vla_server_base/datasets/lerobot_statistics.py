@@ -1,13 +1,18 @@
 """Statistics as LeRobot stores them: per feature, of each episode and of all.
 
-Follows `compute_stats.py` of huggingface/lerobot, but over all frames instead of a sample. As there, the quantiles of
-all episodes are the means of theirs, by length: an estimate, which needs no episode again.
+Follows `compute_stats.py` of huggingface/lerobot, but over all frames instead of a sample, and with the quantiles of
+all numbers. There, quantiles of all are the means of the episodes', here only those of images: where episodes differ,
+as motions to the left and to the right do, most numbers are far outside of such means.
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 from jaxtyping import Float64, Shaped
+from pyarrow import compute
 
 FeatureStatistics = Mapping[str, Float64[np.ndarray, "..."]]
 """`min`, `max`, `mean`, `std` and `QUANTILES` by dimension, and `count`, of timesteps."""
@@ -24,6 +29,24 @@ def episode_statistics(features: Mapping[str, Shaped[np.ndarray, "length ..."]])
 def merged(parts: list[Statistics]) -> dict[str, FeatureStatistics]:
     """Return the statistics of all episodes from those of parts."""
     return {key: _merged([part[key] for part in parts]) for key in parts[0]}
+
+
+def with_quantiles(statistics: Statistics, data: Path) -> dict[str, FeatureStatistics]:
+    """Return statistics with the quantiles of all numbers in a folder of parquet files."""
+    columns = set(pq.read_schema(next(data.rglob("*.parquet"))).names)
+    keys = [key for key, values in statistics.items() if values["mean"].ndim == 1 and key in columns]
+    rows = pq.read_table(data, columns=keys)
+    return {**statistics, **{key: {**statistics[key], **_quantiles(_numbers(rows[key]))} for key in keys}}
+
+
+def _numbers(column: pa.ChunkedArray) -> Shaped[np.ndarray, "length dim"]:
+    flat = compute.list_flatten(column) if pa.types.is_nested(column.type) else column
+    return flat.to_numpy().reshape(len(column), -1)
+
+
+def _quantiles(values: Shaped[np.ndarray, "samples dim"]) -> FeatureStatistics:
+    levels = np.quantile(values.astype(np.float64), [*QUANTILES.values()], axis=0)
+    return dict(zip(QUANTILES, levels, strict=True))
 
 
 def _of_numbers(values: Shaped[np.ndarray, "length *dim"]) -> FeatureStatistics:
@@ -50,7 +73,7 @@ def _summary(values: Float64[np.ndarray, "samples dim"], count: int) -> FeatureS
         "mean": values.mean(axis=0),
         "std": values.std(axis=0),
         "count": np.array([count], np.float64),
-        **dict(zip(QUANTILES, np.quantile(values, [*QUANTILES.values()], axis=0), strict=True)),
+        **_quantiles(values),
     }
 
 

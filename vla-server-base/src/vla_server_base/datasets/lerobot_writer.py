@@ -43,7 +43,7 @@ from vla_server_base.datasets.lerobot_meta import (
     read_info,
     read_tasks,
 )
-from vla_server_base.datasets.lerobot_statistics import Statistics, episode_statistics, merged
+from vla_server_base.datasets.lerobot_statistics import Statistics, episode_statistics, merged, with_quantiles
 from vla_server_base.datasets.video import VideoWriter
 from vla_server_base.errors import DatasetError
 
@@ -184,7 +184,7 @@ class LeRobotWriter:
         write_tables(self._file.data(self._folder), self._rows)
         write_tables(self._file.episodes(self._folder), [pa.Table.from_pylist(self._episode_rows)])
         write_tables(self._folder / TASKS, [tasks_table(self._tasks)])
-        self._statistics = [merged(self._statistics)]
+        self._statistics = [with_quantiles(merged(self._statistics), self._folder / "data")]
         write_statistics(self._folder / STATS, self._statistics[0])
         write_json(self._folder / INFO, self._info())
         self._file = FileNumber(self._file.number + 1)

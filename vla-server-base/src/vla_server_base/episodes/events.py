@@ -23,7 +23,8 @@ from vla_server_base.scenes.robots import RobotDescription
 class EpisodeStart:
     """The scene before the first action.
 
-    `proprio`, here and in the events that follow, is what the policy gets of what the arm measures.
+    `proprio`, here and in the events that follow, is what the policy gets of what the arm measures,
+    and `proprio_names` what its numbers are.
     """
 
     state: SimulationState

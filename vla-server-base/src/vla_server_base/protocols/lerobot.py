@@ -21,6 +21,7 @@ from vla_server_base.protocols.unpickling import unpickle
 from vla_server_base.protocols.unsupported import refuse_unsupported
 from vla_server_base.schemas.base import body_from_values
 from vla_server_base.schemas.lerobot import ObservationFields, SetupFields
+from vla_server_base.sessions.continued_chunk import CONTINUED
 from vla_server_base.sessions.requests import StepRequest, StepResult
 
 SERVICE = "transport.AsyncInference"

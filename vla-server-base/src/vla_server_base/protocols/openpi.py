@@ -56,7 +56,6 @@ def greeting(reader: ObservationReader) -> bytes:
             "datasets": list(spec.datasets),
             "default_dataset": spec.default_dataset,
             "execution": spec.execution,
-            "control_hz": spec.control_hz,
             # RoboArena's PolicyServerConfig.
             "image_resolution": [spec.cameras[0].height, spec.cameras[0].width],
             "n_external_cameras": 1,
