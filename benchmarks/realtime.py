@@ -6,8 +6,10 @@ Each trial is "pick up the red cube" on the Panda's table, where the cube moves 
 task). A trial is done if the cube is lifted within `--limit` seconds of simulated time: the world does not wait, so
 a mode in which the arm waits has fewer actions. Prints Markdown, one row per execution and latency, as they end.
 
-The largest jump is between two consecutive commands of an episode, in millimetres of the gripper's motion per control
-step, where a command while the arm waits is 0, but for the wait for the first chunk; the median over the trials.
+All distances are in millimetres of the gripper's motion per control step; a command while the arm waits is 0. The
+largest jump is between two consecutive commands of an episode, with and without those before the arm's first action;
+the median over the trials. The disagreement is how far the rows of a chunk are from the last chunk's for the same
+steps, without rows that are the last chunk's by construction: the mean over all chunks, as they would be executed.
 """
 
 import argparse
@@ -25,10 +27,12 @@ import numpy as np
 from octo_service.adapter import OctoSmallAdapter
 from vla_server_base.config import ServerConfig
 from vla_server_base.episodes import EpisodeEnd, EpisodeSettings, EpisodeStep, play
+from vla_server_base.episodes.chunk_plan import steps_late
 from vla_server_base.episodes.interfaces import EpisodePolicy
 from vla_server_base.episodes.policies import load_policy
 from vla_server_base.errors import RequestError
 from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.sessions.continued_chunk import CONTINUED
 from vla_server_base.tabletop.moving import draw_moving_trial
 from vla_server_base.tabletop.summary import wilson_interval
 from vla_server_base.tabletop.tasks import TASKS
@@ -36,15 +40,27 @@ from vla_server_base.tabletop.trials import Trial, draw_trial
 from vla_server_base.tabletop.variants import with_patience
 
 EXECUTIONS = ("receding", "chunk", "ensemble", "aligned", "blended", "rtc")
-COLUMNS = ("execution", "latency", "done", "95 % (Wilson)", "median s to success", "largest jump [mm/step]")
+COLUMNS = (
+    "execution",
+    "latency",
+    "done",
+    "95 % (Wilson)",
+    "median s to success",
+    "largest jump",
+    "without the first",
+    "disagreement",
+)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Of one trial: when it was done, if it was, and its largest jump [m] between two commands."""
+    """Of one trial: when it was done, if it was, its jumps [m] between commands, and its chunks' disagreements [m]."""
 
     done_s: float | None
-    jump_m: float
+    jumps_m: np.ndarray
+    num_waited: int
+    """How many of the first jumps end in a wait or in the first action."""
+    disagreements_m: np.ndarray
 
 
 async def main() -> None:
@@ -54,6 +70,7 @@ async def main() -> None:
     parser.add_argument("--executions", nargs="+", default=EXECUTIONS, choices=EXECUTIONS)
     parser.add_argument("--latency-ms", nargs="+", type=float, default=(0, 100, 300))
     parser.add_argument("--speed", type=float, default=0.03, help="of the target [m/s]")
+    parser.add_argument("--actions", type=int, help="executed of each chunk by chunk; default: all")
     parser.add_argument("--trials", type=int, default=40)
     parser.add_argument("--first-seed", type=int, default=10_000)
     parser.add_argument("--limit", type=float, default=15.0, help="simulated time [s]")
@@ -66,10 +83,10 @@ async def main() -> None:
     async with load_policy(OctoSmallAdapter(), asked.model) as policy, ScenePool(config) as pool:
         for execution, latency_ms in ((one, ms) for one in asked.executions for ms in asked.latency_ms):
             try:
-                settings = settings_of(execution, latency_ms, policy, asked.limit)
+                settings = settings_of(execution, latency_ms, asked.limit, asked.actions or policy.spec.horizon)
                 outcomes = [await outcome(policy, pool, trial_of(seed, asked.speed), settings) for seed in seeds]
             except RequestError as error:
-                print(f"| {execution} | {latency_ms:g} ms | {error} | | | |", flush=True)
+                print(f"| {execution} | {latency_ms:g} ms | {error} | | | | | |", flush=True)
                 continue
             print(f"| {execution} | {latency_ms:g} ms | {' | '.join(cells(outcomes))} |", flush=True)
 
@@ -79,12 +96,11 @@ def versions() -> str:
     return f"Python {platform.python_version()}, {packages}"
 
 
-def settings_of(execution: str, latency_ms: float, policy: EpisodePolicy, limit_s: float) -> EpisodeSettings:
-    """Return how episodes run; `chunk` executes the whole chunk."""
-    horizon = policy.spec.horizon if execution == "chunk" else None
+def settings_of(execution: str, latency_ms: float, limit_s: float, num_actions: int) -> EpisodeSettings:
+    """Return how episodes run; `chunk` executes `num_actions` of each."""
     return EpisodeSettings(
         execution=execution,  # pyright: ignore[reportArgumentType]
-        execution_horizon=horizon,
+        execution_horizon=num_actions if execution == "chunk" else None,
         latency_s=latency_ms / 1e3,
         max_steps=round(limit_s * EpisodeSettings().control.rate_hz),
     )
@@ -112,13 +128,18 @@ async def outcome(policy: EpisodePolicy, pool: ScenePool, trial: Trial, settings
         if isinstance(event, EpisodeEnd):
             break
     commands = np.array(list(commands_of(steps, 1 / settings.control.rate_hz)))
-    jumps = np.linalg.norm(np.diff(commands, axis=0), axis=1)
-    return Outcome(done_s=steps[-1].result.state.time_s if is_done else None, jump_m=float(jumps.max(initial=0)))
+    num_kept = steps_late(settings) if settings.execution in CONTINUED else 0
+    return Outcome(
+        done_s=steps[-1].result.state.time_s if is_done else None,
+        jumps_m=np.linalg.norm(np.diff(commands, axis=0), axis=1),
+        num_waited=int(commands.any(axis=1).argmax()),
+        disagreements_m=np.array(list(disagreements_of(steps, num_kept))),
+    )
 
 
 def commands_of(steps: list[EpisodeStep], period_s: float) -> Iterator[np.ndarray]:
-    """Yield the motion [m] commanded in each control step: 0 where the arm waited for a chunk, after the first one."""
-    before_s = np.inf
+    """Yield the motion [m] commanded in each control step: 0 where the arm waited for a chunk."""
+    before_s = 0.0
     for step in steps:
         time_s = step.result.state.time_s
         if time_s - before_s > 1.01 * period_s:
@@ -127,13 +148,29 @@ def commands_of(steps: list[EpisodeStep], period_s: float) -> Iterator[np.ndarra
         before_s = time_s
 
 
+def disagreements_of(steps: list[EpisodeStep], num_kept: int) -> Iterator[float]:
+    """Yield how far each row after a chunk's `num_kept` first is from the last chunk's for the same step [m]."""
+    last = None
+    for step in steps:
+        if step.chunk is None:
+            continue
+        if last is not None:
+            since, chunk = last
+            old = chunk[step.index - since :]
+            yield from np.linalg.norm((step.chunk[: len(old)] - old)[num_kept:, :3], axis=1).tolist()
+        last = step.index, step.chunk
+
+
 def cells(outcomes: list[Outcome]) -> Iterator[str]:
     times = [outcome.done_s for outcome in outcomes if outcome.done_s is not None]
     low, high = wilson_interval(len(times), len(outcomes))
     yield f"{len(times)} of {len(outcomes)}"
     yield f"{low:.0%} to {high:.0%}"
     yield f"{np.median(times):.1f}" if times else ""
-    yield f"{1e3 * np.median([outcome.jump_m for outcome in outcomes]):.0f}"
+    yield f"{1e3 * np.median([outcome.jumps_m.max(initial=0) for outcome in outcomes]):.0f}"
+    yield f"{1e3 * np.median([outcome.jumps_m[outcome.num_waited :].max(initial=0) for outcome in outcomes]):.0f}"
+    disagreements = np.concatenate([outcome.disagreements_m for outcome in outcomes])
+    yield f"{1e3 * disagreements.mean():.1f}" if len(disagreements) else ""
 
 
 if __name__ == "__main__":

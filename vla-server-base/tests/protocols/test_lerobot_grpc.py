@@ -3,6 +3,7 @@
 import asyncio
 import builtins
 import contextlib
+import dataclasses
 import importlib
 import logging
 import os
@@ -116,6 +117,12 @@ def test_an_observation_is_a_turn_at_its_timestep(reader):
     np.testing.assert_array_equal(request.observation.images["primary"], RED)
     assert request.observation.proprio is not None
     np.testing.assert_allclose(request.observation.proprio, [0.1, 0.2, 0.3])
+
+
+def test_a_chunk_is_continued_where_the_policys_are(reader):
+    assert timed_step_of(reader).request.executes_chunks
+    continuing = dataclasses.replace(reader, spec=dataclasses.replace(reader.spec, execution="aligned"))
+    assert not timed_step_of(continuing).request.executes_chunks
 
 
 def test_the_state_is_in_the_order_of_the_setup_or_else_as_sent(reader):

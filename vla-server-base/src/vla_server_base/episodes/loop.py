@@ -7,14 +7,14 @@
 import time
 from collections import deque
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Literal
 
 import numpy as np
 from jaxtyping import Float
 
 from vla_server_base.contract import Observation, Task
-from vla_server_base.episodes.chunk_plan import ChunkPlan, PlannedChunk
+from vla_server_base.episodes.chunk_plan import ChunkPlan
 from vla_server_base.episodes.events import (
     EndReason,
     EpisodeChange,
@@ -25,6 +25,7 @@ from vla_server_base.episodes.events import (
     StepTiming,
 )
 from vla_server_base.episodes.interfaces import EpisodePolicy, World
+from vla_server_base.episodes.prediction import ChunkPrediction, Predictor, ms_since
 from vla_server_base.episodes.settings import Change, Criterion, EpisodeSettings
 from vla_server_base.episodes.simulation import EpisodeSimulation
 from vla_server_base.scenes.messages import (
@@ -57,17 +58,6 @@ async def play(
         yield await episode.advance()
 
 
-@dataclass(frozen=True, kw_only=True)
-class _ChunkPrediction:
-    """The policy's chunk, what it would do, if requested, and how long the answers took."""
-
-    chunk: Float[np.ndarray, "horizon 7"] | None = None
-    hold_s: float = 0.0
-    preview: tuple[RolloutStep, ...] | None = None
-    predict_ms: float = 0.0
-    preview_ms: float = 0.0
-
-
 class Episode:
     """The state of one episode between two steps; `start` comes first, then `advance` until it `is_over`."""
 
@@ -88,6 +78,7 @@ class Episode:
         self._history = ObservationWindow(policy.window)
         self._started = time.perf_counter()
         self._plan = ChunkPlan(policy, settings)
+        self._predictor = Predictor(self._plan, self._simulation, settings)
 
     async def start(self) -> EpisodeStart:
         reply = await self._simulation.roll_out(self._success, start=self._settings.state, view=self._view)
@@ -177,9 +168,11 @@ class Episode:
         )
 
     async def _step(self, index: int) -> EpisodeStep | EpisodeEnd:
-        started, prediction = time.perf_counter(), _ChunkPrediction()
+        started, prediction = time.perf_counter(), ChunkPrediction()
         if not self._plan.num_queued:
-            prediction = await self._predict(index)
+            prediction = await self._predictor.predict(
+                self._window, self.task, index, start=self._snapshot, success=self._success
+            )
             if self._settings.guard == "reject" and any(step.violations for step in prediction.preview or ()):
                 return self.end("rejected", rejected=prediction.preview)
         action, reply = await self._execute(prediction.hold_s)
@@ -201,23 +194,8 @@ class Episode:
                 preview_ms=prediction.preview_ms,
                 physics_ms=reply.cost.physics_ms,
                 render_ms=reply.cost.render_ms,
-                total_ms=_ms_since(started),
+                total_ms=ms_since(started),
             ),
-        )
-
-    async def _predict(self, index: int) -> "_ChunkPrediction":
-        """Ask the policy for a chunk, preview it if requested, and plan its actions."""
-        started, settings = time.perf_counter(), self._settings
-        planned = await self._plan.ask(self._window, self.task, index)
-        predict_ms = _ms_since(started)
-        wants_preview = settings.preview or settings.guard != "off"
-        preview = await self._preview(planned) if wants_preview else None
-        return _ChunkPrediction(
-            chunk=planned.actions,
-            hold_s=planned.hold_s,
-            preview=preview,
-            predict_ms=predict_ms,
-            preview_ms=_ms_since(started) - predict_ms if wants_preview else 0.0,
         )
 
     async def _execute(self, hold_s: float) -> tuple[Float[np.ndarray, " 7"], RolloutReply]:
@@ -242,7 +220,7 @@ class Episode:
             reason=reason,
             num_steps=self.num_steps,
             success=self.success,
-            duration_ms=_ms_since(self._started),
+            duration_ms=ms_since(self._started),
             rejected=rejected,
         )
 
@@ -250,12 +228,6 @@ class Episode:
     def success(self) -> bool | None:
         """Whether all predicates hold; None where there are none."""
         return self.has_succeeded if self._success else None
-
-    async def _preview(self, planned: PlannedChunk) -> tuple[RolloutStep, ...]:
-        reply = await self._simulation.roll_out(
-            self._success, start=self._snapshot, actions=planned.actions, hold_s=planned.hold_s
-        )
-        return reply.steps
 
     def _observe(self, reply: RolloutReply) -> None:
         self._snapshot = reply.end
@@ -266,7 +238,3 @@ class Episode:
     def _criteria(self, measures: tuple[float, ...]) -> tuple[Criterion, ...]:
         triples = zip(self._success, measures, self._measures_at_start, strict=True)
         return tuple(predicate.judge(value, start) for predicate, value, start in triples)
-
-
-def _ms_since(started: float) -> float:
-    return 1e3 * (time.perf_counter() - started)

@@ -94,6 +94,8 @@ def read_observation(message: ChunkedMessage, reader: ObservationReader, setup: 
         "obs_time": fields.timestamp,
         "inference_delay": fields.inference_delay,
     }
+    # The client executes chunks itself. Its timesteps say how far, so that the next chunk can continue the last one.
+    executes_chunks = reader.spec.execution not in CONTINUED
     return TimedStep(
         request=reader.step(
             _named_values(fields.observation, setup, reader.spec) | place, executes_chunks=executes_chunks
