@@ -79,6 +79,7 @@ export function Sides({ comparison }: { comparison: Comparison }) {
 }
 
 const MODES: readonly (readonly [Mode, string])[] = [
+  ["own", "the policy's own"],
   ["horizon", "receding"],
   ["ensemble", "ensemble"],
 ];
@@ -104,7 +105,7 @@ function SideFields({ comparison, side }: { comparison: Comparison; side: SideNa
         onChange={(index) => change({ server: Number(index) })}
       />
       <SelectField label="Mode" value={settings.mode} options={MODES} onChange={(mode) => change({ mode })} />
-      {settings.mode === "horizon" ? (
+      {settings.mode === "horizon" && (
         <NumberField
           label="Horizon"
           value={settings.horizon}
@@ -112,7 +113,8 @@ function SideFields({ comparison, side }: { comparison: Comparison; side: SideNa
           max={64}
           onChange={(horizon) => change({ horizon: horizon ?? 1 })}
         />
-      ) : (
+      )}
+      {settings.mode === "ensemble" && (
         <NumberField
           label="Weight"
           value={settings.ensembleWeight}

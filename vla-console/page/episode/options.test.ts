@@ -11,6 +11,11 @@ test("the ensemble has a weight and no execution horizon", () => {
   assert.equal(request.execution_horizon, undefined);
 });
 
+test("the policy's own execution is left to the server", () => {
+  const request = episodeRequest(episode);
+  assert.equal("execution_horizon" in request || "ensemble_weight" in request, false);
+});
+
 test("without a seed the server draws one", () => {
   assert.equal("seed" in episodeRequest({ ...episode, options: { ...DEFAULT_OPTIONS, seed: null } }), false);
 });

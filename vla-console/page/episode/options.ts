@@ -6,7 +6,8 @@ export interface RunOptions {
   /** null draws one. */
   seed: number | null;
   maxSteps: number;
-  execution: "receding_horizon" | "temporal_ensemble";
+  /** "own" is as the policy's server says. */
+  execution: "own" | "receding_horizon" | "temporal_ensemble";
   executionHorizon: number;
   ensembleWeight: number;
   rateHz: number;
@@ -20,7 +21,7 @@ export interface RunOptions {
 export const DEFAULT_OPTIONS: RunOptions = {
   seed: 0,
   maxSteps: 75,
-  execution: "receding_horizon",
+  execution: "own",
   executionHorizon: 1,
   ensembleWeight: 0.1,
   rateHz: 5,
@@ -62,7 +63,7 @@ export function episodeRequest({ sceneId, instruction, success, options, ...rest
   };
   if (options.seed !== null) request.seed = options.seed;
   if (options.execution === "temporal_ensemble") request.ensemble_weight = options.ensembleWeight;
-  else request.execution_horizon = options.executionHorizon;
+  if (options.execution === "receding_horizon") request.execution_horizon = options.executionHorizon;
   if (rest.robot) request.robot = rest.robot;
   if (rest.state && Object.keys(rest.state).length) request.state = rest.state;
   if (rest.changes?.length) request.changes = rest.changes;

@@ -12,7 +12,6 @@ export function OptionsPanel({ desk, view }: { desk: RunDesk; view: SceneView })
   const options = desk.options.value;
   const set = desk.setOptions;
   const horizon = desk.connection.info.value?.policy?.horizon ?? 1;
-  const isEnsemble = options.execution === "temporal_ensemble";
   return (
     <Panel title="Options" folds>
       <div class="fields">
@@ -37,12 +36,13 @@ export function OptionsPanel({ desk, view }: { desk: RunDesk; view: SceneView })
           wide
           value={options.execution}
           options={[
+            ["own", "the policy's own"],
             ["receding_horizon", "receding horizon"],
             ["temporal_ensemble", "temporal ensemble"],
           ]}
           onChange={(execution) => set({ execution })}
         />
-        {isEnsemble ? (
+        {options.execution === "temporal_ensemble" && (
           <NumberField
             label="Ensemble weight"
             value={options.ensembleWeight}
@@ -51,7 +51,8 @@ export function OptionsPanel({ desk, view }: { desk: RunDesk; view: SceneView })
             step={0.05}
             onChange={(weight) => set({ ensembleWeight: weight ?? 0 })}
           />
-        ) : (
+        )}
+        {options.execution === "receding_horizon" && (
           <NumberField
             label="Execution horizon"
             value={options.executionHorizon}

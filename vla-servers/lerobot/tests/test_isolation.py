@@ -1,6 +1,5 @@
 """Both services run side by side from one clone, each in its own environment, whose versions could not be in one."""
 
-import base64
 import contextlib
 import importlib.metadata
 import json
@@ -66,7 +65,7 @@ def statuses_until_healthy(port: int) -> list[str]:
 
 
 def image() -> str:
-    return base64.b64encode(encode_png(np.zeros((64, 64, 3), np.uint8))).decode()
+    return encode_png(np.zeros((64, 64, 3), np.uint8))
 
 
 def libraries_of(server: subprocess.Popen[bytes]) -> set[str]:
@@ -85,7 +84,7 @@ def test_both_services_answer_side_by_side_without_the_others_packages(act_check
     octo = (OCTO_PYTHON, "-m", "uvicorn", "octo_service.main:app", "--port", str(ports["octo"]))
     lerobot = (sys.executable, "-m", "uvicorn", "lerobot_service.main:app", "--port", str(ports["lerobot"]))
     with (
-        running(tmp_path / "octo", *octo, OCTO_MODEL="random://octo-tiny") as octos,
+        running(tmp_path / "octo", *octo, OCTO_MODEL="bundled://tabletop") as octos,
         running(tmp_path / "lerobot", *lerobot, LEROBOT_MODEL=str(act_checkpoint)) as lerobots,
     ):
         assert statuses_until_healthy(ports["lerobot"])[0] == "loading", "its port answers before PyTorch is imported"

@@ -11,7 +11,7 @@ import operator
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, NoReturn, get_origin
+from typing import Annotated, Any, NoReturn
 
 import tyro
 
@@ -80,8 +80,7 @@ def parse(program: PolicyProgram[Any], arguments: Sequence[str] | None = None) -
 
 def run(program: PolicyProgram[Any], options: Any) -> None:
     """Do what was typed."""
-    (kind,) = (kind for each in program.commands.values() if (kind := get_origin(each) or each) is type(options))
-    command = importlib.import_module(kind.__module__.replace(".options.", "."))
+    command = importlib.import_module(type(options).__module__.replace(".options.", "."))
     command.run(options, program)
 
 

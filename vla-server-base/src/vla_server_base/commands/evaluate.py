@@ -3,8 +3,8 @@
 import asyncio
 import dataclasses
 import re
-from collections.abc import AsyncIterator, Mapping
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -13,10 +13,13 @@ from vla_server_base.commands.circumstances import circumstances
 from vla_server_base.commands.options import Evaluate
 from vla_server_base.commands.program import Config, PolicyProgram
 from vla_server_base.commands.progress import phase, progress
+from vla_server_base.episodes.chunk_plan import check_guidance
 from vla_server_base.episodes.interfaces import EpisodePolicy
 from vla_server_base.episodes.policies import HttpPolicy, LastObservations, load_policy
+from vla_server_base.episodes.scene_cameras import scene_cameras
 from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.errors import Interrupted, RequestError
+from vla_server_base.scenes.messages import View
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.tabletop.evaluation import (
     Episodes,
@@ -25,10 +28,11 @@ from vla_server_base.tabletop.evaluation import (
     evaluate,
     grounding_trials,
 )
+from vla_server_base.tabletop.profile import Profile, profile_of
 from vla_server_base.tabletop.remote_episodes import RemoteEpisodes
 from vla_server_base.tabletop.results import Part, Results
 from vla_server_base.tabletop.summary import grounding_table, success_table
-from vla_server_base.tabletop.tasks import tasks_beginning
+from vla_server_base.tabletop.tasks import TabletopTask, tasks_beginning
 from vla_server_base.tabletop.trials import Trial, draw_trial
 from vla_server_base.tabletop.variants import with_patience
 
@@ -56,13 +60,14 @@ def _interrupted(options: Evaluate[Any], program: PolicyProgram[Any], runs: list
 
 async def evaluate_policy(options: Evaluate[Config], program: PolicyProgram[Config], runs: list[Results]) -> None:
     """Play all trials that are not in the results' file yet; `runs` gets the results, which grow from then on."""
-    parts = _trials(options)
+    tasks = tasks_beginning(options.tasks)
     # Here twice as many as are simulated at once, so that no worker waits for the policy.
     num_at_once = options.server.scene_workers * (2 if options.through == "predict" else 1)
-    async with _episodes(options, program) as (episodes, policy):
-        results = Results(options.out, _conditions(options, policy), circumstances(program, policy))
+    async with _episodes(options, program) as (episodes, policy, profile):
+        run_of = {**circumstances(program, policy), "profile": str(profile)}
+        results = Results(options.out, _conditions(options, policy, profile), run_of)
         runs.append(results)
-        for part, trials in parts.items():
+        for part, trials in _trials(options, tasks, profile).items():
             left = [trial for trial in trials if (part, trial.task.name, trial.seed) not in results.found]
             if not left:
                 continue
@@ -78,13 +83,12 @@ async def evaluate_policy(options: Evaluate[Config], program: PolicyProgram[Conf
                         _keep_video(options, played)
 
 
-def _trials(options: Evaluate[Any]) -> Mapping[Part, list[Trial]]:
-    tasks = tasks_beginning(options.tasks)
+def _trials(options: Evaluate[Any], tasks: Sequence[TabletopTask], profile: Profile) -> Mapping[Part, list[Trial]]:
     seeds = range(options.seed, options.seed + options.trials)
     draw = partial(draw_trial, robot=options.robot, split=options.split)
     num_scenes = options.grounding
     if num_scenes is None:
-        num_scenes = options.trials * any(task.verb == "pick_up" for task in tasks)
+        num_scenes = options.trials * (profile.reads_instruction and any(task.verb == "pick_up" for task in tasks))
     scenes = range(options.seed, options.seed + num_scenes)
     return {
         # By turns, so that what was found by an interruption is of all tasks.
@@ -96,9 +100,10 @@ def _trials(options: Evaluate[Any]) -> Mapping[Part, list[Trial]]:
 @asynccontextmanager
 async def _episodes(
     options: Evaluate[Config], program: PolicyProgram[Config]
-) -> AsyncIterator[tuple[Episodes, Mapping[str, Any]]]:
-    """Give where trials are played, and what the policy says of itself."""
+) -> AsyncIterator[tuple[Episodes, Mapping[str, Any], Profile]]:
+    """Give where trials are played, what the policy says of itself, and what the suite gives to it."""
     is_remote = options.policy.startswith(("http://", "https://"))
+    settings = _settings(options)
     if options.through == "execute":
         if not is_remote or options.window is not None:
             raise RequestError(
@@ -106,56 +111,58 @@ async def _episodes(
                 hint="give a server's address (http://...) and leave --window out",
             )
         async with HttpPolicy(options.policy, options.config.dataset) as server:
-            yield RemoteEpisodes(server=server), server.info
+            profile = profile_of(server.spec, options.robot, settings)
+            yield RemoteEpisodes(server=server, cameras=profile.cameras), server.info, profile
         return
-    async with ScenePool(with_patience(options.server)) as pool:
-        if is_remote:
-            async with HttpPolicy(options.policy, options.config.dataset) as policy:
-                yield _local(options, policy, pool, policy.info), policy.info
-            return
-        adapter = program.make_adapter(options.config)
-        phase(f"loading and compiling {options.policy}")
-        with writable_cache(options.server.cache_dir) as cache_dir:
-            server = dataclasses.replace(options.server, cache_dir=cache_dir)
-            async with load_policy(adapter, options.policy, config=server) as policy:
-                info = dataclasses.asdict(adapter.spec)
-                yield _local(options, policy, pool, info), info
+    async with ScenePool(with_patience(options.server)) as pool, _policy(options, program) as (policy, info):
+        profile = profile_of(policy.spec, options.robot, settings)
+        check_guidance(policy, profile.execution)
+        yield LocalEpisodes(policy=policy, world=pool), info, profile
 
 
-def _local(options: Evaluate[Any], policy: EpisodePolicy, pool: ScenePool, info: Mapping[str, Any]) -> LocalEpisodes:
-    if not 1 <= options.execution_horizon <= info["horizon"]:
-        raise RequestError(
-            f"--execution-horizon {options.execution_horizon}: the policy's chunks have {info['horizon']} actions",
-            hint=f"give 1 to {info['horizon']}",
-        )
-    if options.ensemble_weight is not None and options.execution_horizon > 1:
-        raise RequestError(
-            "--execution-horizon and --ensemble-weight cannot be combined",
-            hint="an ensemble needs a chunk at every step: leave --execution-horizon out",
-        )
-    shown = policy if options.window is None else LastObservations(policy, options.window)
-    return LocalEpisodes(policy=shown, world=pool)
+@asynccontextmanager
+async def _policy(
+    options: Evaluate[Config], program: PolicyProgram[Config]
+) -> AsyncIterator[tuple[EpisodePolicy, Mapping[str, Any]]]:
+    """Give the policy that is asked for each chunk, and what it says of itself."""
+    async with AsyncExitStack() as stack:
+        if options.policy.startswith(("http://", "https://")):
+            server = await stack.enter_async_context(HttpPolicy(options.policy, options.config.dataset))
+            policy, info = server, server.info
+        else:
+            adapter = program.make_adapter(options.config)
+            phase(f"loading and compiling {options.policy}")
+            cache_dir = stack.enter_context(writable_cache(options.server.cache_dir))
+            config = dataclasses.replace(options.server, cache_dir=cache_dir)
+            policy = await stack.enter_async_context(load_policy(adapter, options.policy, config=config))
+            info = dataclasses.asdict(adapter.spec)
+        yield policy if options.window is None else LastObservations(policy, options.window), info
 
 
 def _settings(options: Evaluate[Any]) -> EpisodeSettings:
     return EpisodeSettings(
         max_steps=options.max_steps,
+        execution=options.execution,
         execution_horizon=options.execution_horizon,
         ensemble_weight=options.ensemble_weight,
         latency_s=options.latency_ms / 1e3,
+        view=View(substitutes=scene_cameras(options.server)),
         with_images=options.videos is not None,
     )
 
 
-def _conditions(options: Evaluate[Any], policy: Mapping[str, Any]) -> Mapping[str, Any]:
+def _conditions(options: Evaluate[Any], policy: Mapping[str, Any], profile: Profile) -> Mapping[str, Any]:
     """Return what makes two runs the same evaluation."""
-    names = ("split", "robot", "through", "execution_horizon", "ensemble_weight", "latency_ms", "max_steps")
-    settings = {name: getattr(options, name) for name in names}
+    names = ("split", "robot", "through", "latency_ms", "max_steps")
     return {
         "policy": policy["details"].get("checkpoint_hash", policy["model"]),
         "dataset": options.config.dataset or policy["default_dataset"],
         "window": options.window or policy["window"],
-        **settings,
+        **{name: getattr(options, name) for name in names},
+        "cameras": dict(profile.cameras),
+        "execution": profile.execution.execution,
+        "execution_horizon": profile.execution.execution_horizon,
+        "ensemble_weight": profile.execution.ensemble_weight,
     }
 
 

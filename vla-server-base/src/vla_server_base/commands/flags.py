@@ -4,7 +4,6 @@ import ast
 import dataclasses
 import inspect
 import os
-import sys
 from itertools import pairwise
 from typing import Annotated, Any, TypeVar, get_type_hints
 
@@ -27,8 +26,11 @@ SCENE_SETTINGS = (
     "scene_shadows",
     "scene_reflections",
     "scene_multisampling",
+    "scene_cameras",
 )
 """The server's settings that also apply to a command that renders scenes itself."""
+
+SEE_HELP = "the same command with --help lists what each flag takes"
 
 Options = TypeVar("Options")
 Config = TypeVar("Config")
@@ -61,7 +63,7 @@ def flags_of(kind: type, prefix: str, *names: str, **defaults: str) -> Any:
                 return dataclasses.replace(config, **given)
             except ConfigError as error:
                 name, _, rest = str(error).partition("=")
-                raise UsageError(f"{_flag(name)}={rest}", hint=_see_help()) from error
+                raise UsageError(f"{_flag(name)}={rest}", hint=SEE_HELP) from error
 
         config_from_flags.__signature__ = inspect.Signature(parameters)
         config_from_flags.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
@@ -120,13 +122,9 @@ def validated(options: Options) -> Options:
     except pydantic.ValidationError as error:
         first = error.errors()[0]
         raise UsageError(
-            f"{_flag(first['loc'][0])}={first['input']} cannot be used: {first['msg']}", hint=_see_help()
+            f"{_flag(first['loc'][0])}={first['input']} cannot be used: {first['msg']}", hint=SEE_HELP
         ) from error
     return options
-
-
-def _see_help() -> str:
-    return f"`{' '.join(sys.argv[1:2])} --help` lists what each flag takes"
 
 
 def _flag(name: str | int) -> str:

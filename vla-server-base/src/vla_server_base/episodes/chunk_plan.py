@@ -39,7 +39,7 @@ class ChunkPlan:
         self._policy, self._settings = policy, settings
         self._chunks = check_plan(policy.spec, settings)
         self._is_continued = self._chunks.execution in CONTINUED
-        self._guided = _guided_policy(policy) if self._chunks.execution == "rtc" else None
+        self._guided = check_guidance(policy, self._chunks)
         self.forget()
 
     @property
@@ -107,8 +107,10 @@ def check_plan(spec: PolicySpec, settings: EpisodeSettings) -> SessionSettings:
     A horizon alone means `chunk`, a weight alone `ensemble`.
 
     Raises:
-        RequestError: the policy cannot do it, or its chunks are over before the next one arrives.
+        RequestError: the policy cannot do it, its chunks are over before the next one arrives, or the settings are of
+            several executions.
     """
+    _check_combination(settings)
     execution = settings.execution
     if execution is None and settings.ensemble_weight is not None:
         execution = "ensemble"
@@ -130,6 +132,20 @@ def check_plan(spec: PolicySpec, settings: EpisodeSettings) -> SessionSettings:
     return chunks
 
 
+def _check_combination(settings: EpisodeSettings) -> None:
+    if settings.ensemble_weight is not None and settings.execution not in (None, "ensemble"):
+        raise RequestError(
+            f"ensemble_weight: execution {settings.execution} averages no chunks",
+            hint="leave ensemble_weight out, or choose execution ensemble",
+        )
+    one_at_a_time = "ensemble" if settings.ensemble_weight is not None else settings.execution
+    if settings.execution_horizon not in (None, 1) and one_at_a_time in ("receding", "ensemble", "aligned"):
+        raise RequestError(
+            f"execution_horizon: it cannot be combined with execution {one_at_a_time}",
+            hint="leave execution_horizon out, or choose execution chunk, rtc or blended",
+        )
+
+
 def actions_per_chunk(spec: PolicySpec, settings: EpisodeSettings) -> int:
     """Return how many actions of a chunk are executed before the policy is asked again."""
     chunks = check_plan(spec, settings)
@@ -144,10 +160,18 @@ def steps_late(settings: EpisodeSettings) -> int:
     return math.ceil(round(settings.latency_s * settings.control.rate_hz, 6))
 
 
-def _guided_policy(policy: EpisodePolicy) -> GuidedPolicy:
+def check_guidance(policy: EpisodePolicy, chunks: SessionSettings) -> GuidedPolicy | None:
+    """Return the policy whose chunks are guided towards the last one: with rtc; None without.
+
+    Raises:
+        RequestError: it cannot be guided from here.
+    """
+    if chunks.execution != "rtc":
+        return None
     if not isinstance(policy, GuidedPolicy):
         raise RequestError(
-            "execution rtc: the policy runs on a server, whose answers say nothing that guides the next chunk",
+            "execution rtc: the last chunk that guides the next one is known only where the policy runs, with its"
+            " whole window",
             hint="choose aligned or blended, or play the episode on the server (POST /execute)",
         )
     return policy

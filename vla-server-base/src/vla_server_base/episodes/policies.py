@@ -41,7 +41,7 @@ def check_drives_arm(action_names: tuple[str, ...]) -> None:
     if action_names != ARM_ACTION:
         raise RequestError(
             f"this policy's action ({', '.join(action_names)}) does not move an end effector",
-            hint=f"use a policy whose actions are {', '.join(ARM_ACTION)}",
+            hint=f"use a policy whose actions are {', '.join(ARM_ACTION)}; if they are, have its server name them so",
         )
 
 

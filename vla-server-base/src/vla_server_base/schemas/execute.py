@@ -4,7 +4,6 @@ import secrets
 from collections.abc import Callable
 from dataclasses import replace
 
-import pydantic
 from pydantic import Field
 
 from vla_server_base.config import ServerConfig
@@ -52,16 +51,6 @@ class ExecuteRequest(SceneRequest):
     """What to return of the whole episode: an animation, a scene to replay in MuJoCo's viewer, a LeRobot dataset."""
     changes: tuple[ChangeField, ...] = Field(default=(), max_length=MAX_CHANGES, fail_fast=True)
     """What changes before some of its steps, such as what somebody changed in another episode by PATCH."""
-
-    @pydantic.model_validator(mode="after")
-    def _one_way_to_execute(self):
-        if self.ensemble_weight is not None and (self.execution_horizon or 1) > 1:
-            raise ValueError("execution_horizon and ensemble_weight cannot be combined")
-        if self.ensemble_weight is not None and self.execution not in (None, "ensemble"):
-            raise ValueError("ensemble_weight can only be given together with execution ensemble")
-        if self.execution_horizon not in (None, 1) and self.execution in ("receding", "ensemble", "aligned"):
-            raise ValueError("execution_horizon can only be given together with execution chunk, rtc or blended")
-        return self
 
     @property
     def _records_images(self) -> bool:

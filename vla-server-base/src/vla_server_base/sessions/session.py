@@ -205,10 +205,12 @@ class Session:
         rest = plan.rest() if isinstance(plan, RecedingHorizon) and settings.execution in CONTINUED else None
         if rest is None:
             return None
-        if request.inference_delay is None:
+        delay = request.inference_delay
+        if delay is None:
             measured = self._pace.inference_delay(settings.control_hz or self.engine.spec.control_hz)
-            progress.inference_delay = progress.inference_delay if measured is None else measured
-        delay = progress.inference_delay if request.inference_delay is None else request.inference_delay
+            if measured is not None:
+                progress.inference_delay = measured
+            delay = progress.inference_delay
         return previous_chunk(rest, delay, settings.execution_horizon)
 
     def _result_of(

@@ -51,7 +51,7 @@ def checked_settings(spec: PolicySpec, settings: SessionSettings, changes: Mappi
     """Return `settings` with `changes`, and with the policy's default dataset and format if they name none.
 
     Raises:
-        RequestError: `execution_horizon` is longer than the policy's chunks, or it cannot do `rtc`.
+        RequestError: `execution_horizon` is longer than the policy's chunks, or the policy cannot do `rtc`.
         UnknownName: the policy does not have the dataset or format.
     """
     if changes.get("execution", settings.execution) != settings.execution:

@@ -7,8 +7,9 @@ from vla_server_base.contract import PolicySpec
 from vla_server_base.episodes.chunk_plan import check_plan
 from vla_server_base.episodes.policies import check_drives_arm
 from vla_server_base.episodes.settings import EpisodeSettings
+from vla_server_base.errors import UnknownName
 from vla_server_base.scenes.camera_choice import choose_cameras
-from vla_server_base.scenes.messages import choose_proprio, policy_view
+from vla_server_base.scenes.messages import View, choose_proprio, policy_view
 from vla_server_base.sessions.settings import SessionSettings
 from vla_server_base.tabletop.tables import table_of
 
@@ -58,11 +59,12 @@ def profile_of(spec: PolicySpec, robot: str, settings: EpisodeSettings) -> Profi
 
     Raises:
         RequestError, SceneError: the suite cannot give what the policy requires, or execute what it answers.
-        UnknownName: the robot has no tabletop.
+        UnknownName: the robot has no tabletop, or there is no such camera.
     """
     measured = (*table_of(robot).joints, "gripper")
     check_drives_arm(spec.action_names)
     indices = choose_proprio(spec, measured).indices or ()
+    _check_substitutes(spec, settings.view)
     cameras = choose_cameras(CAMERAS, policy_view(spec, settings.view))
     return Profile(
         cameras={name: CAMERAS[index] for name, index in cameras.items()},
@@ -70,3 +72,12 @@ def profile_of(spec: PolicySpec, robot: str, settings: EpisodeSettings) -> Profi
         reads_instruction=spec.takes_instruction,
         execution=check_plan(spec, settings),
     )
+
+
+def _check_substitutes(spec: PolicySpec, view: View) -> None:
+    """Refuse a choice of cameras that the tabletop or the policy does not have; of other scenes it may be."""
+    for camera, of_scene in view.substitutes.items():
+        if camera not in spec.camera_names:
+            raise UnknownName("camera of the policy", camera, spec.camera_names)
+        if of_scene not in CAMERAS:
+            raise UnknownName("camera of the tabletop", of_scene, CAMERAS)

@@ -3,7 +3,7 @@
 import base64
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -20,10 +20,12 @@ from vla_server_base.tabletop.trials import Trial
 class RemoteEpisodes:
     """Has a server play whole trials (`POST /execute`); a video shows its policy's first camera.
 
-    `view`, `guard`, `bounds`, `robot` and `control` are the server's.
+    `cameras` are the tabletop's, by the policy's names; the server chooses the others, and has its own `view`, `guard`,
+    `bounds`, `robot` and `control`.
     """
 
     server: HttpPolicy
+    cameras: Mapping[str, str] = field(default_factory=dict)
 
     async def play(self, trial: Trial, settings: EpisodeSettings) -> PlayedTrial:
         """Play one trial.
@@ -32,7 +34,7 @@ class RemoteEpisodes:
             Unavailable, RequestError: from the server.
         """
         started = time.perf_counter()
-        reply = await self.server.execute(_request(trial, settings))
+        reply = await self.server.execute({**_request(trial, settings), "cameras": dict(self.cameras)})
         qpos = [state["qpos"] for state in (reply["initial_state"], *reply["states"])]
         predict_ms = [step["timing_ms"]["predict"] for step in reply["steps"]]
         video = None if reply["success"] else reply["recordings"].get("webp")

@@ -11,6 +11,7 @@ import torch
 from lerobot.policies.smolvla.configuration_smolvla import SmolVLAConfig
 from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from lerobot.processor import TokenizerProcessorStep
+from lerobot.utils import import_utils
 from safetensors.torch import load_file, save_file
 from small_policies import change_json, rewrite
 from transformers import AutoModelForImageTextToText, SmolVLMConfig, SmolVLMForConditionalGeneration
@@ -69,6 +70,17 @@ def test_a_damaged_file_is_never_a_random_policy(a_copy_of, kind):
 
 
 @pytest.mark.parametrize(
+    ("kind", "package", "extra"), [("diffusion", "diffusers", "diffusion"), ("smolvla", "transformers", "smolvla")]
+)
+def test_a_type_whose_packages_are_missing_is_refused_with_the_extra(checkpoint, monkeypatch, kind, package, extra):
+    folder = checkpoint(kind)
+    monkeypatch.setitem(import_utils._require_package_cache, package, False)
+    error = refusal(folder)
+    assert f"policy type '{kind}' needs packages that are not installed: '{package}'" in error.message
+    assert f"'lerobot[{extra}]'" in error.message
+
+
+@pytest.mark.parametrize(
     ("kind", "reads_text", "window"),
     [("diffusion", False, 2), ("vqbet", False, 5), ("multi_task_dit", True, 2), ("pi05", True, 1), ("xvla", True, 1)],
 )
@@ -113,8 +125,8 @@ class TestNamesOnTheHub:
             old = next(part for part in content.split('"') if part.endswith("/tokenizer"))
             rewrite(folder / path).write_text(content.replace(old, "facebook/bart-large"))
         loaded = load_checkpoint(str(folder), LeRobotConfig(), "cpu")
-        steps = [step for step in loaded.preprocessor.steps if isinstance(step, TokenizerProcessorStep)]
-        assert steps[0].tokenizer_name == str(folder)
+        steps = [step.get_config() for step in loaded.preprocessor.steps if isinstance(step, TokenizerProcessorStep)]
+        assert [step["tokenizer_name"] for step in steps] == [str(folder)]
 
     def test_a_folder_that_lacks_files_is_told_which(self, a_copy_of, tmp_path):
         folder = a_copy_of("smolvla")
@@ -134,7 +146,7 @@ def test_a_smolvla_that_began_from_the_hubs_weights_is_lerobots_own(tmp_path):
     """Its VLM is bfloat16, which a SmolVLA built without the hub's weights is not."""
     vlm = tiny_backbones.smolvlm(tmp_path / "vlm")
     torch.manual_seed(0)
-    SmolVLMForConditionalGeneration(SmolVLMConfig.from_pretrained(vlm)).to(torch.bfloat16).save_pretrained(vlm)
+    SmolVLMForConditionalGeneration(SmolVLMConfig.from_pretrained(vlm)).bfloat16().save_pretrained(vlm)
     assert AutoModelForImageTextToText.from_pretrained(vlm).dtype is torch.bfloat16
     settings: dict[str, Any] = {**types.features(types.SIZES), **types.CHUNKS_OF_8}
     config = SmolVLAConfig(

@@ -6,7 +6,7 @@ VLAError (vla_client.errors)
     ├── HubError            unknown repository or revision, file missing, no room for it
     │   └── HubUnreachable  the hub does not answer, or not in full: another try may help
     ├── TokenizerError      no vocabulary, or one of an unknown kind
-    ├── ModelConfigError         the checkpoint's config.json asks for what this model does not know
+    ├── ModelConfigError    the checkpoint's config.json asks for what this model does not know
     ├── DeviceError         the requested device is not available
     ├── InputError          observations or tasks that do not fit the checkpoint
     └── TrainingError       training data, settings and run folder that do not fit together

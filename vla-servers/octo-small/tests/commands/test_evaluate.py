@@ -101,7 +101,7 @@ def test_a_server_gets_the_same_results_action_by_action_and_by_whole_episodes(u
     [
         ("--tasks fold_the_towel", UnknownName, "task 'fold_the_towel' is not known"),
         ("--window 3", RequestError, "expected 1 to 2 observations"),
-        ("--execution-horizon 5", RequestError, "the policy's chunks have 4"),
+        ("--execution-horizon 5", RequestError, "expected 1 to 4, the length of the policy's chunks"),
         ("--execution-horizon 2 --ensemble-weight 0", RequestError, "cannot be combined"),
         ("--through execute --window 1", RequestError, "--through execute: --window is given"),
     ],

@@ -137,7 +137,7 @@ def test_the_environment_is_the_default_of_a_flag(monkeypatch: pytest.MonkeyPatc
 def test_a_flag_of_a_setting_is_refused_with_what_it_takes():
     with pytest.raises(UsageError, match="--port=70000 cannot be used") as error:
         parse(OCTO, ["serve", "--port", "70000"])
-    assert error.value.hint.endswith(" --help` lists what each flag takes")
+    assert error.value.hint == "the same command with --help lists what each flag takes"
 
 
 def test_positional_arguments_come_first():

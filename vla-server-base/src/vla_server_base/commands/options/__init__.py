@@ -18,18 +18,17 @@ def shared_commands(config: Any, prefix: str, *of_a_checkpoint: str) -> Mapping[
     `config` has the policy's settings; `of_a_checkpoint` names those that count for `evaluate`, whose checkpoint
     is an argument.
     """
-    every: Any = Annotated[config, flags_of(config, prefix)]
-    its_checkpoints: Any = Annotated[config, flags_of(config, prefix, *of_a_checkpoint)]
-    serve, demo, predict, evaluate = (_generic(kind) for kind in (Serve, Demo, Predict, Evaluate))
+    settings: Any = Annotated[config, flags_of(config, prefix)]
+    settings_of_a_checkpoint: Any = Annotated[config, flags_of(config, prefix, *of_a_checkpoint)]
     return {
-        "serve": serve[every],
-        "demo": demo[every],
-        "predict": predict[every],
+        "serve": _with(Serve, settings),
+        "demo": _with(Demo, settings),
+        "predict": _with(Predict, settings),
         "demonstrate": Demonstrate,
-        "evaluate": evaluate[its_checkpoints],
+        "evaluate": _with(Evaluate, settings_of_a_checkpoint),
         "convert-data": ConvertData,
     }
 
 
-def _generic(kind: Any) -> Any:
-    return kind
+def _with(options: Any, config: Any) -> Any:
+    return options[config]

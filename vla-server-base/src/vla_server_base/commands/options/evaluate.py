@@ -9,6 +9,7 @@ from pydantic import Field
 
 from vla_server_base.commands.flags import SCENE_SETTINGS, Config, flags_of
 from vla_server_base.config import Count, ServerConfig
+from vla_server_base.contract import Execution
 from vla_server_base.schemas.ranges import EnsembleWeight, Seed
 from vla_server_base.tabletop.splits import FIRST_SEED, Split
 
@@ -33,7 +34,8 @@ class Evaluate(Generic[Config]):
     """Whether tasks are said as in training, or in ways that were held out; scenes and starts are the same."""
 
     grounding: Annotated[int, Field(ge=0)] | None = None
-    """Scenes in which each object is asked for in turn; by default as many as `trials`, if a task is to pick up."""
+    """Scenes in which each object is asked for in turn; by default as many as `trials`, if a task is to pick up and the
+    policy reads instructions."""
 
     robot: str = "panda"
     """Whose tabletop."""
@@ -41,14 +43,17 @@ class Evaluate(Generic[Config]):
     through: Literal["predict", "execute"] = "predict"
     """Of a server: ask for each action and simulate here, or have whole episodes run there."""
 
-    execution_horizon: Count = 1
-    """Actions of each chunk that are executed before the policy is asked again."""
+    execution: Execution | None = None
+    """How chunks are executed, as in a session; follows from the next two, or is the policy's own."""
+
+    execution_horizon: Count | None = None
+    """Actions of each chunk that are executed before the policy is asked again (rtc, blended: that continue it)."""
 
     ensemble_weight: EnsembleWeight | None = None
     """Average what overlapping chunks say, with weights exp(-w i), the oldest i = 0."""
 
     latency_ms: Annotated[float, Field(ge=0)] = 0.0
-    """Simulated time that passes while the policy thinks."""
+    """Simulated time that passes while the policy thinks; with rtc, aligned and blended the arm goes on meanwhile."""
 
     window: Count | None = None
     """How many observations the policy is shown; all that it takes by default, the rest is padding."""

@@ -212,7 +212,10 @@ def choose_proprio(spec: PolicySpec, measured: tuple[str, ...], reason: str = ""
         return ProprioChoice(indices=tuple(range(len(measured))), note=note)
     lack = f"the policy's proprio is {_taken(spec)}, and {_given(measured, reason)}"
     if spec.requires_proprio:
-        hint = "send a scene with the arm that the policy was trained on; POST /predict also takes `proprio` itself"
+        hint = (
+            "send a scene with the arm that the policy was trained on, and have its server name its proprio as the arm"
+            " does; POST /predict also takes `proprio` itself"
+        )
         raise RequestError(f"proprio: {lack}", hint=hint)
     return ProprioChoice(note=f"{lack}: it gets none")
 
