@@ -67,8 +67,9 @@ def test_what_is_not_required_may_be_missing():
 def test_a_task_needs_an_instruction_only_where_the_policy_reads_one():
     check_task(Task(), SPEC)
     check_task(Task(goal_images={"primary": IMAGE}), EchoAdapter().spec)
-    with pytest.raises(InstructionError, match="there is no instruction"):
-        check_task(Task(), EchoAdapter().spec)
+    for instruction in (None, "", " \n"):
+        with pytest.raises(InstructionError, match="there is no instruction"):
+            check_task(Task(instruction=instruction), EchoAdapter().spec)
 
 
 async def test_a_step_that_is_refused_begins_no_session_and_ends_none(engine, tmp_path):

@@ -76,7 +76,7 @@ class ControlLoop:
         metadata = policy.metadata
         self.rate_hz = rate_hz
         self.policy_hz = policy_hz or metadata.control_hz or rate_hz
-        if not 0 < self.policy_hz <= rate_hz:
+        if not 0 < self.policy_hz <= rate_hz < math.inf:
             raise ValueError(
                 f"rate_hz: expected at least the policy's rate, {self.policy_hz:g} Hz, got {rate_hz:g} Hz; "
                 "raise rate_hz, or give the rate of the chunk's rows as policy_hz"
@@ -89,7 +89,7 @@ class ControlLoop:
                 "open the policy with execution='receding', 'aligned', 'blended' or 'rtc'"
             )
         self._policy = policy
-        self._tick_steps = Fraction(self.policy_hz / rate_hz).limit_denominator(10_000)
+        self._tick_steps = Fraction(self.policy_hz / rate_hz).limit_denominator(10_000_000)
         self._playback = ChunkPlayback(kinds_of(metadata.action_names, metadata.action_units, kinds), self._tick_steps)
         self._ask_below = ask_below
         self._on_loss = on_loss or self._playback.still

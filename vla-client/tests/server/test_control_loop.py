@@ -137,11 +137,21 @@ def test_rows_are_interpolated_between_the_rates(policy):
         assert (loop.rate_hz, loop.policy_hz) == (100, 20)
         ticks = until(loop, lambda: loop.statistics.num_asked > 3)
     for step, (asked, row, x, dx) in ticks:
+        if not dx:  # held: on a busy machine an answer may come late
+            continue
         assert asked + row == step
         # Within a step x runs to the next row's, and a fifth of the motion is each tick's.
         assert step <= x < step + 1
         assert (5 * x).round(6) % 1 == 0
         assert dx == pytest.approx(0.2)
+
+
+def test_a_policy_far_slower_than_the_robot_still_comes_to_its_next_row(policy):
+    with ControlLoop(policy, rate_hz=20_000, policy_hz=0.5, kinds=KINDS) as loop:
+        loop.tick(observe)
+        time.sleep(2.1)
+        loop.tick(observe)
+        assert loop.step >= 1
 
 
 def test_with_ask_below_rows_are_used_up_first(policy):
@@ -212,6 +222,8 @@ def test_a_lost_session_is_raised_and_a_reset_begins_a_new_one(policy, proxy):
 def test_what_would_move_the_robot_wrongly_is_refused(policy):
     with pytest.raises(ValueError, match="at least the policy's rate, 50 Hz, got 20 Hz"):
         ControlLoop(policy, rate_hz=20)
+    with pytest.raises(ValueError, match="at least the policy's rate, 50 Hz, got inf Hz"):
+        ControlLoop(policy, rate_hz=float("inf"))
     with pytest.raises(ValueError, match="'wrist' is not a number of this policy's action"):
         ControlLoop(policy, rate_hz=50, kinds={"wrist": "target"})
     with pytest.raises(ValueError, match="expected one of target, delta, velocity, switch, got 'jump'"):

@@ -44,12 +44,12 @@ def check_observation(
 def check_task(
     task: Task, spec: PolicySpec, *, message: str = "there is no instruction", hint: str = "send an instruction"
 ) -> None:
-    """Refuse a task without an instruction and goal images, unless the policy reads no instruction.
+    """Refuse a task without words and goal images, unless the policy reads no instruction.
 
     Raises:
         InstructionError: with `message` and `hint`.
     """
-    if task.instruction is None and not task.goal_images and spec.takes_instruction:
+    if not (task.instruction or "").strip() and not task.goal_images and spec.takes_instruction:
         raise InstructionError(message, hint=hint)
 
 

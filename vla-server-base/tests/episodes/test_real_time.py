@@ -77,6 +77,18 @@ async def test_latency_is_rounded_up_to_whole_steps(pool):
         assert policy.asked == asked
 
 
+async def test_chunks_of_one_action_leave_nothing_to_continue(pool):
+    class Single(Counting):
+        spec = dataclasses.replace(SPEC, horizon=1)
+
+        async def predict(self, window, task, seed, step):
+            return (await super().predict(window, task, seed, step))[:1]
+
+    for execution in ("aligned", "blended"):
+        steps = await played(pool, Single(), execution=execution, max_steps=3)
+        assert answered(steps) == [(0, 0), (1, 0), (2, 0)]
+
+
 async def test_where_the_chunk_is_used_up_the_arm_holds_still(pool):
     policy = Counting()
     steps = await played(pool, policy, execution="aligned", latency_s=0.8)

@@ -238,6 +238,19 @@ def test_a_state_of_the_policy_s_own_names_is_put_in_its_order(reader):
         np.testing.assert_allclose(proprio, [0.3, 0.1, 0.2], rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("own", "said"),
+    [
+        (("a.pos", "b.pos", "d.pos"), "the robot's state lacks d.pos of the policy's, and has c.pos instead"),
+        (("a.pos", "b.pos", "c.pos", "d.pos"), "the robot's state lacks d.pos of the policy's$"),
+    ],
+)
+def test_a_state_with_some_of_the_policy_s_names_is_refused_as_no_order_is_known(reader, own, said):
+    named = replace(reader, spec=replace(reader.spec, proprio_names=own))
+    with pytest.raises(RequestError, match=said):
+        lerobot.read_observation(joined(chunk(END, pickled_observation(SEEN))), named, lerobot.LerobotSetup())
+
+
 def test_an_answer_has_no_more_actions_than_the_client_asks_for(reader):
     setup = lerobot.LerobotSetup(actions_per_chunk=2)
     assert (

@@ -1,11 +1,14 @@
 """Which cameras of a scene stand for the policy's."""
 
+from dataclasses import replace
+
 import mujoco
 import pytest
 
 from vla_server_base.errors import SceneError, UnknownName
-from vla_server_base.scenes.messages import View
+from vla_server_base.scenes.messages import View, wrist_camera
 from vla_server_base.scenes.worker.scene_cameras import camera_name, pick_cameras
+from vla_server_base.testing import EchoAdapter
 
 
 def model_with(*cameras: str) -> mujoco.MjModel:
@@ -39,6 +42,7 @@ def test_a_camera_is_picked_by_choice_by_name_or_for_the_first_one_by_what_is_le
         (("left_wrist", "wrist", "primary"), {"top": None, "left_wrist": None}, {"top": 2, "left_wrist": 0}),
         (("primary", "wrist"), {"top": None, "left_wrist": "primary"}, {"top": 0, "left_wrist": 0}),
         (("primary", "wrist"), {"top": None, "left_wrist": ""}, {"top": 0}),
+        (("primary", "wrist"), {"left_wrist": None}, {"left_wrist": 1}),
     ],
 )
 def test_a_substitute_stands_for_a_camera_that_the_scene_lacks_and_nobody_chose(scene, wanted, picked):
@@ -63,6 +67,20 @@ def test_a_scene_without_cameras_says_how_to_add_one():
 def test_the_wrists_camera_does_not_stand_for_the_first_one():
     with pytest.raises(SceneError, match="no camera for the policy's 'primary', only wrist"):
         pick_cameras(model_with("wrist"), View(cameras={"primary": None}))
+
+
+def test_no_other_camera_stands_for_a_first_one_of_the_wrist():
+    with pytest.raises(SceneError, match="no camera for the policy's 'left_wrist', only primary"):
+        pick_cameras(model_with("primary"), View(cameras={"left_wrist": None}))
+
+
+@pytest.mark.parametrize(
+    ("cameras", "found"),
+    [(("hand_wrist", "top"), "hand_wrist"), (("left_wrist", "right_wrist"), None), (("left_wrist", "wrist"), "wrist")],
+)
+def test_the_only_camera_of_a_wrist_is_found_first_or_not(cameras, found):
+    spec = EchoAdapter().spec
+    assert wrist_camera(replace(spec, cameras=tuple(replace(spec.cameras[0], name=name) for name in cameras))) == found
 
 
 def test_a_camera_that_the_scene_lacks_is_refused_with_those_that_it_has():

@@ -28,7 +28,8 @@ def test_without_a_rate_the_steps_between_requests_give_it():
 def test_another_episode_is_measured_anew_and_a_repeated_request_does_not_count():
     pace = Pace()
     pace.answered(0.2)
-    pace.arrived(90, 10.0)
+    pace.arrived(0, 10.0)
+    pace.begin_episode()
     pace.arrived(0, 20.0)
     pace.arrived(0, 20.1)
     pace.arrived(10, 21.0)

@@ -1,6 +1,7 @@
 """Session tokens: signed state that only the same model's server reads."""
 
 import base64
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -59,6 +60,12 @@ def test_a_token_brings_back_all_that_the_session_has_come_to(tmp_path, progress
 def test_a_token_of_another_models_server_is_refused(tmp_path, progress):
     with pytest.raises(InvalidToken, match="not signed by this server"):
         seal(tmp_path, "other").read(token(progress, seal(tmp_path)), SPEC)
+
+
+@pytest.mark.parametrize("changes", [{"horizon": 3}, {"action_names": SPEC.action_names[:6]}])
+def test_a_token_with_chunks_of_another_shape_than_the_policys_is_refused(tmp_path, progress, changes):
+    with pytest.raises(InvalidToken, match="chunks of another policy"):
+        seal(tmp_path).read(token(progress, seal(tmp_path)), replace(SPEC, **changes))
 
 
 @pytest.mark.parametrize("place", [0, 31, 32, -1])

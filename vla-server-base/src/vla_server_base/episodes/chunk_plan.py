@@ -55,7 +55,7 @@ class ChunkPlan:
         """
         rest = self._plan.rest() if isinstance(self._plan, RecedingHorizon) else None
         chunk = await self._predict(window, task, index)
-        if not self._is_continued or rest is None:
+        if not self._is_continued or rest is None or not len(rest):
             self._plan.put(chunk)
             return PlannedChunk(actions=chunk, hold_s=self._settings.latency_s)
         chunk = self._continue(rest, chunk)

@@ -144,9 +144,26 @@ def _named_values(observation: Mapping[str, Any], setup: LerobotSetup, spec: Pol
             )
         images[renamed] = value
     names = setup.state_names or tuple(numbers)
-    ordered = spec.proprio_names if set(names) == set(spec.proprio_names) else names
-    state = [numbers[name] for name in ordered if name in numbers]
+    state = [numbers[name] for name in _in_order(names, spec.proprio_names) if name in numbers]
     return {**({_STATE: state} if state else {}), **images, "task": observation.get("task")}
+
+
+def _in_order(names: tuple[str, ...], own: tuple[str, ...]) -> tuple[str, ...]:
+    """Return a client's names in the policy's `own` order, or as they are if the policy has other names for them all.
+
+    Raises:
+        RequestError: the policy has some of them, and others that the client lacks.
+    """
+    missing, others = ([name for name in own if name not in names], [name for name in names if name not in own])
+    if not missing and not others:
+        return own
+    if missing and len(missing) < len(own):
+        raise RequestError(
+            f"the robot's state lacks {', '.join(missing)} of the policy's"
+            + (f", and has {', '.join(others)} instead" if others else ""),
+            hint=f"send {', '.join(own)}, or set the service's names of the state to the robot's",
+        )
+    return names
 
 
 def _called(named: tuple[str, str], *arguments: bytes) -> bytes:

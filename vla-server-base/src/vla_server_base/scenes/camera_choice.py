@@ -38,8 +38,11 @@ def choose_cameras(names: Sequence[str], view: View) -> Mapping[str, int]:
 
 
 def _first_camera(names: Sequence[str], first: str, others: Set[str]) -> int:
-    """Return a camera for the policy's first one if none has its name: `primary`, or one that no other camera takes."""
-    candidates = [index for index, name in enumerate(names) if name not in others]
+    """Return a camera for the policy's first one if none has its name: `primary`, or one that no other camera takes.
+
+    None of them shows what a camera of a wrist does.
+    """
+    candidates = [index for index, name in enumerate(names) if name not in others and "wrist" not in first]
     if not candidates:
         raise SceneError(
             f"the scene has no camera for the policy's '{first}', only {', '.join(_some(names))}",

@@ -15,12 +15,13 @@ class Pace:
         self._latencies_s: deque[float] = deque(maxlen=NUM_LAST)
 
     def arrived(self, step: int, now: float) -> None:
-        """Note when a step's request came; an earlier step than the last begins another episode."""
-        last = self._arrivals[-1][0] if self._arrivals else -1
-        if step < last:
-            self._arrivals.clear()
-        if step != last:
+        """Note when a step's request came; the same again does not count."""
+        if not self._arrivals or step != self._arrivals[-1][0]:
             self._arrivals.append((step, now))
+
+    def begin_episode(self) -> None:
+        """Forget when steps came: the pause before this episode is no step. Latencies stay."""
+        self._arrivals.clear()
 
     def answered(self, latency_s: float) -> None:
         """Note how long an answer took."""

@@ -148,6 +148,7 @@ class Session:
     def _begin_episode(self, settings: SessionSettings, seed: int | None) -> None:
         self._supersede("a new episode of this session has begun")
         self.progress.begin_episode(seed)
+        self._pace.begin_episode()
         if settings != self.settings:
             self.settings, self.progress.plan = settings, new_plan(self.engine.spec, settings)
         self.counted_bytes = 0

@@ -14,7 +14,7 @@ import secrets
 import stat
 import time
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class TokenSeal:
         """Return the session that a token holds; not for the event loop.
 
         Raises:
-            InvalidToken: it was not signed here, or not by this version.
+            InvalidToken: it was not signed here, or not by this version, or its chunks are not such as the policy's.
         """
         try:
             sealed = base64.b64decode(token, validate=True)
@@ -168,11 +168,20 @@ def _to_progress(content: Mapping[str, Any], spec: PolicySpec, settings: Session
     if task is not None:
         goals = {name: _to_array(image) for name, image in task["goal_images"].items()}
         progress.task = Task(instruction=task["instruction"], goal_images=goals)
-    progress.plan.restore([_to_array(chunk) for chunk in content["plan"]])
+    progress.plan.restore(_to_plan(content["plan"], spec, settings))
     for name in ("episode", "step", "sequence", "obs_time", "inference_delay"):
         setattr(progress, name, content[name])
     progress.sources = {name: (group, camera) for name, (group, camera) in content["sources"].items()}
     return progress
+
+
+def _to_plan(content: Sequence[Mapping[str, Any]], spec: PolicySpec, settings: SessionSettings) -> list[np.ndarray]:
+    """Return a plan's state; the checkpoint in the model's folder may be another than the token's."""
+    state, actions = [_to_array(array) for array in content], spec.actions.get(settings.dataset)
+    chunks = [array for array in state if array.ndim == 2]
+    if any(actions is None or len(each) > spec.horizon or each.shape[1] != len(actions.names) for each in chunks):
+        raise InvalidToken("the session token has chunks of another policy than this server's", hint=BEGIN_NEW_SESSION)
+    return state
 
 
 def _from_array(array: object) -> dict[str, Any]:

@@ -5,9 +5,12 @@ from typing import Annotated
 
 from pydantic import Field
 
-from vla_server_base.config import Count, PolicySettings
+from vla_server_base.config import PolicySettings
 
-Hertz = Annotated[float, Field(gt=0, le=10_000)]
+MAX_HZ = 10_000
+Hertz = Annotated[float, Field(gt=0, le=MAX_HZ)]
+Threads = Annotated[int, Field(ge=1, le=1024)]
+"""PyTorch ends the process where it cannot start as many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,7 +23,7 @@ class LeRobotConfig(PolicySettings):
     files: str = ""
     """Folders for what a checkpoint names on the hub, such as "google/paligemma-3b-pt-224=/models/paligemma"."""
 
-    torch_threads: Count | None = None
+    torch_threads: Threads | None = None
     """Threads of PyTorch on the CPU; by default one per core that this process may use."""
 
     action_names: str = ""

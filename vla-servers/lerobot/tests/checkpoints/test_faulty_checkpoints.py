@@ -56,6 +56,11 @@ def change_step(folder, pipeline: str, name: str, **settings) -> None:
     change_json(folder / f"policy_{pipeline}.json", change)
 
 
+@pytest.mark.parametrize("model", ["~nobody-here/act", "a" * 5000])
+def test_a_folder_that_cannot_be_read_is_refused(model):
+    assert "cannot be read" in refusal(model).message
+
+
 class TestWeights:
     def test_a_missing_tensor_is_named(self, checkpoint):
         change_weights(checkpoint, lambda weights: weights.pop("model.action_head.bias"))

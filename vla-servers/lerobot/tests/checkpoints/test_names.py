@@ -63,3 +63,17 @@ def test_a_wrong_number_of_names_is_refused(checkpoint):
     (checkpoint / "info.json").write_text(an_info([*JOINTS, "more"]))
     with pytest.raises(ModelUnavailable, match=r"info.json names 7 numbers of 'action', and the policy has 6"):
         names_of(checkpoint)
+
+
+def test_a_name_given_twice_is_refused(checkpoint):
+    with pytest.raises(ModelUnavailable, match=r"LEROBOT_ACTION_NAMES calls two numbers of 'action' a"):
+        names_of(checkpoint, action_names="a a b c d e")
+    (checkpoint / "info.json").write_text(an_info([*JOINTS[:5], "pan"]))
+    with pytest.raises(ModelUnavailable, match=r"info.json calls two numbers of 'action' pan"):
+        names_of(checkpoint)
+
+
+@pytest.mark.parametrize("fps", [0, -3, 1e308, float("inf"), float("nan"), True])
+def test_what_is_no_rate_is_none(checkpoint, fps):
+    (checkpoint / "info.json").write_text(an_info(fps=fps))
+    assert names_of(checkpoint).control_hz is None

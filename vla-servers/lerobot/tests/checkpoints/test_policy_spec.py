@@ -2,12 +2,13 @@
 
 import pytest
 from lerobot.configs import FeatureType, PolicyFeature
-from small_policies import features, save_checkpoint, small_act
+from small_policies import a_copy, change_json, features, save_checkpoint, small_act
 
 from lerobot_service.checkpoints.checkpoint import load_checkpoint
 from lerobot_service.checkpoints.policy_spec import policy_spec
 from lerobot_service.config import LeRobotConfig
 from vla_server_base.contract import CameraSpec
+from vla_server_base.errors import ModelUnavailable
 
 
 def spec_of(folder, **settings):
@@ -46,3 +47,10 @@ def test_a_camera_has_its_features_name(tmp_path, name):
     inputs = {**features(), name: PolicyFeature(FeatureType.VISUAL, (3, 64, 64))}
     spec = spec_of(save_checkpoint(small_act(input_features=inputs), tmp_path / "one"))
     assert spec.camera_names == (name.removeprefix("observation.images."),)
+
+
+def test_chunks_of_which_nothing_is_executed_are_refused(act_checkpoint, tmp_path):
+    checkpoint = a_copy(act_checkpoint, tmp_path / "idle")
+    change_json(checkpoint / "config.json", lambda config: config.update(n_action_steps=0))
+    with pytest.raises(ModelUnavailable, match="0 actions of each chunk are executed"):
+        spec_of(checkpoint)

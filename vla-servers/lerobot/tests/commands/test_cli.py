@@ -57,6 +57,7 @@ def test_every_setting_is_documented():
     ("arguments", "code", "says"),
     [
         (("serve", "--torch-threads", "0"), 2, "lerobot-service: --torch-threads=0 cannot be used"),
+        (("serve", "--torch-threads", "1000000"), 2, "lerobot-service: --torch-threads=1000000 cannot be used"),
         (("check", "no/such/folder"), 1, "lerobot-service: there is no folder 'no/such/folder'; give one, or hf://"),
         (("predict", "--url", "http://127.0.0.1:9"), 1, "no policy server answers at http://127.0.0.1:9"),
         (("evaluate", "http://127.0.0.1:9"), 1, "no policy server answers at http://127.0.0.1:9"),

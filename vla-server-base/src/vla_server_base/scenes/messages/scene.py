@@ -166,11 +166,11 @@ def policy_view(spec: PolicySpec, view: View, given: Mapping[str, str] | None = 
 
 
 def wrist_camera(spec: PolicySpec) -> str | None:
-    """Return the policy's camera `wrist`, or its only other one with that in its name but for the first."""
+    """Return the policy's camera `wrist`, or its only one with that in its name."""
     if _WRIST in spec.camera_names:
         return _WRIST
-    others = [name for name in spec.camera_names[1:] if _WRIST in name]
-    return others[0] if len(others) == 1 else None
+    at_wrist = [name for name in spec.camera_names if _WRIST in name]
+    return at_wrist[0] if len(at_wrist) == 1 else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -32,10 +32,15 @@ def find_model(model_id: str, hub: Hub) -> ModelFolder:
         return ModelFolder(folder=_checkpoint_in(folder, model_id), revision=folder.name)
     if not model_id:
         raise ModelUnavailable("no model is named", hint="set LEROBOT_MODEL to a folder, or to hf://org/name")
-    folder = Path(model_id).expanduser()
-    if not folder.is_dir():
-        raise ModelUnavailable(f"there is no folder '{model_id}'", hint="give one, or hf://org/name[@revision]")
-    return ModelFolder(folder=_checkpoint_in(folder, model_id), revision=None)
+    try:
+        folder = Path(model_id).expanduser()
+        if not folder.is_dir():
+            raise ModelUnavailable(f"there is no folder '{model_id}'", hint="give one, or hf://org/name[@revision]")
+        return ModelFolder(folder=_checkpoint_in(folder, model_id), revision=None)
+    except (OSError, RuntimeError) as error:  # the latter for the home of an unknown user
+        raise ModelUnavailable(
+            f"the folder '{model_id[:200]}' cannot be read: {str(error)[:100]}", hint="give one that this user can read"
+        ) from error
 
 
 def _checkpoint_in(folder: Path, model_id: str) -> Path:

@@ -1,6 +1,7 @@
 """What the numbers of actions and states are called, and at which rate: a config.json of LeRobot says neither."""
 
 import json
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 from lerobot.configs import PolicyFeature, PreTrainedConfig
 from lerobot.utils.constants import ACTION, HF_LEROBOT_HOME, OBS_STATE
 
-from lerobot_service.config import LeRobotConfig
+from lerobot_service.config import MAX_HZ, LeRobotConfig
 from vla_server_base.errors import ModelUnavailable
 
 # What a data set says of itself, as `meta/info.json` in it or as a copy in the checkpoint.
@@ -30,7 +31,7 @@ def read_names(folder: Path, policy: PreTrainedConfig, config: LeRobotConfig) ->
     """Take names and rate from the settings, else from the data set's info.json, else count: `action_0`, `state_0`.
 
     Raises:
-        ModelUnavailable: there are more or fewer names than numbers.
+        ModelUnavailable: there are more or fewer names than numbers, or two numbers have one.
     """
     path, info = _data_set_info(folder)
     source = str(path.relative_to(folder) if path.is_relative_to(folder) else path) if path else "none"
@@ -45,13 +46,17 @@ def read_names(folder: Path, policy: PreTrainedConfig, config: LeRobotConfig) ->
                 f"{', '.join(found)[:300]}",
                 hint=f"set {setting} to {dim} names, separated by spaces" if dim else f"leave {setting} out",
             )
+        if twice := [name for name, count in Counter(found).items() if count > 1]:
+            raise ModelUnavailable(
+                f"{setting if told else source} calls two numbers of '{feature}' {twice[0]}",
+                hint=f"set {setting} to {dim} names, each another",
+            )
         return found or tuple(f"{feature.removeprefix('observation.')}_{i}" for i in range(dim))
 
-    fps = info.get("fps")
     return Names(
         action=names(ACTION, policy.action_feature, "LEROBOT_ACTION_NAMES", config.action_names),
         state=names(OBS_STATE, policy.robot_state_feature, "LEROBOT_STATE_NAMES", config.state_names),
-        control_hz=config.control_hz or (float(fps) if isinstance(fps, int | float) and fps > 0 else None),
+        control_hz=config.control_hz or _rate(info.get("fps")),
         source=source,
     )
 
@@ -68,6 +73,11 @@ def _data_set_info(folder: Path) -> tuple[Path | None, dict[str, Any]]:
         if info := _object(path):
             return path, info
     return None, {}
+
+
+def _rate(fps: Any) -> float | None:
+    is_rate = isinstance(fps, int | float) and not isinstance(fps, bool) and 0 < fps <= MAX_HZ
+    return float(fps) if is_rate else None
 
 
 def _object(path: Path) -> dict[str, Any] | None:

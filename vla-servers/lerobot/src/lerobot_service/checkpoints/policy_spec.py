@@ -11,6 +11,7 @@ from lerobot.processor import TokenizerProcessorStep
 from lerobot_service.checkpoints.checkpoint import LoadedPolicy
 from lerobot_service.checkpoints.features import cameras_of
 from vla_server_base.contract import CameraSpec, PolicySpec
+from vla_server_base.errors import ModelUnavailable
 
 # A checkpoint of LeRobot does not say in which units its data were recorded.
 UNIT = "unknown"
@@ -69,7 +70,13 @@ def _execution(config: Any, horizon: int) -> dict[str, Any]:
     if weight is not None:
         mode: Literal["ensemble", "chunk"] = "ensemble"
         return {"execution": mode, "ensemble_weight": float(weight)}
-    return {"execution": "chunk", "execution_horizon": min(getattr(config, "n_action_steps", horizon), horizon)}
+    num_executed = min(getattr(config, "n_action_steps", horizon), horizon)
+    if num_executed < 1:
+        raise ModelUnavailable(
+            f"config.json says that {num_executed} actions of each chunk are executed",
+            hint=f"correct n_action_steps: 1 to {horizon}",
+        )
+    return {"execution": "chunk", "execution_horizon": num_executed}
 
 
 def _device_name(device: torch.device) -> str:
