@@ -64,7 +64,7 @@ serve: install ## serve Octo-Small 1.5 on port 8002
 
 .PHONY: serve-lerobot
 serve-lerobot: install-lerobot ## serve a policy that LeRobot trained, LEROBOT_MODEL=FOLDER (downloads 3 GB, once)
-	$(IN_LEROBOT) lerobot-service serve
+	$(IN_LEROBOT) env LEROBOT_MODEL="$(if $(wildcard $(LEROBOT_MODEL)),$(abspath $(LEROBOT_MODEL)),$(LEROBOT_MODEL))" lerobot-service serve
 
 .PHONY: test
 test: check test-vla-client test-console test-base test-clients test-octo test-oldest test-pythons ## run every check and every test
@@ -102,7 +102,7 @@ test-octo: setup
 .PHONY: test-lerobot
 test-lerobot: setup setup-lerobot ## types and tests of LeRobot's service, which `make test` leaves out (downloads 3 GB, once)
 	$(IN_LEROBOT) basedpyright
-	$(IN_LEROBOT) env HF_HUB_OFFLINE=1 OMP_NUM_THREADS=1 pytest -q $(ON_TWO_CORES)
+	$(IN_LEROBOT) pytest -q $(ON_TWO_CORES)
 
 .PHONY: test-oldest
 test-oldest: $(UV_FILE) ## the model's parity once more, with JAX 0.4.20 on the oldest Python that has it
@@ -117,8 +117,8 @@ test-clients: setup ## the newest clients from the package index, each in its ow
 	$(IN_BASE) python ../conformance/run.py --quick
 
 .PHONY: conformance
-conformance: setup ## all of them, old ones, LeRobot's (5 GB each) and LIBERO's too, and write docs/clients.md; ONLY="libero ..." runs some
-	$(IN_BASE) python ../conformance/run.py $(if $(ONLY),--only $(ONLY),--write)
+conformance: setup setup-lerobot ## all of them, old ones, LeRobot's (5 GB each), LIBERO's and those with ACT too, and write docs/clients.md; ONLY="libero ..." runs some
+	$(IN_BASE) python ../conformance/run.py $(if $(ONLY),--only $(ONLY)) --write
 
 .PHONY: parity
 parity: setup ## compare with the reference's recorded outputs and write docs/parity.md
@@ -136,6 +136,11 @@ bench: setup ## how fast this machine answers: tables, bench/figures.json, a dra
 	$(IN_OCTO) python ../../benchmarks/start_up.py $(FIGURES)
 	$(IN_OCTO) python ../../benchmarks/plot.py ../../bench/figures.json ../../bench/performance.svg
 	$(IN_OCTO) python ../../benchmarks/console.py $(FIGURES)
+
+.PHONY: bench-lerobot
+bench-lerobot: setup-lerobot ## what each of LeRobot's policy types keeps when it is served, and what a chunk costs
+	mkdir -p bench
+	$(IN_LEROBOT) python ../../benchmarks/lerobot_policies.py $(FIGURES)
 
 .PHONY: real-models
 real-models: setup ## scenes of robosuite, Metaworld and others (1 GB), as they lie, against a live server; writes docs/scenes.md

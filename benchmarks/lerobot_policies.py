@@ -1,6 +1,7 @@
 """What each of LeRobot's policy types keeps when it is served, and what a chunk costs.
 
-    cd vla-servers/lerobot && uv run python ../../benchmarks/lerobot_policies.py [--kinds act smolvla ...] [--json FILE]
+    make bench-lerobot
+    cd vla-servers/lerobot && uv run python ../../benchmarks/lerobot_policies.py --kinds act smolvla --threads 1
 
 Each type is built small by LeRobot itself, with random weights, as the tests build it: the columns say what holds, and
 milliseconds compare types of these sizes only. `bit-equal`: a chunk is LeRobot's own after `torch.manual_seed`, with a

@@ -2,11 +2,14 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from vla_server_base.contract import PolicySpec
 from vla_server_base.testing import EchoAdapter
 
+Transport: TypeAlias = Literal["http", "zmq", "lerobot"]
+ACT = "act"
+"""A small ACT in LeRobot's service, instead of an echo policy."""
 ANY_PYTHON = ("3.12", "3.13", "3.11", "3.10", "3.14")
 
 
@@ -34,9 +37,11 @@ class Release:
     pythons: tuple[str, ...] = ANY_PYTHON
     """Those that it runs on; the base's own where it is among them, else the first that this machine has."""
     arguments: tuple[str, ...] = ()
-    transport: Literal["http", "zmq", "lerobot"] = "http"
-    policy: type[EchoAdapter] = Stateless
+    transport: Transport = "http"
+    policy: type[EchoAdapter] | Literal["act"] = Stateless
     """The policy that it is served."""
+    execution: Literal["", "aligned"] = ""
+    """How ACT's chunks are executed by default; the checkpoint's way if empty."""
     is_quick: bool = False
     """Whether `make test` runs it: no PyTorch, no simulator, and on any Python."""
 
@@ -117,6 +122,29 @@ def lerobot(version: str, pythons: tuple[str, ...]) -> Release:
         pythons=pythons,
         transport="lerobot",
         policy=EchoAdapter,
+    )
+
+
+def with_act(release: Release, script: str) -> Release:
+    """Return the same client with ACT, which is served by the environment of LeRobot's service."""
+    return dataclasses.replace(
+        release,
+        name=f"act-{release.name}",
+        title=f"{release.title}, with ACT",
+        script=script,
+        policy=ACT,
+        is_quick=False,
+    )
+
+
+def aligned(release: Release) -> Release:
+    """Return the same client where each chunk continues the last one."""
+    return dataclasses.replace(
+        release,
+        name=f"{release.name}-aligned",
+        title=f"{release.title} aligned",
+        arguments=("--aligned",),
+        execution="aligned",
     )
 
 

@@ -6,23 +6,17 @@
 import datetime
 import os
 import re
-import socket
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx
 import tyro
-from releases import RELEASES, Release
-
-from vla_server_base.config import ServerConfig
-from vla_server_base.server.app import create_vla_app
-from vla_server_base.server.uvicorn_server import serving
+from releases import ACT, RELEASES, Release
+from servers import Served, Servers
 
 HERE = Path(__file__).parent
 PAGE = HERE.parent / "docs" / "clients.md"
@@ -50,24 +44,25 @@ def main(only: tuple[str, ...] = (), quick: bool = False, write: bool = False) -
     Args:
         only: Which of them, such as `openpi-0.1.2-numpy2 libero`; all by default.
         quick: Leave out older releases, and those that bring PyTorch or a simulator.
-        write: Put the table into docs/clients.md if all pass.
+        write: Put their rows into the table of docs/clients.md if all pass.
     """
     if unknown := set(only) - {release.name for release in RELEASES}:
         known = ", ".join(release.name for release in RELEASES)
         sys.exit(f"no client is called {', '.join(sorted(unknown))}; there are: {known}")
-    if write and (only or quick):
-        sys.exit("the page is written from a run of all clients: leave out --only and --quick")
     chosen = [one for one in RELEASES if (not only or one.name in only) and (not quick or one.is_quick)]
-    outcomes = [run(release) for release in chosen]
+    with ExitStack() as until_closed:
+        servers = Servers(until_closed)
+        outcomes = [run(release, servers) for release in chosen]
     print(table(outcomes))
     failed = [outcome.release.name for outcome in outcomes if outcome.said != "passed"]
     if failed:
         sys.exit(f"{len(failed)} of {len(outcomes)} did not pass: {' '.join(failed)}")
     if write:
-        PAGE.write_text(TABLE.sub(lambda _: table(outcomes), PAGE.read_text()))
+        page = PAGE.read_text()
+        PAGE.write_text(TABLE.sub(lambda found: table(outcomes, found[0]), page))
 
 
-def run(release: Release) -> Outcome:
+def run(release: Release, servers: Servers) -> Outcome:
     """Install a client, let it run against a server of its own, and say how that went."""
     started = time.perf_counter()
     python = "-"
@@ -75,8 +70,8 @@ def run(release: Release) -> Outcome:
     with tempfile.TemporaryDirectory(dir=HERE, prefix=".venv-") as folder:
         try:
             executable, python = installed(release, Path(folder))
-            with served(release) as port:
-                said = ended(release, executable, port)
+            with servers.server_for(release) as served:
+                said = ended(release, executable, served)
         except NotInstalled as error:
             said = f"not installed: {error}"
     print(f"{release.name}  {said}  {time.perf_counter() - started:.1f} s", flush=True)
@@ -132,20 +127,11 @@ def pinned_date() -> str:
     return found[1]
 
 
-@contextmanager
-def served(release: Release) -> Iterator[int]:
-    """Serve the echo policy, to one client alone, and give the port that it talks to."""
-    ports = {release.transport: free_port()}
-    config = ServerConfig(zmq_port=ports.get("zmq", 0), lerobot_port=ports.get("lerobot", 0), scene_workers=1)
-    with serving(create_vla_app(release.policy(), config, model_id="echo")) as url:
-        while not httpx.get(f"{url}/healthz").is_success:
-            time.sleep(0.1)
-        yield int(url.rpartition(":")[2]) if release.transport == "http" else ports[release.transport]
-
-
-def ended(release: Release, executable: Path, port: int) -> str:
+def ended(release: Release, executable: Path, served: Served) -> str:
     """Let the client's script run, and return how it ended."""
-    command = [executable, HERE / release.script, "--port", str(port), *release.arguments]
+    command = [executable, HERE / release.script, "--port", str(served.ports[release.transport]), *release.arguments]
+    if release.policy == ACT:  # What came is compared with POST /predict.
+        command += ["--url", served.url]
     try:
         returncode = subprocess.run(command, timeout=LIMIT_S, check=False).returncode
     except subprocess.TimeoutExpired:
@@ -153,22 +139,24 @@ def ended(release: Release, executable: Path, port: int) -> str:
     return "passed" if returncode == 0 else f"failed ({returncode})"
 
 
-def table(outcomes: list[Outcome]) -> str:
-    """Return the table for the page."""
-    rows = [
-        (o.release.title, o.release.version, o.python, f"`conformance/{o.release.script}`", o.said) for o in outcomes
-    ]
-    lines = [f"| {' | '.join(row)} |" for row in rows]
-    today = datetime.datetime.now(datetime.timezone.utc).date()
-    head = ["| Client | Version | Python | Script | Outcome |", "|---|---|---|---|---|"]
-    return "\n".join([*head, *lines, "", f"As of {today}.", ""])
+def table(outcomes: list[Outcome], last: str = "") -> str:
+    """Return the table for the page; what was not run keeps the row, with its date, of the last table."""
+    today = str(datetime.datetime.now(datetime.timezone.utc).date())
+    rows = {start_of(o.release): [o.python, f"`conformance/{o.release.script}`", o.said, today] for o in outcomes}
+    kept = [line for line in last.splitlines() if line.startswith("| ")]
+    lines = []
+    for start in map(start_of, RELEASES):
+        if start in rows:
+            lines.append(f"{start}{' | '.join(rows[start])} |")
+        else:
+            lines += [line for line in kept if line.startswith(start)]
+    head = ["| Client | Version | Python | Script | Outcome | On |", "|---|---|---|---|---|---|"]
+    return "\n".join([*head, *lines, ""])
 
 
-def free_port() -> int:
-    """Return a port that nothing listens on."""
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+def start_of(release: Release) -> str:
+    """Return how a release's row begins, which no other's does."""
+    return f"| {release.title} | {release.version} | "
 
 
 if __name__ == "__main__":

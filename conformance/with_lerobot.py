@@ -5,6 +5,7 @@
 """LeRobot's own RobotClient runs an episode with an arm that is none, and is told of what is refused."""
 
 import argparse
+import importlib.metadata
 import math
 import os
 import pickle
@@ -118,12 +119,11 @@ def main() -> None:
     client = WatchedClient(config)
     assert client.start(), "the server did not take the policy's setup"
     run_episode(client, asked.steps)
+    check_chunks(client.chunks)
     check_refusals(client)
     client.stop()
-    print(
-        f"LeRobot's client did {len(client.robot.actions)} actions of {len(client.chunks)} chunks,"
-        " and was told of what was refused"
-    )
+    print(f"lerobot {importlib.metadata.version('lerobot')}")
+    print(f"{len(client.robot.actions)} actions of {len(client.chunks)} chunks; what was refused was told")
 
 
 def run_episode(client: WatchedClient, num_steps: int) -> None:
@@ -143,7 +143,6 @@ def run_episode(client: WatchedClient, num_steps: int) -> None:
     actions = client.robot.actions
     assert len(actions) >= num_steps, f"{len(actions)} of {num_steps} actions within {EPISODE_S} s"
     assert all(math.isfinite(number) for action in actions for number in action.values()), "an action is not finite"
-    check_chunks(client.chunks)
 
 
 def check_chunks(chunks: list[list[TimedAction]]) -> None:

@@ -7,7 +7,8 @@ from typing import Literal, Optional, Union, get_args
 Kind = Literal["target", "delta", "velocity", "switch"]
 """One number of an action.
 
-- `target`: where to be. Interpolated; to hold is to stay at the last one.
+- `target`: where to be. Interpolated; to hold is to stay at the last one. An angle that wraps around, or a number of a
+  quaternion, would be interpolated the wrong way: make it a switch.
 - `delta`: a motion per step of the policy. Each tick gets its share, so that a step's ticks add up to the row; to hold
   is 0.
 - `velocity`: interpolated; to hold is 0.

@@ -2,6 +2,7 @@
 
 import threading
 from contextlib import contextmanager
+from types import MappingProxyType
 
 import httpx
 import numpy as np
@@ -12,13 +13,37 @@ from websockets.sync.server import serve
 
 from vla_client import ObservationError, Policy, PolicyError, ProtocolError, SessionLost, Unreachable
 from vla_client.message_pack import pack
+from vla_server_base.config import ServerConfig
+from vla_server_base.contract import CameraSpec
+from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving
+from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import instruction_number, noise
 
 RED = np.full((8, 8, 3), (255, 0, 0), np.uint8)
 # One red pixel.
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAIAAACQd1PeAAAADElEQVR4nGP4z8AAAAMBAQDJ/pLvAAAAAElFTkSuQmCC"
 SEEN = {"primary": RED, "instruction": "go"}
+
+
+class DemandingPolicy(EchoAdapter):
+    """The echo policy, which requires what it takes, and executes its chunks."""
+
+    cameras = ("top", "left_wrist")
+    changes = MappingProxyType(
+        {
+            "cameras": tuple(CameraSpec(name=name, height=8, width=8, required=True) for name in cameras),
+            "requires_proprio": True,
+            "execution": "chunk",
+        }
+    )
+
+
+@pytest.fixture(scope="module")
+def demanding_url():
+    app = create_vla_app(DemandingPolicy(), ServerConfig(scene_workers=1), model_id="echo")
+    with serving(app) as base_url:
+        yield socket_url(base_url)
 
 
 @pytest.fixture
@@ -184,6 +209,30 @@ def test_a_camera_that_the_policy_lacks_is_named(policy):
     with pytest.raises(ObservationError, match="this policy has no camera 'wrst'") as raised:
         policy.act({"primary": RED, "wrst": RED}, "go")
     assert raised.value.hint == "send images of: primary, wrist"
+
+
+@pytest.mark.parametrize(
+    ("images", "proprio", "missing"),
+    [
+        ({"top": RED}, [1.0, 2.0, 3.0], "left_wrist"),
+        ({"top": RED, "left_wrist": RED}, None, "proprio"),
+        (RED, None, "left_wrist, proprio"),
+    ],
+)
+def test_what_the_policy_requires_is_named_before_anything_is_sent(demanding_url, images, proprio, missing):
+    with Policy(demanding_url, seed=3) as policy:
+        with pytest.raises(ObservationError, match=f"requires what is missing: {missing}$") as raised:
+            policy.act(images, "go", proprio)
+        assert raised.value.hint == "send it in every observation"
+        whole = {"top": RED, "left_wrist": RED, "instruction": "go", "proprio": [1.0, 2.0, 3.0]}
+        assert policy.infer(whole)["session"]["step"] == 0
+
+
+def test_without_an_argument_the_execution_is_the_policys_own(demanding_url):
+    with Policy(demanding_url) as policy:
+        assert policy.execution == policy.metadata.execution == "chunk"
+    with Policy(demanding_url, execution="ensemble") as policy:
+        assert policy.execution == "ensemble"
 
 
 def test_an_observation_over_the_servers_limit_is_refused_and_the_session_goes_on(policy):

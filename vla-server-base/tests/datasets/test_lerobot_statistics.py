@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vla_server_base.datasets.lerobot_statistics import QUANTILES, episode_statistics, merged
+from vla_server_base.datasets.lerobot_statistics import QUANTILES, Statistics, episode_statistics, merged
 
 
 def test_numbers_have_statistics_per_dimension():
@@ -50,7 +50,7 @@ def test_statistics_of_parts_merge_to_those_of_all(lengths, seed):
 
 def test_quantiles_of_parts_are_averaged_by_length_until_all_are_read():
     values = np.array([[0.0], [1.0], [2.0], [8.0]])
-    parts = [episode_statistics({"action": part}) for part in (values[:3], values[3:])]
+    parts: list[Statistics] = [episode_statistics({"action": part}) for part in (values[:3], values[3:])]
     assert merged(parts)["action"]["q50"] == pytest.approx([(3 * 1 + 8) / 4])
     without = {name: value for name, value in parts[0]["action"].items() if name not in QUANTILES}
     assert not QUANTILES.keys() & merged([{"action": without}, parts[1]])["action"].keys()

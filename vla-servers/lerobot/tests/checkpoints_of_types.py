@@ -1,5 +1,9 @@
-"""Checkpoint folders of many policy types, written by LeRobot itself from small configs with random weights."""
+"""Checkpoint folders of many policy types, written by LeRobot itself from small configs with random weights.
 
+`python checkpoints_of_types.py act FOLDER` writes one.
+"""
+
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -214,3 +218,7 @@ def _statistics(shape: tuple[int, ...]) -> dict[str, torch.Tensor]:
     mean, std = torch.linspace(-0.2, 0.4, shape[0]).reshape(shape), torch.linspace(0.3, 0.9, shape[0]).reshape(shape)
     quantiles = {f"q{percent:02}": mean + std * (percent - 50) / 25 for percent in (1, 10, 50, 90, 99)}
     return {"mean": mean, "std": std, "min": mean - 2 * std, "max": mean + 2 * std, **quantiles}
+
+
+if __name__ == "__main__":
+    CHECKPOINTS[sys.argv[1]](Path(sys.argv[2]))

@@ -1,10 +1,15 @@
 """Checkpoints that several tests use, made once per session."""
 
 import functools
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
+# PyTorch and the hub's client read them when they are imported: no test asks another machine for anything.
+os.environ.update(HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1")
+
 import torch
 from checkpoints_of_types import CHECKPOINTS
 from small_policies import save_checkpoint, small_act

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,7 +55,8 @@ def recorded(folder) -> EpisodeDataset:
     return open_dataset(folder)
 
 
-def lerobots(folder: Path, **settings) -> LeRobotDataset:
+def lerobots(folder: Path, **settings) -> Any:
+    """Return the items as LeRobot reads them."""
     return LeRobotDataset("local/demonstrations", root=folder, video_backend="pyav", **settings)
 
 

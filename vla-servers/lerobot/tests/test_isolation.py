@@ -47,7 +47,7 @@ def ask(port: int, path: str, body: Mapping | None = None) -> dict:
     sent = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", sent, {"Content-Type": "application/json"})
     try:
-        with urllib.request.urlopen(request, timeout=120) as reply:
+        with urllib.request.urlopen(request, timeout=600) as reply:
             return json.load(reply)
     except urllib.error.HTTPError as reply:
         return json.load(reply)

@@ -14,16 +14,26 @@ from vla_server_base.commands.program import PolicyProgram
 
 def circumstances(program: PolicyProgram[Any], policy: Mapping[str, Any]) -> Mapping[str, str]:
     """Return command, date, machine, versions and policy, in words."""
-    details = policy["details"]
     versions = [f"{name} {importlib.metadata.version(name)}" for name in program.packages]
     return {
         "command": program.typed,
         "date": str(date.today()),
         "machine": f"{_processor()}, {os.cpu_count()} cores",
         "versions": ", ".join((f"Python {platform.python_version()}", *versions)),
-        "policy": f"{policy['model']}, step {details.get('step')}, {str(details.get('checkpoint_hash'))[:12]}"
-        f" on {policy['device']}",
+        "policy": _policy(policy),
     }
+
+
+def weights_hash(policy: Mapping[str, Any]) -> str | None:
+    """Return the hash of a policy's weights; None where its server says none."""
+    details = policy["details"]
+    return details.get("checkpoint_hash") or details.get("sha256")
+
+
+def _policy(policy: Mapping[str, Any]) -> str:
+    step, number = policy["details"].get("step"), weights_hash(policy)
+    known = (policy["model"], step is not None and f"step {step}", number and number[:12])
+    return f"{', '.join(part for part in known if part)} on {policy['device']}"
 
 
 def _processor() -> str:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from vla_server_base.cache_folder import writable_cache
-from vla_server_base.commands.circumstances import circumstances
+from vla_server_base.commands.circumstances import circumstances, weights_hash
 from vla_server_base.commands.options import Evaluate
 from vla_server_base.commands.program import Config, PolicyProgram
 from vla_server_base.commands.progress import phase, progress
@@ -155,7 +155,7 @@ def _conditions(options: Evaluate[Any], policy: Mapping[str, Any], profile: Prof
     """Return what makes two runs the same evaluation."""
     names = ("split", "robot", "through", "latency_ms", "max_steps")
     return {
-        "policy": policy["details"].get("checkpoint_hash", policy["model"]),
+        "policy": weights_hash(policy) or policy["model"],
         "dataset": options.config.dataset or policy["default_dataset"],
         "window": options.window or policy["window"],
         **{name: getattr(options, name) for name in names},

@@ -5,7 +5,7 @@ all numbers. There, quantiles of all are the means of the episodes', here only t
 as motions to the left and to the right do, most numbers are far outside of such means.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +26,7 @@ def episode_statistics(features: Mapping[str, Shaped[np.ndarray, "length ..."]])
     return {key: _of_images(values) if values.ndim == 4 else _of_numbers(values) for key, values in features.items()}
 
 
-def merged(parts: list[Statistics]) -> dict[str, FeatureStatistics]:
+def merged(parts: Sequence[Statistics]) -> dict[str, FeatureStatistics]:
     """Return the statistics of all episodes from those of parts."""
     return {key: _merged([part[key] for part in parts]) for key in parts[0]}
 
@@ -40,7 +40,7 @@ def with_quantiles(statistics: Statistics, data: Path) -> dict[str, FeatureStati
 
 
 def _numbers(column: pa.ChunkedArray) -> Shaped[np.ndarray, "length dim"]:
-    flat = compute.list_flatten(column) if pa.types.is_nested(column.type) else column
+    flat = compute.call_function("list_flatten", [column]) if pa.types.is_nested(column.type) else column
     return flat.to_numpy().reshape(len(column), -1)
 
 

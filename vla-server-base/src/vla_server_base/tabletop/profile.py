@@ -21,18 +21,21 @@ CAMERAS = ("primary", "wrist")
 class Profile:
     """What a policy gets in the suite, and how its chunks are executed; `str` says it in a line.
 
-    `cameras` are the tabletop's, by the policy's names; `proprio_names` the measured numbers, in the policy's order.
+    `cameras` are the tabletop's, by the policy's names; `proprio_names` the measured numbers, in the policy's order;
+    `rate_hz` of the suite's actions, and `trained_hz` of the policy's own, where it is known.
     """
 
     cameras: Mapping[str, str]
     proprio_names: tuple[str, ...]
     reads_instruction: bool
     execution: SessionSettings
+    rate_hz: float
+    trained_hz: float | None
 
     def __str__(self) -> str:
         """Return it as a report has it."""
         cameras = ", ".join(f"{name}={of_scene}" for name, of_scene in self.cameras.items())
-        return "; ".join((f"cameras {cameras}", self._state, "actions ee_delta", self._task, self._execution))
+        return "; ".join((f"cameras {cameras}", self._state, self._actions, self._task, self._execution))
 
     @property
     def _state(self) -> str:
@@ -42,6 +45,11 @@ class Profile:
         gripper = ["gripper"] if "gripper" in self.proprio_names else []
         kinds = "+".join((["joints"] if joints else []) + gripper)
         return f"state {kinds} ({len(self.proprio_names)})"
+
+    @property
+    def _actions(self) -> str:
+        of_policy = "" if self.trained_hz in (None, self.rate_hz) else f" (the policy's are at {self.trained_hz:g} Hz)"
+        return f"actions ee_delta at {self.rate_hz:g} Hz{of_policy}"
 
     @property
     def _task(self) -> str:
@@ -71,6 +79,8 @@ def profile_of(spec: PolicySpec, robot: str, settings: EpisodeSettings) -> Profi
         proprio_names=tuple(measured[index] for index in indices),
         reads_instruction=spec.takes_instruction,
         execution=check_plan(spec, settings),
+        rate_hz=settings.control.rate_hz,
+        trained_hz=spec.control_hz,
     )
 
 

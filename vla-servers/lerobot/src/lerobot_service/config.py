@@ -6,6 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from vla_server_base.config import PolicySettings
+from vla_server_base.contract import Execution
 
 MAX_HZ = 10_000
 Hertz = Annotated[float, Field(gt=0, le=MAX_HZ)]
@@ -34,6 +35,9 @@ class LeRobotConfig(PolicySettings):
 
     control_hz: Hertz | None = None
     """Rate of the policy's actions [1/s]; by default that of its data set."""
+
+    execution: Execution | None = None
+    """How chunks are executed where a client does not say; by default as LeRobot executes the checkpoint."""
 
     ignore_fields: str = ""
     """Fields of config.json that this LeRobot does not know and that may be left out, such as "new_field"."""

@@ -11,6 +11,6 @@ LEROBOT = PolicyProgram(
     prefix="LEROBOT",
     commands=COMMANDS,
     adapter="lerobot_service.adapter:LeRobotAdapter",
-    resize="lerobot_service.inference.images:resize",
+    resize="lerobot_service.inference.images:resize_as_served",
     packages=("lerobot-service", "lerobot", "torch", "mujoco"),
 )

@@ -95,7 +95,8 @@ def test_a_policy_with_its_own_cameras_and_state_gets_the_same_results_both_ways
         head, trials = results_in(path)
         found.append(trials)
         profile = (
-            f"cameras {cameras}; state joints+gripper (8); actions ee_delta; no instruction; execution {execution}"
+            f"cameras {cameras}; state joints+gripper (8); actions ee_delta at 5 Hz (the policy's are at 50 Hz);"
+            f" no instruction; execution {execution}"
         )
         assert head["run"]["profile"] == profile
         assert f"; {profile}." in capsys.readouterr().out
@@ -167,3 +168,11 @@ def test_options_that_the_policy_cannot_follow_are_refused(url: str, tmp_path: P
         evaluate(f"{url} {ONE_TRIAL} {options} --out {path}")
     assert refused.value.hint
     assert not path.exists()
+
+
+def test_other_weights_under_the_same_name_are_another_evaluation(url: str, tmp_path: Path):
+    path = tmp_path / "results.jsonl"
+    evaluate(f"{url} {ONE_TRIAL} --out {path}")
+    retrained = arm_echo(details={"sha256": "0123456789abcdef"})
+    with served(retrained) as other, pytest.raises(RequestError, match="policy 'echo', now '0123456789abcdef'"):
+        evaluate(f"{other} {ONE_TRIAL} --out {path}")

@@ -42,7 +42,7 @@ class NamedFiles:
             folder = told or Path(name)
             if lack := _lack(folder, needed):
                 raise ModelUnavailable(
-                    f"{field} '{name}' is to be in {folder}, which has no {lack}", hint=self._hint(name, needed)
+                    f"{field} '{name}' must be in {folder}, which has no {lack}", hint=self._hint(name, needed)
                 )
             return str(folder)
         if field == "tokenizer_name" and not _lack(self.folder, needed):

@@ -62,7 +62,7 @@ def read_names(folder: Path, policy: PreTrainedConfig, config: LeRobotConfig) ->
 
 
 def _data_set_info(folder: Path) -> tuple[Path | None, dict[str, Any]]:
-    """Return the first info.json that is there, beside the checkpoint or in the data set that it was trained on."""
+    """Return the first info.json that exists, beside the checkpoint or in the data set that it was trained on."""
     data_set = (_object(folder / TRAIN_CONFIG_FILE) or {}).get("dataset") or {}
     roots = [folder]
     if isinstance(data_set.get("root"), str):

@@ -105,7 +105,7 @@ def _steps_of(path: Path, config: PreTrainedConfig) -> list[dict[str, Any]]:
 
 
 def _overrides(steps: list[dict[str, Any]], device: str, files: NamedFiles) -> dict[str, dict[str, Any]]:
-    """Return what is to be other than in the file: the device, folders for names, and names as the policy has them."""
+    """Return what must differ from the file: the device, folders for names, and names as the policy has them."""
     overrides: dict[str, dict[str, Any]] = {}
     for step in steps:
         settings = step.get("config") or {}

@@ -5,6 +5,8 @@ import torch
 from jaxtyping import UInt8
 from torch.nn.functional import interpolate
 
+from lerobot_service.config import LeRobotConfig
+from vla_server_base.config import config_from_environment
 from vla_server_base.contract import Image
 
 
@@ -20,3 +22,8 @@ def resize(
     pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]
     resized = interpolate(pixels, size=(height, width), mode="bilinear", align_corners=False, antialias=antialias)
     return np.ascontiguousarray(resized[0].permute(1, 2, 0).numpy())
+
+
+def resize_as_served(image: Image, height: int, width: int) -> UInt8[np.ndarray, "new_height new_width 3"]:
+    """Resize an image as a service with this environment does (`LEROBOT_ANTIALIAS`): its policy will see the same."""
+    return resize(image, height, width, antialias=config_from_environment(LeRobotConfig, "LEROBOT").antialias)

@@ -16,7 +16,7 @@ from lerobot_service.inference.observations import ObservationPreprocessor
 from lerobot_service.inference.prediction import ChunkPrediction
 from lerobot_service.inference.rows import Row
 from lerobot_service.inference.trial import other_noise, try_continuation, try_policy
-from vla_server_base.contract import Observation, PolicySpec, Window
+from vla_server_base.contract import Execution, Observation, PolicySpec, Window
 from vla_server_base.errors import ModelUnavailable
 
 logger = logging.getLogger(__name__)
@@ -72,12 +72,30 @@ def load(model_id: str, config: LeRobotConfig, device: str, *, batched: bool | N
         supports_rtc=continues,
         details=details,
     )
+    spec = executed_as(config.execution, spec)
     return ReadyPolicy(
         loaded=loaded,
         spec=spec,
         observations=observations,
         chunks=BatchPrediction(prediction, together=trial.batch_equals_alone, deterministic=trial.num_draws == 0),
     )
+
+
+def executed_as(execution: Execution | None, spec: PolicySpec) -> PolicySpec:
+    """Return a policy whose chunks are executed like that by default; None leaves it as it is.
+
+    Raises:
+        ModelUnavailable: it cannot do `rtc`.
+    """
+    if execution in (None, spec.execution):
+        return spec
+    if execution == "rtc" and not spec.supports_rtc:
+        raise ModelUnavailable(
+            f"LEROBOT_EXECUTION is rtc, and {spec.details['policy_type']} cannot be guided towards its last chunk",
+            hint="set it to aligned or blended, which continue the last chunk of any policy",
+        )
+    horizon = spec.execution_horizon if execution in ("receding", "chunk", "ensemble") else max(1, spec.horizon // 2)
+    return replace(spec, execution=execution, execution_horizon=horizon)
 
 
 def a_row(spec: PolicySpec, observations: ObservationPreprocessor) -> Row:
