@@ -137,17 +137,6 @@ def with_act(release: Release, script: str) -> Release:
     )
 
 
-def aligned(release: Release) -> Release:
-    """Return the same client where each chunk continues the last one."""
-    return dataclasses.replace(
-        release,
-        name=f"{release.name}-aligned",
-        title=f"{release.title} aligned",
-        arguments=("--aligned",),
-        execution="aligned",
-    )
-
-
 LIBERO = Release(
     name="libero",
     title="vla-eval run, LIBERO",
@@ -174,4 +163,8 @@ RELEASES = (
     lerobot("0.4.4", ("3.12", "3.13", "3.11", "3.10")),
     lerobot("0.6.1", ("3.12", "3.13")),
     LIBERO,
+    with_act(openpi("0.1.2", 2), "with_act_openpi.py"),
+    with_act(vla_eval("0.8.0"), "with_act_vla_eval.py"),
+    with_act(openvla("2.1.1", "2.34.2"), "with_act_openvla.py"),
+    with_act(lerobot("0.6.1", ("3.12", "3.13")), "with_act_lerobot.py"),
 )

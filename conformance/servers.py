@@ -57,7 +57,7 @@ def echo(policy: VLAModelAdapter, transport: Transport) -> Iterator[Served]:
     config = ServerConfig(zmq_port=ports.get("zmq", 0), lerobot_port=ports.get("lerobot", 0), scene_workers=1)
     with serving(create_vla_app(policy, config, model_id="echo")) as url:
         until_loaded(url)
-        yield Served(url=url, ports={"http": int(url.rpartition(":")[2]), **ports})
+        yield Served(url=url, ports={**ports, "http": int(url.rpartition(":")[2])})
 
 
 @contextmanager

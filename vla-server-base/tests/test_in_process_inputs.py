@@ -10,7 +10,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, PolicyRequest, Task
 from vla_server_base.engine.engine import Engine, pad_window
 from vla_server_base.errors import ImageError, InstructionError, RequestError
-from vla_server_base.required_inputs import check_observation, check_task
+from vla_server_base.request_inputs import check_observation, check_task
 from vla_server_base.sessions.registry import Sessions
 from vla_server_base.sessions.requests import StepRequest
 from vla_server_base.sessions.step import run_step

@@ -11,7 +11,7 @@ from echo_server import wait_until_healthy
 
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
-from vla_server_base.images import encode_png
+from vla_server_base.request_inputs import encode_png
 from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing.contract import AdapterContract

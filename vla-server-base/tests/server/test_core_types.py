@@ -11,8 +11,8 @@ from PIL import Image
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import ImageError, InstructionError, RequestError, UnknownName
-from vla_server_base.images import MAX_SIDE, check_size, decode_base64, decode_image, encode_jpeg, encode_png
 from vla_server_base.request_context import RequestIdFilter, begin_request, current_client, logged_path
+from vla_server_base.request_inputs import MAX_SIDE, check_size, decode_base64, decode_image, encode_jpeg, encode_png
 from vla_server_base.scenes.robots import RobotDescription
 from vla_server_base.schemas.base import Upload
 from vla_server_base.schemas.execute import ExecuteRequest

@@ -13,7 +13,7 @@ from websockets.sync.client import connect
 
 from vla_client import Policy
 from vla_client.message_pack import pack, unpack
-from vla_server_base.images import encode_jpeg
+from vla_server_base.request_inputs import encode_jpeg
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.sessions.answered_steps import MAX_BEHIND
 from vla_server_base.testing import EchoAdapter

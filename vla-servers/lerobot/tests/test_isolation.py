@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from vla_server_base.images import encode_png
+from vla_server_base.request_inputs import encode_png
 
 OCTO_PYTHON = Path(__file__).parents[2] / "octo-small" / ".venv" / "bin" / "python"
 SHARED = ("huggingface-hub", "numpy", "pillow", "websockets")

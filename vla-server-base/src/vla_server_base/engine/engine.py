@@ -21,7 +21,7 @@ from vla_server_base.engine.loading import EngineStatus, model_unavailable, shut
 from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import ImageError, NotFinite, Overloaded
 from vla_server_base.fairness import FairThreads, current_flow
-from vla_server_base.required_inputs import check_observation, check_task
+from vla_server_base.request_inputs import check_observation, check_task
 
 _NUM_PREPROCESSORS = 8
 # A control loop sends the same instruction at every step.

@@ -25,7 +25,7 @@ from vla_server_base.engine.engine import Engine
 from vla_server_base.episodes.http_client import PolicyServer, policy_spec
 from vla_server_base.episodes.interfaces import EpisodePolicy, GuidedChunk
 from vla_server_base.errors import RequestError, UnknownName
-from vla_server_base.images import encode_png
+from vla_server_base.request_inputs import encode_png
 from vla_server_base.sessions.action_chunking import ObservationWindow
 
 ARM_ACTION = ("dx", "dy", "dz", "droll", "dpitch", "dyaw", "gripper")

@@ -7,7 +7,7 @@ import numpy as np
 
 from vla_server_base.contract import Image
 from vla_server_base.errors import ImageError
-from vla_server_base.images import check_size, decode_image_file
+from vla_server_base.request_inputs import check_size, decode_image_file
 
 FORMS = (
     "send RGB of shape [height, width, 3] or [3, height, width], uint8 or floats in [0, 1],"

@@ -19,7 +19,7 @@ from vla_server_base.protocols.images import read_image
 from vla_server_base.protocols.known_keys import GROUPS, KNOWN_KEYS, bare_key, is_of_other_side, lent_name, own_keys
 from vla_server_base.protocols.message_fields import MessageFields, message_fields
 from vla_server_base.protocols.named_values import NamedValue, named_values, select
-from vla_server_base.required_inputs import PROPRIO, check_observation, check_task
+from vla_server_base.request_inputs import PROPRIO, check_observation, check_task
 from vla_server_base.schemas.observation import check_proprio
 from vla_server_base.schemas.scene import instruction_or_default, known_dataset
 from vla_server_base.schemas.session import settings_from_fields, step_from_fields

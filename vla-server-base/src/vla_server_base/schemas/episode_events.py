@@ -5,8 +5,8 @@ from typing import Any, TypeVar
 
 from vla_server_base.episodes.events import EpisodeChange, EpisodeEnd, EpisodeStart, EpisodeStep, StepTiming
 from vla_server_base.episodes.settings import Criterion
-from vla_server_base.images import encode_jpeg, encode_png
 from vla_server_base.request_context import current_request_id
+from vla_server_base.request_inputs import encode_jpeg, encode_png
 from vla_server_base.scenes.messages import RenderedView, SimulationState
 from vla_server_base.schemas.change import change_to_body
 from vla_server_base.schemas.execute_reply import (

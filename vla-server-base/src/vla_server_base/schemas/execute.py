@@ -15,7 +15,7 @@ from vla_server_base.episodes.recorder import check_recordings
 from vla_server_base.episodes.recording import RecordingKind
 from vla_server_base.episodes.settings import MAX_CHANGES
 from vla_server_base.errors import RequestError
-from vla_server_base.images import decode_images
+from vla_server_base.request_inputs import decode_images
 from vla_server_base.schemas.change import ChangeField
 from vla_server_base.schemas.inputs import ExecuteInputs, FrameFormat
 from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Seed

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import RequestError
-from vla_server_base.required_inputs import check_num_proprio
+from vla_server_base.request_inputs import check_num_proprio
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import ByCamera, Numbers
 

@@ -11,8 +11,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Image, Observation, PolicySpec, Task
 from vla_server_base.episodes.policies import ARM_ACTION, check_drives_arm
 from vla_server_base.errors import RequestError, UnknownName
-from vla_server_base.images import decode_images, images_by_camera
-from vla_server_base.required_inputs import PROPRIO, check_observation
+from vla_server_base.request_inputs import PROPRIO, check_observation, decode_images, images_by_camera
 from vla_server_base.schemas.inputs import PredictInputs
 from vla_server_base.schemas.observation import (
     IMAGE_FIELDS,

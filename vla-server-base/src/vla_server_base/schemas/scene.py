@@ -10,8 +10,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec, Task
 from vla_server_base.episodes.scene_cameras import scene_cameras
 from vla_server_base.errors import ImageError, InstructionError, RequestError, UnknownName
-from vla_server_base.images import EncodedImage, images_by_camera
-from vla_server_base.required_inputs import check_task
+from vla_server_base.request_inputs import EncodedImage, check_task, images_by_camera
 from vla_server_base.scenes import limits
 from vla_server_base.scenes.messages import View, policy_view, wrist_camera
 from vla_server_base.schemas.arm import BoundsField, ControlField, RobotField

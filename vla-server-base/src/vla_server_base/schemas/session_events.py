@@ -1,6 +1,6 @@
 """What somebody who watches a session gets: its steps, with what the policy saw."""
 
-from vla_server_base.images import encode_jpeg
+from vla_server_base.request_inputs import encode_jpeg
 from vla_server_base.schemas.base import Reply
 from vla_server_base.sessions.answered_steps import AnsweredStep
 

@@ -9,7 +9,7 @@ import pydantic
 from fastapi import Request
 
 from vla_server_base.errors import BodyTooLarge, NotFinite, RequestError, UnsupportedMedia
-from vla_server_base.images import decode_base64
+from vla_server_base.request_inputs import decode_base64
 from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
 from vla_server_base.scenes.content_stores import AssetStore, SceneStore
 from vla_server_base.scenes.messages import Scene

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Request, Response
 
 from vla_server_base.contract import Action, Observation, PolicyRequest
 from vla_server_base.engine.engine import pad_window
-from vla_server_base.images import encode_png
 from vla_server_base.request_context import current_request_id
+from vla_server_base.request_inputs import encode_png
 from vla_server_base.scenes.messages import Cost, ProprioChoice, RenderRequest, Scene, choose_proprio
 from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.inputs import PredictInputs

@@ -11,7 +11,7 @@ from vla_server_base.engine.batches import Prediction
 from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import RequestError, Superseded
-from vla_server_base.required_inputs import check_observation
+from vla_server_base.request_inputs import check_observation
 from vla_server_base.sessions.action_chunking import RecedingHorizon
 from vla_server_base.sessions.answered_steps import AnsweredStep, AnsweredSteps
 from vla_server_base.sessions.continued_chunk import CONTINUED, check_continues, continued, previous_chunk

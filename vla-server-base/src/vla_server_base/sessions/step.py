@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from vla_server_base.errors import RequestError
 from vla_server_base.request_context import current_session
-from vla_server_base.required_inputs import check_observation, check_task
+from vla_server_base.request_inputs import check_observation, check_task
 from vla_server_base.sessions.registry import Sessions
 from vla_server_base.sessions.requests import EpisodeRequest, StepRequest, StepResult
 from vla_server_base.sessions.session import Session

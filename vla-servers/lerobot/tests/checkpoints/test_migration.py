@@ -18,6 +18,8 @@ from lerobot_service.config import LeRobotConfig
 from vla_server_base.errors import ModelUnavailable
 
 
+# Of the template of LeRobot's model card.
+@pytest.mark.filterwarnings("ignore:invalid escape sequence:DeprecationWarning")
 def test_what_the_hint_says_makes_a_checkpoint_that_answers_the_same(act_checkpoint, tmp_path, monkeypatch):
     old, new = an_old_act(act_checkpoint, tmp_path / "old"), tmp_path / "new"
     with pytest.raises(ModelUnavailable) as refused:
@@ -43,7 +45,7 @@ def an_old_act(checkpoint: Path, folder: Path) -> Path:
             if kind in ("mean", "std") and (feature == "action") == (step == "unnormalizer"):
                 weights[f"{buffers}.buffer_{feature.replace('.', '_')}.{kind}"] = values
     save_file(weights, rewrite(folder / "model.safetensors"))
-    for path in (*folder.glob("*processor*"),):
+    for path in folder.glob("*processor*"):
         path.unlink()
     return folder
 

@@ -76,7 +76,7 @@ def test_check_says_what_a_checkpoint_takes_and_that_it_answers_as_lerobot_does(
 ):
     run(LEROBOT, parse(LEROBOT, ["check", str(checkpoint(kind)), "--device", "cpu", "--seed", "7"]))
     shown = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
-    assert "64x64" in shown["cameras"]
+    assert shown["cameras"].startswith("top 96x64, left_wrist ")
     assert "numbers: state_0, state_1" in shown["state"]
     assert "numbers: action_0, action_1" in shown["actions"]
     assert shown["equality"].startswith("bit for bit: ")
