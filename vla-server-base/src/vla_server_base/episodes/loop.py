@@ -25,7 +25,7 @@ from vla_server_base.episodes.events import (
     StepTiming,
 )
 from vla_server_base.episodes.interfaces import EpisodePolicy, World
-from vla_server_base.episodes.prediction import ChunkPrediction, Predictor, ms_since
+from vla_server_base.episodes.prediction import EpisodePrediction, Predictor, ms_since
 from vla_server_base.episodes.settings import Change, Criterion, EpisodeSettings
 from vla_server_base.episodes.simulation import EpisodeSimulation
 from vla_server_base.scenes.messages import (
@@ -168,7 +168,7 @@ class Episode:
         )
 
     async def _step(self, index: int) -> EpisodeStep | EpisodeEnd:
-        started, prediction = time.perf_counter(), ChunkPrediction()
+        started, prediction = time.perf_counter(), EpisodePrediction()
         if not self._plan.num_queued:
             prediction = await self._predictor.predict(
                 self._window, self.task, index, start=self._snapshot, success=self._success

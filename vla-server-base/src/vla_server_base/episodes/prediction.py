@@ -14,7 +14,7 @@ from vla_server_base.scenes.messages import RolloutStep, Snapshot
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChunkPrediction:
+class EpisodePrediction:
     """The policy's chunk, what it would do, if requested, and how long the answers took."""
 
     chunk: Float[np.ndarray, "horizon 7"] | None = None
@@ -33,7 +33,7 @@ class Predictor:
 
     async def predict(
         self, window: Window, task: Task, index: int, *, start: Snapshot, success: tuple[Predicate, ...]
-    ) -> ChunkPrediction:
+    ) -> EpisodePrediction:
         """Return the chunk of step `index`; a preview begins at `start` and measures what `success` asks for.
 
         Raises:
@@ -43,7 +43,7 @@ class Predictor:
         planned = await self._plan.ask(window, task, index)
         predict_ms = ms_since(started)
         preview = await self._preview(planned, start, success) if self._wants_preview else None
-        return ChunkPrediction(
+        return EpisodePrediction(
             chunk=planned.actions,
             hold_s=planned.hold_s,
             preview=preview,
