@@ -65,7 +65,9 @@ def test_the_worker_alone_may_import_mujoco():
 
 
 def test_the_core_rooms_run_without_fastapi_and_pydantic_of_their_own():
-    modules = ", ".join(f"vla_server_base.{room}" for room in ("contract", "request_context", "fairness", "images"))
+    modules = ", ".join(
+        f"vla_server_base.{room}" for room in ("contract", "request_context", "fairness", "request_inputs")
+    )
     code = f"import sys, {modules}\nassert not {{'fastapi', 'pydantic'}} & set(sys.modules), sorted(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -37,7 +37,7 @@ export class Comparison {
 
   constructor(readonly servers: Server[]) {
     this.trials = new TrialRunner(servers);
-    const other = servers.length > 1 ? { server: 1 } : { horizon: 4 };
+    const other = servers.length > 1 ? { server: 1 } : { mode: "horizon" as const, horizon: 4 };
     this.sides.value = { A: DEFAULT_SIDE, B: { ...DEFAULT_SIDE, ...other } };
     effect(() => {
       this.#tasksLoaded = this.#loadTasks(this.robot.value);

@@ -89,7 +89,7 @@ def test_both_services_answer_side_by_side_without_the_others_packages(act_check
     ):
         assert statuses_until_healthy(ports["lerobot"])[0] == "loading", "its port answers before PyTorch is imported"
         statuses_until_healthy(ports["octo"])
-        proprio = [0.0] * ask(ports["lerobot"], "/info")["proprio_dim"]
+        proprio = [0.0] * ask(ports["lerobot"], "/info")["policy"]["proprio_dim"]
         seen_by_act = {"images": {"top": image(), "wrist": image()}, "proprio": proprio, "seed": 7}
         of_act = ask(ports["lerobot"], "/predict", {"instruction": "pick up the red cube", **seen_by_act})
         of_octo = ask(ports["octo"], "/predict", {"instruction": "pick up the red cube", "image": image(), "seed": 7})

@@ -20,7 +20,7 @@ class Pace:
             self._arrivals.append((step, now))
 
     def begin_episode(self) -> None:
-        """Forget when steps came: the pause before this episode is no step. Latencies stay."""
+        """Forget when steps came: the pause before an episode does not count as a step. Latencies stay."""
         self._arrivals.clear()
 
     def answered(self, latency_s: float) -> None:

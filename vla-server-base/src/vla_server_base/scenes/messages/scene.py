@@ -210,7 +210,7 @@ def choose_proprio(spec: PolicySpec, measured: tuple[str, ...], reason: str = ""
     if not spec.proprio_names and spec.proprio_dim == len(measured):
         note = f"the policy does not name its proprio; it gets what the arm measures: {', '.join(measured)}"
         return ProprioChoice(indices=tuple(range(len(measured))), note=note)
-    lack = f"the policy's proprio is {_taken(spec)}, and {_given(measured, reason)}"
+    lack = f"the policy's proprio is {_described(spec)}, and {_given(measured, reason)}"
     if spec.requires_proprio:
         hint = (
             "send a scene with the arm that the policy was trained on, and have its server name its proprio as the arm"
@@ -224,7 +224,7 @@ def _in_degrees(spec: PolicySpec) -> bool:
     return any(unit.startswith("deg") for unit in spec.proprio_units)
 
 
-def _taken(spec: PolicySpec) -> str:
+def _described(spec: PolicySpec) -> str:
     if not spec.proprio_names:
         return f"{spec.proprio_dim} numbers"
     names = ", ".join(spec.proprio_names)
