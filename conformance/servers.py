@@ -53,7 +53,7 @@ class Servers:
 @contextmanager
 def echo(policy: VLAModelAdapter, transport: Transport) -> Iterator[Served]:
     """Serve a policy in this process."""
-    ports = {transport: free_port()}
+    ports: dict[Transport, int] = {transport: free_port()}
     config = ServerConfig(zmq_port=ports.get("zmq", 0), lerobot_port=ports.get("lerobot", 0), scene_workers=1)
     with serving(create_vla_app(policy, config, model_id="echo")) as url:
         until_loaded(url)

@@ -8,9 +8,9 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from vla_server_base.execution import Execution
+
 Image = UInt8[np.ndarray, "height width 3"]
-Execution = Literal["receding", "chunk", "ensemble", "rtc", "aligned", "blended"]
-"""How a robot's session executes a policy's chunks; sessions/settings.py says what each does."""
 # The arrays one policy takes for one request; their names and shapes are the policy's own business.
 PolicyArrays = Mapping[str, Any]
 

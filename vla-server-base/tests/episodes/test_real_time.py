@@ -147,7 +147,10 @@ async def test_the_policys_own_execution_is_the_default(pool):
             {"execution": "aligned", "latency_s": 1.2},
             "a chunk of 6 actions at 5 Hz is over before the next one",
         ),
-        ({"execution": "rtc"}, "execution rtc: the policy runs on a server"),
+        (
+            {"execution": "rtc"},
+            "execution rtc: the last chunk that guides the next one is known only where the policy runs",
+        ),
         ({"execution_horizon": 7}, "execution_horizon: expected 1 to 6"),
     ],
 )

@@ -121,7 +121,7 @@ def test_an_episode_becomes_its_settings():
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"execution_horizon": 5}, "over this policy's horizon, 4"),
+        ({"execution_horizon": 5}, "expected 1 to 4, the length of the policy's chunks"),
         ({"execution": "aligned", "latency_ms": 1000}, "is over before the next one arrives, 1000 ms after"),
         ({"execution": "rtc"}, "rtc is not possible with echo"),
         ({"record": ("webp",), "max_steps": 301}, "at most 300 steps"),

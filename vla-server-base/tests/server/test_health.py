@@ -133,7 +133,7 @@ def test_info_tells_what_is_served_and_within_which_limits(client):
     assert (info["model"], info["model_status"], info["reason"]) == ("echo", "loaded", None)
     assert (info["revision"], info["weights"]) == (None, "none")
     policy = info["policy"]
-    assert policy["cameras"][0] == {"name": "primary", "height": 224, "width": 224}
+    assert policy["cameras"][0] == {"name": "primary", "height": 224, "width": 224, "required": False}
     assert (policy["window"], policy["horizon"], policy["action_dim"]) == (2, 4, 7)
     assert policy["datasets"] == ["echo", "echo_doubled"]
     assert policy["action_units"][:4] == ["m", "m", "m", "rad"]

@@ -5,7 +5,7 @@ from typing import Literal
 
 import numpy as np
 
-from vla_server_base.contract import Execution
+from vla_server_base.execution import Execution
 from vla_server_base.scenes.messages import BodyPose, Bounds, ControlSettings, Measure, SceneState, View
 from vla_server_base.scenes.robots import RobotDescription
 

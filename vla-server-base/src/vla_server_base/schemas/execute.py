@@ -7,7 +7,7 @@ from dataclasses import replace
 from pydantic import Field
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import Execution, Image, PolicySpec, Task
+from vla_server_base.contract import Image, PolicySpec, Task
 from vla_server_base.episodes.chunk_plan import check_plan
 from vla_server_base.episodes.loop import EpisodeSettings
 from vla_server_base.episodes.policies import check_drives_arm
@@ -15,6 +15,7 @@ from vla_server_base.episodes.recorder import check_recordings
 from vla_server_base.episodes.recording import RecordingKind
 from vla_server_base.episodes.settings import MAX_CHANGES
 from vla_server_base.errors import RequestError
+from vla_server_base.execution import Execution
 from vla_server_base.request_inputs import decode_images
 from vla_server_base.schemas.change import ChangeField
 from vla_server_base.schemas.inputs import ExecuteInputs, FrameFormat

@@ -5,7 +5,8 @@ from typing import Annotated, Any
 import pydantic
 from pydantic import Field
 
-from vla_server_base.contract import Execution, Observation, Task
+from vla_server_base.contract import Observation, Task
+from vla_server_base.execution import Execution
 from vla_server_base.schemas.base import Body
 from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Hertz, Milliseconds, Seconds, Step
 from vla_server_base.sessions.requests import StepRequest

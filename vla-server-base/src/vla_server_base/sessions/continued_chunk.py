@@ -7,8 +7,9 @@ Execution of Action Chunking Flow Policies, section 3: what will have been execu
 import numpy as np
 from jaxtyping import Float
 
-from vla_server_base.contract import Execution, PreviousChunk
+from vla_server_base.contract import PreviousChunk
 from vla_server_base.errors import RequestError
+from vla_server_base.execution import Execution
 from vla_server_base.sessions.action_chunking import Chunk
 
 CONTINUED: tuple[Execution, ...] = ("rtc", "aligned", "blended")

@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
-from vla_server_base.contract import Execution, PolicySpec
+from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import RequestError, UnknownName
+from vla_server_base.execution import Execution
 from vla_server_base.sessions.action_chunking import ActionPlan, RecedingHorizon, TemporalEnsemble
 from vla_server_base.sessions.continued_chunk import CONTINUED
 

@@ -6,7 +6,7 @@ from typing import Annotated
 from pydantic import Field
 
 from vla_server_base.config import PolicySettings
-from vla_server_base.contract import Execution
+from vla_server_base.execution import Execution
 
 MAX_HZ = 10_000
 Hertz = Annotated[float, Field(gt=0, le=MAX_HZ)]

@@ -134,7 +134,7 @@ class TestNamesOnTheHub:
         (tmp_path / "vlm" / "config.json").write_text("{}")
         change_json(folder / "config.json", lambda content: content.update(vlm_model_name="lab/vlm"))
         message = refusal(folder, files=f"lab/vlm={tmp_path / 'vlm'}").message
-        assert "vlm_model_name 'lab/vlm' is to be in" in message
+        assert "vlm_model_name 'lab/vlm' must be in" in message
         assert "has no processor_config.json or preprocessor_config.json" in message
 
     def test_a_setting_that_names_no_folder_is_refused(self, act_checkpoint):

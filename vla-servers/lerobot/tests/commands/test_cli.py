@@ -50,7 +50,7 @@ def test_a_setting_is_a_flag_and_a_variable(monkeypatch: pytest.MonkeyPatch):
 def test_every_setting_is_documented():
     page = (Path(__file__).parents[4] / "docs" / "lerobot.md").read_text()
     settings = [f"LEROBOT_{field.name.upper()}" for field in dataclasses.fields(LEROBOT.config)]
-    assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == settings
+    assert re.findall(r"^\| `(LEROBOT_\w+)` \|", page, re.MULTILINE) == settings
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from vla_server_base.commands.flags import SCENE_SETTINGS, Config, flags_of
 from vla_server_base.config import Count, ServerConfig
-from vla_server_base.contract import Execution
+from vla_server_base.execution import Execution
 from vla_server_base.schemas.ranges import EnsembleWeight, Seed
 from vla_server_base.tabletop.splits import FIRST_SEED, Split
 

@@ -16,8 +16,9 @@ from lerobot_service.inference.observations import ObservationPreprocessor
 from lerobot_service.inference.prediction import ChunkPrediction
 from lerobot_service.inference.rows import Row
 from lerobot_service.inference.trial import other_noise, try_continuation, try_policy
-from vla_server_base.contract import Execution, Observation, PolicySpec, Window
+from vla_server_base.contract import Observation, PolicySpec, Window
 from vla_server_base.errors import ModelUnavailable
+from vla_server_base.execution import Execution
 
 logger = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ from vla_server_base.commands.flags import flags_of
 from vla_server_base.config import ServerConfig
 from vla_server_base.schemas.ranges import Seed
 
-OF_A_CHECKPOINT = tuple(field.name for field in fields(LeRobotConfig) if field.name != "model")
-"""The settings of a command whose checkpoint is an argument."""
+OF_A_CHECKPOINT = tuple(field.name for field in fields(LeRobotConfig) if field.name not in ("model", "execution"))
+"""The settings of a command whose checkpoint is an argument; `evaluate` has its own `--execution`."""
 
 
 @dataclass(frozen=True, kw_only=True)
