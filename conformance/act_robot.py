@@ -3,6 +3,7 @@
 ACT draws no noise and sees one observation: whatever protocol a client speaks, its actions must be these, bit for bit.
 """
 
+import argparse
 import base64
 import io
 import json
@@ -26,6 +27,15 @@ class Seen:
 
     images: dict[str, np.ndarray]
     state: np.ndarray
+
+
+def arguments(description: str | None) -> argparse.ArgumentParser:
+    """Return the parser of what every script is told: where the server answers, and how long an episode is."""
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--url", required=True)
+    parser.add_argument("--steps", type=int, default=200)
+    return parser
 
 
 def seen_at(step: int) -> Seen:

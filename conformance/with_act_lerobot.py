@@ -4,7 +4,6 @@
 # ///
 """LeRobot's own RobotClient runs episodes of ACT: no timestep is left out, each chunk is as of POST /predict."""
 
-import argparse
 import importlib.metadata
 import itertools
 import tempfile
@@ -15,7 +14,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 import torch
-from act_robot import CAMERAS, HORIZON, MOTORS, STATE, Seen, predicted, seen_at
+from act_robot import CAMERAS, HORIZON, MOTORS, STATE, Seen, arguments, predicted, seen_at
 
 # It changes the working directory before LeRobot's client, which writes logs there, is imported.
 from with_lerobot import PaperArm, PaperArmConfig, WatchedClient, refusal, run_episode  # isort: split
@@ -77,10 +76,7 @@ class CountingClient(WatchedClient):
 
 def main() -> None:
     """Run an episode with two of LeRobot's aggregate functions, then leave out a camera and the state."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--steps", type=int, default=200)
+    parser = arguments(__doc__)
     parser.add_argument("--aligned", action="store_true", help="the server's chunks continue the last one")
     asked = parser.parse_args()
     print(f"lerobot {importlib.metadata.version('lerobot')}")

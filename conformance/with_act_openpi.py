@@ -4,20 +4,14 @@
 # ///
 """openpi's own client and its ActionChunkBroker run an episode of ACT, and are told of what is missing."""
 
-import argparse
-
-from act_robot import CAMERAS, HORIZON, NUM_EXECUTED, check_equal, predicted, seen_at, to_execute
+from act_robot import CAMERAS, HORIZON, NUM_EXECUTED, arguments, check_equal, predicted, seen_at, to_execute
 from openpi_client.action_chunk_broker import ActionChunkBroker
 from openpi_client.websocket_client_policy import WebsocketClientPolicy
 
 
 def main() -> None:
     """Run the episode, and leave out a camera and the state."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--steps", type=int, default=200)
-    asked = parser.parse_args()
+    asked = arguments(__doc__).parse_args()
     client = WebsocketClientPolicy("127.0.0.1", asked.port)
     assert client.get_server_metadata()["action_horizon"] == HORIZON
     broker = ActionChunkBroker(client, action_horizon=NUM_EXECUTED)

@@ -4,22 +4,16 @@
 # ///
 """What OpenVLA's and OFT's clients do on /act, with json-numpy patched in and requests, runs episodes of ACT."""
 
-import argparse
-
 import json_numpy
 import requests
-from act_robot import CAMERAS, check_equal, predicted, seen_at, to_execute
+from act_robot import CAMERAS, arguments, check_equal, predicted, seen_at, to_execute
 
 json_numpy.patch()
 
 
 def main() -> None:
     """Run an episode in each client's form, and leave out a camera and the state."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--steps", type=int, default=200)
-    asked = parser.parse_args()
+    asked = arguments(__doc__).parse_args()
     expected = to_execute(asked.url, asked.steps)
     with requests.Session() as session:
         for encoded in (False, True):

@@ -4,10 +4,9 @@
 # ///
 """vla-eval's own connection runs an episode of ACT with PNG and with raw images, and is told of what is missing."""
 
-import argparse
 import asyncio
 
-from act_robot import CAMERAS, check_equal, seen_at, to_execute
+from act_robot import CAMERAS, arguments, check_equal, seen_at, to_execute
 from vla_eval.connection import Connection
 from vla_eval.protocol.numpy_codec import set_image_format
 
@@ -49,11 +48,7 @@ async def check_refused(connection: Connection, missing: str) -> None:
 
 def main() -> None:
     """Parse the arguments and run."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--port", type=int, required=True)
-    parser.add_argument("--url", required=True)
-    parser.add_argument("--steps", type=int, default=200)
-    asked = parser.parse_args()
+    asked = arguments(__doc__).parse_args()
     asyncio.run(run(asked.port, asked.url, asked.steps))
 
 
