@@ -162,8 +162,12 @@ class SteeredEpisodes:
             )
 
     def _unlist(self, episode: SteeredEpisode) -> None:
+        """List it no more; its events stay as long as somebody may still read them."""
         self._episodes.pop(episode.id, None)
-        self._unlisted.add(episode)
+        if episode.num_readers:
+            self._unlisted.add(episode)
+        else:
+            episode.events.forget()
 
     def _forget(self, episode: SteeredEpisode) -> None:
         self._episodes.pop(episode.id, None)
