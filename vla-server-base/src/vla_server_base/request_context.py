@@ -4,6 +4,10 @@ import logging
 import urllib.parse
 import uuid
 from contextvars import ContextVar
+from typing import Literal
+
+Priority = Literal["robot", "human", "batch"]
+"""Whose request it is, the most urgent first: a robot's, a person's, or an evaluation's."""
 
 _MAX_LOGGED_PATH_CHARS = 200
 
@@ -11,11 +15,13 @@ current_request_id: ContextVar[str] = ContextVar("current_request_id", default="
 """The id of the request that this task answers; "-" outside a request."""
 
 current_client: ContextVar[str] = ContextVar("current_client", default="-")
-"""The network address of the client, without its port; "-" outside a request.
+"""Who the client is: the network address of the connection's peer, without its port; "-" outside a request.
 
-It is the peer of the connection, never the value of a header: clients that must not starve or overhear each other are
-told apart by it.
+It is never the value of a header. Clients that must not starve or overhear each other are told apart by it.
 """
+
+current_priority: ContextVar[Priority] = ContextVar("current_priority", default="robot")
+"""How urgent the request is."""
 
 current_session: ContextVar[str] = ContextVar("current_session", default="-")
 """The session that the request is a step of; "-" if it has no session, or the session is not known yet."""
