@@ -1,7 +1,7 @@
 """VLAModelAdapter: what a policy implements so that a server can run it."""
 
 import abc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +19,7 @@ from vla_server_base.contract import (
     Window,
 )
 from vla_server_base.errors import UnknownName
+from vla_server_base.monitoring.cache_lookups import CacheLookups
 
 
 class VLAModelAdapter(abc.ABC):
@@ -128,6 +129,13 @@ class VLAModelAdapter(abc.ABC):
     def background_warm_up_inputs(self) -> Iterable[PolicyInput]:
         """Return one input for every other signature; these are compiled later, while the server is idle."""
         return ()
+
+    def cache_lookups(self) -> Mapping[str, CacheLookups]:
+        """Return how often each cache of the policy had what was looked up, by the cache's name; for `/metrics`.
+
+        Called on any thread, also before `load_model`. By default none.
+        """
+        return {}
 
     def prefetch(self, policy_input: PolicyInput) -> Iterator[None]:
         """Prepare, piece by piece, for the next step of the session that sent `policy_input`.

@@ -11,10 +11,13 @@ from vla_server_base.contract import PolicyInput
 from vla_server_base.engine.batches import RequestQueue, run_batch
 from vla_server_base.errors import NotFinite, Overloaded, Unavailable, VLAError
 from vla_server_base.fairness import Flow
+from vla_server_base.monitoring.engine_monitor import EngineMonitor
+from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.request_context import current_client, current_request_id
 from vla_server_base.testing import EchoAdapter
 
 ADAPTER = EchoAdapter()
+MONITOR = EngineMonitor(Monitor(), "echo")
 A, B = "10.0.0.1", "10.0.0.2"
 
 
@@ -135,7 +138,7 @@ def taken_batch(*numbers: int):
 
 def test_each_request_of_a_batch_gets_what_it_would_get_alone():
     batch = taken_batch(1, 2)
-    run_batch(ADAPTER, batch)
+    run_batch(ADAPTER, batch, MONITOR)
     for job, seed in zip(batch, (1, 2), strict=True):
         (alone,) = ADAPTER.predict([input_of(seed)])
         np.testing.assert_array_equal(job.answer.result(0).chunks, alone)
@@ -144,7 +147,7 @@ def test_each_request_of_a_batch_gets_what_it_would_get_alone():
 def test_a_request_that_fails_takes_no_other_of_its_batch_along(caplog):
     caplog.set_level(logging.WARNING)
     good, failing = taken_batch(1, 13)
-    run_batch(Selective(), [good, failing])
+    run_batch(Selective(), [good, failing], MONITOR)
     assert np.isfinite(good.answer.result(0).chunks).all()
     with pytest.raises(VLAError, match="the policy failed on this request"):
         failing.answer.result(0)
@@ -153,7 +156,7 @@ def test_a_request_that_fails_takes_no_other_of_its_batch_along(caplog):
 
 def test_only_the_request_whose_chunk_is_not_finite_is_refused():
     good, bad = taken_batch(1, 7)
-    run_batch(Selective(), [good, bad])
+    run_batch(Selective(), [good, bad], MONITOR)
     assert np.isfinite(good.answer.result(0).chunks).all()
     with pytest.raises(NotFinite):
         bad.answer.result(0)

@@ -15,6 +15,7 @@ from vla_server_base.contract import NormalizedChunks, PolicyInput
 from vla_server_base.engine.prefetch import Prefetches
 from vla_server_base.errors import NotFinite, Overloaded, VLAError
 from vla_server_base.fairness import FairQueue, Flow, current_flow, greediest_beside
+from vla_server_base.monitoring.engine_monitor import EngineMonitor
 from vla_server_base.request_context import current_request_id
 
 logger = logging.getLogger(__name__)
@@ -157,7 +158,7 @@ class RequestQueue:
             self._changed.notify_all()
 
 
-def run_batch(adapter: VLAModelAdapter, batch: list[Job]) -> None:
+def run_batch(adapter: VLAModelAdapter, batch: list[Job], monitor: EngineMonitor) -> None:
     """Run the policy on the requests of a batch, and answer each; if the batch fails, they run one by one."""
     started = time.perf_counter()
     try:
@@ -170,13 +171,14 @@ def run_batch(adapter: VLAModelAdapter, batch: list[Job]) -> None:
         ids = " ".join(job.context.get(current_request_id, "-") for job in batch)
         logger.warning("a batch of %d failed (%s); its requests run one by one: %s", len(batch), error, ids)
         for job in batch:
-            run_batch(adapter, [job])
+            run_batch(adapter, [job], monitor)
         return
-    infer_ms = 1e3 * (time.perf_counter() - started)
+    infer_s = time.perf_counter() - started
+    monitor.batch_ran([job.context for job in batch], [started - job.ready_at for job in batch], infer_s)
     for job, chunks in zip(batch, outputs, strict=True):
         queue_ms = 1e3 * (started - job.ready_at)
         if np.isfinite(chunks).all():
-            job.answer.set_result(Prediction(chunks=chunks, queue_ms=queue_ms, infer_ms=infer_ms))
+            job.answer.set_result(Prediction(chunks=chunks, queue_ms=queue_ms, infer_ms=1e3 * infer_s))
         else:
             job.answer.set_exception(NotFinite(NOT_FINITE, hint="send another observation"))
 

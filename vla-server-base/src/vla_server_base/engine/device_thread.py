@@ -21,6 +21,7 @@ from vla_server_base.engine.loading import (
     load_with_retries,
     model_unavailable,
 )
+from vla_server_base.monitoring.engine_monitor import EngineMonitor
 
 logger = logging.getLogger(__name__)
 
@@ -41,9 +42,10 @@ class DeviceThread:
         model_id: str,
         queue: RequestQueue,
         check_spec: Callable[[PolicySpec], None],
+        monitor: EngineMonitor,
     ):
         self._adapter, self._config, self._model_id, self._queue = adapter, config, model_id, queue
-        self._check_spec = check_spec
+        self._check_spec, self._monitor = check_spec, monitor
         self._max_batch = 1
         self._background_inputs: Iterator[PolicyInput] | None = None
         self.status = LOADING
@@ -64,7 +66,7 @@ class DeviceThread:
             quiet_at = self._queue.last_request_at + QUIET_S
             self._queue.wait_for_work(max(0.0, quiet_at - time.monotonic()) if background else None)
             if batch := self._queue.take_batch(self._max_batch):
-                run_batch(self._adapter, batch)
+                run_batch(self._adapter, batch, self._monitor)
             elif not self._queue.prefetches.run_piece(self._adapter) and background and self._queue.is_quiet(QUIET_S):
                 self._warm_up_in_background()
 
@@ -82,7 +84,7 @@ class DeviceThread:
             self._max_batch = self._config.max_batch or (1 if self.spec.platform == "cpu" else _MAX_BATCH)
             for policy_input in self._adapter.warm_up_inputs():
                 if batch := self._queue.take_batch(self._max_batch):
-                    run_batch(self._adapter, batch)
+                    run_batch(self._adapter, batch, self._monitor)
                 if self._queue.is_closing:
                     return False
                 check_warm_up_outputs(self._adapter.predict([policy_input]))

@@ -6,7 +6,7 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from cachetools import LRUCache, cached
@@ -21,6 +21,9 @@ from vla_server_base.engine.loading import EngineStatus, model_unavailable, shut
 from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import ImageError, NotFinite, Overloaded
 from vla_server_base.fairness import FairThreads, current_flow
+from vla_server_base.monitoring.cache_lookups import CacheLookups
+from vla_server_base.monitoring.engine_monitor import EngineMonitor
+from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.request_inputs import check_observation, check_task
 
 _NUM_PREPROCESSORS = 8
@@ -45,14 +48,16 @@ class Engine:
         model_id: str,
         *,
         check_spec: Callable[[PolicySpec], None] = lambda _spec: None,
+        monitor: Monitor | None = None,
     ):
         """`check_spec` raises a VLAError where the loaded policy does not fit the server's configuration."""
         self._adapter = adapter
         self.fit_image = adapter.fit_image
+        self.monitor = EngineMonitor(monitor or Monitor(), model_id)
         self._queue = RequestQueue(config.max_queue)
-        self._device = DeviceThread(adapter, config, model_id, self._queue, check_spec)
+        self._device = DeviceThread(adapter, config, model_id, self._queue, check_spec, self.monitor)
         self._preprocessors = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess")
-        remember = cached(LRUCache(_NUM_TASKS), key=_content, lock=threading.Lock())
+        remember = cached(LRUCache(_NUM_TASKS), key=_content, lock=threading.Lock(), info=True)
         self._preprocess_task = remember(adapter.preprocess_instruction)
         self.predict_ms: deque[float] = deque(maxlen=_NUM_TIMES)
         """How long the last predictions took: preprocessing, waiting for the device, and on the device."""
@@ -77,6 +82,12 @@ class Engine:
     def num_waiting(self) -> int:
         """How many requests wait for the device, preprocessing included."""
         return self._queue.num_waiting
+
+    @property
+    def cache_lookups(self) -> Mapping[str, CacheLookups]:
+        """How often each cache of the engine and of the policy had what was looked up."""
+        tasks = self._preprocess_task.cache_info()
+        return {"task": CacheLookups(hits=tasks.hits, misses=tasks.misses), **self._adapter.cache_lookups()}
 
     def start(self) -> None:
         """Begin loading and warming up; returns at once."""
@@ -160,12 +171,14 @@ class Engine:
 
     def _preprocess_job(self, job: Job, request: PolicyRequest) -> None:
         """Preprocess a request and hand it to the device directly: on the event loop it might wait."""
+        started = time.perf_counter()
         try:
             policy_input = self._preprocess(request)
         except BaseException as error:
             if self._queue.remove(job):
                 job.refuse(error)
         else:
+            self.monitor.preprocessed(job.context, time.perf_counter() - started)
             self._queue.make_ready(job, policy_input)
 
     def _preprocess_prefetch(self, prefetch: Prefetch, request: PolicyRequest) -> None:

@@ -20,11 +20,14 @@ logger = logging.getLogger(__name__)
 _FIRST_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 
 
+ModelState = Literal["loading", "loaded", "broken"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineStatus:
     """Whether the policy answers; `reason` says why it does not."""
 
-    state: Literal["loading", "loaded", "broken"]
+    state: ModelState
     reason: str | None = None
 
 

@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 from cachetools import LRUCache
 
 from vla_server_base.errors import AssetMismatch, MissingAsset, UnknownSceneId
+from vla_server_base.monitoring.cache_lookups import CacheLookups
 from vla_server_base.scenes.messages import Scene
 
 MAX_ITEMS = 10_000
@@ -25,6 +26,16 @@ class AssetStore:
 
     def __init__(self, max_bytes: int):
         self._files: _ContentCache[bytes] = _ContentCache(max_bytes, len)
+
+    @property
+    def num_bytes(self) -> float:
+        """The size of all that is kept; small items count for more than their bytes."""
+        return self._files.num_bytes
+
+    @property
+    def lookups(self) -> CacheLookups:
+        """How often the store had what a request named."""
+        return self._files.lookups
 
     def put(self, sha256: str, content: bytes) -> bool:
         """Keep a file and return whether it is new; not for the event loop.
@@ -64,6 +75,16 @@ class SceneStore:
     def __init__(self, max_bytes: int):
         self._scenes: _ContentCache[Scene] = _ContentCache(max_bytes, lambda scene: scene.num_bytes)
 
+    @property
+    def num_bytes(self) -> float:
+        """The size of all that is kept; small items count for more than their bytes."""
+        return self._scenes.num_bytes
+
+    @property
+    def lookups(self) -> CacheLookups:
+        """How often the store had what a request named."""
+        return self._scenes.lookups
+
     def put(self, scene: Scene) -> None:
         """Keep a scene that compiled."""
         self._scenes.put(scene.key, scene)
@@ -89,6 +110,16 @@ class GeometryStore:
     def __init__(self, max_bytes: int):
         self._files: _ContentCache[bytes] = _ContentCache(max_bytes, len)
 
+    @property
+    def num_bytes(self) -> float:
+        """The size of all that is kept; small items count for more than their bytes."""
+        return self._files.num_bytes
+
+    @property
+    def lookups(self) -> CacheLookups:
+        """How often the store had what a request named."""
+        return self._files.lookups
+
     def put(self, scene_id: str, geom_groups: tuple[int, ...] | None, glb: bytes) -> None:
         """Keep a file."""
         self._files.put(f"{scene_id} {geom_groups}", glb)
@@ -105,10 +136,17 @@ class _ContentCache(Generic[Content]):
         min_size = max_bytes // MAX_ITEMS
         self._contents: LRUCache[str, Content] = LRUCache(max_bytes, lambda content: max(num_bytes(content), min_size))
         self._lock = threading.Lock()
+        self.lookups = CacheLookups()
+
+    @property
+    def num_bytes(self) -> float:
+        return self._contents.currsize
 
     def get(self, key: str) -> Content | None:
         with self._lock:
-            return self._contents.get(key)
+            content = self._contents.get(key)
+            self.lookups.note(content is not None)
+            return content
 
     def put(self, key: str, content: Content) -> bool:
         """Keep a content and return whether it is new."""

@@ -10,6 +10,7 @@ from cachetools import TTLCache
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import SceneCrashed, SceneError, SceneTimeout, SceneTooLarge, Unavailable, VLAError
+from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.request_context import current_client
 from vla_server_base.scenes.messages import (
     Confinement,
@@ -26,7 +27,7 @@ from vla_server_base.scenes.messages import (
     SceneJob,
     WorkerReply,
 )
-from vla_server_base.scenes.worker_death import WorkerDied
+from vla_server_base.scenes.worker_death import WorkerDied, restart_reason
 from vla_server_base.scenes.worker_launch import launch_first
 from vla_server_base.scenes.worker_process import WorkerProcess
 from vla_server_base.scenes.worker_queue import WorkerRequest
@@ -55,10 +56,10 @@ class ScenePool:
     renderer: RendererName
     confinement: Confinement
 
-    def __init__(self, config: ServerConfig):
+    def __init__(self, config: ServerConfig, monitor: Monitor | None = None):
         self.tried: dict[str, str] = {}
-        self._config = config
-        self.workers = SceneWorkers(config)
+        self._config, self._monitor = config, monitor or Monitor()
+        self.workers = SceneWorkers(config, self._monitor)
         self._verdicts = Verdicts()
         self._jobs = BackgroundTasks()
 
@@ -157,25 +158,31 @@ class ScenePool:
 
     async def _run_in(self, worker: WorkerProcess, job: SceneJob) -> JobReply:
         """Run a job in a worker within its time, and release or replace the worker."""
-        job = replace(job, scene=None if job.key in worker.cached else job.scene)
+        has_cached, started, reason = job.key in worker.cached, time.perf_counter(), "worn"
+        job = replace(job, scene=None if has_cached else job.scene)
         usable = False
         try:
             reply = await asyncio.wait_for(worker.run(job), self._config.scene_timeout_s)
             usable = not reply.must_restart
         except asyncio.TimeoutError:
+            reason = "timeout"
             raise self._timeout() from None
         except WorkerDied as death:
+            reason = restart_reason(death.cause)
             if self.workers.is_closing:
                 raise stopping() from death
             if death.cause == "processor":
                 raise self._timeout() from death
             raise
         finally:
+            self._monitor.metrics.worker_job(time.perf_counter() - started, has_cached=has_cached)
             if usable:
                 self.workers.release(worker)
             else:
-                self.workers.replace(worker)
-        return _outcome(reply, job, worker)
+                self.workers.replace(worker, reason)
+        outcome = _outcome(reply, job, worker)
+        self._monitor.scene_job(outcome.cost.compile_ms, outcome.cost.physics_ms, outcome.cost.render_ms)
+        return outcome
 
     def _timeout(self) -> SceneTimeout:
         return SceneTimeout(

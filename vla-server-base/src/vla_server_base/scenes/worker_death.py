@@ -21,6 +21,11 @@ class WorkerDied(Exception):
         self.cause: Cause = cause
 
 
+def restart_reason(cause: Cause) -> str:
+    """Return the word for a worker's restart in `/metrics`, by the cause of its death."""
+    return {"scene": "crash", "memory": "memory", "processor": "timeout", "outside": "killed"}[cause]
+
+
 def death_of(returncode: int, error: Exception, exceeded_mb: int | None = None) -> WorkerDied:
     """Return the death of a process by its exit status and the error on reading its reply.
 

@@ -66,6 +66,11 @@ class WorkerProcess:
         """The process's id."""
         return self._process.pid
 
+    @property
+    def resident_bytes(self) -> int:
+        """How much memory the process takes; 0 if it has ended, or the system has no /proc."""
+        return _resident_bytes(self.pid) or 0
+
     @classmethod
     async def launch(cls, settings: WorkerSettings) -> "WorkerProcess":
         """Start a worker and wait until it has shown that it can render.

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import RendererUnavailable, Unavailable, VLAError
+from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.scenes.messages import RendererName
 from vla_server_base.scenes.worker_death import WorkerDied
 from vla_server_base.scenes.worker_launch import worker_settings
@@ -31,8 +32,8 @@ class SceneWorkers:
 
     renderer: RendererName
 
-    def __init__(self, config: ServerConfig):
-        self._config = config
+    def __init__(self, config: ServerConfig, monitor: Monitor):
+        self._config, self._monitor = config, monitor
         self.all: set[WorkerProcess] = set()
         self.idle: list[WorkerProcess] = []  # the one that has been idle for longest comes first
         self.busy: dict[WorkerProcess, str] = {}  # each with its client
@@ -78,8 +79,10 @@ class SceneWorkers:
         self.idle.append(worker)
         self._serve_waiting()
 
-    def replace(self, worker: WorkerProcess) -> None:
-        """End a worker that cannot be used again, and launch another one."""
+    def replace(self, worker: WorkerProcess, reason: str) -> None:
+        """End a worker that cannot be used again, and launch another one; `reason` is counted."""
+        if not self.is_closing:
+            self._monitor.metrics.worker_replaced(reason)
         self._end(worker)
         # One fewer is busy, so the spare one may be used.
         self._serve_waiting()
@@ -194,7 +197,7 @@ class SceneWorkers:
         if worker in self.idle and not self.is_closing:
             logger.warning("an idle scene worker ended with status %s", returncode)
             self.idle.remove(worker)
-            self.replace(worker)
+            self.replace(worker, "killed")
 
     def _end(self, worker: WorkerProcess) -> None:
         self.all.discard(worker)

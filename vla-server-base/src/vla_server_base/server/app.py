@@ -23,6 +23,7 @@ from vla_server_base.engine.engine import Engine
 from vla_server_base.episodes.scene_cameras import check_scene_cameras, scene_cameras
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fairness import FairThreads, num_threads
+from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
@@ -36,6 +37,7 @@ from vla_server_base.server import (
     execute,
     geometry,
     load,
+    metrics,
     predict,
     routes,
     session_events,
@@ -72,7 +74,8 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     keys = lab_keys(config)
     scene_cameras(config)
     own_ports = _own_ports(config)
-    origins, traffic = Origins(config), Traffic(config)
+    monitor = Monitor()
+    origins, traffic = Origins(config), Traffic(config, monitor)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -85,8 +88,8 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         host = Host()
         host.prepare(config, traffic)
         asyncio.get_running_loop().set_default_executor(FairThreads(num_threads(), "vla-reading"))
-        engine = Engine(adapter, config, model_id, check_spec=functools.partial(_check_names, config))
-        pool = ScenePool(config)
+        engine = Engine(adapter, config, model_id, check_spec=functools.partial(_check_names, config), monitor=monitor)
+        pool = ScenePool(config, monitor)
         pool_start = asyncio.create_task(start_pool(pool))
         shutdown = Shutdown()
         slots = Slots(config.max_episodes, "episodes are running", "VLA_MAX_EPISODES")
@@ -109,6 +112,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             observation_keys=keys,
             traffic=traffic,
             shutdown=shutdown,
+            monitor=monitor,
         )
         watching = [asyncio.create_task(traffic.watch()), asyncio.create_task(steered.close_at_shutdown())]
         ending = Ending(host, app.state.service)
@@ -124,6 +128,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         finally:
             host.close()
             app.state.service.step_encoder.close()
+            app.state.service.scraping.shutdown(wait=False)
             for each in watching:
                 each.cancel()
             await steered.close()
@@ -137,12 +142,19 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     # Before the plain page at the same address.
     app.router.routes.extend(console_routes(config, model_id))
     app.state.config = config
-    for each in (predict, execute, episodes, geometry, routes, session_events, load, tabletop, act, kserve, websocket):
+    rooms = (predict, execute, episodes, geometry, routes, session_events, load, metrics, tabletop)
+    for each in (*rooms, act, kserve, websocket):
         app.include_router(each.router)
     app.router.default = websocket.not_found_app(app.router.default)
     if origins.allowed:
         app.add_middleware(CORSMiddleware, allow_origins=origins.allowed, allow_methods=["*"], allow_headers=["*"])
-    app.add_middleware(RequestMiddleware, origins=origins, bodies=traffic.bodies, lifespan=lifespan_in_one_sentence)
+    app.add_middleware(
+        RequestMiddleware,
+        origins=origins,
+        bodies=traffic.bodies,
+        monitor=monitor,
+        lifespan=lifespan_in_one_sentence,
+    )
     app.add_exception_handler(VLAError, _answer_error)
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)

@@ -70,6 +70,7 @@ async def deny_socket(error: VLAError, scope: Scope, receive: Receive, send: Sen
         error.status,
         reason_of(error),
     )
+    scope["app"].state.service.metrics.refused(error)
     if "websocket.http.response" in scope.get("extensions", {}):
         await error_response(error, {"X-Request-Id": current_request_id.get()})(scope, receive, send)
     else:

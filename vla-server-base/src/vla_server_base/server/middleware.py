@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import logging
 import re
-import time
 from collections.abc import Awaitable, Callable
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -12,6 +11,7 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vla_server_base.errors import Overloaded, Unavailable, VLAError
+from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.request_context import begin_request, current_client, current_request_id, logged_path
 from vla_server_base.server.error_replies import client_error, deny_socket, error_response, reason_of
 from vla_server_base.server.in_flight import Bodies, Shutdown
@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 
 _NOT_IN_REQUEST_ID = re.compile(r"[^A-Za-z0-9._:-]")
 _MAX_REQUEST_ID_CHARS = 64
+OTHER_ROUTES = "other"
+"""The route of requests to the page, to the documentation, and to addresses that do not exist."""
+
 # What nginx logs when the client went away before its answer.
 _CLIENT_GONE = 499
 _DRAIN_S = 10.0
@@ -42,9 +45,11 @@ class RequestMiddleware:
         app: ASGIApp,
         origins: Origins,
         bodies: Bodies,
+        monitor: Monitor,
         lifespan: Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]],
     ):
-        self._app, self._origins, self._bodies, self._lifespan = app, origins, bodies, lifespan
+        self._app, self._origins, self._bodies, self._monitor = app, origins, bodies, monitor
+        self._lifespan = lifespan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -68,7 +73,7 @@ class RequestMiddleware:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         state, headers = scope.setdefault("state", {}), Headers(scope=scope)
-        started = time.perf_counter()
+        measured = self._monitor.begin_request(OTHER_ROUTES)
         status = None
         body = _Body(headers, receive, self._bodies)
 
@@ -109,15 +114,22 @@ class RequestMiddleware:
             await error_response(reply_error)(scope, receive, send_with_id)
         finally:
             body.close()
+            measured.route, measured.refusal = route_of(scope), state.get("refusal")
+            measured.end(status or _CLIENT_GONE)
             logger.info(
                 "method=%s path=%s status=%s ms=%.1f client=%s%s",
                 scope["method"],
                 logged_path(scope["path"]),
                 status,
-                1e3 * (time.perf_counter() - started),
+                1e3 * (measured.seconds),
                 current_client.get(),
                 reason_of(state["refusal"]) if "refusal" in state else "",
             )
+
+
+def route_of(scope: Scope) -> str:
+    """Return the pattern of a request's route: a path may hold whatever a client likes."""
+    return getattr(scope.get("route"), "path_format", OTHER_ROUTES)
 
 
 def _shutdown(scope: Scope) -> Shutdown:

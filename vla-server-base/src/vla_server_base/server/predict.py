@@ -40,7 +40,8 @@ router = APIRouter(responses={"default": {"model": ErrorReply, "description": "A
 async def predict(request: Request) -> Response:
     started = time.perf_counter()
     service: Service = request.app.state.service
-    inputs, scene = await read_request(request, service, PredictRequest)
+    with service.monitor.timed("read"):
+        inputs, scene = await read_request(request, service, PredictRequest)
     work = answer_predict(service, inputs, scene, started)
     return Response(await unless_disconnected(request, work), media_type="application/json")
 
@@ -92,6 +93,7 @@ async def answer_predict(service: Service, inputs: PredictInputs, scene: Scene |
             add_preview(reply, inputs, preview)
         now = time.perf_counter()
         reply.timing_ms.write = round(1e3 * (now - begun), 3)
+        service.monitor.stage("write", now - begun)
         reply.timing_ms.total = round(1e3 * (now - started), 3)
         return reply_json(reply)
 
@@ -162,8 +164,10 @@ async def _ask_once(
         num_samples=inputs.num_samples,
         dataset=dataset,
     )
+    asked = time.perf_counter()
     work = engine.predict(request)
     prediction = await (work if left_ms is None else within_deadline(work, left_ms))
+    engine.monitor.step_answered(time.perf_counter() - asked)
     action_format = inputs.action_format or spec.actions[dataset].formats[0]
     return _Decision(
         actions=tuple(engine.form_action(chunk, dataset, action_format) for chunk in prediction.chunks),

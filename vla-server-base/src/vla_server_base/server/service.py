@@ -4,6 +4,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Annotated
 
@@ -13,6 +14,8 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import RendererUnavailable
+from vla_server_base.monitoring.metrics import Metrics
+from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.messages import (
@@ -62,7 +65,15 @@ class Service:
     observation_keys: Mapping[str, Sequence[str]]
     traffic: Traffic
     shutdown: Shutdown
+    monitor: Monitor = field(default_factory=Monitor)
+    scraping: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "vla-metrics"))
+    """The thread that writes /metrics: those that read requests may all be busy."""
     started_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def metrics(self) -> Metrics:
+        """What this app counts and measures."""
+        return self.monitor.metrics
 
     @property
     def health(self) -> HealthReply:

@@ -180,6 +180,7 @@ class HttpProtocol(HttpToolsProtocol):
             return
         request_id = begin_request(client=self.client[0] if self.client else "-")
         logger.info("head refused client=%s%s", self.client, reason_of(error))
+        self._traffic.monitor.metrics.refused(error)
         response = error_response(error, {"X-Request-Id": request_id, "Connection": "close"})
         phrase = HTTPStatus(error.status).phrase
         head = [f"HTTP/1.1 {error.status} {phrase}".encode(), *(b": ".join(each) for each in response.raw_headers)]
@@ -326,6 +327,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         path, client = logged_path(self.scope["path"]), self.client[0] if self.client else "-"
         begin_request()
         logger.info("socket path=%s client=%s%s", path, client, reason_of(error))
+        self._traffic.monitor.metrics.refused(error)
 
 
 def uvicorn_settings(config: ServerConfig, traffic: Traffic) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import Overloaded, Unavailable
+from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.server.in_flight import LEAST_BYTES_PER_S, Bodies
 
 _TICK_S = 0.5
@@ -40,13 +41,19 @@ class Traffic:
     Time is counted in ticks of the event loop, so that a loop that was held up makes nobody late.
     """
 
-    def __init__(self, config: ServerConfig):
+    def __init__(self, config: ServerConfig, monitor: Monitor | None = None):
         self.now = 0.0
+        self.monitor = monitor or Monitor()
         self.bodies = Bodies(config)
         self._config = config
         self._max_lines = min(config.max_sockets, _free_descriptors())
         self._max_of_client = min(config.max_sockets_per_client, self._max_lines * 3 // 4)
         self._lines: dict[Any, Line] = {}
+
+    @property
+    def num_open(self) -> int:
+        """How many connections are open."""
+        return len(self._lines)
 
     async def watch(self) -> None:
         """End what takes too long, until this is cancelled."""

@@ -21,6 +21,8 @@ from vla_server_base.sessions.progress import SessionProgress
 from vla_server_base.sessions.requests import SettingsScope, StepRequest, StepResult
 from vla_server_base.sessions.settings import SessionSettings, checked_settings, differences, new_plan
 
+_MAX_COUNTED_STEPS = 1000
+
 
 @dataclass(kw_only=True)
 class Session:
@@ -107,6 +109,9 @@ class Session:
         observation = progress.visible(request)
         check_observation(observation, self.engine.spec)
         self._supersede("a newer observation of this session has come")
+        if age > 1:
+            # A counter of a client's may jump by any number.
+            self.engine.monitor.steps_dropped("skipped", min(age - 1, _MAX_COUNTED_STEPS))
         return self._start(request, progress.advance(request, observation, age))
 
     def _place(self, request: StepRequest) -> int:
@@ -185,6 +190,7 @@ class Session:
             time=time.time(),
         )
         self.answered.add(step, self.clock())
+        self.engine.monitor.step_answered(total_ms / 1e3)
         self._pace.answered(total_ms / 1e3)
 
     async def _predict(self, request: StepRequest, step: int) -> StepResult:
@@ -247,6 +253,7 @@ class Session:
         if self._result is not None and not self._result.done():
             assert self._work is not None, "a result to come is being worked on"
             self._work.cancel()
+            self.engine.monitor.steps_dropped("superseded")
             _set_exception(self._result, Superseded(why, hint="send the newest observation"))
 
 

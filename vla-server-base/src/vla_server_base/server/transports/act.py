@@ -66,11 +66,13 @@ async def _act(request: Request, service: Service, read: Callable[[bytes, Observ
 
     async def answer() -> Response:
         watch = Stopwatch()
-        act_request = await asyncio.to_thread(read, body, reader)
+        with service.monitor.timed("read"):
+            act_request = await asyncio.to_thread(read, body, reader)
         watch.lap("read")
         result = await run_step(service.sessions, act_request.step.from_address(_session_id(request)))
         watch.lap("answer")
-        content = openvla.write(result, act_request)
+        with service.monitor.timed("write"):
+            content = openvla.write(result, act_request)
         watch.lap("write")
         timing_ms = watch.timing_ms(queue=result.queue_ms, infer=result.infer_ms)
         # The body has no field for it (https://www.w3.org/TR/server-timing).

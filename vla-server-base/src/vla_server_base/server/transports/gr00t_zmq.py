@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from vla_server_base.config import ConfigError
 from vla_server_base.extras import how_to_install
+from vla_server_base.monitoring.monitor import RunningRequest
 from vla_server_base.protocols import gr00t
 from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.request_context import begin_request, current_protocol, current_request_id
@@ -22,6 +23,9 @@ except ImportError as error:
     raise ConfigError("VLA_ZMQ_PORT: GR00T's clients need pyzmq", hint=how_to_install("zmq")) from error
 
 logger = logging.getLogger(__name__)
+
+UNREAD = "unread"
+"""The route of a message that could not be read."""
 
 _HEARTBEAT_MS = 30_000
 
@@ -94,18 +98,22 @@ async def _answer_all(service: Service, socket: "zmq.asyncio.Socket") -> None:
 async def _reply_or_error(service: Service, client: bytes, message: bytes, n15_clients: deque[bytes]) -> bytes:
     """Return the reply to a message; an error is a reply too."""
     request_id = current_request_id.get()
-    try:
-        with service.shutdown.running():
-            return await _reply(service, client, message, n15_clients)
-    except Exception as error:
-        shown = client_error(error)
-        logger.info("zmq session=%s%s", _session_id(client), reason_of(shown))
-        return gr00t.write_error(shown, request_id)
+    with service.monitor.begin_request(UNREAD) as measured:
+        try:
+            with service.shutdown.running():
+                return await _reply(service, client, message, n15_clients, measured)
+        except Exception as error:
+            measured.refusal = shown = client_error(error)
+            logger.info("zmq session=%s%s", _session_id(client), reason_of(shown))
+            return gr00t.write_error(shown, request_id)
 
 
-async def _reply(service: Service, client: bytes, message: bytes, n15_clients: deque[bytes]) -> bytes:
+async def _reply(
+    service: Service, client: bytes, message: bytes, n15_clients: deque[bytes], measured: RunningRequest
+) -> bytes:
     watch, session_id = Stopwatch(), _session_id(client)
     request = await asyncio.to_thread(gr00t.read, message)
+    measured.route = request.endpoint
     if request.is_bare and client not in n15_clients:
         n15_clients.append(client)
     if request.endpoint == "ping":
@@ -115,11 +123,13 @@ async def _reply(service: Service, client: bytes, message: bytes, n15_clients: d
     if request.endpoint == "reset":
         begin_episode(service.sessions, gr00t.read_reset(request, service.observation_reader), session_id)
         return gr00t.RESET_DONE
-    step = await asyncio.to_thread(gr00t.read_observation, request, service.observation_reader)
+    with service.monitor.timed("read"):
+        step = await asyncio.to_thread(gr00t.read_observation, request, service.observation_reader)
     watch.lap("read")
     result = await run_step(service.sessions, step.on_connection(session_id))
     watch.lap("answer")
-    return gr00t.write(result, request, watch)
+    with service.monitor.timed("write"):
+        return gr00t.write(result, request, watch)
 
 
 def _session_id(client: bytes) -> str:

@@ -1,7 +1,6 @@
 """gRPC calls: each ends in a reply, or in a code and an error's text, and in one line of the log."""
 
 import logging
-import time
 import urllib.parse
 from collections.abc import Awaitable, Callable, Mapping
 from types import MappingProxyType
@@ -10,6 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
+from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.request_context import begin_request, current_protocol
 from vla_server_base.server.error_replies import client_error, reason_of
 from vla_server_base.server.in_flight import Shutdown
@@ -32,6 +32,7 @@ CODES: Mapping[int, grpc.StatusCode] = MappingProxyType(
 
 CallContext = grpc.aio.ServicerContext
 CallHandler = Callable[[Any, str], Awaitable[bytes]]
+ReportingCall = Callable[[Any, CallContext], Awaitable[bytes]]
 
 
 def _address(peer: str) -> str:
@@ -39,24 +40,25 @@ def _address(peer: str) -> str:
     return urllib.parse.unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
-def reporting(name: str, handler: CallHandler, shutdown: Shutdown) -> Callable[[Any, CallContext], Awaitable[bytes]]:
+def reporting(name: str, handler: CallHandler, shutdown: Shutdown, monitor: Monitor) -> ReportingCall:
     """Return a call that replies or aborts with a code and an error's text, and logs one line."""
 
     async def call(request: Any, context: CallContext) -> bytes:
-        started, request_id = time.perf_counter(), begin_request(client=_address(context.peer()))
+        request_id = begin_request(client=_address(context.peer()))
         current_protocol.set("lerobot")
         code, reply, error = grpc.StatusCode.OK, b"", None
-        try:
-            with shutdown.running():
-                reply = await handler(request, context.peer())
-        except Exception as raised:
-            error = client_error(raised)
-            code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
+        with monitor.begin_request(name) as measured:
+            try:
+                with shutdown.running():
+                    reply = await handler(request, context.peer())
+            except Exception as raised:
+                measured.refusal = error = client_error(raised)
+                code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
         logger.info(
             "grpc call=%s status=%s ms=%.1f client=%s%s",
             name,
             code.name,
-            1e3 * (time.perf_counter() - started),
+            1e3 * measured.seconds,
             context.peer(),
             reason_of(error),
         )

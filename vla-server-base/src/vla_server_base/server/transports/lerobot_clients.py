@@ -66,7 +66,8 @@ class LerobotClient:
         if self._newest is not None and self._newest.timestep == step.timestep and not self._newest.must_go:
             self._newest = None
             self._has_come.clear()
-        return lerobot.write_actions(step, result, self.setup, service.engine.spec)
+        with service.monitor.timed("write"):
+            return lerobot.write_actions(step, result, self.setup, service.engine.spec)
 
 
 class LerobotClients:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.errors import DeadlinePassed, ProtocolError, VLAError
 from vla_server_base.extras import how_to_install
-from vla_server_base.server.in_flight import OpenBody, Shutdown
+from vla_server_base.server.in_flight import OpenBody
 from vla_server_base.server.service import Service
 
 try:
@@ -21,7 +21,7 @@ try:
     import grpc.aio
 
     from vla_server_base.protocols import lerobot
-    from vla_server_base.server.transports.grpc_calls import reporting
+    from vla_server_base.server.transports.grpc_calls import CallHandler, ReportingCall, reporting
     from vla_server_base.server.transports.lerobot_clients import LerobotClients
 except ModuleNotFoundError as missing:
     raise ConfigError(
@@ -55,7 +55,7 @@ async def serving_lerobot(service: Service, port: int) -> AsyncIterator[int]:
         # Each client asks for actions, and sends an observation meanwhile.
         maximum_concurrent_rpcs=2 * service.config.max_connections,
     )
-    server.add_generic_rpc_handlers((_handlers(_Calls(service, clients), service.shutdown),))
+    server.add_generic_rpc_handlers((_handlers(_Calls(service, clients), service),))
     try:
         bound = server.add_insecure_port(f"{HOST}:{port}")
     except RuntimeError as error:
@@ -113,7 +113,9 @@ class _Calls:
         # One at a time: whole observations are held in memory.
         async with client.receiving:
             message = await self._whole(chunks)
-            client.put(await asyncio.to_thread(lerobot.read_observation, message, reader, client.setup))
+            with self._service.monitor.timed("read"):
+                step = await asyncio.to_thread(lerobot.read_observation, message, reader, client.setup)
+            client.put(step)
         return b""
 
     async def act(self, _: bytes, peer: str) -> bytes:
@@ -155,12 +157,15 @@ async def _message(chunks: AsyncIterator[bytes], max_bytes: int, body: OpenBody)
     raise ProtocolError("the stream ended before the observation did", hint="mark the last chunk TRANSFER_END")
 
 
-def _handlers(calls: _Calls, shutdown: Shutdown) -> grpc.GenericRpcHandler:
+def _handlers(calls: _Calls, service: Service) -> grpc.GenericRpcHandler:
+    def reported(name: str, handler: CallHandler) -> ReportingCall:
+        return reporting(name, handler, service.shutdown, service.monitor)
+
     unary, streamed = grpc.unary_unary_rpc_method_handler, grpc.stream_unary_rpc_method_handler
     methods = {
-        "Ready": unary(reporting("Ready", calls.ready, shutdown)),
-        "SendPolicyInstructions": unary(reporting("SendPolicyInstructions", calls.set_up, shutdown)),
-        "SendObservations": streamed(reporting("SendObservations", calls.observe, shutdown)),
-        "GetActions": unary(reporting("GetActions", calls.act, shutdown)),
+        "Ready": unary(reported("Ready", calls.ready)),
+        "SendPolicyInstructions": unary(reported("SendPolicyInstructions", calls.set_up)),
+        "SendObservations": streamed(reported("SendObservations", calls.observe)),
+        "GetActions": unary(reported("GetActions", calls.act)),
     }
     return grpc.method_handlers_generic_handler(lerobot.SERVICE, methods)

@@ -24,21 +24,25 @@ async def serve_openpi(connection: SocketConnection) -> None:
     await connection.send(openpi.greeting(service.observation_reader))
 
     async def answer(message: WireMessage) -> WireMessage:
-        try:
-            return await _answer(connection, message)
-        except Exception as error:
-            return openpi.write_error(*connection.client_error(error))
+        with service.monitor.begin_request("/") as measured:
+            try:
+                return await _answer(connection, message)
+            except Exception as error:
+                measured.refusal, request_id = connection.client_error(error)
+                return openpi.write_error(measured.refusal, request_id)
 
     await connection.answer_all(answer)
 
 
 async def _answer(connection: SocketConnection, message: WireMessage) -> WireMessage:
     service, watch = connection.service, Stopwatch()
-    request = await asyncio.to_thread(openpi.read, message, service.observation_reader)
+    with service.monitor.timed("read"):
+        request = await asyncio.to_thread(openpi.read, message, service.observation_reader)
     watch.lap("read")
     if isinstance(request, EpisodeRequest):
         begin_episode(service.sessions, request, connection.session_id)
         return openpi.RESET_DONE
     result = await run_step(service.sessions, request.step.on_connection(connection.session_id))
     watch.lap("answer")
-    return openpi.write(result, request, watch)
+    with service.monitor.timed("write"):
+        return openpi.write(result, request, watch)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from starlette.websockets import WebSocketDisconnect
 
 from vla_server_base.errors import Superseded, Unavailable
+from vla_server_base.monitoring.monitor import RunningRequest
 from vla_server_base.protocols import vla_eval
 from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.request_context import begin_request, current_protocol, current_request_id
@@ -39,6 +40,7 @@ class _WaitingObservation:
     message: vla_eval.VlaEvalMessage
     request_id: str
     watch: Stopwatch
+    measured: RunningRequest
 
 
 class _NewestObservation:
@@ -98,14 +100,17 @@ class _NewestObservation:
             with connection.service.shutdown.running():
                 result = await run_step(connection.service.sessions, request)
             observation.watch.lap("answer")
-            reply = vla_eval.write(result, observation.message, observation.watch)
+            with connection.service.monitor.timed("write"):
+                reply = vla_eval.write(result, observation.message, observation.watch)
         except Exception as error:
             await self._send_error(observation, error)
         else:
+            observation.measured.end(200)
             await connection.send(reply)
 
     async def _send_error(self, observation: _WaitingObservation, error: Exception) -> None:
         shown, request_id = self._connection.client_error(error, observation.request_id)
+        observation.measured.refuse(shown)
         await self._connection.send(vla_eval.write_error(shown, request_id, observation.message.seq))
 
 
@@ -118,24 +123,31 @@ class _MessageReader:
 
     async def take(self, data: WireMessage) -> WireMessage | None:
         """Take a message and return its reply, if there is one yet."""
+        measured = self._connection.service.monitor.begin_request("/vla-eval")
         try:
-            return await self._take(data)
+            return await self._take(data, measured)
         except Exception as error:
-            return vla_eval.write_error(*self._connection.client_error(error), self._seq)
+            shown, request_id = self._connection.client_error(error)
+            measured.refuse(shown)
+            return vla_eval.write_error(shown, request_id, self._seq)
 
-    async def _take(self, data: WireMessage) -> WireMessage | None:
+    async def _take(self, data: WireMessage, measured: RunningRequest) -> WireMessage | None:
         watch, service = Stopwatch(), self._connection.service
         message = await asyncio.to_thread(vla_eval.read, data)
         self._seq = message.seq
         if message.kind == "hello":
             await service.policy_loaded()
+            measured.end(200)
             return vla_eval.greeting(service.engine.spec, message.seq)
         if message.kind == "episode_start":
             await self._newest.clear()
             episode = await asyncio.to_thread(vla_eval.read_start, message, service.observation_reader)
             begin_episode(service.sessions, episode, self._connection.session_id)
         elif message.kind == "observation":
-            request = await asyncio.to_thread(vla_eval.read_observation, message, service.observation_reader)
+            with service.monitor.timed("read"):
+                request = await asyncio.to_thread(vla_eval.read_observation, message, service.observation_reader)
             watch.lap("read")
-            await self._newest.put(_WaitingObservation(request, message, current_request_id.get(), watch))
+            await self._newest.put(_WaitingObservation(request, message, current_request_id.get(), watch, measured))
+            return None
+        measured.end(200)
         return None

@@ -1,0 +1,1 @@
+"""What an operator sees of a server: counts and times for Prometheus, traces for OpenTelemetry, and the log."""

@@ -1,0 +1,34 @@
+"""EngineMonitor: what one model's engine reports."""
+
+from collections.abc import Sequence
+from contextvars import Context
+
+from vla_server_base.monitoring.monitor import Monitor
+
+
+class EngineMonitor:
+    """What the engine of `model` reports, on any thread; a request is named by the context that it came in."""
+
+    def __init__(self, monitor: Monitor, model: str):
+        self.monitor, self.model = monitor, model
+
+    def preprocessed(self, request: Context, seconds: float) -> None:
+        """Report that a request was preprocessed."""
+        del request
+        self.monitor.metrics.stage("preprocess", seconds, self.model)
+
+    def batch_ran(self, requests: Sequence[Context], queue_s: Sequence[float], infer_s: float) -> None:
+        """Report a batch: how long each of its requests waited, and how long the device took for all."""
+        metrics = self.monitor.metrics
+        metrics.batch(self.model, len(requests))
+        for seconds in queue_s:
+            metrics.stage("queue", seconds, self.model)
+            metrics.stage("infer", infer_s, self.model)
+
+    def step_answered(self, seconds: float) -> None:
+        """Report a control step, or a prediction without a session, that has its action."""
+        self.monitor.metrics.step_answered(seconds)
+
+    def steps_dropped(self, reason: str, num: int = 1) -> None:
+        """Report control steps that get no action: `superseded` by a newer one, or `skipped` by the client."""
+        self.monitor.metrics.steps_dropped(reason, num)
