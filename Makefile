@@ -109,8 +109,8 @@ test-oldest: $(UV_FILE) ## the model's parity once more, with JAX 0.4.20 on the 
 	UV=$(UV) .ci/test-oldest
 
 .PHONY: test-pythons
-test-pythons: setup ## imports, servers and the demo, installed from wheels, on each supported Python of this machine
-	UV=$(UV) .ci/test-pythons
+test-pythons: setup ## the built wheels in clean environments: imports, servers, the demo, on each Python of this machine; ONLY="3.10 3.13"
+	UV=$(UV) .ci/test-pythons $(ONLY)
 
 .PHONY: test-clients
 test-clients: setup ## the newest clients from the package index, each in its own environment, against a live server
@@ -168,6 +168,10 @@ fix: setup ## format, and mend what the linter can
 .PHONY: hooks
 hooks: setup ## run `make fix` before each commit
 	$(IN_OCTO) pre-commit install
+
+.PHONY: dist
+dist: $(UV_FILE) ## build wheels and source distributions of all packages, and what they were tested with, into dist/
+	UV=$(UV) PYTHON="$(PYTHON)" .ci/build-dist dist
 
 .PHONY: install
 install: $(UV_FILE) ## install what a server needs, and EXTRAS (done by demo and serve)

@@ -1,15 +1,19 @@
 """The packages hold what they need and little else, and the extras that messages and documents name are there."""
 
+import email
 import importlib.metadata
 import os
 import re
 import shutil
 import subprocess
+import sys
 import tarfile
 import zipfile
+from email.message import Message
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 ROOT = Path(__file__).parents[1]
 PACKAGES = [
@@ -28,10 +32,19 @@ MAX_BYTES = 5_000_000
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The wheels and source distributions of all packages; each wheel is built from the source distribution."""
     folder = tmp_path_factory.mktemp("dist")
-    for package in PACKAGES:
-        command = [UV, "build", "--quiet", "--out-dir", str(folder), str(package)]
-        subprocess.run(command, check=True)
+    build(folder)
     return folder
+
+
+def build(folder: Path) -> None:
+    command = [ROOT / ".ci" / "build-dist", folder]
+    subprocess.run(command, env={**os.environ, "UV": UV, "PYTHON": sys.executable}, check=True, stdout=subprocess.PIPE)
+
+
+def metadata_of(wheel: Path) -> Message:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+        return email.message_from_bytes(archive.read(name))
 
 
 @pytest.mark.parametrize("package", PACKAGES, ids=lambda package: package.name)
@@ -49,6 +62,30 @@ def test_a_wheel_has_every_file_of_the_source_its_readme_and_its_licence(built: 
     assert f"\nRequires-Python: {PYTHONS.get(package.name, '<3.15,>=3.10')}\n" in metadata
     (licence,) = (content[name] for name in content if name.endswith(".dist-info/licenses/LICENSE"))
     assert licence == (ROOT / "LICENSE").read_bytes()
+
+
+def test_our_packages_go_together_in_one_version_only(built: Path):
+    wheels = [metadata_of(file) for file in built.glob("*.whl")]
+    ours = {metadata["Name"]: metadata["Version"] for metadata in wheels}
+    assert len(ours) == len(PACKAGES)
+    for metadata in wheels:
+        needed = [Requirement(line) for line in metadata.get_all("Requires-Dist", [])]
+        between_ours = {each.name for each in needed if each.name in ours} - {metadata["Name"]}
+        pinned = {each.name for each in needed if str(each.specifier) == f"=={ours.get(each.name)}"}
+        assert between_ours == pinned, metadata["Name"]
+
+
+def test_what_is_built_twice_is_the_same_to_the_byte(built: Path, tmp_path: Path):
+    build(tmp_path)
+    assert (tmp_path / "SHA256SUMS").read_text() == (built / "SHA256SUMS").read_text()
+
+
+def test_the_versions_that_were_tested_are_beside_the_wheels(built: Path):
+    lines = (built / "constraints.txt").read_text().splitlines()
+    pinned = {Requirement(line).name for line in lines}
+    assert {"jax", "mujoco", "fastapi", "grpcio", "pyzmq"} <= pinned
+    assert pinned.isdisjoint({"pytest", "octo-service", "vla-client", "vla-console", "vla-server-base"})
+    assert [line for line in lines if "==" not in line or "://" in line] == []
 
 
 def test_what_is_published_is_small_and_has_no_tests(built: Path):
