@@ -225,12 +225,25 @@ class ServerConfig(Settings):
     console: Literal["on", "off"] = "on"
     """Whether people may look: off leaves out the page at `/`, and the events of sessions."""
 
+    record: str = ""
+    """Folder in which sessions are recorded (MCAP, the extra record); empty is off."""
+
+    record_sessions: str = "*"
+    """Sessions to record, such as "arm-* key:lab/*": patterns of their ids, or of client and id."""
+
+    record_mb: Megabytes = 4096
+    """Size of all recordings in the folder; beyond it, the oldest files are deleted."""
+
+    record_file_mb: Megabytes = 64
+    """Size at which a file is ended and the next one begins."""
+
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Level of the server's own log."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_together("max_body_mb", "max_bodies_mb", "a body of the largest size would never fit")
+        self._check_together("record_file_mb", "record_mb", "a file would never fit")
         self._check_together("max_connections", "max_sockets", "WebSockets are connections too")
 
     def _check_together(self, smaller: str, larger: str, reason: str) -> None:

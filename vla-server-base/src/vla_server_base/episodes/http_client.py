@@ -53,15 +53,23 @@ class PolicyServer:
                 raise self._error(response, reply)
             await asyncio.sleep(_POLL_S)
 
-    async def info(self) -> Mapping[str, Any]:
-        """Return what the server says of its policy: the fields of a PolicySpec."""
+    async def description(self) -> Mapping[str, Any]:
+        """Return the reply of `GET /info`, once the policy is loaded."""
         reply = await self._ask("GET", "/info", expected="policy")
         if reply["policy"] is None:
             reason = reply.get("reason") or "the server gives no reason"
             raise Unavailable(
                 f"the policy at {self.url} is not loaded ({reason})", hint="wait until GET /health is 200"
             )
-        return reply["policy"]
+        return reply
+
+    async def info(self) -> Mapping[str, Any]:
+        """Return what the server says of its policy: the fields of a PolicySpec."""
+        return (await self.description())["policy"]
+
+    async def end_session(self, session_id: str) -> None:
+        """Have the server forget a session, if it still has it."""
+        await self._request("DELETE", f"/sessions/{session_id}")
 
     async def predict(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return the reply of `POST /predict`."""

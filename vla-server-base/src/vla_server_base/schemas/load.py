@@ -42,6 +42,22 @@ class PredictTimes(Reply):
     p95: float
 
 
+class RecordingLoad(Reply):
+    """How the recording of sessions goes."""
+
+    state: Literal["on", "stopped"]
+    reason: str | None
+    """Why it stopped."""
+    num_steps: int
+    """Steps in the recordings since the server began."""
+    num_lost: int
+    """Steps that came faster than they could be written; the recordings mark where."""
+    num_files: int
+    """Files begun since then."""
+    num_waiting: int
+    """Steps that wait to be written."""
+
+
 class LoadReply(Reply):
     """How busy a server is."""
 
@@ -59,6 +75,8 @@ class LoadReply(Reply):
     """WebSockets that are open."""
     watchers: int
     """Who watches sessions now."""
+    recording: RecordingLoad | None
+    """Null where nothing is recorded."""
     memory_mb: float | None
     """Resident memory of the server's process, without its scene workers; null where the system does not tell."""
     predict_ms: PredictTimes | None

@@ -60,6 +60,8 @@ class InfoReply(Reply):
     recordings: list[str]
     """What `record` of an episode may ask for; `lerobot` takes the extra `datasets`."""
     limits: Limits
+    code_sha256: str
+    """Of the sources of the packages that answer: the same code has the same hash."""
     versions: dict[str, str]
 
 

@@ -4,9 +4,10 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -58,6 +59,10 @@ from vla_server_base.server.step_encoder import StepEncoder
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.transports import act, kserve, websocket
 from vla_server_base.sessions.registry import Sessions
+from vla_server_base.source_code import SourceCode
+
+if TYPE_CHECKING:
+    from vla_server_base.recordings.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -75,6 +80,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     scene_cameras(config)
     own_ports = _own_ports(config)
     monitor = Monitor()
+    make_recorder, code = _recording(config), SourceCode.of(adapter)
     origins, traffic = Origins(config), Traffic(config, monitor)
 
     @asynccontextmanager
@@ -94,6 +100,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         shutdown = Shutdown()
         slots = Slots(config.max_episodes, "episodes are running", "VLA_MAX_EPISODES")
         steered = SteeredEpisodes(slots, config, shutdown)
+        recorder = make_recorder(lambda: routes.info(app.state.service).model_dump(mode="json"))
         app.state.service = Service(
             model_id=model_id,
             config=config,
@@ -108,7 +115,9 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             watchers=Slots(config.max_watchers, "pages and programs watch sessions", "VLA_MAX_WATCHERS"),
             step_encoder=StepEncoder(session_events.step_event),
             connections=Slots(config.max_connections, "connections are open", "VLA_MAX_CONNECTIONS"),
-            sessions=Sessions(engine, config, model_id),
+            sessions=Sessions(engine, config, model_id, recorder_of=recorder.of if recorder else _no_recorder),
+            recorder=recorder,
+            code=code,
             observation_keys=keys,
             traffic=traffic,
             shutdown=shutdown,
@@ -134,6 +143,8 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             await steered.close()
             await ending.cut()
             await asyncio.wait(watching)
+            if recorder is not None:
+                await asyncio.to_thread(recorder.close)
 
     # FastAPI, with the scripts of /docs and /redoc served from here: robots' networks often lead nowhere else.
     app = FastAPIOffline(
@@ -200,6 +211,19 @@ def _own_ports(config: ServerConfig) -> list[Callable[[Service], AbstractAsyncCo
 
         listeners.append(functools.partial(serving_lerobot, port=config.lerobot_port))
     return listeners
+
+
+def _recording(config: ServerConfig) -> "Callable[[Callable[[], Mapping[str, Any]]], Recorder | None]":
+    """Return what makes the server's recorder, from what describes the server; its library is an extra."""
+    if not config.record:
+        return lambda _describe: None
+    from vla_server_base.recordings.recorder import Recorder
+
+    return functools.partial(Recorder, config)
+
+
+def _no_recorder(_session_id: str, _client: str) -> None:
+    return None
 
 
 async def _answer_error(request: Request, error: Exception) -> Response:

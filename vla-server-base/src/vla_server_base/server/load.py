@@ -1,5 +1,6 @@
 """GET /load: how busy the server is, for pages that ask several times a second."""
 
+import dataclasses
 import os
 import time
 from pathlib import Path
@@ -14,6 +15,7 @@ from vla_server_base.schemas.load import (
     LoadReply,
     PredictTimes,
     QueueLoad,
+    RecordingLoad,
     WorkerLoad,
 )
 from vla_server_base.server.service import CurrentService, Service
@@ -38,6 +40,7 @@ async def load(service: CurrentService) -> LoadReply:
         sessions=CountLoad(num=service.sessions.num_held, max=config.max_sessions),
         connections=_count(service.connections),
         watchers=service.watchers.num_taken,
+        recording=RecordingLoad(**dataclasses.asdict(service.recorder.status)) if service.recorder else None,
         memory_mb=_resident_mb(),
         predict_ms=_predict_times(service),
     )

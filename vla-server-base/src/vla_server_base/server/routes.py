@@ -121,6 +121,7 @@ def info(service: CurrentService) -> InfoReply:
             scene_timeout_s=config.scene_timeout_s,
             scene_memory_mb=config.scene_memory_mb,
         ),
+        code_sha256=service.code.sha256,
         versions=_versions(),
     )
 

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from fastapi import Depends, Request
 
@@ -36,6 +36,10 @@ from vla_server_base.server.steered_episodes import SteeredEpisodes
 from vla_server_base.server.step_encoder import StepEncoder
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.sessions.registry import Sessions
+from vla_server_base.source_code import SourceCode
+
+if TYPE_CHECKING:  # its library is an extra
+    from vla_server_base.recordings.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -45,7 +49,8 @@ class Service:
     """One policy behind one engine, with the processes that draw scenes for it.
 
     `pool_start` is the start of these processes, which runs while the model loads; its result says
-    why scenes cannot be rendered, if so. Images are answered all the same.
+    why scenes cannot be rendered, if so. Images are answered all the same. `recorder` is None where nothing is
+    recorded; `code` is what answers.
     """
 
     model_id: str
@@ -65,6 +70,8 @@ class Service:
     observation_keys: Mapping[str, Sequence[str]]
     traffic: Traffic
     shutdown: Shutdown
+    recorder: "Recorder | None"
+    code: SourceCode
     monitor: Monitor = field(default_factory=Monitor)
     scraping: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "vla-metrics"))
     """The thread that writes /metrics: those that read requests may all be busy."""

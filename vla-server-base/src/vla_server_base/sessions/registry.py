@@ -18,6 +18,7 @@ from vla_server_base.errors import InvalidToken, NotFound, Overloaded, RequestEr
 from vla_server_base.request_context import current_client, current_protocol
 from vla_server_base.sessions.eviction import session_to_forget
 from vla_server_base.sessions.progress import is_same_task, new_progress
+from vla_server_base.sessions.recorded_step import SessionRecorder
 from vla_server_base.sessions.session import Session
 from vla_server_base.sessions.settings import SessionSettings, checked_settings, default_settings
 from vla_server_base.sessions.status import SessionStatus, status_of
@@ -37,13 +38,21 @@ class Sessions:
     """
 
     def __init__(
-        self, engine: Engine, config: ServerConfig, model_id: str, clock: Callable[[], float] = time.monotonic
+        self,
+        engine: Engine,
+        config: ServerConfig,
+        model_id: str,
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        recorder_of: Callable[[str, str], SessionRecorder | None] = lambda _session_id, _client: None,
     ):
+        """`recorder_of` returns what records a session, by its id and its client; None where nothing does."""
         self.engine, self._config, self._clock = engine, config, clock
         self._sessions: dict[str, Session] = {}
         self._left: FIFOCache[tuple[str, str], Task | None] = FIFOCache(config.max_sessions)
         """The tasks of sessions that ended when their connection named another one; by connection and session."""
         self._model_id = model_id
+        self._recorder_of = recorder_of
 
     def open(
         self, session_id: str | None, seed: int | None = None, *, executes_chunks: bool = False, **changes: Any
@@ -194,7 +203,8 @@ class Sessions:
             progress=new_progress(spec, settings, secrets.randbelow(2**32) if seed is None else seed),
             engine=self.engine,
             clock=self._clock,
-            client=current_client.get(),
+            client=(client := current_client.get()),
+            recorder=self._recorder_of(session_id, client),
             protocol=current_protocol.get(),
         )
         return session

@@ -11,6 +11,7 @@ from vla_server_base.engine.batches import Prediction
 from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import RequestError, Superseded
+from vla_server_base.request_context import current_request_id
 from vla_server_base.request_inputs import check_observation
 from vla_server_base.sessions.action_chunking import RecedingHorizon
 from vla_server_base.sessions.answered_steps import AnsweredStep, AnsweredSteps
@@ -18,8 +19,10 @@ from vla_server_base.sessions.continued_chunk import CONTINUED, check_continues,
 from vla_server_base.sessions.deadline import within_deadline
 from vla_server_base.sessions.pace import Pace
 from vla_server_base.sessions.progress import SessionProgress
+from vla_server_base.sessions.recorded_step import RecordedStep, SessionRecorder
 from vla_server_base.sessions.requests import SettingsScope, StepRequest, StepResult
 from vla_server_base.sessions.settings import SessionSettings, checked_settings, differences, new_plan
+from vla_server_base.sessions.token import progress_content
 
 _MAX_COUNTED_STEPS = 1000
 
@@ -47,6 +50,8 @@ class Session:
     protocol: str = "-"
     """The protocol of the request that began it."""
     answered: AnsweredSteps = field(default_factory=AnsweredSteps)
+    recorder: SessionRecorder | None = None
+    """Takes every step, and every refusal; None where nothing is recorded."""
     counted_bytes: int = 0
     """The size of its images when they were last counted, in this episode."""
     _pace: Pace = field(default_factory=Pace)
@@ -66,7 +71,17 @@ class Session:
             DeadlinePassed: the deadline passed first.
             Unavailable, RequestError: see `Engine.predict`.
         """
-        result = self._begin(request)
+        if self.recorder is None:
+            return await self._step(request, None)
+        before, started = progress_content(self.progress), time.perf_counter()
+        try:
+            return await self._step(request, before)
+        except Exception as error:
+            self._record(request, request.observation, before, started, error=error)
+            raise
+
+    async def _step(self, request: StepRequest, before: Mapping[str, Any] | None) -> StepResult:
+        result = self._begin(request, before)
         self.num_waiting += 1
         try:
             # Not cancelled with this: a client whose connection broke asks once more, and the work is not lost. Nor
@@ -99,20 +114,20 @@ class Session:
         self._supersede("the session was ended")
         self.answered.end()
 
-    def _begin(self, request: StepRequest) -> "asyncio.Future[StepResult]":
+    def _begin(self, request: StepRequest, before: Mapping[str, Any] | None) -> "asyncio.Future[StepResult]":
         """Put the request in its place in the episode and return its future result."""
         age, progress = self._place(request), self.progress
         if age == 0:
             if self._result is not None and not (self._result.done() and self._result.exception()):
                 return self._result
-            return self._start(request, progress.step - 1)
+            return self._start(request, progress.step - 1, before)
         observation = progress.visible(request)
         check_observation(observation, self.engine.spec)
         self._supersede("a newer observation of this session has come")
         if age > 1:
             # A counter of a client's may jump by any number.
             self.engine.monitor.steps_dropped("skipped", min(age - 1, _MAX_COUNTED_STEPS))
-        return self._start(request, progress.advance(request, observation, age))
+        return self._start(request, progress.advance(request, observation, age), before)
 
     def _place(self, request: StepRequest) -> int:
         """Begin an episode if the request does; return how many steps it comes after the last one."""
@@ -160,15 +175,21 @@ class Session:
         self.answered.last = None
         self._result = None
 
-    def _start(self, request: StepRequest, step: int) -> "asyncio.Future[StepResult]":
+    def _start(self, request: StepRequest, step: int, before: Mapping[str, Any] | None) -> "asyncio.Future[StepResult]":
         self._pace.arrived(step, self.clock())
         self._result = result = asyncio.get_running_loop().create_future()
         # Marks an exception as retrieved: where the client is gone, nobody awaits the result.
         result.add_done_callback(lambda done: done.cancelled() or done.exception())
-        self._work = asyncio.ensure_future(self._complete(result, request, step))
+        self._work = asyncio.ensure_future(self._complete(result, request, step, before))
         return result
 
-    async def _complete(self, result: "asyncio.Future[StepResult]", request: StepRequest, step: int) -> None:
+    async def _complete(
+        self,
+        result: "asyncio.Future[StepResult]",
+        request: StepRequest,
+        step: int,
+        before: Mapping[str, Any] | None,
+    ) -> None:
         started, observation = time.perf_counter(), self.progress.history.seen[-1]
         try:
             outcome = await within_deadline(self._predict(request, step), request.deadline_ms)
@@ -178,6 +199,8 @@ class Session:
             if not result.done():
                 result.set_result(outcome)
                 self._note_answered(request, observation, outcome, 1e3 * (time.perf_counter() - started))
+                if before is not None:
+                    self._record(request, observation, before, started, result=outcome)
 
     def _note_answered(
         self, request: StepRequest, observation: Observation, result: StepResult, total_ms: float
@@ -192,6 +215,34 @@ class Session:
         self.answered.add(step, self.clock())
         self.engine.monitor.step_answered(total_ms / 1e3)
         self._pace.answered(total_ms / 1e3)
+
+    def _record(
+        self,
+        request: StepRequest,
+        observation: Observation,
+        before: Mapping[str, Any],
+        started: float,
+        *,
+        result: StepResult | None = None,
+        error: Exception | None = None,
+    ) -> None:
+        assert self.recorder is not None, "the caller has checked it"
+        step = RecordedStep(
+            session_id=self.id,
+            client=self.client,
+            protocol=self.protocol,
+            request_id=current_request_id.get(),
+            request=request,
+            observation=observation,
+            before=before,
+            settings=self.settings,
+            episode=self.progress.episode,
+            result=result,
+            error=error,
+            total_ms=1e3 * (time.perf_counter() - started),
+            time=time.time(),
+        )
+        self.recorder.add(step)
 
     async def _predict(self, request: StepRequest, step: int) -> StepResult:
         plan, seed, dataset = self.progress.plan, self.progress.seed, self.settings.dataset

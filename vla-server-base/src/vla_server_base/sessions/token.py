@@ -70,7 +70,7 @@ class TokenSeal:
             "expires": time.time() + self._max_age_s,
             "id": session_id,
             "settings": msgspec.to_builtins(settings),
-            "progress": _from_progress(progress),
+            "progress": progress_content(progress),
         }
 
     def sealed(self, content: Mapping[str, Any]) -> str:
@@ -142,7 +142,8 @@ def _distrust(path: Path) -> str:
     return ""
 
 
-def _from_progress(progress: SessionProgress) -> dict[str, Any]:
+def progress_content(progress: SessionProgress) -> dict[str, Any]:
+    """Return a session's progress as a token holds it; arrays are not copied."""
     task = progress.task
     return {
         "seed": progress.seed,

@@ -1,0 +1,140 @@
+"""`replay`: a recording's steps once more, each bit compared."""
+
+import numpy as np
+import pytest
+from echo_server import encoded
+from recorded_sessions import messages, noise_image, recording_server, replayed, take_step, wait_until_written
+
+from vla_client import Policy
+from vla_server_base.recordings.reader import read_turns, recording_files
+from vla_server_base.testing import EchoAdapter
+from vla_server_base.testing.echo import JointEcho
+
+GOAL = {"primary": encoded(noise_image(1000))}
+
+
+class OtherEcho(EchoAdapter):
+    """An echo with another weight in its last number."""
+
+    def predict(self, batch):
+        return [chunks + np.float64(2**-40) for chunks in super().predict(batch)]
+
+
+def drive(client, session: str, num_steps: int, **first) -> None:
+    """A robot: one episode, of which `first` says how it begins."""
+    for number in range(num_steps):
+        proprio = np.random.default_rng(number).normal(size=3).tolist()
+        take_step(client, session, number, proprio=proprio, **(first if number == 0 else {}))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"execution": "chunk", "execution_horizon": 3},
+        {"execution": "ensemble", "ensemble_weight": 0.3},
+        {"execution": "aligned", "inference_delay": 2},
+        {"execution": "blended", "execution_horizon": 3, "inference_delay": 1},
+        {"dataset": "echo_doubled", "action_format": "ee_delta"},
+    ],
+    ids=str,
+)
+def test_every_execution_is_replayed_bit_for_bit(tmp_path, settings, capsys):
+    with recording_server(tmp_path) as client:
+        drive(client, "arm", 9, seed=4, reset=True, **settings)
+        wait_until_written(client)
+        assert replayed(client, tmp_path, sessions="arm") == 0
+    assert "turns        9, of which 9 are the same" in capsys.readouterr().out
+
+
+def test_sessions_that_overlap_with_goals_resets_and_new_tasks_are_replayed(tmp_path, capsys):
+    with recording_server(tmp_path) as client:
+        for number in range(6):
+            take_step(client, "one", number, seed=1, sequence=2 * number)
+            take_step(client, "two", number + 50, goal_images=GOAL, instruction="" if number < 3 else "lift")
+            take_step(client, "three/a:b", number + 90, reset=number == 4)
+        wait_until_written(client)
+        assert replayed(client, tmp_path) == 0
+    assert "turns        18, of which 18 are the same" in capsys.readouterr().out
+
+
+def test_another_policy_is_told_apart_by_its_numbers(tmp_path, capsys):
+    with recording_server(tmp_path) as client:
+        drive(client, "arm", 3)
+    with recording_server(tmp_path, OtherEcho(), record_sessions="none") as client:
+        assert replayed(client, tmp_path) == 1
+        assert replayed(client, tmp_path, tolerance=1e-9) == 0
+    printed = capsys.readouterr().out
+    assert "session arm turn 0 (step 0): action[0] (dx)" in printed
+    assert "build        another one\n             code_sha256" in printed
+
+
+def test_a_session_that_began_at_another_server_is_replayed_from_its_window(tmp_path, capsys):
+    with recording_server(tmp_path, record_sessions="none") as client:
+        first = take_step(client, "arm", 0, seed=7, execution="ensemble", return_token=True)
+        token = first["session"]["token"]
+    with recording_server(tmp_path) as client:
+        take_step(client, None, 1, session_token=token)
+        take_step(client, "arm", 2)
+        wait_until_written(client)
+        assert replayed(client, tmp_path) == 0
+    assert "turns        2, of which 2 are the same" in capsys.readouterr().out
+
+
+def test_without_the_servers_key_a_begun_session_is_left_out(tmp_path, capsys):
+    with recording_server(tmp_path, record_sessions="none") as client:
+        token = take_step(client, "arm", 0, return_token=True)["session"]["token"]
+    with recording_server(tmp_path) as client:
+        take_step(client, None, 1, session_token=token)
+        drive(client, "arm", 2, reset=True)
+        wait_until_written(client)
+        (tmp_path / "cache" / "session.key").unlink()
+        assert replayed(client, tmp_path) == 1
+    assert "left out     1, whose session began before the recording" in capsys.readouterr().out
+
+
+def test_the_last_file_of_a_rotated_recording_is_replayed_alone(tmp_path, capsys):
+    with recording_server(tmp_path, record_file_mb=1) as client:
+        for number in range(12):
+            images = {"primary": encoded(noise_image(number, 224, 224))}
+            take_step(client, "arm", images=images, seed=2, execution="ensemble" if number == 0 else None)
+        wait_until_written(client)
+        *_, last = recording_files([tmp_path / "recordings"])
+        assert replayed(client, tmp_path, files=(last,)) == 0
+    assert "/arm/state" in messages(tmp_path)
+
+
+def test_steps_after_a_refused_one_are_replayed(tmp_path):
+    with recording_server(tmp_path) as client:
+        take_step(client, "arm", 0, seed=1, execution="ensemble")
+        body = {"instruction": "go", "images": {"primary": encoded(noise_image(1))}, "session_id": "arm"}
+        assert client.post("/predict", json=body | {"deadline_ms": 1e-3}).status_code == 504
+        for number in range(2, 5):
+            take_step(client, "arm", number)
+        wait_until_written(client)
+        assert replayed(client, tmp_path) == 0
+
+
+def test_what_was_recorded_of_a_websocket_is_replayed_over_http(tmp_path, capsys):
+    with recording_server(tmp_path, JointEcho()) as client:
+        url = str(client.base_url).replace("http", "ws")
+        with Policy(url, session_id="arm", seed=3) as policy:
+            for number in range(5):
+                images = {name: noise_image(number, 48, 64) for name in ("top", "left_wrist")}
+                policy.act(images, proprio=np.random.default_rng(number).normal(size=8).astype(np.float32))
+        wait_until_written(client)
+        assert replayed(client, tmp_path) == 0
+    assert "turns        5, of which 5 are the same" in capsys.readouterr().out
+
+
+def test_turns_are_read_in_the_order_in_which_they_were_answered(tmp_path):
+    with recording_server(tmp_path) as client:
+        for number in range(4):
+            take_step(client, f"arm-{number % 2}", number)
+    turns = read_turns(recording_files([tmp_path / "recordings"]))
+    assert [(turn.session_id, turn.message.turn) for turn in turns] == [
+        ("arm-0", 0),
+        ("arm-1", 0),
+        ("arm-0", 1),
+        ("arm-1", 1),
+    ]
