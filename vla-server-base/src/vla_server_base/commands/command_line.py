@@ -16,6 +16,7 @@ from typing import Annotated, Any, NoReturn
 import tyro
 
 from vla_server_base.commands.flags import REGISTRY, validated
+from vla_server_base.commands.interrupts import repeat_lost_interrupts
 from vla_server_base.commands.program import PolicyProgram
 from vla_server_base.errors import Interrupted, UsageError, VLAError
 
@@ -41,6 +42,7 @@ def main(program: PolicyProgram[Any]) -> None:
 
         print(f"{program.name} {version(program.name)}")
         return
+    repeat_lost_interrupts()
     try:
         run(program, parse(program))
     except BrokenPipeError:  # the reader of the output has read enough; flushing it at the end must not fail either
