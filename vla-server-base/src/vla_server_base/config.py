@@ -160,7 +160,13 @@ class ServerConfig(Settings):
     """Largest num_samples of a request."""
 
     max_queue: Count = 64
-    """Requests that may wait for the device; beyond it, the client with the most waiting requests gets 503."""
+    """Requests that may wait for the device; beyond it, the least urgent, of the client with the most, gets 503."""
+
+    max_queue_per_client: Count = 48
+    """The same for one client."""
+
+    max_rate: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    """Requests a second of one client; beyond it, 429. 0 is no limit; a key with a rate has its own."""
 
     max_batch: Annotated[int, Field(ge=0, le=4096)] = 0
     """Largest batch on the device; 0 is 64 on an accelerator and 1 on a CPU."""

@@ -40,6 +40,7 @@ VLAError                    500  internal
     ├── ModelUnavailable    503  model_unavailable
     │   └── ModelOutOfReach 503  model_unavailable (worth another try: a hub that does not answer)
     ├── Overloaded          503  overloaded
+    ├── RateLimited         429  rate_limited     (the client sends more requests a second than it may)
     ├── RendererUnavailable 503  renderer_unavailable
     └── DeadlinePassed      504  deadline_exceeded (its deadline passed first)
 """
@@ -260,7 +261,12 @@ class Unavailable(VLAError):
 
     status = 503
     code = "unavailable"
-    retry_after_s = 5
+    retry_after_s: int = 5
+
+    def __init__(self, message: str, *, hint: str, retry_after_s: int | None = None):
+        super().__init__(message, hint=hint)
+        if retry_after_s is not None:
+            self.retry_after_s = retry_after_s
 
 
 class ModelUnavailable(Unavailable):
@@ -278,6 +284,13 @@ class Overloaded(Unavailable):
 
     code = "overloaded"
     retry_after_s = 1
+
+
+class RateLimited(Unavailable):
+    """The client sends more requests a second than it may."""
+
+    status = 429
+    code = "rate_limited"
 
 
 class RendererUnavailable(Unavailable):

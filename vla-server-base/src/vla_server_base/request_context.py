@@ -23,6 +23,12 @@ It is never the value of a header. Clients that must not starve or overhear each
 current_priority: ContextVar[Priority] = ContextVar("current_priority", default="robot")
 """How urgent the request is."""
 
+current_rate: ContextVar[float | None] = ContextVar("current_rate", default=None)
+"""How many requests a second the client may send; None for the server's own limit."""
+
+current_deadline: ContextVar[float | None] = ContextVar("current_deadline", default=None)
+"""When the answer is of no use any more, by `time.monotonic`; None for a request without a deadline."""
+
 current_session: ContextVar[str] = ContextVar("current_session", default="-")
 """The session that the request is a step of; "-" if it has no session, or the session is not known yet."""
 

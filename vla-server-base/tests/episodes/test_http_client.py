@@ -1,6 +1,7 @@
 """The HTTP client of a policy server, against a server and against what is not one."""
 
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -100,3 +101,49 @@ async def test_an_address_without_a_server_is_unavailable(url):
     with pytest.raises(Unavailable, match="no policy server answers at"):
         async with PolicyServer(url) as server:
             await server.info()
+
+
+@contextmanager
+def server_without_room(num_refusals: int) -> Iterator[tuple[str, list[str]]]:
+    """A server that is full for so many requests; the list gets the class of each."""
+    classes: list[str] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            classes.append(self.headers["X-Priority"])
+            self.rfile.read(int(self.headers["Content-Length"]))
+            is_full = len(classes) <= num_refusals
+            error = {"error": {"code": "overloaded", "message": "full", "hint": "wait"}}
+            body = json.dumps(error if is_full else {"model": "echo"}).encode()
+            self.send_response(503 if is_full else 200)
+            self.send_header("Retry-After", "0")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_request(self, code: int | str = "-", size: int | str = "-"):
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", classes
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+async def test_an_evaluations_request_is_sent_again_until_there_is_room():
+    with server_without_room(2) as (url, classes):
+        async with PolicyServer(url, "batch") as server:
+            assert (await server.predict({}))["model"] == "echo"
+    assert classes == ["batch"] * 3
+
+
+async def test_a_robots_request_is_not_sent_again_by_itself():
+    with server_without_room(1) as (url, classes):
+        async with PolicyServer(url) as server:
+            with pytest.raises(Unavailable, match="full"):
+                await server.predict({})
+    assert classes == ["robot"]

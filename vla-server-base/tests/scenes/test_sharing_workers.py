@@ -1,13 +1,14 @@
 """Which clients share a worker, and whose turn it is to get one."""
 
 import asyncio
+from contextvars import copy_context
 
 import pytest
 from plain_scene import PLAIN_XML, render, running, until
 from test_lost_workers import LONG_XML
 
 from vla_server_base.errors import Overloaded, Unavailable
-from vla_server_base.request_context import current_client
+from vla_server_base.request_context import Priority, current_client, current_priority
 from vla_server_base.scenes.library import bundled_keys, bundled_scene
 from vla_server_base.scenes.worker_queue import WorkerQueue, WorkerRequest
 
@@ -109,8 +110,17 @@ async def test_one_clients_long_scenes_leave_another_its_worker():
         await asyncio.gather(*flood)
 
 
-def put(queue: WorkerQueue, clients: str) -> list[WorkerRequest]:
-    requests = [WorkerRequest(client=client, key="") for client in clients]
+def request_of(client: str, priority: Priority = "robot", *, is_retry: bool = False) -> WorkerRequest:
+    def make() -> WorkerRequest:
+        current_client.set(client)
+        current_priority.set(priority)
+        return WorkerRequest(key="", is_retry=is_retry)
+
+    return copy_context().run(make)
+
+
+def put(queue: WorkerQueue, clients: str, priority: Priority = "robot") -> list[WorkerRequest]:
+    requests = [request_of(client, priority) for client in clients]
     for request in requests:
         queue.put(request)
     return requests
@@ -127,6 +137,25 @@ async def test_clients_are_served_in_turn():
     assert served(queue) == "abcabaa"
 
 
+async def test_a_robots_scene_comes_before_an_evaluations_and_a_persons():
+    queue = WorkerQueue(10)
+    put(queue, "ee", "batch")
+    put(queue, "h", "human")
+    put(queue, "r")
+    assert served(queue) == "rhee"
+
+
+async def test_a_queue_full_of_an_evaluations_scenes_takes_a_robots():
+    queue = WorkerQueue(4)
+    *_, last = put(queue, "eeee", "batch")
+    put(queue, "r")
+    with pytest.raises(Overloaded):
+        last.worker.result()
+    with pytest.raises(Overloaded):
+        put(queue, "e", "batch")
+    assert served(queue) == "reee"
+
+
 async def test_a_client_that_fills_the_queue_gives_up_its_last_request_for_another():
     queue = WorkerQueue(4)
     *_, last = put(queue, "aaaa")
@@ -141,7 +170,7 @@ async def test_a_client_that_fills_the_queue_gives_up_its_last_request_for_anoth
 async def test_a_retry_comes_first_and_is_never_refused():
     queue = WorkerQueue(2)
     put(queue, "ab")
-    queue.put(WorkerRequest(client="c", key="", is_retry=True))
+    queue.put(request_of("c", is_retry=True))
     assert served(queue) == "cab"
 
 

@@ -9,11 +9,17 @@ from test_engine import TASK, WINDOW
 
 from vla_server_base.contract import PolicyInput
 from vla_server_base.engine.batches import RequestQueue, run_batch
-from vla_server_base.errors import NotFinite, Overloaded, Unavailable, VLAError
-from vla_server_base.fairness import Flow
+from vla_server_base.errors import DeadlinePassed, NotFinite, Overloaded, Unavailable, VLAError
+from vla_server_base.fairness.claims import Flow
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 from vla_server_base.monitoring.monitor import Monitor
-from vla_server_base.request_context import current_client, current_request_id
+from vla_server_base.request_context import (
+    Priority,
+    current_client,
+    current_deadline,
+    current_priority,
+    current_request_id,
+)
 from vla_server_base.testing import EchoAdapter
 
 ADAPTER = EchoAdapter()
@@ -26,11 +32,20 @@ def input_of(seed: int) -> PolicyInput:
     return PolicyInput(observation=observation, task=task, seed=seed)
 
 
-def admit(queue: RequestQueue, client: str = A, seed: int | None = None):
+def admit(
+    queue: RequestQueue,
+    client: str = A,
+    seed: int | None = None,
+    *,
+    priority: Priority = "robot",
+    deadline: float | None = None,
+):
     """Add a request of a client, and make it ready if it has a seed."""
 
     def admit_in_context():
         current_client.set(client)
+        current_priority.set(priority)
+        current_deadline.set(deadline)
         current_request_id.set(f"{client}/{seed}")
         return queue.admit()
 
@@ -48,7 +63,7 @@ def test_an_admitted_request_waits_until_it_is_preprocessed():
     queue = RequestQueue(max_queue=2)
     job = admit(queue)
     assert list(queue.waiting) == [job]
-    assert job.flow == Flow(A, "-")
+    assert job.claim.flow == Flow(A, "-")
     assert queue.take_batch(8) == []
     queue.make_ready(job, input_of(1))
     assert queue.take_batch(8) == [job]
@@ -69,8 +84,8 @@ def test_a_full_queue_refuses_the_client_that_filled_it():
     with pytest.raises(Overloaded, match="2 waiting"):
         admit(queue)
     assert list(queue.waiting) == jobs
-    assert queue.is_mostly_of(Flow(A, "-"))
-    assert not queue.is_mostly_of(Flow(B, "-"))
+    assert queue.is_mostly_of(A)
+    assert not queue.is_mostly_of(B)
 
 
 def test_in_a_full_queue_the_last_request_of_the_greediest_client_makes_room():
@@ -160,3 +175,43 @@ def test_only_the_request_whose_chunk_is_not_finite_is_refused():
     assert np.isfinite(good.answer.result(0).chunks).all()
     with pytest.raises(NotFinite):
         bad.answer.result(0)
+
+
+def test_a_full_queue_of_an_evaluation_takes_a_robots_request():
+    queue = RequestQueue(max_queue=3)
+    *_, last = (admit(queue, A, priority="batch") for _ in range(3))
+    robot = admit(queue, B)
+    assert robot in queue.waiting
+    with pytest.raises(Overloaded):
+        last.answer.result(0)
+
+
+def test_a_client_has_only_its_part_of_the_queue_and_its_robot_a_place_in_it():
+    queue = RequestQueue(max_queue=8, max_queue_per_client=2)
+    *_, last = (admit(queue, A, priority="batch") for _ in range(2))
+    with pytest.raises(Overloaded, match="2 waiting") as refused:
+        admit(queue, A, priority="batch")
+    assert "VLA_MAX_QUEUE_PER_CLIENT" in refused.value.hint
+    admit(queue, A)
+    with pytest.raises(Overloaded):
+        last.answer.result(0)
+
+
+def test_a_refused_client_is_asked_back_when_what_waits_has_been_served():
+    queue = RequestQueue(max_queue=6)
+    assert queue.retry_after_s == 1
+    queue.note_served(2, 3.0)
+    for _ in range(6):
+        admit(queue)
+    with pytest.raises(Overloaded) as refused:
+        admit(queue)
+    assert refused.value.retry_after_s == 9
+
+
+def test_a_request_whose_deadline_has_passed_is_in_no_batch():
+    queue = RequestQueue(max_queue=2)
+    late = admit(queue, seed=1, deadline=0.0)
+    in_time = admit(queue, seed=2)
+    assert queue.take_batch(8) == [in_time]
+    with pytest.raises(DeadlinePassed):
+        late.answer.result(0)

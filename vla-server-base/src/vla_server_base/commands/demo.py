@@ -95,10 +95,10 @@ def _play(url: str, body: Mapping[str, Any], options: Demo[Any]) -> None:
 
 
 async def _execute(url: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    async with PolicyServer(url) as server:
+    async with PolicyServer(url, "human") as server:
         return await server.execute(body)
 
 
 async def _begin_episode(url: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    async with PolicyServer(url) as server:
+    async with PolicyServer(url, "human") as server:
         return await server.begin_episode(body)

@@ -114,7 +114,7 @@ async def _roll_in(
         return
     own = program.config_from_environment()
     if options.policy.startswith(("http://", "https://")):
-        async with HttpPolicy(options.policy, own.dataset) as policy:
+        async with HttpPolicy(options.policy, own.dataset, priority="batch") as policy:
             yield _roll_in_policy(options, policy)
         return
     phase(f"loading and compiling {options.policy}")

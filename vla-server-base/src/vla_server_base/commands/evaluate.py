@@ -110,7 +110,7 @@ async def _episodes(
                 f"--through execute: {'--window is given' if is_remote else 'the policy is not an address'}",
                 hint="give a server's address (http://...) and leave --window out",
             )
-        async with HttpPolicy(options.policy, options.config.dataset) as server:
+        async with HttpPolicy(options.policy, options.config.dataset, priority="batch") as server:
             profile = profile_of(server.spec, options.robot, settings)
             yield RemoteEpisodes(server=server, cameras=profile.cameras), server.info, profile
         return
@@ -127,7 +127,9 @@ async def _policy(
     """Give the policy that is asked for each chunk, and what it says of itself."""
     async with AsyncExitStack() as stack:
         if options.policy.startswith(("http://", "https://")):
-            server = await stack.enter_async_context(HttpPolicy(options.policy, options.config.dataset))
+            server = await stack.enter_async_context(
+                HttpPolicy(options.policy, options.config.dataset, priority="batch")
+            )
             policy, info = server, server.info
         else:
             adapter = program.make_adapter(options.config)

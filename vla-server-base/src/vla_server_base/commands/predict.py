@@ -88,7 +88,7 @@ def _ask(url: str, body: Mapping[str, Any], out: Path) -> None:
 
 
 async def _predict(url: str, body: Mapping[str, Any]) -> Mapping[str, Any]:
-    async with PolicyServer(url) as server:
+    async with PolicyServer(url, "human") as server:
         return await server.predict(body)
 
 
@@ -107,7 +107,7 @@ def local_server(program: PolicyProgram[Config], server: ServerConfig, config: C
 
 
 async def _wait_until_healthy(url: str) -> None:
-    async with PolicyServer(url) as server:
+    async with PolicyServer(url, "human") as server:
         await server.wait_until_healthy()
 
 

@@ -1,6 +1,7 @@
 """Requests on their way to the device: their queue, in which clients take turns, and the batches in which they run."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable
@@ -13,14 +14,18 @@ import numpy as np
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.contract import NormalizedChunks, PolicyInput
 from vla_server_base.engine.prefetch import Prefetches
-from vla_server_base.errors import NotFinite, Overloaded, VLAError
-from vla_server_base.fairness import FairQueue, Flow, current_flow, greediest_beside
+from vla_server_base.errors import DeadlinePassed, NotFinite, Overloaded, VLAError
+from vla_server_base.fairness.claims import Claim, current_claim, displaced_by
+from vla_server_base.fairness.queue import FairQueue
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 from vla_server_base.request_context import current_request_id
 
 logger = logging.getLogger(__name__)
 
 NOT_FINITE = "the policy answered with numbers that are not finite"
+_MAX_RETRY_AFTER_S = 60
+# The time that a request takes on the device is averaged over about so many.
+_NUM_AVERAGED = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,7 +41,7 @@ class Prediction:
 class Job:
     """One request in the engine; it is being preprocessed until `policy_input` is set."""
 
-    flow: Flow
+    claim: Claim
     answer: "Future[Prediction]" = field(default_factory=Future)
     context: Context = field(default_factory=copy_context)
     policy_input: PolicyInput | None = None
@@ -51,12 +56,14 @@ class Job:
 class RequestQueue:
     """Requests on their way to the device, at most `max_queue`; all methods may be called on any thread.
 
-    Clients take turns, and the sessions of a client take turns. In a full queue, the flow with the most requests makes
-    room for one with fewer.
+    They are served in the order of a FairQueue, and at most `max_queue_per_client` are of one client. In a full queue
+    the less urgent make room, and the flow with the most requests for one with fewer: see `displaced_by`.
     """
 
-    def __init__(self, max_queue: int):
+    def __init__(self, max_queue: int, max_queue_per_client: int | None = None):
         self._max_queue = max_queue
+        self._max_of_client = min(max_queue, max_queue_per_client or max_queue)
+        self._seconds_each = 0.0
         self._changed = threading.Condition()  # guards the fields below
         self.prefetches = Prefetches(self._changed)
         self.waiting: dict[Job, None] = {}  # an ordered set: the last request came last
@@ -69,15 +76,14 @@ class RequestQueue:
         """Add a request of the current flow, to be preprocessed.
 
         Raises:
-            Overloaded: the queue is full, and no flow has more requests in it.
+            Overloaded: the queue is full, or the client's part of it, and no other request has to make room.
             VLAError: see `refuse_all`.
         """
         with self._changed:
             if self._refusal is not None:
                 raise self._refusal()
-            job = Job(flow=current_flow())
-            if len(self.waiting) >= self._max_queue:
-                self._make_room(job.flow)
+            job = Job(claim=current_claim())
+            self._make_room(job.claim)
             self.waiting[job] = None
             self.last_request_at = time.monotonic()
             return job
@@ -87,30 +93,74 @@ class RequestQueue:
         """How many requests wait, preprocessing included."""
         return len(self.waiting)
 
-    def is_mostly_of(self, flow: Flow) -> bool:
-        """Return whether a flow has at least half of the queue."""
+    def is_mostly_of(self, client: str) -> bool:
+        """Return whether a client has at least half of the queue, or all of its own part."""
         with self._changed:
-            return 2 * sum(job.flow == flow for job in self.waiting) >= self._max_queue
+            num_waiting = sum(job.claim.flow.client == client for job in self.waiting)
+        return num_waiting >= min(self._max_of_client, (self._max_queue + 1) // 2)
 
-    def _make_room(self, flow: Flow) -> None:
+    def check_room(self, claim: Claim) -> None:
+        """Refuse a claim for which there is no place now; a request with it may come a little later.
+
+        Raises:
+            Overloaded: see `admit`.
+        """
+        with self._changed:
+            self._displaced_by(claim)
+
+    def _make_room(self, claim: Claim) -> None:
+        """Have the request leave that must make room for a new one, if there is one."""
+        last, error = self._displaced_by(claim)
+        if last is not None:
+            del self.waiting[last]
+            last.refuse(error)
+
+    def _displaced_by(self, claim: Claim) -> tuple[Job | None, Overloaded]:
+        """Return which request must leave for a new one, and why: one of the same client if that has all its places.
+
+        Raises:
+            Overloaded: there is no place, and no other request has to leave.
+        """
+        crowd = [job.claim for job in self.waiting if job.claim.flow.client == claim.flow.client]
+        num_places, setting = self._max_of_client, "VLA_MAX_QUEUE_PER_CLIENT"
+        if len(crowd) < num_places:
+            crowd, num_places, setting = [job.claim for job in self.waiting], self._max_queue, "VLA_MAX_QUEUE"
+        wait_s = self.retry_after_s
         error = Overloaded(
-            f"the queue for the device is full ({self._max_queue} waiting)",
-            hint="send again later, or fewer at a time; VLA_MAX_QUEUE raises the limit",
+            f"the queue for the device is full ({num_places} waiting)",
+            hint=f"send again in {wait_s} s, or fewer at a time; {setting} raises the limit",
+            retry_after_s=wait_s,
         )
-        greediest = greediest_beside(flow, [job.flow for job in self.waiting])
-        if greediest is None:
+        if len(crowd) < num_places:
+            return None, error
+        displaced = displaced_by(claim, crowd, num_places)
+        if displaced is None:
             raise error
-        last = next(job for job in reversed(self.waiting) if job.flow == greediest)
-        del self.waiting[last]
-        last.refuse(error)
+        return next(job for job in self.waiting if job.claim is displaced), error
 
     def make_ready(self, job: Job, policy_input: PolicyInput) -> None:
         """Hand a preprocessed request to the device."""
         with self._changed:
             job.ready_at = time.perf_counter()
             job.policy_input = policy_input
-            self._ready.put(job.flow, job)
+            self._ready.put(job.claim, job)
             self._changed.notify_all()
+
+    def wants(self, job: Job) -> bool:
+        """Return whether a request still waits; it is refused where its deadline has passed."""
+        if job.claim.has_passed and self.remove(job):
+            job.refuse(_too_late())
+        return job in self.waiting
+
+    def note_served(self, num_requests: int, seconds: float) -> None:
+        """Count how long a batch took on the device."""
+        weight = min(1.0, num_requests / _NUM_AVERAGED) if self._seconds_each else 1.0
+        self._seconds_each += weight * (seconds / num_requests - self._seconds_each)
+
+    @property
+    def retry_after_s(self) -> int:
+        """How long the device takes for all that waits, in whole seconds."""
+        return min(_MAX_RETRY_AFTER_S, max(1, math.ceil(len(self.waiting) * self._seconds_each)))
 
     def remove(self, job: Job) -> bool:
         """Remove a request; return whether it was in the queue, and so has no answer yet."""
@@ -123,7 +173,11 @@ class RequestQueue:
         with self._changed:
             while len(batch) < max_batch and (item := self._ready.pop()) is not None:
                 _, job = item
-                if self.waiting.pop(job, job) is None and job.answer.set_running_or_notify_cancel():
+                if self.waiting.pop(job, job) is not None:
+                    continue
+                if job.claim.has_passed:
+                    job.refuse(_too_late())
+                elif job.answer.set_running_or_notify_cancel():
                     batch.append(job)
         return batch
 
@@ -156,6 +210,12 @@ class RequestQueue:
         with self._changed:
             self.is_closing = True
             self._changed.notify_all()
+
+
+def _too_late() -> DeadlinePassed:
+    return DeadlinePassed(
+        "the deadline passed while the request waited", hint="send the next observation; it is answered as usual"
+    )
 
 
 def run_batch(adapter: VLAModelAdapter, batch: list[Job], monitor: EngineMonitor) -> None:

@@ -66,7 +66,9 @@ class DeviceThread:
             quiet_at = self._queue.last_request_at + QUIET_S
             self._queue.wait_for_work(max(0.0, quiet_at - time.monotonic()) if background else None)
             if batch := self._queue.take_batch(self._max_batch):
+                started = time.perf_counter()
                 run_batch(self._adapter, batch, self._monitor)
+                self._queue.note_served(len(batch), time.perf_counter() - started)
             elif not self._queue.prefetches.run_piece(self._adapter) and background and self._queue.is_quiet(QUIET_S):
                 self._warm_up_in_background()
 

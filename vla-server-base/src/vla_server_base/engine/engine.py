@@ -6,7 +6,8 @@ import hashlib
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
 
 import numpy as np
 from cachetools import LRUCache, cached
@@ -20,10 +21,12 @@ from vla_server_base.engine.device_thread import DeviceThread
 from vla_server_base.engine.loading import EngineStatus, model_unavailable, shutting_down
 from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import ImageError, NotFinite, Overloaded
-from vla_server_base.fairness import FairThreads, current_flow
+from vla_server_base.fairness.claims import current_claim
+from vla_server_base.fairness.threads import FairThreads
 from vla_server_base.monitoring.cache_lookups import CacheLookups
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.request_context import current_client
 from vla_server_base.request_inputs import check_observation, check_task
 
 _NUM_PREPROCESSORS = 8
@@ -36,9 +39,10 @@ _NUM_TIMES = 200
 class Engine:
     """Takes requests from the event loop to the device and back, in batches of the waiting requests.
 
-    At most `config.max_queue` requests wait, preprocessing included. Clients take turns, and the sessions of a client
-    take turns: in a full queue, the client with the most requests makes room for one with fewer. A request whose caller
-    is cancelled leaves the queue at once.
+    At most `config.max_queue` requests wait, preprocessing included. A robot's is served before an evaluation's; the
+    clients of a class take turns, and so do the sessions of a client. In a full queue an evaluation's request makes
+    room for a robot's, and the client with the most for one with fewer. A request whose caller is cancelled leaves the
+    queue at once.
     """
 
     def __init__(
@@ -54,7 +58,7 @@ class Engine:
         self._adapter = adapter
         self.fit_image = adapter.fit_image
         self.monitor = EngineMonitor(monitor or Monitor(), model_id)
-        self._queue = RequestQueue(config.max_queue)
+        self._queue = RequestQueue(config.max_queue, config.max_queue_per_client)
         self._device = DeviceThread(adapter, config, model_id, self._queue, check_spec, self.monitor)
         self._preprocessors = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess")
         remember = cached(LRUCache(_NUM_TASKS), key=_content, lock=threading.Lock(), info=True)
@@ -114,18 +118,14 @@ class Engine:
             ImageError: the window never shows the policy's first camera, or a step of it lacks a required one.
             InstructionError: the task says nothing, and the policy reads instructions.
             RequestError: a step lacks the proprio that the policy requires; see `preprocess_observation`, too.
-            Overloaded: `config.max_queue` requests are waiting already.
+            Overloaded: `config.max_queue` requests are waiting already, or too many of this client.
+            DeadlinePassed: the request's deadline passed while it waited.
             Unavailable: the server is shutting down.
         """
         _check_inputs(request, self.spec)
         started = time.perf_counter()
-        try:
+        async with self.held_back():
             job = self._queue.admit()
-        except Overloaded:
-            if self._queue.is_mostly_of(current_flow()):
-                # A client with the queue to itself would ask again at once, and keep the event loop from others.
-                await asyncio.sleep(_REFUSED_S)
-            raise
         try:
             self._preprocessors.submit(self._preprocess_job, job, request)
             prediction = await asyncio.wrap_future(job.answer)
@@ -133,6 +133,27 @@ class Engine:
             return prediction
         finally:
             self._queue.remove(job)
+
+    def check_room(self) -> None:
+        """Refuse the present task's request, before it is decoded, if the queue has no place for it; on any thread.
+
+        Raises:
+            Overloaded: as `predict` would.
+        """
+        self._queue.check_room(current_claim())
+
+    @asynccontextmanager
+    async def held_back(self) -> AsyncIterator[None]:
+        """Hold a refusal back that is raised within the block, if its client has most of the queue.
+
+        It would ask again at once, and keep the event loop from others.
+        """
+        try:
+            yield
+        except Overloaded:
+            if self._queue.is_mostly_of(current_client.get()):
+                await asyncio.sleep(_REFUSED_S)
+            raise
 
     def prefetch(self, request: PolicyRequest) -> Prefetch:
         """Have the device prepare, while no request waits, for one whose window goes on from this one.
@@ -171,6 +192,8 @@ class Engine:
 
     def _preprocess_job(self, job: Job, request: PolicyRequest) -> None:
         """Preprocess a request and hand it to the device directly: on the event loop it might wait."""
+        if not self._queue.wants(job):
+            return
         started = time.perf_counter()
         try:
             policy_input = self._preprocess(request)

@@ -1,6 +1,7 @@
 """The one HTTP client of a policy server: health, info, predict, execute and episodes."""
 
 import asyncio
+import time
 from collections.abc import Mapping
 from types import TracebackType
 from typing import Any
@@ -9,16 +10,23 @@ import httpx
 import msgspec
 
 from vla_server_base.contract import PolicySpec
-from vla_server_base.errors import RequestError, Unavailable
+from vla_server_base.errors import Overloaded, RateLimited, RequestError, Unavailable
+from vla_server_base.request_context import Priority
 
 _POLL_S = 0.1
 _REQUEST_TIMEOUT_S = 300.0
 _EPISODE_TIMEOUT_S = 1800.0
+# For how long a batch request is sent again.
+_PATIENCE_S = 600.0
+_NO_ROOM = (Overloaded.code, RateLimited.code)
+_UNAVAILABLE = (Unavailable.status, RateLimited.status)
 _HINT = "give the address of a running server, such as http://127.0.0.1:8002; `octo-service serve` starts one"
 
 
 class PolicyServer:
-    """A running server, by its address.
+    """A running server, by its address; `priority` says how urgent the requests are.
+
+    A `batch` request that the server has no room for is sent again, when the server says so: robots come first.
 
     >>> async with PolicyServer("http://127.0.0.1:8002") as server:
     ...     reply = await server.predict({"image": ..., "instruction": "lift the red cube"})
@@ -28,12 +36,13 @@ class PolicyServer:
         RequestError: the server refuses a request; with its message and hint.
     """
 
-    def __init__(self, url: str):
-        self.url = url.rstrip("/")
+    def __init__(self, url: str, priority: Priority = "robot"):
+        self.url, self._priority = url.rstrip("/"), priority
 
     async def __aenter__(self) -> "PolicyServer":
         try:
-            self._client = httpx.AsyncClient(base_url=self.url, timeout=_REQUEST_TIMEOUT_S)
+            headers = {"X-Priority": self._priority}
+            self._client = httpx.AsyncClient(base_url=self.url, timeout=_REQUEST_TIMEOUT_S, headers=headers)
         except httpx.InvalidURL as error:
             raise self._no_policy_server(str(error)) from error
         return self
@@ -85,12 +94,22 @@ class PolicyServer:
 
     async def _ask(self, method: str, path: str, *, expected: str, **content: Any) -> Mapping[str, Any]:
         """Return a reply; `expected` is a field that every policy server's reply has."""
-        response, reply = await self._request(method, path, **content)
+        response, reply = await self._request_with_patience(method, path, **content)
         if not response.is_success:
             raise self._error(response, reply)
         if expected not in reply:
             raise self._no_policy_server(f"its reply has no '{expected}'")
         return reply
+
+    async def _request_with_patience(self, method: str, path: str, **content: Any) -> tuple[httpx.Response, Any]:
+        until = time.monotonic() + (_PATIENCE_S if self._priority == "batch" else 0.0)
+        while True:
+            response, reply = await self._request(method, path, **content)
+            error = reply.get("error")
+            has_no_room = isinstance(error, dict) and error.get("code") in _NO_ROOM
+            if not has_no_room or time.monotonic() >= until:
+                return response, reply
+            await asyncio.sleep(float(response.headers.get("Retry-After", 1)))
 
     async def _request(self, method: str, path: str, **content: Any) -> tuple[httpx.Response, Mapping[str, Any]]:
         try:
@@ -109,7 +128,7 @@ class PolicyServer:
         """Return the server's own error."""
         error = reply.get("error")
         if isinstance(error, dict):
-            kind = Unavailable if response.status_code == Unavailable.status else RequestError
+            kind = Unavailable if response.status_code in _UNAVAILABLE else RequestError
             return kind(error["message"], hint=error["hint"])
         if "reason" in reply:
             return Unavailable(str(reply["reason"]), hint=f"the log of the server at {self.url} says more")

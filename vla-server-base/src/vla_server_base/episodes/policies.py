@@ -25,6 +25,7 @@ from vla_server_base.engine.engine import Engine
 from vla_server_base.episodes.http_client import PolicyServer, policy_spec
 from vla_server_base.episodes.interfaces import EpisodePolicy, GuidedChunk
 from vla_server_base.errors import RequestError, UnknownName
+from vla_server_base.request_context import Priority
 from vla_server_base.request_inputs import encode_png
 from vla_server_base.sessions.action_chunking import ObservationWindow
 
@@ -104,14 +105,16 @@ async def load_policy(
 class HttpPolicy:
     """The policy of a server, by its address.
 
+    `priority` is how urgent its requests are to the server: `batch` waits for robots.
+
     >>> async with HttpPolicy("http://127.0.0.1:8002") as policy: ...
 
     Raises:
         Unavailable, RequestError: see `PolicyServer`.
     """
 
-    def __init__(self, url: str, dataset: str | None = None):
-        self._server, self._dataset = PolicyServer(url), dataset
+    def __init__(self, url: str, dataset: str | None = None, *, priority: Priority = "robot"):
+        self._server, self._dataset = PolicyServer(url, priority), dataset
 
     async def __aenter__(self) -> "HttpPolicy":
         async with AsyncExitStack() as stack:

@@ -136,15 +136,15 @@ class ScenePool:
         self._verdicts.check(client, key)
         deaths: list[WorkerDied] = []
         try:
-            return await self._run(SceneJob(key=key, scene=scene, request=request), client, deaths)
+            return await self._run(SceneJob(key=key, scene=scene, request=request), deaths)
         except (SceneCrashed, SceneTimeout) as error:
             self._verdicts.note(client, key, error, num_workers=max(1, len(deaths)))
             raise
 
-    async def _run(self, job: SceneJob, client: str, deaths: list[WorkerDied]) -> JobReply:
+    async def _run(self, job: SceneJob, deaths: list[WorkerDied]) -> JobReply:
         """Run a job, and once more in another worker if the first is lost: the request holds all that it needs."""
         while len(deaths) < MAX_WORKERS:
-            worker = await self.workers.acquire(WorkerRequest(client=client, key=job.key, is_retry=bool(deaths)))
+            worker = await self.workers.acquire(WorkerRequest(key=job.key, is_retry=bool(deaths)))
             task = self._jobs.start(self._run_in(worker, job))
             # Not `shield`: since Python 3.14 it logs an error if the client is gone.
             await asyncio.wait([task])

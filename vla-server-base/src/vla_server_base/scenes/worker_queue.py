@@ -6,26 +6,27 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from vla_server_base.errors import Overloaded, VLAError
-from vla_server_base.fairness import FairQueue, Flow, greediest_beside
+from vla_server_base.fairness.claims import Claim, current_claim, displaced_by
+from vla_server_base.fairness.queue import FairQueue
 from vla_server_base.scenes.library import bundled_keys
 from vla_server_base.scenes.worker_process import WorkerProcess
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class WorkerRequest:
-    """A job that waits: its client, its scene's key, and the worker that it will get.
+    """A job that waits: whose it is and when it is due, its scene's key, and the worker that it will get.
 
     `is_retry`: its first worker was lost. It comes before all others, and is never refused for lack of room.
     """
 
-    client: str
     key: str
+    claim: Claim = field(default_factory=current_claim)
     is_retry: bool = False
     worker: "asyncio.Future[WorkerProcess]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
-    def flow(self) -> Flow:
-        return Flow(self.client, "")
+    def client(self) -> str:
+        return self.claim.flow.client
 
     def may_use(self, worker: WorkerProcess) -> bool:
         """Return whether a worker may take this job, given the scenes that it compiled and their clients.
@@ -41,7 +42,7 @@ class WorkerRequest:
 
 
 class WorkerQueue:
-    """Requests in the order in which they get a worker; at most `max_requests`, retries aside."""
+    """Requests in the order in which they get a worker, that of a FairQueue; at most `max_requests`, retries aside."""
 
     def __init__(self, max_requests: int):
         self._max_requests = max_requests
@@ -58,22 +59,21 @@ class WorkerQueue:
         """Add a request behind those of its client.
 
         Raises:
-            Overloaded: the queue is full, and no client has more requests in it than this one.
+            Overloaded: the queue is full, and no other request has to make room.
         """
         if request.is_retry:
             self._retries.append(request)
             return
         if len(self._waiting) >= self._max_requests:
-            self._make_room(request.flow)
-        self._waiting.put(request.flow, request)
+            self._make_room(request.claim)
+        self._waiting.put(request.claim, request)
 
-    def _make_room(self, flow: Flow) -> None:
+    def _make_room(self, claim: Claim) -> None:
         error = Overloaded(f"{len(self._waiting)} scenes are waiting for a worker", hint="try again in a second")
-        requests = [request for _, request in self._waiting]
-        greediest = greediest_beside(flow, [request.flow for request in requests]) if requests else None
-        if greediest is None:
+        displaced = displaced_by(claim, [each for each, _ in self._waiting], self._max_requests)
+        if displaced is None:
             raise error
-        self.refuse(next(request for request in reversed(requests) if request.flow == greediest), error)
+        self.refuse(next(request for each, request in self._waiting if each is displaced), error)
 
     def pop(self, is_served: Callable[[WorkerRequest], bool]) -> WorkerRequest | None:
         """Offer each request that may be next to `is_served`; take the first one that it serves, or return None."""
@@ -89,7 +89,7 @@ class WorkerQueue:
         if request in self._retries:
             self._retries.remove(request)
             return True
-        return self._waiting.remove(request.flow, request)
+        return self._waiting.remove(request.claim, request)
 
     def refuse(self, request: WorkerRequest, error: VLAError) -> None:
         """Remove a request, and have it fail with this error."""

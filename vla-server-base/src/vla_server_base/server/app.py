@@ -23,7 +23,8 @@ from vla_server_base.contract import PolicySpec
 from vla_server_base.engine.engine import Engine
 from vla_server_base.episodes.scene_cameras import check_scene_cameras, scene_cameras
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
-from vla_server_base.fairness import FairThreads, num_threads
+from vla_server_base.fairness.rates import RateLimits
+from vla_server_base.fairness.threads import FairThreads, num_threads
 from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
@@ -120,6 +121,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             code=code,
             observation_keys=keys,
             traffic=traffic,
+            rates=RateLimits(config.max_rate),
             shutdown=shutdown,
             monitor=monitor,
         )

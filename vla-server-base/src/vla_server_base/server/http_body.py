@@ -51,14 +51,22 @@ async def read_request(
 
     Raises:
         ModelUnavailable: the policy is not loaded; the body is not read.
+        Overloaded: the queue for the device has no place for it; its images are not decoded.
         UnsupportedMedia: the body is neither JSON nor multipart.
         BodyTooLarge: see `read_body`.
         RequestError, SceneError: what it asks for cannot be answered.
     """
     spec = service.engine.spec
-    return await _read_scene_body(
-        request, service, kind, lambda body: body.to_core(spec, service.config, service.engine.fit_image)
-    )
+
+    def to_core(body: PredictRequest | ExecuteRequest) -> PredictInputs | ExecuteInputs:
+        # A flood's images would take the processor from the policy, only for the requests to be refused. A session's
+        # next action may be known already.
+        if isinstance(body, PredictRequest) and body.has_images and not body.is_of_session:
+            service.engine.check_room()
+        return body.to_core(spec, service.config, service.engine.fit_image)
+
+    async with service.engine.held_back():
+        return await _read_scene_body(request, service, kind, to_core)
 
 
 async def read_geometry_request(request: Request, service: Service) -> tuple[GeometryInputs, Scene]:

@@ -11,11 +11,19 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vla_server_base.errors import Overloaded, Unavailable, VLAError
+from vla_server_base.fairness.claims import lowered_priority
 from vla_server_base.monitoring.monitor import Monitor
-from vla_server_base.request_context import begin_request, current_client, current_request_id, logged_path
+from vla_server_base.request_context import (
+    begin_request,
+    current_client,
+    current_priority,
+    current_request_id,
+    logged_path,
+)
 from vla_server_base.server.error_replies import client_error, deny_socket, error_response, reason_of
-from vla_server_base.server.in_flight import Bodies, Shutdown
+from vla_server_base.server.in_flight import Bodies
 from vla_server_base.server.origins import Origins
+from vla_server_base.server.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -66,6 +74,7 @@ class RequestMiddleware:
     async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._origins.check("GET", Headers(scope=scope))
+            _set_priority(Headers(scope=scope))
         except VLAError as error:
             await deny_socket(error, scope, receive, send)
         else:
@@ -92,9 +101,12 @@ class RequestMiddleware:
 
         try:
             self._origins.check(scope["method"], headers)
+            _set_priority(headers)
             with contextlib.ExitStack() as stack:
                 if scope["method"] not in _READS:
-                    stack.enter_context(_shutdown(scope).running())
+                    service: Service = scope["app"].state.service
+                    stack.enter_context(service.shutdown.running())
+                    service.rates.check_current()
                 await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
             status = _CLIENT_GONE
@@ -127,13 +139,18 @@ class RequestMiddleware:
             )
 
 
+def _set_priority(headers: Headers) -> None:
+    """Take the request's class from its `X-Priority` header, which only lowers the one that it has.
+
+    Raises:
+        RequestError: it names no class.
+    """
+    current_priority.set(lowered_priority(headers.get("x-priority"), current_priority.get()))
+
+
 def route_of(scope: Scope) -> str:
     """Return the pattern of a request's route: a path may hold whatever a client likes."""
     return getattr(scope.get("route"), "path_format", OTHER_ROUTES)
-
-
-def _shutdown(scope: Scope) -> Shutdown:
-    return scope["app"].state.service.shutdown
 
 
 class _Body:

@@ -71,13 +71,16 @@ class _Decision:
 
 
 async def answer_predict(service: Service, inputs: PredictInputs, scene: Scene | None, started: float) -> bytes:
-    """Return the reply as JSON; `started` is when the request came, by `time.perf_counter`."""
-    observed = _Observed(observations=inputs.observations) if scene is None else await _render(service, inputs, scene)
-    left_ms = None
-    if inputs.deadline_ms is not None:
-        left_ms = max(0.0, inputs.deadline_ms - 1e3 * (time.perf_counter() - started))
+    """Return the reply as JSON; `started` is when the request came, by `time.perf_counter`.
+
+    Raises:
+        DeadlinePassed: the deadline passed first; also while the scene waited for a worker.
+    """
+    observed = _Observed(observations=inputs.observations)
+    if scene is not None:
+        observed = await within_deadline(_render(service, inputs, scene), _left_ms(inputs, started))
     ask = _ask_once if inputs.session is None else _ask_in_session
-    decision = await ask(service, inputs, observed.observations, left_ms)
+    decision = await ask(service, inputs, observed.observations, _left_ms(inputs, started))
     preview = None
     if scene is not None and inputs.needs_preview:
         preview = await preview_chunk(service, inputs, scene, decision.actions[0].actions)
@@ -100,6 +103,12 @@ async def answer_predict(service: Service, inputs: PredictInputs, scene: Scene |
     # To encode images or poses would hold up the event loop; all else takes less than the way to a thread and back.
     in_thread = inputs.wants_images or (inputs.scene is not None and inputs.scene.wants_poses)
     return await asyncio.to_thread(write) if in_thread else write()
+
+
+def _left_ms(inputs: PredictInputs, started: float) -> float | None:
+    if inputs.deadline_ms is None:
+        return None
+    return max(0.0, inputs.deadline_ms - 1e3 * (time.perf_counter() - started))
 
 
 async def _render(service: Service, inputs: PredictInputs, scene: Scene) -> _Observed:
@@ -165,8 +174,7 @@ async def _ask_once(
         dataset=dataset,
     )
     asked = time.perf_counter()
-    work = engine.predict(request)
-    prediction = await (work if left_ms is None else within_deadline(work, left_ms))
+    prediction = await within_deadline(engine.predict(request), left_ms)
     engine.monitor.step_answered(time.perf_counter() - asked)
     action_format = inputs.action_format or spec.actions[dataset].formats[0]
     return _Decision(

@@ -14,6 +14,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import RendererUnavailable
+from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.monitoring.metrics import Metrics
 from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.protocols.observations import ObservationReader
@@ -69,6 +70,7 @@ class Service:
     sessions: Sessions
     observation_keys: Mapping[str, Sequence[str]]
     traffic: Traffic
+    rates: RateLimits
     shutdown: Shutdown
     recorder: "Recorder | None"
     code: SourceCode

@@ -123,6 +123,7 @@ async def _reply(
     if request.endpoint == "reset":
         begin_episode(service.sessions, gr00t.read_reset(request, service.observation_reader), session_id)
         return gr00t.RESET_DONE
+    service.rates.check_current()
     with service.monitor.timed("read"):
         step = await asyncio.to_thread(gr00t.read_observation, request, service.observation_reader)
     watch.lap("read")

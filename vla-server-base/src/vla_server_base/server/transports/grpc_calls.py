@@ -23,6 +23,7 @@ CODES: Mapping[int, grpc.StatusCode] = MappingProxyType(
         409: grpc.StatusCode.ABORTED,
         413: grpc.StatusCode.RESOURCE_EXHAUSTED,
         422: grpc.StatusCode.INVALID_ARGUMENT,
+        429: grpc.StatusCode.RESOURCE_EXHAUSTED,
         500: grpc.StatusCode.INTERNAL,
         503: grpc.StatusCode.UNAVAILABLE,
         504: grpc.StatusCode.DEADLINE_EXCEEDED,

@@ -110,6 +110,7 @@ class _Calls:
     async def observe(self, chunks: AsyncIterator[bytes], peer: str) -> bytes:
         """Keep an observation."""
         client, reader = self._clients.of(peer), self._service.observation_reader
+        self._service.rates.check_current()
         # One at a time: whole observations are held in memory.
         async with client.receiving:
             message = await self._whole(chunks)

@@ -36,6 +36,7 @@ async def serve_openpi(connection: SocketConnection) -> None:
 
 async def _answer(connection: SocketConnection, message: WireMessage) -> WireMessage:
     service, watch = connection.service, Stopwatch()
+    service.rates.check_current()
     with service.monitor.timed("read"):
         request = await asyncio.to_thread(openpi.read, message, service.observation_reader)
     watch.lap("read")

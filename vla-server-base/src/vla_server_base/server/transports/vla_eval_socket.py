@@ -144,6 +144,7 @@ class _MessageReader:
             episode = await asyncio.to_thread(vla_eval.read_start, message, service.observation_reader)
             begin_episode(service.sessions, episode, self._connection.session_id)
         elif message.kind == "observation":
+            service.rates.check_current()
             with service.monitor.timed("read"):
                 request = await asyncio.to_thread(vla_eval.read_observation, message, service.observation_reader)
             watch.lap("read")

@@ -1,0 +1,1 @@
+"""Who is served first, and who gives way: classes, deadlines, turns, and rates."""
