@@ -10,10 +10,10 @@ pytest.register_assert_rewrite("vla_server_base.testing.contract")
 @pytest.fixture
 def log_lines(caplog):
     """Return the server's log lines that hold a text, with request ids, as its program writes them."""
+    from vla_server_base.monitoring.logs import LINE
     from vla_server_base.request_context import RequestIdFilter
-    from vla_server_base.server.program import LOG_LINE
 
-    request_ids, formatter = RequestIdFilter(), logging.Formatter(LOG_LINE)
+    request_ids, formatter = RequestIdFilter(), logging.Formatter(LINE)
     caplog.set_level(logging.INFO)
     caplog.handler.addFilter(request_ids)
 

@@ -246,6 +246,9 @@ class ServerConfig(Settings):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     """Level of the server's own log."""
 
+    log_format: Literal["text", "json"] = "text"
+    """Lines of the log as text, or each as a JSON object."""
+
     def __post_init__(self) -> None:
         super().__post_init__()
         self._check_together("max_body_mb", "max_bodies_mb", "a body of the largest size would never fit")

@@ -36,6 +36,9 @@ current_session: ContextVar[str] = ContextVar("current_session", default="-")
 current_protocol: ContextVar[str] = ContextVar("current_protocol", default="http")
 """Whose protocol the client speaks: `http` for `/predict`, else the project's name, such as `openpi`."""
 
+current_trace_id: ContextVar[str] = ContextVar("current_trace_id", default="-")
+"""The trace that the request belongs to, as W3C's `traceparent` has it; "-" if there is none."""
+
 
 def begin_request(request_id: str | None = None, client: str | None = None) -> str:
     """Begin a request in this task and return its id, which is a new one where the client sent none.
@@ -47,6 +50,22 @@ def begin_request(request_id: str | None = None, client: str | None = None) -> s
     if client is not None:
         current_client.set(client)
     return request_id
+
+
+def request_fields() -> dict[str, str]:
+    """Return what is known of this task's request, for the log; empty outside a request."""
+    if current_request_id.get() == "-":
+        return {}
+    client = current_client.get()
+    fields = {
+        "request_id": current_request_id.get(),
+        "client": client,
+        "key": client.removeprefix("key:") if client.startswith("key:") else "-",
+        "session": current_session.get(),
+        "protocol": current_protocol.get(),
+        "trace_id": current_trace_id.get(),
+    }
+    return {name: value for name, value in fields.items() if value != "-"}
 
 
 class RequestIdFilter(logging.Filter):

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from all_protocols import PREDICT, send_traffic, serving_all
+from all_protocols import PREDICT
 from echo_server import DEADLINE_S, echo_app, wait_until, wait_until_healthy, wait_until_loaded
 from exposed_metrics import samples, value
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
@@ -28,13 +28,6 @@ ANSWERED_ROUTES = {
     "lerobot": "GetActions",
 }
 STAGES = ("read", "preprocess", "queue", "infer", "compile", "render", "write")
-
-
-@pytest.fixture(scope="module")
-def ports():
-    with serving_all() as ports:
-        send_traffic(ports)
-        yield ports
 
 
 @pytest.mark.parametrize(("protocol", "route"), ANSWERED_ROUTES.items())

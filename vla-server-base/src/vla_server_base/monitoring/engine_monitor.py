@@ -32,3 +32,7 @@ class EngineMonitor:
     def steps_dropped(self, reason: str, num: int = 1) -> None:
         """Report control steps that get no action: `superseded` by a newer one, or `skipped` by the client."""
         self.monitor.metrics.steps_dropped(reason, num)
+
+    def note_step(self, session: str | None, step: int, seed: int) -> None:
+        """Say which step of which session the current request is."""
+        self.monitor.note_step(session, step, seed, self.model)

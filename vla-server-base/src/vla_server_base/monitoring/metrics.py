@@ -15,6 +15,10 @@ SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.
 
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64)
 
+PROTOCOLS = ("http", "openpi", "vla-eval", "openvla", "gr00t", "lerobot")
+DROP_REASONS = ("superseded", "skipped")
+RESTART_REASONS = ("crash", "timeout", "memory", "killed", "worn")
+
 _KEY_PREFIX = "key:"
 
 
@@ -57,6 +61,8 @@ class Metrics:
         self._scene_lookups = self._counter(
             "vla_scene_lookups", "Scenes that a worker had compiled already (hit), or had to (miss).", "result"
         )
+
+        self._begin_at_zero()
 
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count a request or a message of the current protocol and client."""
@@ -103,6 +109,15 @@ class Metrics:
         """
         encode, content_type = choose_encoder(accept)
         return encode(_Families(self.registry, gauges)), content_type
+
+    def _begin_at_zero(self) -> None:
+        """Have series before their first event: Prometheus sees no increase in a series that begins at one."""
+        for reason in RESTART_REASONS:
+            self._worker_restarts.labels(reason)
+        for reason in DROP_REASONS:
+            self._dropped_steps.labels(reason)
+        for protocol in PROTOCOLS:
+            self._deadline_misses.labels(protocol)
 
     @property
     def _here(self) -> dict[str, Any]:

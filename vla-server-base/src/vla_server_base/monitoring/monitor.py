@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 
 from vla_server_base.errors import VLAError
@@ -10,6 +11,10 @@ from vla_server_base.monitoring.metrics import Metrics
 
 _CLIENT_GONE = 499
 """As nginx counts requests whose client went away before the answer."""
+
+
+current_request: ContextVar["RunningRequest | None"] = ContextVar("current_request", default=None)
+"""The request that this task works on; tasks and threads of one request share it."""
 
 
 class Monitor:
@@ -20,7 +25,15 @@ class Monitor:
 
     def begin_request(self, route: str) -> "RunningRequest":
         """Begin to measure a request or a message; `route` is one of our own words, never a client's."""
-        return RunningRequest(self, route)
+        request = RunningRequest(self, route)
+        current_request.set(request)
+        return request
+
+    def note_step(self, session: str | None, step: int, seed: int, model: str) -> None:
+        """Say which step of which session the current request is."""
+        request = current_request.get()
+        if request is not None:
+            request.session = session
 
     def scene_job(self, compile_ms: float, physics_ms: float, render_ms: float) -> None:
         """Report what a scene worker did in a job; what took no time was not asked for, or cached."""
@@ -49,6 +62,8 @@ class RunningRequest:
         self.seconds = 0.0
         """How long it took, once it has ended."""
         self._started = time.perf_counter()
+        self.session: str | None = None
+        """The session of which it is a step, once that is known."""
         self.refusal: VLAError | None = None
         """The error that the client gets, if it gets one."""
         self._has_ended = False

@@ -18,6 +18,7 @@ from vla_server_base.request_context import (
     current_client,
     current_priority,
     current_request_id,
+    current_session,
     logged_path,
 )
 from vla_server_base.server.error_replies import client_error, deny_socket, error_response, reason_of
@@ -128,6 +129,8 @@ class RequestMiddleware:
             body.close()
             measured.route, measured.refusal = route_of(scope), state.get("refusal")
             measured.end(status or _CLIENT_GONE)
+            if measured.session is not None:
+                current_session.set(measured.session)  # for the log; a task of the request has set it for itself
             logger.info(
                 "method=%s path=%s status=%s ms=%.1f client=%s%s",
                 scope["method"],

@@ -176,6 +176,7 @@ async def _ask_once(
     asked = time.perf_counter()
     prediction = await within_deadline(engine.predict(request), left_ms)
     engine.monitor.step_answered(time.perf_counter() - asked)
+    engine.monitor.note_step(None, request.step, request.seed)
     action_format = inputs.action_format or spec.actions[dataset].formats[0]
     return _Decision(
         actions=tuple(engine.form_action(chunk, dataset, action_format) for chunk in prediction.chunks),

@@ -11,11 +11,8 @@ from uvicorn.config import STARTUP_FAILURE
 
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.errors import VLAError
-from vla_server_base.request_context import RequestIdFilter
+from vla_server_base.monitoring.logs import log_handler
 from vla_server_base.server.host import SeveralWorkers
-
-LOG_LINE = "%(message)s request_id=%(request_id)s"
-"""How a line of the log ends, whichever module writes it; RequestIdFilter adds the id."""
 
 
 def app_for_uvicorn(make: Callable[[ServerConfig], FastAPI]) -> FastAPI:
@@ -27,7 +24,7 @@ def app_for_uvicorn(make: Callable[[ServerConfig], FastAPI]) -> FastAPI:
     """
     try:
         config = config_from_environment(ServerConfig, "VLA")
-        configure_logging(config.log_level)
+        configure_logging(config)
         return make(config)
     except VLAError as error:
         print(error.as_sentence(), file=sys.stderr)
@@ -42,20 +39,17 @@ def serve(app: FastAPI) -> None:
         SystemExit: the app cannot start; the log says why.
     """
     config: ServerConfig = app.state.config
-    configure_logging(config.log_level)
+    configure_logging(config)
     if (num_workers := os.environ.get("WEB_CONCURRENCY", "")) not in ("", "0", "1"):
         raise SeveralWorkers(num_workers)
     uvicorn.run(app, host=config.host, port=config.port, log_config=None, workers=1)
 
 
-def configure_logging(level: str) -> None:
+def configure_logging(config: ServerConfig) -> None:
     """Log in one form, uvicorn's lines too, with each request's id; a log that is configured already stays as it is."""
     if logging.getLogger().hasHandlers():
         return
-    handler = logging.StreamHandler()
-    handler.addFilter(RequestIdFilter())
-    log_format = f"%(asctime)s %(levelname)s %(name)s {LOG_LINE}"
-    logging.basicConfig(level=level.upper(), format=log_format, handlers=[handler])
+    logging.basicConfig(level=config.log_level.upper(), handlers=[log_handler(config.log_format)])
     for name in ("uvicorn", "uvicorn.error"):
         uvicorn_logger = logging.getLogger(name)
         uvicorn_logger.handlers.clear()

@@ -27,6 +27,7 @@ async def run_step(sessions: Sessions, request: StepRequest) -> StepResult:
     current_session.set(session.id)
     sessions.hand_over(session, request.connection)
     result = await session.step(request)
+    sessions.engine.monitor.note_step(session.id, result.step, result.seed)
     sessions.keep_within_memory(session)
     if request.notes and result.step == 0:
         logger.info("session=%s %s", session.id, "; ".join(request.notes))
