@@ -70,7 +70,7 @@ serve-lerobot: install-lerobot ## serve a policy that LeRobot trained, LEROBOT_M
 test: check test-vla-client test-console test-base test-clients test-octo test-oldest test-pythons ## run every check and every test
 
 .PHONY: check
-check: setup ## lint, formatting, types, the page's own tests, and what must hold for the whole repository
+check: setup check-manifests ## lint, formatting, types, the page's own tests, and what must hold for the whole repository
 	$(IN_OCTO) ruff check ../..
 	$(IN_OCTO) ruff format --check ../..
 	$(IN_OCTO) env PYTHONPATH=../lerobot/src lint-imports --no-cache ../../.importlinter
@@ -172,6 +172,22 @@ hooks: setup ## run `make fix` before each commit
 .PHONY: dist
 dist: $(UV_FILE) ## build wheels and source distributions of all packages, and what they were tested with, into dist/
 	UV=$(UV) PYTHON="$(PYTHON)" .ci/build-dist dist
+
+# Each in an environment of its own: they are large, and nothing else needs them. The date is that of pyproject.toml.
+TOOL := $(UV) tool run --quiet --exclude-newer 2026-11-20T00:00:00Z
+MANIFESTS = $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*/*.yaml))
+
+.PHONY: check-manifests
+check-manifests: $(UV_FILE) ## compare Kubernetes' manifests with its schemas (done by check)
+	$(TOOL) kubernetes-validate@1.37.0 --quiet --strict $(MANIFESTS)
+
+.PHONY: prove-image
+prove-image: ## carry out the Dockerfile without a container engine, as root on Debian with debootstrap, and try the image
+	"$(PYTHON)" deploy/proof/image.py
+
+.PHONY: prove-unit
+prove-unit: ## run the systemd unit in what prove-image made, under a systemd of its own
+	"$(PYTHON)" deploy/proof/unit.py
 
 .PHONY: install
 install: $(UV_FILE) ## install what a server needs, and EXTRAS (done by demo and serve)
