@@ -3,7 +3,7 @@
 import logging
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 logger = logging.getLogger(__name__)
@@ -23,7 +23,10 @@ def writable_cache(folder: Path) -> Iterator[Path]:
             folder,
             error.strerror,
         )
-        with tempfile.TemporaryDirectory(prefix="vla-servers-") as own:
-            yield Path(own)
+        with ExitStack() as stack:
+            own = folder
+            with suppress(OSError):  # the disk is full: all who would write here go on without
+                own = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="vla-servers-")))
+            yield own
     else:
         yield folder

@@ -68,7 +68,7 @@ def decode_image_file(encoded: bytes, field: str, max_pixels: int) -> Image:
     """
     try:
         return _decode(encoded, field, max_pixels)
-    except ImageError:
+    except (ImageError, MemoryError):  # the second is the server's fault, not the image's
         raise
     except (PillowImage.DecompressionBombError, PillowImage.DecompressionBombWarning) as error:
         raise ImageError(

@@ -118,7 +118,7 @@ class DeviceThread:
                 self._background_inputs = None
             else:
                 self._adapter.predict([policy_input])
-        except Exception:
+        except BaseException:  # SystemExit too: it would end the device thread
             logger.exception("the background warm-up of the policy failed")
             self._background_inputs = None
 

@@ -50,7 +50,7 @@ class Prefetches:
             next(prefetch.pieces)
         except StopIteration:
             prefetch.cancel()
-        except Exception:
+        except BaseException:  # SystemExit too: it would end the device thread
             logger.exception("the policy failed to prefetch; the request is answered without")
             prefetch.cancel()
         return True

@@ -27,6 +27,7 @@ from vla_server_base.scenes.messages import (
     SceneJob,
     WorkerReply,
 )
+from vla_server_base.scenes.time_limit import within
 from vla_server_base.scenes.worker_death import WorkerDied, restart_reason
 from vla_server_base.scenes.worker_launch import launch_first
 from vla_server_base.scenes.worker_process import WorkerProcess
@@ -162,7 +163,7 @@ class ScenePool:
         job = replace(job, scene=None if has_cached else job.scene)
         usable = False
         try:
-            reply = await asyncio.wait_for(worker.run(job), self._config.scene_timeout_s)
+            reply = await within(self._config.scene_timeout_s, worker.run(job))
             usable = not reply.must_restart
         except asyncio.TimeoutError:
             reason = "timeout"

@@ -109,7 +109,7 @@ class WorkerProcess:
             reader, writer = await asyncio.open_unix_connection(sock=server_end, limit=PIECE_BYTES)
             # Not asyncio's subprocess: under uvloop that runs the fork hooks of every library in the process, JAX's
             # among them. Not awaited either, so that a cancelled start leaves no process behind.
-            stderr = tempfile.TemporaryFile()  # noqa: SIM115
+            stderr = _nameless_file()
             try:
                 process = subprocess.Popen(
                     [sys.executable, "-m", "vla_server_base.scenes.worker.main"],
@@ -185,6 +185,13 @@ class WorkerProcess:
         size = self._stderr.seek(0, os.SEEK_END)
         self._stderr.seek(max(0, size - 2000))
         return self._stderr.read().decode("utf-8", "replace").strip()
+
+
+def _nameless_file() -> BinaryIO:
+    """Return a file for a worker's errors: in memory where there is such a thing, for the disk may be full."""
+    if hasattr(os, "memfd_create"):
+        return open(os.memfd_create("worker-stderr"), "w+b")
+    return tempfile.TemporaryFile()
 
 
 class MemoryLimit:

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi_offline import FastAPIOffline
 from starlette.exceptions import HTTPException
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Match
 
 from vla_server_base import __version__
 from vla_server_base.adapter import VLAModelAdapter
@@ -66,6 +67,8 @@ if TYPE_CHECKING:
     from vla_server_base.recordings.recorder import Recorder
 
 logger = logging.getLogger(__name__)
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: str) -> FastAPI:
@@ -127,7 +130,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         )
         watching = [asyncio.create_task(traffic.watch()), asyncio.create_task(steered.close_at_shutdown())]
         ending = Ending(host, app.state.service)
-        host.take_signals(ending.begin)
+        host.take_signals(ending.begin, longest_s=ending.longest_s, last=ending.kill_workers)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 for open_port in own_ports:
@@ -240,11 +243,22 @@ async def _answer_http_exception(request: Request, error: Exception) -> Response
     if error.status_code == 404:
         known = NotFound(f"there is nothing at {path}", hint="GET /docs lists the routes")
     elif error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "")
+        allowed = ", ".join(_allowed_methods(request))
         known = MethodNotAllowed(f"{path} does not accept {request.method}", hint=f"it accepts: {allowed}")
+        return refusal_response(request, known, {"Allow": allowed})
     else:
         known = RequestError(str(error.detail), hint="GET /docs describes each request")
     return refusal_response(request, known, error.headers)
+
+
+def _allowed_methods(request: Request) -> list[str]:
+    """Return what an address accepts by all its routes; the framework's own list is that of the first one."""
+    routes = request.app.routes
+    return [
+        method
+        for method in _METHODS
+        if any(route.matches({**request.scope, "method": method})[0] is Match.FULL for route in routes)
+    ]
 
 
 async def _answer_validation_error(request: Request, error: Exception) -> Response:

@@ -21,11 +21,15 @@ class Ending:
         self._draining: asyncio.Task[None] | None = None
         self._cutting: asyncio.Task[None] | None = None
 
+    @property
+    def longest_s(self) -> float:
+        """How long the end may take."""
+        return self._service.config.shutdown_grace_s + _CUT_S
+
     def begin(self, is_urgent: bool) -> None:
         """Begin to end, or, if that has begun and it `is_urgent`, stop waiting for requests."""
         grace_s = self._service.config.shutdown_grace_s
         if self._draining is None:
-            self._host.end_by(grace_s + _CUT_S, self._kill_workers)
             self._draining = asyncio.create_task(self._end(grace_s))
         elif is_urgent:
             self._draining.cancel()
@@ -40,14 +44,15 @@ class Ending:
     async def _end(self, grace_s: float) -> None:
         self._service.sessions.end_watching()
         await self._service.shutdown.drain(grace_s)
-        self._host.end_by(_CUT_S, self._kill_workers)
+        self._host.end_by(_CUT_S)
         cutting = asyncio.create_task(self.cut())
         self._service.traffic.end()
         await self._service.shutdown.drain(_ANSWERING_S)
         self._host.stop(_CLOSING_S)
         await cutting
 
-    def _kill_workers(self) -> None:
+    def kill_workers(self) -> None:
+        """Kill the scene workers without waiting: the last thing that a process does that has to be killed itself."""
         for pid in self._service.pool.pids:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)

@@ -20,7 +20,7 @@ from vla_server_base.schemas.episode import (
     SteeredEpisodeRequest,
 )
 from vla_server_base.schemas.execute_reply import StartEvent
-from vla_server_base.server.event_stream import EVENT_STREAM, HEADERS, written
+from vla_server_base.server.event_stream import EVENT_STREAM, EVENTS, HEADERS, written
 from vla_server_base.server.execute import execute_events
 from vla_server_base.server.http_body import read_json, read_request, reply_json
 from vla_server_base.server.in_flight import unless_disconnected
@@ -71,7 +71,7 @@ async def status(episode_id: str, service: CurrentService) -> EpisodeStatusReply
     "/episodes/{episode_id}/events",
     summary="An episode's events from its start, and on until its end",
     response_class=StreamingResponse,
-    responses={200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}},
+    responses={200: {"content": EVENTS}},
 )
 async def events(
     request: Request,

@@ -16,13 +16,16 @@ logger = logging.getLogger(__name__)
 _MAX_LOGGED_REASON_CHARS = 500
 
 
-def client_error(error: Exception) -> VLAError:
+def client_error(error: BaseException) -> VLAError:
     """Return the error that a client gets, and log the traceback where the server is at fault.
 
     The request's own log line has the reason of a refusal: see `reason_of`.
     """
     if isinstance(error, VLAError):
         return error
+    if isinstance(error, MemoryError):
+        logger.error("no memory is left for a request: %s", error)
+        return Unavailable("the server has no memory for this request", hint="send it again later, or make it smaller")
     logger.error("a request failed", exc_info=error)
     return VLAError("something went wrong inside the server", hint="look up the request_id in the server's log")
 

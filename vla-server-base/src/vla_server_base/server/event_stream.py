@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
+from typing import Any
 
 from fastapi import Request, Response
 from fastapi.responses import StreamingResponse
@@ -16,6 +17,8 @@ from vla_server_base.server.in_flight import unless_disconnected
 from vla_server_base.server.kept_events import WrittenEvent
 
 EVENT_STREAM = "text/event-stream"
+# Without a type: some readers of the description take a schema for the whole stream, others for each event.
+EVENTS: dict[str, Any] = {EVENT_STREAM: {"schema": {"description": "Server-sent events; each has JSON as its data"}}}
 _NAMES = {StartEvent: "start", StepEvent: "step", ChangeEvent: "change", EndEvent: "end"}
 # A proxy shall pass on each event when it comes.
 HEADERS = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}

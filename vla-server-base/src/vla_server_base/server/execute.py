@@ -21,7 +21,7 @@ from vla_server_base.schemas.episode_events import change_event, end_event, star
 from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.execute_reply import ChangeEvent, EndEvent, ExecuteReply, StartEvent, StateReply, StepEvent
 from vla_server_base.schemas.inputs import ExecuteInputs
-from vla_server_base.server.event_stream import EVENT_STREAM, stream_response
+from vla_server_base.server.event_stream import EVENT_STREAM, EVENTS, stream_response
 from vla_server_base.server.http_body import read_request, reply_json
 from vla_server_base.server.in_flight import unless_disconnected
 from vla_server_base.server.openapi import EXECUTE_EXAMPLES, request_body
@@ -41,7 +41,7 @@ router = APIRouter(responses={"default": {"model": ErrorReply, "description": "A
     responses={
         200: {
             "model": ExecuteReply,
-            "content": {EVENT_STREAM: {"schema": {"type": "string"}}},
+            "content": EVENTS,
             "description": "The episode; as a stream of events where the client accepts text/event-stream",
         }
     },

@@ -11,7 +11,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable
 
@@ -26,6 +25,7 @@ from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.errors import VLAError
 from vla_server_base.server.sockets import uvicorn_settings
 from vla_server_base.server.traffic import Traffic
+from vla_server_base.server.watchdog import Watchdog
 
 logger = logging.getLogger(__name__)
 
@@ -55,6 +55,7 @@ class Host:
         self._config = _running_uvicorn()
         self._server = _server_of_this_process(self._config)
         self._has_failed = False
+        self._watchdog: Watchdog | None = None
 
     def prepare(self, config: ServerConfig, traffic: Traffic) -> None:
         """Have connections served as the settings say, and each request logged once, under its peer's address.
@@ -80,14 +81,16 @@ class Host:
         access_log.handlers.clear()
         access_log.propagate = False
 
-    def take_signals(self, stop: Callable[[bool], None]) -> None:
+    def take_signals(self, stop: Callable[[bool], None], *, longest_s: float, last: Callable[[], None]) -> None:
         """Have SIGTERM and SIGINT call `stop` on the event loop, with whether it is urgent, and end nothing themselves.
 
         Left to uvicorn, they end the listening at once, before a load balancer notices, and the process by a signal.
-        A signal a moment later is the same one: two supervisors may both forward it.
+        A signal a moment later is the same one: two supervisors may both forward it. A process that has not ended
+        `longest_s` later calls `last` and is killed.
         """
         if self._server is None:
             return
+        watchdog = self._watchdog = Watchdog(lambda: self._kill(last))
         loop = asyncio.get_running_loop()
         first_at: float | None = None
 
@@ -95,6 +98,7 @@ class Host:
             nonlocal first_at
             now = time.monotonic()
             first_at = now if first_at is None else first_at
+            watchdog.end_by(longest_s)  # before anything that takes memory, which may be used up
             loop.call_soon_threadsafe(stop, now - first_at > _SAME_SIGNAL_S)
 
         for number in HANDLED_SIGNALS:
@@ -106,22 +110,20 @@ class Host:
             self._config.timeout_graceful_shutdown = grace_s  # pyright: ignore[reportAttributeAccessIssue]
             self._server.should_exit = True
 
-    def end_by(self, seconds: float, last: Callable[[], None]) -> None:
+    def end_by(self, seconds: float) -> None:
         """End this process after some seconds, even if it hangs; call it when the process is about to end."""
-
-        def end() -> None:
-            logger.warning("the server did not end within %.0f s and is killed", seconds)
-            last()
-            os._exit(STARTUP_FAILURE if self._has_failed else 0)
-
-        timer = threading.Timer(seconds, end)
-        timer.daemon = True
-        timer.start()
+        if self._watchdog is not None:
+            self._watchdog.end_by(seconds)
 
     def end(self) -> None:
         """End this process in good order, as one that could not start; a server in another program's thread stays."""
         if self._server is not None:
             self._has_failed = self._server.should_exit = True
+
+    def _kill(self, last: Callable[[], None]) -> None:
+        logger.warning("the server did not end in time and is killed")
+        last()
+        os._exit(STARTUP_FAILURE if self._has_failed else 0)
 
     def close(self) -> None:
         """Leave the exit code of `end`: uvicorn has one for a server that has not started, and none for later."""

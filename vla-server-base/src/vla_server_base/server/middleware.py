@@ -120,7 +120,9 @@ class RequestMiddleware:
             )
             body.is_drained = isinstance(error, Overloaded)
             await error_response(error)(scope, receive, send_with_id)
-        except Exception as error:
+        except (KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as error:  # a panic of a library in Rust is no Exception
             state["refusal"] = reply_error = client_error(error)
             if status is not None:
                 raise  # the reply has begun; all that is left is to break the connection

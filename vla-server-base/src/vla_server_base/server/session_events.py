@@ -13,7 +13,7 @@ from vla_server_base.errors import NotFound
 from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.session_events import answered_step_event
 from vla_server_base.schemas.session_reply import SessionStatusReply
-from vla_server_base.server.event_stream import EVENT_STREAM, HEADERS, event_bytes
+from vla_server_base.server.event_stream import EVENT_STREAM, EVENTS, HEADERS, event_bytes
 from vla_server_base.server.kept_events import QUIET_S
 from vla_server_base.server.service import CurrentService, Service
 from vla_server_base.sessions.answered_steps import AnsweredStep
@@ -26,7 +26,7 @@ router = APIRouter(responses={"default": {"model": ErrorReply, "description": "A
 @router.get(
     "/sessions/{session_id:path}/events",
     summary="Watch the steps of a session",
-    responses={200: {"content": {EVENT_STREAM: {"schema": {"type": "string"}}}}},
+    responses={200: {"content": EVENTS}},
     response_class=Response,
 )
 async def session_events(session_id: str, service: CurrentService) -> Response:

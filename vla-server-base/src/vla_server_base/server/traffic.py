@@ -49,6 +49,7 @@ class Traffic:
         self._max_lines = min(config.max_sockets, _free_descriptors())
         self._max_of_client = min(config.max_sockets_per_client, self._max_lines * 3 // 4)
         self._lines: dict[Any, Line] = {}
+        self._of_clients: Counter[str] = Counter()
 
     @property
     def num_open(self) -> int:
@@ -70,13 +71,13 @@ class Traffic:
         Raises:
             Overloaded: none is idle.
         """
-        of_clients = Counter(line.client for line in self._lines.values())
-        if of_clients[client] >= self._max_of_client:
+        if self._of_clients[client] >= self._max_of_client:
             self._make_way(client, "VLA_MAX_SOCKETS_PER_CLIENT")
         elif len(self._lines) >= self._max_lines:
-            self._make_way(max(of_clients, key=of_clients.__getitem__), "VLA_MAX_SOCKETS")
+            self._make_way(max(self._of_clients, key=self._of_clients.__getitem__), "VLA_MAX_SOCKETS")
         line = Line(client=client, transport=transport, give_up=give_up, waits_since=self.now)
         self._lines[transport] = line
+        self._of_clients[client] += 1
         return line
 
     def of(self, transport: Any) -> Line | None:
@@ -85,7 +86,11 @@ class Traffic:
 
     def close(self, transport: Any) -> None:
         """Forget a connection that is gone."""
-        self._lines.pop(transport, None)
+        line = self._lines.pop(transport, None)
+        if line is not None:
+            self._of_clients[line.client] -= 1
+            if not self._of_clients[line.client]:
+                del self._of_clients[line.client]
 
     def make_way_for_socket(self) -> bool:
         """Close the quietest WebSocket of the client who has the most, and say whether there was one to close."""

@@ -14,6 +14,7 @@ from vla_server_base.scenes.worker import system_calls
 
 PR_SET_PDEATHSIG = 1
 DEVICE_FOLDERS = ("/dev/dri/", "/dev/nv", "/dev/kfd", "/dev/mali", "/dev/dxg")
+FOLDERS = ("/dev/shm", "/tmp", "/var/tmp")
 MOST_OPEN_FILES = 1024
 
 MAX_FILE_BYTES = 16 << 20
@@ -37,11 +38,22 @@ def end_before_others() -> None:
 
 def leave_no_files() -> None:
     """Work in a folder that is deleted: MuJoCo appends its log to the working folder, and reads files there."""
-    folder = tempfile.mkdtemp(prefix="vla-scene-")
+    folder = _new_folder()
     os.chdir(folder)
     os.rmdir(folder)
     _lower(resource.RLIMIT_CORE, 0)
     _lower(resource.RLIMIT_FSIZE, MAX_FILE_BYTES)
+
+
+def _new_folder() -> str:
+    try:
+        return tempfile.mkdtemp(prefix="vla-scene-")
+    except FileNotFoundError:
+        # No folder for temporary files takes a byte, as where the disk is full; a folder needs none.
+        usable = [folder for folder in FOLDERS if os.access(folder, os.W_OK)]
+        if not usable:
+            raise
+        return tempfile.mkdtemp(prefix="vla-scene-", dir=usable[0])
 
 
 def limit_memory(megabytes: int) -> None:

@@ -23,7 +23,9 @@ from vla_server_base.server.service import CurrentService, Service
 from vla_server_base.sessions.step import begin_episode, run_step
 
 _JSON = {"application/json": {"schema": {"description": "JSON with arrays, as json-numpy has it"}}}
-_JSON_BODY = {"requestBody": {"required": True, "content": _JSON}}
+_ENCODED = {"type": ["object", "string"], "description": "JSON with arrays, as json-numpy has it; or that, as text"}
+_MESSAGE = {"requestBody": {"required": True, "content": {"application/json": {"schema": _ENCODED}}}}
+_RESET = {"requestBody": {"required": False, "content": {"application/json": {"schema": _ENCODED}}}}
 
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
 
@@ -33,7 +35,7 @@ router = APIRouter(responses={"default": {"model": ErrorReply, "description": "A
     summary="OpenVLA's: the action for an image and an instruction",
     responses={200: {"content": _JSON}},
     response_class=Response,
-    openapi_extra=_JSON_BODY,
+    openapi_extra=_MESSAGE,
 )
 async def act(request: Request, service: CurrentService) -> Response:
     return await _act(request, service, openvla.read_act)
@@ -44,13 +46,13 @@ async def act(request: Request, service: CurrentService) -> Response:
     summary="The old Octo server's: the same under its names",
     responses={200: {"content": _JSON}},
     response_class=Response,
-    openapi_extra=_JSON_BODY,
+    openapi_extra=_MESSAGE,
 )
 async def query(request: Request, service: CurrentService) -> Response:
     return await _act(request, service, openvla.read_query)
 
 
-@router.post("/reset", summary="AutoEval's: a new episode begins", openapi_extra=_JSON_BODY)
+@router.post("/reset", summary="AutoEval's: a new episode begins", openapi_extra=_RESET)
 async def reset(request: Request, service: CurrentService) -> ResetReply:
     current_protocol.set("openvla")
     body = await _body(request, service)
