@@ -154,6 +154,10 @@ docs: setup ## show the documentation as a site, on http://127.0.0.1:8000, and a
 fuzz: setup ## draw and step mutated scenes in the scene workers for ten minutes
 	$(IN_BASE) python tests/scenes/fuzz.py --seconds 600
 
+.PHONY: fuzz-http
+fuzz-http: setup ## send what the API's description allows, and what it forbids, for half an hour
+	$(IN_BASE) env FUZZ_HTTP_EXAMPLES=1000 pytest -q tests/faults/test_openapi_fuzz.py
+
 .PHONY: fuzz-memory
 fuzz-memory: setup ## compile and step mutated scenes under valgrind, which has to be installed
 	cd vla-server-base && PYTHONMALLOC=malloc OPENBLAS_NUM_THREADS=1 valgrind --undef-value-errors=no \

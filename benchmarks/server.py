@@ -10,12 +10,13 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+SERVE = ("-m", "octo_service.cli", "serve")
 MAX_START_S = 300.0
 # Asking more often would take the processor from the start that is measured.
 ASK_AGAIN_S = 0.1
@@ -59,25 +60,33 @@ def is_healthy(url: str) -> bool:
     return True
 
 
+def free_port() -> int:
+    """Return a port that nothing listens on."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @contextmanager
-def running(model: str, cache: Path | None = None) -> Iterator[Server]:
+def running(
+    model: str, cache: Path | None = None, command: Sequence[str] = SERVE, **environment: str
+) -> Iterator[Server]:
     """Serve a model on a free port for the length of a block, from when it is healthy."""
-    with starting(model, cache) as server:
+    with starting(model, cache, command, **environment) as server:
         server.seconds_until(is_healthy)
         yield server
 
 
 @contextmanager
-def starting(model: str, cache: Path | None = None) -> Iterator[Server]:
-    """Start serving a model on a free port, for the length of a block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    settings = {"OCTO_MODEL": model, "VLA_PORT": str(port), "VLA_LOG_LEVEL": "error"}
+def starting(
+    model: str, cache: Path | None = None, command: Sequence[str] = SERVE, **environment: str
+) -> Iterator[Server]:
+    """Start serving a model on a free port, for the length of a block; the environment has settings, too."""
+    port = free_port()
+    settings = {"OCTO_MODEL": model, "VLA_PORT": str(port), "VLA_LOG_LEVEL": "error", **environment}
     settings |= {"VLA_CACHE_DIR": str(cache)} if cache else {}
     started = time.perf_counter()
-    command = [sys.executable, "-m", "octo_service.cli", "serve"]
-    with subprocess.Popen(command, env={**os.environ, **settings}) as process:
+    with subprocess.Popen([sys.executable, *command], env={**os.environ, **settings}) as process:
         try:
             yield Server(f"http://127.0.0.1:{port}", process, started)
         finally:

@@ -5,6 +5,7 @@ import json
 from base64 import b64decode
 from collections import defaultdict
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import httpx
@@ -15,8 +16,36 @@ from PIL import Image
 
 from vla_server_base.commands import replay
 from vla_server_base.commands.options.replay import ReplaySessions
-from vla_server_base.config import ServerConfig
+from vla_server_base.commands.program import PolicyProgram
+from vla_server_base.config import PolicySettings, ServerConfig
 from vla_server_base.server.uvicorn_server import serving
+from vla_server_base.testing import EchoAdapter
+
+
+@dataclass(frozen=True, kw_only=True)
+class EchoConfig(PolicySettings):
+    """The settings of a service whose policy has none."""
+
+    model: str = "echo"
+
+
+class ConfiguredEcho(EchoAdapter):
+    """An echo as a service makes it, with its settings."""
+
+    def __init__(self, config: EchoConfig):
+        self.config = config
+
+
+ECHO = PolicyProgram(
+    name="echo-service",
+    description="An echo, served.",
+    config=EchoConfig,
+    prefix="ECHO",
+    commands={},
+    adapter="recorded_sessions:ConfiguredEcho",
+    resize="",
+    packages=("vla-server-base", "numpy"),
+)
 
 
 @contextmanager
@@ -67,7 +96,7 @@ def replayed(client: httpx.Client, folder: Path, **options) -> int:
     config = ServerConfig(cache_dir=folder / "cache")
     given = {"files": (folder / "recordings",), "url": str(client.base_url), "server": config, **options}
     try:
-        replay.run(ReplaySessions(**given), None)
+        replay.run(ReplaySessions(**given), ECHO)
     except SystemExit as end:
         return int(end.code)
     return 0

@@ -81,7 +81,7 @@ def test_a_session_that_began_at_another_server_is_replayed_from_its_window(tmp_
     assert "turns        2, of which 2 are the same" in capsys.readouterr().out
 
 
-def test_without_the_servers_key_a_begun_session_is_left_out(tmp_path, capsys):
+def test_without_the_servers_key_a_session_that_had_begun_is_left_out(tmp_path, capsys):
     with recording_server(tmp_path, record_sessions="none") as client:
         token = take_step(client, "arm", 0, return_token=True)["session"]["token"]
     with recording_server(tmp_path) as client:
@@ -90,7 +90,7 @@ def test_without_the_servers_key_a_begun_session_is_left_out(tmp_path, capsys):
         wait_until_written(client)
         (tmp_path / "cache" / "session.key").unlink()
         assert replayed(client, tmp_path) == 1
-    assert "left out     1, whose session began before the recording" in capsys.readouterr().out
+    assert "left out     1, as the server lacks their session's state" in capsys.readouterr().out
 
 
 def test_the_last_file_of_a_rotated_recording_is_replayed_alone(tmp_path, capsys):

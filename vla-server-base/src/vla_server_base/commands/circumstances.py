@@ -14,11 +14,11 @@ from vla_server_base.commands.program import PolicyProgram
 
 def circumstances(program: PolicyProgram[Any], policy: Mapping[str, Any]) -> Mapping[str, str]:
     """Return command, date, machine, versions and policy, in words."""
-    versions = [f"{name} {importlib.metadata.version(name)}" for name in program.packages]
+    versions = [f"{name} {version}" for name, version in versions_of(program).items() if name != "python"]
     return {
         "command": program.typed,
         "date": str(date.today()),
-        "machine": f"{_processor()}, {os.cpu_count()} cores",
+        "machine": f"{processor()}, {os.cpu_count()} cores",
         "versions": ", ".join((f"Python {platform.python_version()}", *versions)),
         "policy": _policy(policy),
     }
@@ -36,7 +36,14 @@ def _policy(policy: Mapping[str, Any]) -> str:
     return f"{', '.join(part for part in known if part)} on {policy['device']}"
 
 
-def _processor() -> str:
+def versions_of(program: PolicyProgram[Any]) -> dict[str, str]:
+    """Return the versions of Python and of the packages that a report shows."""
+    versions = {name: importlib.metadata.version(name) for name in program.packages}
+    return {"python": platform.python_version(), **versions}
+
+
+def processor() -> str:
+    """Return the name of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     names = re.findall(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
     return names[0] if names else platform.machine()

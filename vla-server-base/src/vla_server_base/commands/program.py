@@ -3,7 +3,7 @@
 import pkgutil
 import shlex
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -11,6 +11,7 @@ from vla_server_base.config import PolicySettings, config_from_environment
 
 if TYPE_CHECKING:  # `--help` needs none of it
     import vla_server_base.adapter
+    import vla_server_base.commands.certificate
     import vla_server_base.contract
 
 Config = TypeVar("Config", bound=PolicySettings)
@@ -23,6 +24,7 @@ class PolicyProgram(Generic[Config]):
     `commands` are the options of each command by its name. `adapter`, a class that is constructed with a `config`, and
     `resize`, which resizes an image to height and width as the policy does, are named as `module:name`, so that
     `--help` imports no model. `packages` are those whose versions a report shows.
+    `recorded` names a function that measures how far a loaded adapter is from recorded outputs, for `certify`.
     """
 
     name: str
@@ -33,6 +35,7 @@ class PolicyProgram(Generic[Config]):
     adapter: str
     resize: str
     packages: tuple[str, ...]
+    recorded: str = ""
 
     @property
     def typed(self) -> str:
@@ -50,6 +53,12 @@ class PolicyProgram(Generic[Config]):
     def make_adapter(self, config: Config) -> "vla_server_base.adapter.VLAModelAdapter":
         """Import the adapter and construct it; it loads nothing yet."""
         return pkgutil.resolve_name(self.adapter)(config)
+
+    def deviations(
+        self, adapter: "vla_server_base.adapter.VLAModelAdapter"
+    ) -> "Iterable[vla_server_base.commands.certificate.Deviation]":
+        """Measure how far a loaded adapter is from recorded outputs; nothing where there are none."""
+        return pkgutil.resolve_name(self.recorded)(adapter) if self.recorded else ()
 
     @property
     def resizing(self) -> "Callable[[vla_server_base.contract.Image, int, int], vla_server_base.contract.Image]":

@@ -86,5 +86,5 @@ def _print(report: ReplayReport, num_left_out: int, num_shown: int) -> None:
     print(f"sessions     {len(report.sessions)}")
     print(f"turns        {report.num_same + report.num_other}, of which {report.num_same} are the same")
     if num_left_out:
-        print(f"left out     {num_left_out}, whose session began before the recording; docs/recording.md says why")
+        print(f"left out     {num_left_out}, as the server lacks their session's state; docs/recording.md says why")
     print(f"difference   {report.largest:g} at most")

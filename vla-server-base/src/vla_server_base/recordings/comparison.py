@@ -1,10 +1,11 @@
 """What differs between a step as it was recorded and as it was answered again."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from vla_server_base.recordings.messages import StepMessage
 from vla_server_base.recordings.reader import RecordedTurn
 
 BUILD = ("model", "revision", "weights", "code_sha256", "versions", "policy")
@@ -13,7 +14,7 @@ BUILD = ("model", "revision", "weights", "code_sha256", "versions", "policy")
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One value that is another one now, or text where a step was refused."""
+    """One value that is another one now: a number of an action, or text."""
 
     session_id: str
     turn: int
@@ -24,9 +25,9 @@ class Difference:
 
     @property
     def size(self) -> float:
-        """How far apart the two are; infinity where they are not numbers."""
+        """How far apart two numbers of an action are; 0 for anything else."""
         if isinstance(self.recorded, str) or isinstance(self.replayed, str):
-            return math.inf
+            return 0.0
         return abs(self.recorded - self.replayed)
 
     def __str__(self) -> str:
@@ -38,34 +39,36 @@ class Difference:
 
 def compare(turn: RecordedTurn, reply: Mapping[str, Any], tolerance: float) -> Iterator[Difference]:
     """Yield what a reply has otherwise than its recorded step, numbers of actions beyond a tolerance; 0 is each bit."""
-    message = turn.message
+    for where, old, new in _pairs_of(turn.message, reply):
+        if not (_is_same(old, new, tolerance) if isinstance(old, float) else old == new):
+            yield Difference(
+                session_id=turn.session_id,
+                turn=turn.message.turn,
+                step=turn.message.step,
+                where=where,
+                recorded=old,
+                replayed=new,
+            )
 
-    def differs(where: str, recorded: float | str, replayed: float | str) -> Difference:
-        return Difference(
-            session_id=turn.session_id,
-            turn=message.turn,
-            step=message.step,
-            where=where,
-            recorded=recorded,
-            replayed=replayed,
-        )
 
-    for where, before, now in (("step", message.step, reply["session"]["step"]), ("seed", message.seed, reply["seed"])):
-        if before != now:
-            yield differs(where, before, now)
-    rows = [("action", message.action_names, message.action, reply["action"])]
-    if len(message.actions) != len(reply["actions"]):
-        yield differs("actions in the chunk", str(len(message.actions)), str(len(reply["actions"])))
-    for number, (before, now) in enumerate(zip(message.actions, reply["actions"])):  # noqa: B905 - said above
-        rows.append((f"actions[{number}]", (), before, now))
-    for where, names, before, now in rows:
-        if len(before) != len(now):
-            yield differs(f"numbers of {where}", str(len(before)), str(len(now)))
-            continue
-        for index, (old, new) in enumerate(zip(before, now, strict=True)):
-            if not _is_same(old, new, tolerance):
-                name = f" ({names[index]})" if names else ""
-                yield differs(f"{where}[{index}]{name}", old, new)
+def _pairs_of(message: StepMessage, reply: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield what is compared: its name, as it was recorded, and as it is now."""
+    yield "step", str(message.step), str(reply["session"]["step"])
+    yield "seed", str(message.seed), str(reply["seed"])
+    names = [f" ({name})" for name in message.action_names]
+    yield from _pairs_of_rows("action", message.action, reply["action"], names)
+    yield "size of the chunk", str(len(message.actions)), str(len(reply["actions"]))
+    # Of chunks of two sizes, the rows that both have.
+    for number, (old, new) in enumerate(zip(message.actions, reply["actions"], strict=False)):
+        yield from _pairs_of_rows(f"actions[{number}]", old, new, [""] * len(old))
+
+
+def _pairs_of_rows(
+    where: str, old: Sequence[float], new: Sequence[float], names: Sequence[str]
+) -> Iterator[tuple[str, Any, Any]]:
+    yield f"size of {where}", str(len(old)), str(len(new))
+    for index, (name, before, now) in enumerate(zip(names, old, new, strict=False)):
+        yield f"{where}[{index}]{name}", before, now
 
 
 def build_differences(recorded: Mapping[str, Any], present: Mapping[str, Any]) -> list[str]:

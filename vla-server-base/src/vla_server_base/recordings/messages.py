@@ -17,6 +17,8 @@ from vla_server_base.sessions.recorded_step import RecordedStep
 from vla_server_base.sessions.settings import SessionSettings
 
 VERSION = "1"
+REPLAY_PREFIX = "replay-"
+"""How the ids of sessions begin that `replay` makes; they are not recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)

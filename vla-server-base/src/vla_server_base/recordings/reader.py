@@ -1,5 +1,6 @@
 """Reads recordings: the steps of all sessions in the order in which they were answered, also of a torn file."""
 
+import io
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -84,7 +85,9 @@ def _messages(path: Path) -> Iterator[tuple[Channel, Message]]:
     with path.open("rb") as file:
         if file.read(8) != b"\x89MCAP0\r\n":
             raise DatasetError(f"{path} is not an MCAP file", hint="name a file that VLA_RECORD has written")
-        records = StreamReader(file, skip_magic=True, validate_crcs=True).records
+        # No further than now: a server that records may be the one to which the steps are sent again.
+        written = io.BytesIO(file.read())
+        records = StreamReader(written, skip_magic=True, validate_crcs=True).records
         while True:
             try:
                 record = next(records)

@@ -19,14 +19,15 @@ import numpy as np
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Image
 from vla_server_base.recordings.messages import (
+    REPLAY_PREFIX,
     image_message,
     loss_message,
     refusal_message,
     state_message,
     step_message,
 )
-from vla_server_base.recordings.rotating_files import RotatingFiles
-from vla_server_base.sessions.recorded_step import RecordedStep
+from vla_server_base.recordings.rotating_files import RotatingFiles, writer_class
+from vla_server_base.sessions.recorded_step import RecordedStep, SessionRecorder
 
 logger = logging.getLogger(__name__)
 
@@ -81,9 +82,11 @@ class Recorder:
         self._thread.start()
 
     def of(self, session_id: str, client: str) -> "RecordedSession | None":
-        """Return what records a session, if its id, or its client and its id, match a pattern."""
+        """Return what records a session, if its id, or its client and its id, match a pattern; `replay`'s never do."""
         names = (session_id, f"{client}/{session_id}")
-        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in self._patterns for name in names):
+        if session_id.startswith(REPLAY_PREFIX) or not any(
+            fnmatch.fnmatchcase(name, pattern) for pattern in self._patterns for name in names
+        ):
             return None
         return RecordedSession(self)
 
@@ -195,7 +198,16 @@ class Recorder:
             self._files.write(f"/{session_id}/lost", "vla.Loss", loss_message(num_steps, now), now, 0, metadata)
 
 
-class RecordedSession:
+def check_recordable() -> None:
+    """Refuse to record without the extra.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    writer_class()
+
+
+class RecordedSession(SessionRecorder):
     """Records one session; it notes whether a step follows from the one that was recorded before it."""
 
     def __init__(self, recorder: Recorder):

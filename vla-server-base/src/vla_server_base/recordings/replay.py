@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from vla_server_base.recordings.messages import REPLAY_PREFIX
 from vla_server_base.recordings.reader import RecordedTurn
 from vla_server_base.sessions.settings import SessionSettings
-from vla_server_base.sessions.token import KEY_FILE, VERSION, TokenSeal
+from vla_server_base.sessions.token import VERSION, TokenSeal
 
 _TOKEN_S = 3600.0
 _GOES_WITH = {"execution_horizon": ("chunk", "rtc", "blended"), "ensemble_weight": ("ensemble",)}
@@ -31,8 +32,8 @@ class Replay:
     """Turns recorded steps into requests.
 
     A step that does not follow from the one before it needs the session's state: the server takes it as a session
-    token, which only the key in its `cache_dir` can sign. Without this key such steps are left out, up to the next
-    episode of their session.
+    token, which only the key in its `cache_dir` can sign. Signed by another one such steps are refused, and left out up
+    to the next episode of their session.
     """
 
     model_id: str
@@ -82,12 +83,12 @@ class Replay:
 
     def _new_session(self, turn: RecordedTurn) -> _Session:
         self._num_sessions += 1
-        session = _Session(id=f"replay-{self._run}-{self._num_sessions}", last_turn=turn.message.turn)
+        session = _Session(id=f"{REPLAY_PREFIX}{self._run}-{self._num_sessions}", last_turn=turn.message.turn)
         self._sessions[turn.session_id] = session
         return session
 
     def _token(self, turn: RecordedTurn, session_id: str) -> str | None:
-        if turn.state is None or not (self.cache_dir / KEY_FILE).exists():
+        if turn.state is None:
             return None
         progress = _arrays(turn.state["progress"])
         # Steps are counted from here on as they were, however the robot counted them.

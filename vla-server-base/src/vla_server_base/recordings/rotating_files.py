@@ -7,18 +7,29 @@ import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, TYPE_CHECKING
 
 from vla_server_base.config import ConfigError
 from vla_server_base.extras import how_to_install
 from vla_server_base.recordings.messages import SCHEMAS, VERSION
 
-try:
+if TYPE_CHECKING:
     from mcap.writer import Writer
-except ImportError as error:
-    raise ConfigError("VLA_RECORD: recording needs mcap", hint=how_to_install("record")) from error
 
 PREFIX, SUFFIX = "vla-", ".mcap"
+
+
+def writer_class() -> "type[Writer]":
+    """Return what writes MCAP, which is an extra.
+
+    Raises:
+        ConfigError: it is not installed.
+    """
+    try:
+        from mcap.writer import Writer
+    except ImportError as error:
+        raise ConfigError("VLA_RECORD: recording needs mcap", hint=how_to_install("record")) from error
+    return Writer
 
 
 class RotatingFiles:
@@ -91,7 +102,7 @@ class RotatingFiles:
         self._file = os.fdopen(descriptor, "wb")
         fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         self._channels, self._schemas = {}, {}
-        self._writer = Writer(self._file, chunk_size=2**30)
+        self._writer = writer_class()(self._file, chunk_size=2**30)
         self._writer.start(profile="", library="vla-servers")
         self._writer.add_metadata("vla_recording", {"version": VERSION})
 

@@ -4,10 +4,9 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -28,6 +27,7 @@ from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.fairness.threads import FairThreads, num_threads
 from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
+from vla_server_base.recordings.recorder import Recorder, check_recordable
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.episode import EpisodePatch, SteeredEpisodeRequest
@@ -63,9 +63,6 @@ from vla_server_base.server.transports import act, kserve, websocket
 from vla_server_base.sessions.registry import Sessions
 from vla_server_base.source_code import SourceCode
 
-if TYPE_CHECKING:
-    from vla_server_base.recordings.recorder import Recorder
-
 logger = logging.getLogger(__name__)
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
@@ -83,8 +80,9 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     keys = lab_keys(config)
     scene_cameras(config)
     own_ports = _own_ports(config)
-    monitor = Monitor()
-    make_recorder, code = _recording(config), SourceCode.of(adapter)
+    monitor, code = Monitor(), SourceCode.of(adapter)
+    if config.record:
+        check_recordable()
     origins, traffic = Origins(config), Traffic(config, monitor)
 
     @asynccontextmanager
@@ -104,7 +102,9 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         shutdown = Shutdown()
         slots = Slots(config.max_episodes, "episodes are running", "VLA_MAX_EPISODES")
         steered = SteeredEpisodes(slots, config, shutdown)
-        recorder = make_recorder(lambda: routes.info(app.state.service).model_dump(mode="json"))
+        recorder = None
+        if config.record:
+            recorder = Recorder(config, lambda: routes.info(app.state.service).model_dump(mode="json"))
         app.state.service = Service(
             model_id=model_id,
             config=config,
@@ -216,15 +216,6 @@ def _own_ports(config: ServerConfig) -> list[Callable[[Service], AbstractAsyncCo
 
         listeners.append(functools.partial(serving_lerobot, port=config.lerobot_port))
     return listeners
-
-
-def _recording(config: ServerConfig) -> "Callable[[Callable[[], Mapping[str, Any]]], Recorder | None]":
-    """Return what makes the server's recorder, from what describes the server; its library is an extra."""
-    if not config.record:
-        return lambda _describe: None
-    from vla_server_base.recordings.recorder import Recorder
-
-    return functools.partial(Recorder, config)
 
 
 def _no_recorder(_session_id: str, _client: str) -> None:

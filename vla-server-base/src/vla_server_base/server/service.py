@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 from fastapi import Depends, Request
 
@@ -18,6 +18,7 @@ from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.monitoring.metrics import Metrics
 from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.protocols.observations import ObservationReader
+from vla_server_base.recordings.recorder import Recorder
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.messages import (
     Confinement,
@@ -38,9 +39,6 @@ from vla_server_base.server.step_encoder import StepEncoder
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.sessions.registry import Sessions
 from vla_server_base.source_code import SourceCode
-
-if TYPE_CHECKING:  # its library is an extra
-    from vla_server_base.recordings.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +70,7 @@ class Service:
     traffic: Traffic
     rates: RateLimits
     shutdown: Shutdown
-    recorder: "Recorder | None"
+    recorder: Recorder | None
     code: SourceCode
     monitor: Monitor = field(default_factory=Monitor)
     scraping: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "vla-metrics"))

@@ -1,8 +1,9 @@
 """A step of a session as a recorder gets it: what was asked, where the session was, and what was answered."""
 
+import abc
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from vla_server_base.contract import Observation
 from vla_server_base.sessions.requests import StepRequest, StepResult
@@ -38,9 +39,9 @@ class RecordedStep:
         return self.before["task"] is None or self.before["episode"] != self.episode
 
 
-class SessionRecorder(Protocol):
+class SessionRecorder(abc.ABC):
     """Takes the steps of one session; called on the event loop, so it only passes them on."""
 
+    @abc.abstractmethod
     def add(self, step: RecordedStep) -> None:
         """Take a step; it never raises and never waits."""
-        ...

@@ -1,4 +1,4 @@
-"""The command line: `lerobot-service serve|demo|predict|demonstrate|evaluate|convert-data|check`."""
+"""The command line: `lerobot-service serve|demo|predict|demonstrate|evaluate|convert-data|replay|certify|check`."""
 
 from lerobot_service.program import LEROBOT
 from vla_server_base.commands import command_line

@@ -13,4 +13,5 @@ LEROBOT = PolicyProgram(
     adapter="lerobot_service.adapter:LeRobotAdapter",
     resize="lerobot_service.inference.images:resize_as_served",
     packages=("lerobot-service", "lerobot", "torch", "mujoco"),
+    recorded="lerobot_service.commands.check:deviations",
 )

@@ -1,4 +1,4 @@
-"""The command line: `octo-service serve|demo|predict|demonstrate|evaluate|convert-data|convert|check|finetune`."""
+"""The command line: `octo-service serve|demo|predict|evaluate|replay|certify|check|finetune` and more."""
 
 from octo_service.program import OCTO
 from vla_server_base.commands import command_line

@@ -13,4 +13,5 @@ OCTO = PolicyProgram(
     adapter="octo_service.adapter:OctoSmallAdapter",
     resize="octo_service.preprocessing.images:resize_lanczos",
     packages=("octo-service", "jax", "mujoco"),
+    recorded="octo_service.commands.recorded_outputs:deviations",
 )

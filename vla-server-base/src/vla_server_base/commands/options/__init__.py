@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from vla_server_base.commands.flags import flags_of
+from vla_server_base.commands.options.certify import Certify
 from vla_server_base.commands.options.convert_data import ConvertData
 from vla_server_base.commands.options.demo import Demo
 from vla_server_base.commands.options.demonstrate import Demonstrate
@@ -29,6 +30,7 @@ def shared_commands(config: Any, prefix: str, *of_a_checkpoint: str) -> Mapping[
         "evaluate": _with(Evaluate, settings_of_a_checkpoint),
         "convert-data": ConvertData,
         "replay": ReplaySessions,
+        "certify": _with(Certify, settings),
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from lerobot_service.adapter import LeRobotAdapter
 from lerobot_service.commands.options.check import CheckCheckpoint
 from lerobot_service.config import LeRobotConfig
+from vla_server_base.commands.certificate import Deviation
 from vla_server_base.commands.program import PolicyProgram
 from vla_server_base.commands.progress import phase
 from vla_server_base.contract import Observation, PolicyInput, PolicySpec, Task, Window
@@ -71,13 +72,27 @@ def _predict(adapter: LeRobotAdapter, observation: Observation, seed: int) -> np
 
 def _compare(adapter: LeRobotAdapter, observation: Observation, ours: np.ndarray, seed: int) -> bool:
     """Print whether the chunk is LeRobot's own to the last bit, which on a CPU it has to be."""
-    from lerobot_service.inference.lerobots_own import lerobots_own_actions
-
-    theirs = lerobots_own_actions(adapter.loaded, observation, TASK, seed)
-    difference = float(np.abs(ours[: len(theirs)] - theirs).max())
-    compared = f"{len(theirs)} actions of LeRobot's own {adapter.loaded.config.type}"
+    difference, num_compared = _difference(adapter, observation, ours, seed)
+    compared = f"{num_compared} actions of LeRobot's own {adapter.loaded.config.type}"
     if difference == 0:
         print(f"{'equality':<12} bit for bit: {compared}")
         return True
     print(f"{'equality':<12} differs by up to {difference:.2g} from {compared}")
     return adapter.loaded.device.type != "cpu"  # where LeRobot draws its noise on the GPU
+
+
+def deviations(adapter: LeRobotAdapter) -> Iterator[Deviation]:
+    """Yield how far a chunk is from LeRobot's own, for `certify`; on a GPU LeRobot draws other noise."""
+    if adapter.loaded.device.type != "cpu":
+        return
+    observation = _noise_observation(adapter.spec, seed=0)
+    difference, num_compared = _difference(adapter, observation, _predict(adapter, observation, seed=0), seed=0)
+    yield Deviation(name=f"{num_compared} actions of LeRobot's own", largest=difference, tolerance=0.0)
+
+
+def _difference(adapter: LeRobotAdapter, observation: Observation, ours: np.ndarray, seed: int) -> tuple[float, int]:
+    """Return how far a chunk is from LeRobot's own, and how many actions were compared."""
+    from lerobot_service.inference.lerobots_own import lerobots_own_actions
+
+    theirs = lerobots_own_actions(adapter.loaded, observation, TASK, seed)
+    return float(np.abs(ours[: len(theirs)] - theirs).max()), len(theirs)
