@@ -70,6 +70,13 @@ class VLAModelAdapter(abc.ABC):
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
         """Return normalized chunks, one entry per input, each equal to what the input would get alone."""
 
+    def predict_in_pieces(self, policy_input: PolicyInput) -> Iterator[NormalizedChunks]:
+        """Return the samples of one input, some at a time, in order: other clients' inputs run between two pieces.
+
+        All together they equal what `predict` returns for the input. By default there is one piece.
+        """
+        yield self.predict([policy_input])[0]
+
     def un_normalize(
         self, chunk: Float[np.ndarray, "horizon action_dim"], dataset: str | None
     ) -> Float[np.ndarray, "horizon action_dim"]:

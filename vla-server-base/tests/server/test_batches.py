@@ -27,9 +27,9 @@ MONITOR = EngineMonitor(Monitor(), "echo")
 A, B = "10.0.0.1", "10.0.0.2"
 
 
-def input_of(seed: int) -> PolicyInput:
+def input_of(seed: int, num_samples: int = 1) -> PolicyInput:
     observation, task = ADAPTER.preprocess_observation(WINDOW), ADAPTER.preprocess_instruction(TASK)
-    return PolicyInput(observation=observation, task=task, seed=seed)
+    return PolicyInput(observation=observation, task=task, seed=seed, num_samples=num_samples)
 
 
 def admit(
@@ -37,6 +37,7 @@ def admit(
     client: str = A,
     seed: int | None = None,
     *,
+    num_samples: int = 1,
     priority: Priority = "robot",
     deadline: float | None = None,
 ):
@@ -51,7 +52,7 @@ def admit(
 
     job = copy_context().run(admit_in_context)
     if seed is not None:
-        queue.make_ready(job, input_of(seed))
+        queue.make_ready(job, input_of(seed, num_samples))
     return job
 
 
@@ -144,6 +145,10 @@ class Selective(EchoAdapter):
         ]
 
 
+def nobody_else(_) -> None:
+    """Interrupt nothing."""
+
+
 def taken_batch(*numbers: int):
     queue = RequestQueue(max_queue=8)
     for seed in numbers:
@@ -153,7 +158,7 @@ def taken_batch(*numbers: int):
 
 def test_each_request_of_a_batch_gets_what_it_would_get_alone():
     batch = taken_batch(1, 2)
-    run_batch(ADAPTER, batch, MONITOR)
+    run_batch(ADAPTER, batch, MONITOR, nobody_else)
     for job, seed in zip(batch, (1, 2), strict=True):
         (alone,) = ADAPTER.predict([input_of(seed)])
         np.testing.assert_array_equal(job.answer.result(0).chunks, alone)
@@ -162,7 +167,7 @@ def test_each_request_of_a_batch_gets_what_it_would_get_alone():
 def test_a_request_that_fails_takes_no_other_of_its_batch_along(caplog):
     caplog.set_level(logging.WARNING)
     good, failing = taken_batch(1, 13)
-    run_batch(Selective(), [good, failing], MONITOR)
+    run_batch(Selective(), [good, failing], MONITOR, nobody_else)
     assert np.isfinite(good.answer.result(0).chunks).all()
     with pytest.raises(VLAError, match="the policy failed on this request"):
         failing.answer.result(0)
@@ -171,7 +176,7 @@ def test_a_request_that_fails_takes_no_other_of_its_batch_along(caplog):
 
 def test_only_the_request_whose_chunk_is_not_finite_is_refused():
     good, bad = taken_batch(1, 7)
-    run_batch(Selective(), [good, bad], MONITOR)
+    run_batch(Selective(), [good, bad], MONITOR, nobody_else)
     assert np.isfinite(good.answer.result(0).chunks).all()
     with pytest.raises(NotFinite):
         bad.answer.result(0)
@@ -215,3 +220,45 @@ def test_a_request_whose_deadline_has_passed_is_in_no_batch():
     assert queue.take_batch(8) == [in_time]
     with pytest.raises(DeadlinePassed):
         late.answer.result(0)
+
+
+class InPieces(EchoAdapter):
+    """Gives one sample at a time."""
+
+    def predict_in_pieces(self, policy_input):
+        for row in self.predict([policy_input])[0]:
+            yield row[None]
+
+
+def test_between_the_pieces_of_a_long_request_those_of_others_run_and_none_of_its_client():
+    queue, order = RequestQueue(max_queue=8), []
+    long = admit(queue, seed=1, num_samples=3)
+    (taken,) = queue.take_batch(1)
+    own, urgent = admit(queue, seed=2), admit(queue, B, seed=3)
+    long_too = admit(queue, "10.0.0.3", seed=4, num_samples=3)
+
+    def run_others(claim) -> None:
+        assert claim is long.claim
+        order.extend(queue.take_batch(1, beside=claim))
+
+    run_batch(InPieces(), [taken], MONITOR, run_others)
+    assert order == [urgent]
+    assert {own, long_too} <= set(queue.waiting)
+    (alone,) = ADAPTER.predict([input_of(1, num_samples=3)])
+    np.testing.assert_array_equal(long.answer.result(0).chunks, alone)
+
+
+def test_the_device_rests_after_a_floods_request_while_another_client_is_about():
+    queue = RequestQueue(max_queue=4)
+    flood = [admit(queue, A) for _ in range(3)]
+    assert not queue.rest_after(flood[0].claim, 0.001), "nobody else is there"
+    queue.remove(robot := admit(queue, B))
+    assert queue.rest_after(flood[0].claim, 0.001)
+    assert not queue.rest_after(robot.claim, 0.001), "the robot does not flood"
+
+
+def test_the_device_does_not_rest_when_another_clients_request_is_ready():
+    queue = RequestQueue(max_queue=4)
+    flood = [admit(queue, A) for _ in range(3)]
+    admit(queue, B, seed=1)
+    assert not queue.rest_after(flood[0].claim, 60.0)

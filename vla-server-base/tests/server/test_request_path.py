@@ -1,11 +1,12 @@
 """How many files of the server one POST /predict goes through, so that a reader can follow it.
 
 A file counts when any function in it is called on any thread of the server's process, from the call of the app with a
-request until its log line is written; a first request has warmed everything up. Four things do not count:
+request until its log line is written; a first request has warmed everything up. Five things do not count:
 
 - the connection layer below the app, which serves bytes of any request: `server/sockets.py` and `server/traffic.py`;
 - the policy: the echo adapter, and the defaults of `VLAModelAdapter` that it inherits;
 - `monitoring/`, to which the others report: it counts and decides nothing;
+- the files of `fairness/` after the first: they say together in which order requests are served;
 - the worker that renders scenes, which is another process.
 
 A loop that runs all the time, such as the device thread's, is not called by a request; what it calls for one counts.
@@ -56,7 +57,8 @@ class Trace:
         time.sleep(SETTLE_S)
         self.is_counting = False
         assert response.is_success
-        return {file for file in self.files - CONNECTIONS - POLICY if not file.startswith("monitoring/")}
+        counted = {file for file in self.files - CONNECTIONS - POLICY if not file.startswith("monitoring/")}
+        return {"fairness/" if file.startswith("fairness/") else file for file in counted}
 
 
 @pytest.fixture(scope="module")

@@ -26,6 +26,9 @@ NOT_FINITE = "the policy answered with numbers that are not finite"
 _MAX_RETRY_AFTER_S = 60
 # The time that a request takes on the device is averaged over about so many.
 _NUM_AVERAGED = 20
+# A robot that asked within this time is likely to ask again soon.
+_RECENT_S = 2.0
+_LONGEST_REST_S = 0.2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +73,7 @@ class RequestQueue:
         self._ready: FairQueue[Job] = FairQueue()  # includes some that have left
         self._refusal: Callable[[], VLAError] | None = None
         self.last_request_at = 0.0
+        self._last_requests: dict[str, float] = {}  # of each client, the one that asked last at the end
         self.is_closing = False
 
     def admit(self) -> Job:
@@ -86,7 +90,16 @@ class RequestQueue:
             self._make_room(job.claim)
             self.waiting[job] = None
             self.last_request_at = time.monotonic()
+            self._note_request(job.claim.flow.client)
             return job
+
+    def _note_request(self, client: str) -> None:
+        self._last_requests.pop(client, None)
+        self._last_requests[client] = self.last_request_at
+        for name, asked_at in list(self._last_requests.items()):
+            if asked_at >= self.last_request_at - _RECENT_S:
+                break
+            del self._last_requests[name]
 
     @property
     def num_waiting(self) -> int:
@@ -96,8 +109,29 @@ class RequestQueue:
     def is_mostly_of(self, client: str) -> bool:
         """Return whether a client has at least half of the queue, or all of its own part."""
         with self._changed:
-            num_waiting = sum(job.claim.flow.client == client for job in self.waiting)
+            return self._is_mostly_of(client)
+
+    def _is_mostly_of(self, client: str) -> bool:
+        num_waiting = sum(job.claim.flow.client == client for job in self.waiting)
         return num_waiting >= min(self._max_of_client, (self._max_queue + 1) // 2)
+
+    def rest_after(self, claim: Claim, busy_s: float) -> bool:
+        """Wait after a request of a flood as long as it took, or until another's is ready; return whether so long.
+
+        While others ask, a client that fills the queue has half of the device's time: what its requests cost beside the
+        device, such as reading and replying, would otherwise leave no processor to others.
+        """
+        client = claim.flow.client
+        with self._changed:
+            since = time.monotonic() - _RECENT_S
+            has_company = any(name != client and at >= since for name, at in self._last_requests.items())
+            if not (has_company and self._is_mostly_of(client)):
+                return False
+            rest_s = min(_LONGEST_REST_S, busy_s)
+            return not self._changed.wait_for(lambda: self.is_closing or self._has_ready_beside(client), rest_s)
+
+    def _has_ready_beside(self, client: str) -> bool:
+        return any(claim.flow.client != client for claim, _ in self._ready)
 
     def check_room(self, claim: Claim) -> None:
         """Refuse a claim for which there is no place now; a request with it may come a little later.
@@ -106,37 +140,41 @@ class RequestQueue:
             Overloaded: see `admit`.
         """
         with self._changed:
-            self._displaced_by(claim)
+            crowd, num_places, setting = self._crowd_of(claim)
+            if len(crowd) >= num_places and displaced_by(claim, crowd, num_places) is None:
+                raise self._overloaded(num_places, setting)
 
-    def _make_room(self, claim: Claim) -> None:
-        """Have the request leave that must make room for a new one, if there is one."""
-        last, error = self._displaced_by(claim)
-        if last is not None:
-            del self.waiting[last]
-            last.refuse(error)
-
-    def _displaced_by(self, claim: Claim) -> tuple[Job | None, Overloaded]:
-        """Return which request must leave for a new one, and why: one of the same client if that has all its places.
-
-        Raises:
-            Overloaded: there is no place, and no other request has to leave.
-        """
-        crowd = [job.claim for job in self.waiting if job.claim.flow.client == claim.flow.client]
-        num_places, setting = self._max_of_client, "VLA_MAX_QUEUE_PER_CLIENT"
-        if len(crowd) < num_places:
-            crowd, num_places, setting = [job.claim for job in self.waiting], self._max_queue, "VLA_MAX_QUEUE"
+    def _overloaded(self, num_places: int, setting: str) -> Overloaded:
         wait_s = self.retry_after_s
-        error = Overloaded(
+        return Overloaded(
             f"the queue for the device is full ({num_places} waiting)",
             hint=f"send again in {wait_s} s, or fewer at a time; {setting} raises the limit",
             retry_after_s=wait_s,
         )
+
+    def _make_room(self, claim: Claim) -> None:
+        """Have the request leave that must make room for a new one, if there is one."""
+        crowd, num_places, setting = self._crowd_of(claim)
         if len(crowd) < num_places:
-            return None, error
+            return
         displaced = displaced_by(claim, crowd, num_places)
+        error = self._overloaded(num_places, setting)
         if displaced is None:
             raise error
-        return next(job for job in self.waiting if job.claim is displaced), error
+        last = next(job for job in self.waiting if job.claim is displaced)
+        del self.waiting[last]
+        last.refuse(error)
+
+    def _crowd_of(self, claim: Claim) -> tuple[list[Claim], int, str]:
+        """Return the claims that compete for a place with a new one, the number of places, and its setting.
+
+        They are those of the same client, where it has all its places.
+        """
+        claims = [job.claim for job in self.waiting]
+        own = [each for each in claims if each.flow.client == claim.flow.client]
+        if len(own) >= self._max_of_client:
+            return own, self._max_of_client, "VLA_MAX_QUEUE_PER_CLIENT"
+        return claims, self._max_queue, "VLA_MAX_QUEUE"
 
     def make_ready(self, job: Job, policy_input: PolicyInput) -> None:
         """Hand a preprocessed request to the device."""
@@ -167,11 +205,19 @@ class RequestQueue:
         with self._changed:
             return self.waiting.pop(job, job) is None
 
-    def take_batch(self, max_batch: int) -> list[Job]:
-        """Remove and return the requests that run together next, of each flow in turn."""
+    def take_batch(self, max_batch: int, *, beside: Claim | None = None) -> list[Job]:
+        """Remove and return the requests that run together next, of each flow in turn.
+
+        `beside` is the claim of a request that is being worked on: only others of one sample, of other clients or more
+        urgent, interrupt it.
+        """
+
+        def is_ready(_: Claim, job: Job) -> bool:
+            return beside is None or _interrupts(job, beside)
+
         batch: list[Job] = []
         with self._changed:
-            while len(batch) < max_batch and (item := self._ready.pop()) is not None:
+            while len(batch) < max_batch and (item := self._ready.pop(is_ready)) is not None:
                 _, job = item
                 if self.waiting.pop(job, job) is not None:
                     continue
@@ -218,11 +264,21 @@ def _too_late() -> DeadlinePassed:
     )
 
 
-def run_batch(adapter: VLAModelAdapter, batch: list[Job], monitor: EngineMonitor) -> None:
-    """Run the policy on the requests of a batch, and answer each; if the batch fails, they run one by one."""
+def _interrupts(job: Job, beside: Claim) -> bool:
+    is_short = job.policy_input is not None and job.policy_input.num_samples == 1
+    return is_short and (job.claim.flow.client != beside.flow.client or job.claim.is_more_urgent_than(beside))
+
+
+def run_batch(
+    adapter: VLAModelAdapter, batch: list[Job], monitor: EngineMonitor, run_others: Callable[[Claim], None]
+) -> None:
+    """Run the policy on the requests of a batch, and answer each; if the batch fails, they run one by one.
+
+    A request of many samples runs alone in pieces; `run_others` is called between them, with its claim.
+    """
     started = time.perf_counter()
     try:
-        outputs = adapter.predict([job.policy_input for job in batch if job.policy_input is not None])
+        outputs, others_s = _outputs(adapter, batch, run_others)
         assert len(outputs) == len(batch), "the adapter returns one entry per input"
     except BaseException as error:
         if len(batch) == 1:
@@ -231,9 +287,9 @@ def run_batch(adapter: VLAModelAdapter, batch: list[Job], monitor: EngineMonitor
         ids = " ".join(job.context.get(current_request_id, "-") for job in batch)
         logger.warning("a batch of %d failed (%s); its requests run one by one: %s", len(batch), error, ids)
         for job in batch:
-            run_batch(adapter, [job], monitor)
+            run_batch(adapter, [job], monitor, run_others)
         return
-    infer_s = time.perf_counter() - started
+    infer_s = time.perf_counter() - started - others_s
     monitor.batch_ran([job.context for job in batch], [started - job.ready_at for job in batch], infer_s)
     for job, chunks in zip(batch, outputs, strict=True):
         queue_ms = 1e3 * (started - job.ready_at)
@@ -241,6 +297,24 @@ def run_batch(adapter: VLAModelAdapter, batch: list[Job], monitor: EngineMonitor
             job.answer.set_result(Prediction(chunks=chunks, queue_ms=queue_ms, infer_ms=1e3 * infer_s))
         else:
             job.answer.set_exception(NotFinite(NOT_FINITE, hint="send another observation"))
+
+
+def _outputs(
+    adapter: VLAModelAdapter, batch: list[Job], run_others: Callable[[Claim], None]
+) -> tuple[list[NormalizedChunks], float]:
+    """Return the chunks of a batch, and the seconds that others took meanwhile."""
+    inputs = [job.policy_input for job in batch if job.policy_input is not None]
+    if len(inputs) > 1 or inputs[0].num_samples == 1:
+        return adapter.predict(inputs), 0.0
+    pieces, num_done, others_s = [], 0, 0.0
+    for piece in adapter.predict_in_pieces(inputs[0]):
+        pieces.append(piece)
+        num_done += len(piece)
+        if num_done < inputs[0].num_samples:
+            paused = time.perf_counter()
+            run_others(batch[0].claim)
+            others_s += time.perf_counter() - paused
+    return [np.concatenate(pieces)], others_s
 
 
 def _answer_failed(job: Job, error: BaseException) -> None:

@@ -5,7 +5,7 @@ import gc
 import hashlib
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 
@@ -22,7 +22,7 @@ from vla_server_base.engine.loading import EngineStatus, model_unavailable, shut
 from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import ImageError, NotFinite, Overloaded
 from vla_server_base.fairness.claims import current_claim
-from vla_server_base.fairness.threads import FairThreads
+from vla_server_base.fairness.threads import FairThreads, num_threads_per_client
 from vla_server_base.monitoring.cache_lookups import CacheLookups
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 from vla_server_base.monitoring.monitor import Monitor
@@ -32,7 +32,9 @@ from vla_server_base.request_inputs import check_observation, check_task
 _NUM_PREPROCESSORS = 8
 # A control loop sends the same instruction at every step.
 _NUM_TASKS = 256
-_REFUSED_S = 1.0
+_REFUSED_S, _LONGEST_REFUSED_S = 1.0, 10.0
+# A refusal costs the server two milliseconds, so those of one client a twentieth of a processor.
+_REFUSALS_PER_S = 25
 _NUM_TIMES = 200
 
 
@@ -60,9 +62,10 @@ class Engine:
         self.monitor = EngineMonitor(monitor or Monitor(), model_id)
         self._queue = RequestQueue(config.max_queue, config.max_queue_per_client)
         self._device = DeviceThread(adapter, config, model_id, self._queue, check_spec, self.monitor)
-        self._preprocessors = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess")
+        self._preprocessors = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess", num_threads_per_client())
         remember = cached(LRUCache(_NUM_TASKS), key=_content, lock=threading.Lock(), info=True)
         self._preprocess_task = remember(adapter.preprocess_instruction)
+        self._num_held_back: Counter[str] = Counter()
         self.predict_ms: deque[float] = deque(maxlen=_NUM_TIMES)
         """How long the last predictions took: preprocessing, waiting for the device, and on the device."""
 
@@ -146,13 +149,21 @@ class Engine:
     async def held_back(self) -> AsyncIterator[None]:
         """Hold a refusal back that is raised within the block, if its client has most of the queue.
 
-        It would ask again at once, and keep the event loop from others.
+        It would ask again at once, and keep the event loop from others. The more of a client's are held back, the
+        longer.
         """
         try:
             yield
         except Overloaded:
-            if self._queue.is_mostly_of(current_client.get()):
-                await asyncio.sleep(_REFUSED_S)
+            client = current_client.get()
+            if self._queue.is_mostly_of(client):
+                self._num_held_back[client] += 1
+                try:
+                    hold_s = max(_REFUSED_S, self._num_held_back[client] / _REFUSALS_PER_S)
+                    await asyncio.sleep(min(_LONGEST_REFUSED_S, hold_s))
+                finally:
+                    self._num_held_back[client] -= 1
+                    self._num_held_back += Counter()  # forget who has none
             raise
 
     def prefetch(self, request: PolicyRequest) -> Prefetch:

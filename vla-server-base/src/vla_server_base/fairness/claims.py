@@ -49,6 +49,10 @@ class Claim:
     due_at: float
     deadline: float | None = None
 
+    def is_more_urgent_than(self, other: "Claim") -> bool:
+        """Return whether this is of a more urgent class."""
+        return PRIORITIES.index(self.priority) < PRIORITIES.index(other.priority)
+
     @property
     def has_passed(self) -> bool:
         """Whether it is too late to begin with this."""

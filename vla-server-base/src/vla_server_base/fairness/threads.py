@@ -17,13 +17,15 @@ T = TypeVar("T")
 class FairThreads(ThreadPoolExecutor):
     """A pool of threads of which one client has at most half at a time; work of no client counts as one more's.
 
-    All work that is less urgent than a robot's has at most half, too, so that a robot's finds a thread. Whose work it
-    is, is read off the context in which it is submitted.
+    `max_per_client` may be less: threads that run Python at once keep the device and the event loop waiting. All work
+    that is less urgent than a robot's has at most half, too, so that a robot's finds a thread. Whose work it is, is
+    read off the context in which it is submitted.
     """
 
-    def __init__(self, num_threads: int, name: str):
+    def __init__(self, num_threads: int, name: str, max_per_client: int | None = None):
         super().__init__(num_threads, thread_name_prefix=name)
         self._max_running = max(1, num_threads // 2)
+        self._max_of_client = min(self._max_running, max_per_client or num_threads)
         self._lock = threading.Lock()  # guards the fields below
         self._waiting: FairQueue[tuple[Future[Any], Callable[[], Any]]] = FairQueue()
         self._num_running: Counter[str] = Counter()
@@ -56,7 +58,7 @@ class FairThreads(ThreadPoolExecutor):
 
     def _may_run(self, claim: Claim) -> bool:
         has_place = claim.priority == "robot" or self._num_running_less_urgent < self._max_running
-        return has_place and self._num_running[claim.flow.client] < self._max_running
+        return has_place and self._num_running[claim.flow.client] < self._max_of_client
 
     def _count(self, claim: Claim, change: int) -> None:
         self._num_running[claim.flow.client] += change
@@ -78,3 +80,8 @@ def _run(future: "Future[T]", function: Callable[[], T]) -> None:
 def num_threads() -> int:
     """Return how many threads read requests: twice what the machine has processors for, and some that wait."""
     return 2 * (os.cpu_count() or 1) + 4
+
+
+def num_threads_per_client() -> int:
+    """Return how many threads work for one client at a time: the other processors are for the policy and for others."""
+    return max(2, (os.cpu_count() or 1) // 2)

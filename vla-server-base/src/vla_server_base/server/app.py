@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import functools
 import logging
+import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
@@ -24,7 +25,7 @@ from vla_server_base.engine.engine import Engine
 from vla_server_base.episodes.scene_cameras import check_scene_cameras, scene_cameras
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fairness.rates import RateLimits
-from vla_server_base.fairness.threads import FairThreads, num_threads
+from vla_server_base.fairness.threads import FairThreads, num_threads, num_threads_per_client
 from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
 from vla_server_base.recordings.recorder import Recorder, check_recordable
@@ -66,6 +67,8 @@ from vla_server_base.source_code import SourceCode
 logger = logging.getLogger(__name__)
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+# Python's own 5 ms are what the event loop and the device thread wait, again and again, for each thread that computes.
+_SWITCH_INTERVAL_S = 0.0005
 
 
 def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: str) -> FastAPI:
@@ -95,7 +98,10 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     async def running(app: FastAPI, config: ServerConfig) -> AsyncIterator[None]:
         host = Host()
         host.prepare(config, traffic)
-        asyncio.get_running_loop().set_default_executor(FairThreads(num_threads(), "vla-reading"))
+        sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        asyncio.get_running_loop().set_default_executor(
+            FairThreads(num_threads(), "vla-reading", num_threads_per_client())
+        )
         engine = Engine(adapter, config, model_id, check_spec=functools.partial(_check_names, config), monitor=monitor)
         pool = ScenePool(config, monitor)
         pool_start = asyncio.create_task(start_pool(pool))

@@ -27,6 +27,9 @@ from vla_server_base.sessions.deadline import within_deadline
 from vla_server_base.sessions.requests import StepRequest
 from vla_server_base.sessions.step import run_step
 
+# Each takes a tenth of a millisecond.
+_MAX_SAMPLES_ON_LOOP = 8
+
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
 
 
@@ -78,7 +81,8 @@ async def answer_predict(service: Service, inputs: PredictInputs, scene: Scene |
     """
     observed = _Observed(observations=inputs.observations)
     if scene is not None:
-        observed = await within_deadline(_render(service, inputs, scene), _left_ms(inputs, started))
+        rendering, left_ms = _render(service, inputs, scene), _left_ms(inputs, started)
+        observed = await (rendering if left_ms is None else within_deadline(rendering, left_ms))
     ask = _ask_once if inputs.session is None else _ask_in_session
     decision = await ask(service, inputs, observed.observations, _left_ms(inputs, started))
     preview = None
@@ -101,8 +105,13 @@ async def answer_predict(service: Service, inputs: PredictInputs, scene: Scene |
         return reply_json(reply)
 
     # To encode images or poses would hold up the event loop; all else takes less than the way to a thread and back.
-    in_thread = inputs.wants_images or (inputs.scene is not None and inputs.scene.wants_poses)
+    in_thread = inputs.wants_images or (inputs.scene is not None and inputs.scene.wants_poses) or _has_many(inputs)
     return await asyncio.to_thread(write) if in_thread else write()
+
+
+def _has_many(inputs: PredictInputs) -> bool:
+    """Return whether there are too many samples to form and write on the event loop."""
+    return inputs.num_samples > _MAX_SAMPLES_ON_LOOP
 
 
 def _left_ms(inputs: PredictInputs, started: float) -> float | None:
@@ -174,12 +183,17 @@ async def _ask_once(
         dataset=dataset,
     )
     asked = time.perf_counter()
-    prediction = await within_deadline(engine.predict(request), left_ms)
+    work = engine.predict(request)
+    prediction = await (work if left_ms is None else within_deadline(work, left_ms))
     engine.monitor.step_answered(time.perf_counter() - asked)
     engine.monitor.note_step(None, request.step, request.seed)
     action_format = inputs.action_format or spec.actions[dataset].formats[0]
+
+    def form_actions() -> tuple[Action, ...]:
+        return tuple(engine.form_action(chunk, dataset, action_format) for chunk in prediction.chunks)
+
     return _Decision(
-        actions=tuple(engine.form_action(chunk, dataset, action_format) for chunk in prediction.chunks),
+        actions=await asyncio.to_thread(form_actions) if _has_many(inputs) else form_actions(),
         seed=request.seed,
         queue_ms=prediction.queue_ms,
         infer_ms=prediction.infer_ms,

@@ -113,6 +113,11 @@ class AdapterContract:
         assert len(three) == 3
         np.testing.assert_allclose(three[:1], one, rtol=0, atol=self.tolerance)
 
+    def test_the_pieces_of_a_request_are_what_it_gets_at_once(self, adapter: VLAModelAdapter):
+        request = an_input(adapter, num_samples=11)
+        pieces = np.concatenate(list(adapter.predict_in_pieces(request)))
+        np.testing.assert_array_equal(pieces, _predict_alone(adapter, request))
+
     def test_every_dataset_and_format_gives_named_finite_numbers(self, adapter: VLAModelAdapter):
         spec = adapter.spec
         chunk = _predict_alone(adapter, an_input(adapter))[0]

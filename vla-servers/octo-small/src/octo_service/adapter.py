@@ -166,23 +166,28 @@ class OctoSmallAdapter(VLAModelAdapter):
         return [each[..., :action_dim] for each, action_dim in zip(chunks, dims, strict=True)]
 
     def _predict_one(self, policy_input: PolicyInput) -> NormalizedChunks:
-        """Predict the first sample alone: the number of samples changes no bit of it."""
+        return np.concatenate(list(self.predict_in_pieces(policy_input)))
+
+    def predict_in_pieces(self, policy_input: PolicyInput) -> Iterator[NormalizedChunks]:
+        """Predict the first sample alone, the others in groups: the number of samples changes no bit of any."""
         readout = self._inference_cache.read_out(policy_input.observation, policy_input.task)
-        noises, dims = self._noise.of(policy_input), self._action_dim(policy_input.dataset)
+        num_samples, dims = policy_input.num_samples, self._action_dim(policy_input.dataset)
+        noise = self._noise.draw(policy_input, 0)
         predict_chunk = functools.partial(
             self.model.predict_chunk,
             readout,
             embodiment_action_dim=dims,
             guide=guide_of(policy_input.previous, self.model.head),
         )
-        first = np.asarray(predict_chunk(noise=noises[0]))[..., :dims]
-        if noises[0] is None:
-            return np.broadcast_to(first, (policy_input.num_samples, *first.shape[1:]))
-        chunks = [first]
-        for start in range(1, len(noises), SAMPLE_GROUP):
-            group = stack_samples(noises[start : start + SAMPLE_GROUP])
-            chunks.append(np.asarray(predict_chunk(noise=group))[:, 0, :, :dims])
-        return np.concatenate(chunks)[: policy_input.num_samples]
+        first = np.asarray(predict_chunk(noise=noise))[..., :dims]
+        if noise is None:
+            yield np.broadcast_to(first, (num_samples, *first.shape[1:]))
+            return
+        yield first
+        for start in range(1, num_samples, SAMPLE_GROUP):
+            samples = range(start, min(start + SAMPLE_GROUP, num_samples))
+            group = stack_samples([self._noise.draw(policy_input, sample) for sample in samples])
+            yield np.asarray(predict_chunk(noise=group))[: len(samples), 0, :, :dims]
 
     def _action_dim(self, dataset: str | None) -> int:
         statistics = self._actions.get(dataset or self.spec.default_dataset)

@@ -8,7 +8,7 @@ import numpy as np
 from cachetools import LRUCache, cachedmethod
 from jaxtyping import Array
 
-from octo_service.model.heads import ActionHead
+from octo_service.model.heads import ActionHead, ContinuousHead
 from octo_service.model.prediction import Noise, draw_noise
 from vla_server_base.contract import PolicyInput
 
@@ -29,7 +29,9 @@ class NoiseSamples:
         return [self.draw(policy_input, sample) for sample in range(policy_input.num_samples)]
 
     def draw(self, policy_input: PolicyInput, sample: int) -> Noise:
-        """Return the noise of one sample."""
+        """Return the noise of one sample; None if the head does not sample."""
+        if isinstance(self._head, ContinuousHead):
+            return None  # without the key, which takes as long as everything else
         window = policy_input.observation["timestep_pad_mask"].shape
         return self._draw(policy_input.seed, policy_input.step, sample, window)
 
