@@ -10,6 +10,7 @@ import { RunView } from "./episode/runView";
 import { SceneView } from "./episode/sceneView";
 import { exposeState } from "./pageState";
 import { Header, type View } from "./panels/header";
+import { LoginDialog } from "./panels/loginDialog";
 import { SessionsView } from "./sessions/sessionsView";
 
 const view = signal<View>("run");
@@ -51,6 +52,7 @@ export function App({ servers, error }: Props) {
           desk.value = new RunDesk(server);
         }}
       />
+      <LoginDialog />
       <main aria-label="VLA console" class={view.value}>
         {error.value && (
           <div class="alert" role="alert">

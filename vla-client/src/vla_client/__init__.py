@@ -9,6 +9,7 @@ from vla_client.errors import (
     PolicyError,
     ProtocolError,
     SessionLost,
+    Unauthorized,
     Unreachable,
     VLAError,
 )
@@ -33,6 +34,7 @@ __all__ = [
     "PolicyError",
     "ProtocolError",
     "SessionLost",
+    "Unauthorized",
     "Unreachable",
     "VLAError",
 ]

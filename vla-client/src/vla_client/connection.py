@@ -13,6 +13,7 @@ from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
 from vla_client import background
+from vla_client.credentials import Credentials
 from vla_client.deadline import Deadline
 from vla_client.errors import DeadlineExceeded, ObservationError, ProtocolError, error_from_text
 from vla_client.message_pack import pack, unpack
@@ -36,7 +37,7 @@ class Connection:
         ProtocolError: the other end is not a policy server.
     """
 
-    def __init__(self, url: str, *, connect_timeout_s: float, greeting_timeout_s: float):
+    def __init__(self, url: str, credentials: Credentials, *, connect_timeout_s: float, greeting_timeout_s: float):
         self.is_open = True
         self.last_answer_at: Optional[float] = None
         """A time of `time.monotonic`."""
@@ -45,7 +46,13 @@ class Connection:
         self._closing = ExitStack()
         # The server accepts uncompressed frames, and compressing images takes longer than sending them.
         opened = connect(
-            url, compression=None, max_size=None, open_timeout=connect_timeout_s, close_timeout=_CLOSE_TIMEOUT_S
+            url,
+            additional_headers=credentials.headers,
+            ssl=credentials.tls(url),
+            compression=None,
+            max_size=None,
+            open_timeout=connect_timeout_s,
+            close_timeout=_CLOSE_TIMEOUT_S,
         )
         self._socket = self._closing.enter_context(opened)
         try:
@@ -60,6 +67,7 @@ class Connection:
         Raises:
             DeadlineExceeded: the deadline passed. If the message was not sent completely, the connection is closed.
             PolicyError: the server sent an error.
+            Unauthorized: the key was revoked or has expired.
             ObservationError: the message cannot be encoded, or is larger than the server allows.
             OSError, WebSocketException: the connection broke, or no answer came in `timeout_s`.
         """
@@ -126,13 +134,14 @@ class Connection:
         return answer
 
 
-def end_session(url: str, session_id: str) -> None:
+def end_session(url: str, credentials: Credentials, session_id: str) -> None:
     """Try once to end a session; the server forgets idle sessions anyway."""
     parts = urllib.parse.urlsplit(url)
     path = f"{parts.path.rstrip('/')}/sessions/{urllib.parse.quote(session_id, safe='')}"
     address = parts._replace(scheme=parts.scheme.replace("ws", "http"), path=path).geturl()
+    request = urllib.request.Request(address, method="DELETE", headers=credentials.headers)
     try:
-        urllib.request.urlopen(urllib.request.Request(address, method="DELETE"), timeout=_CLOSE_TIMEOUT_S).close()
+        urllib.request.urlopen(request, timeout=_CLOSE_TIMEOUT_S, context=credentials.tls(address)).close()
     except urllib.error.HTTPError as refused:
         refused.close()
     except OSError:

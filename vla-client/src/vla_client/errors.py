@@ -2,7 +2,8 @@
 
 VLAError                     500  internal
 ├── RequestError             422  invalid_request
-│   └── ProtocolError        422  protocol     (a message does not follow its protocol)
+│   ├── ProtocolError        422  protocol     (a message does not follow its protocol)
+│   └── Unauthorized         401  unauthorized (no API key, or none that is valid at this server)
 ├── PolicyError                   the code that the server sent, such as superseded or overloaded
 │   └── DeadlineExceeded          deadline_exceeded  (no answer before the deadline)
 ├── SessionLost                   session_lost       (the server has forgotten the episode)
@@ -54,6 +55,13 @@ class ProtocolError(RequestError):
     code = "protocol"
 
 
+class Unauthorized(RequestError):
+    """The request has no API key, or none that is valid at this server."""
+
+    status = 401
+    code = "unauthorized"
+
+
 class PolicyError(VLAError):
     """The server sent an error instead of an answer; the connection and the session remain usable.
 
@@ -76,10 +84,18 @@ class DeadlineExceeded(PolicyError):
         super().__init__(text, hint="hold still and act on a new image; docs/performance.md says which rate to ask for")
 
 
-def error_from_text(text: str) -> PolicyError:
+def error_from_text(text: str) -> VLAError:
     """Return the error that a server's text describes."""
     error = PolicyError(text)
+    if error.code == Unauthorized.code:
+        return refused_key(error.message)
     return DeadlineExceeded(text) if error.code == "deadline_exceeded" else error
+
+
+def refused_key(reason: str) -> Unauthorized:
+    """Return the error for a client whose key a server refuses, with the server's reason."""
+    hint = "give a valid key: Policy(url, api_key=...), or the variable VLA_API_KEY"
+    return Unauthorized(f"the server refuses the API key: {reason}", hint=hint)
 
 
 class SessionLost(VLAError):

@@ -12,6 +12,7 @@ from websockets.exceptions import WebSocketException
 
 from vla_client import background
 from vla_client.connection import Connection, end_session
+from vla_client.credentials import Credentials
 from vla_client.deadline import Deadline, checked_limit_ms, time_seen
 from vla_client.errors import ObservationError, PolicyError
 from vla_client.metadata import Metadata
@@ -29,6 +30,9 @@ _LONG_PAUSE_S = 60.0
 class Policy:
     """A policy on a server, for one robot and one thread.
 
+    A server with API keys needs `api_key`, by default the variable `VLA_API_KEY`. For wss:// `ca_file` names the CA of
+    the server's certificate in PEM (`VLA_CA_FILE`), by default the system's.
+
     `session_id` identifies the robot at the server, and `seed` determines the policy's noise; both are drawn if
     omitted. docs/sessions.md describes `execution`, `execution_horizon`, `ensemble_weight` and `control_hz` [1/s],
     docs/http.md `dataset`; what is omitted is as the server has it.
@@ -44,6 +48,7 @@ class Policy:
     still loading its policy is retried for `reconnect_s`.
 
     Raises:
+        Unauthorized: the server refuses the API key.
         Unreachable: no server answered.
         ProtocolError: the other end is not a policy server.
 
@@ -56,6 +61,8 @@ class Policy:
         self,
         url: str,
         *,
+        api_key: Optional[str] = None,
+        ca_file: Optional[str] = None,
         session_id: Optional[str] = None,
         seed: Optional[int] = None,
         execution: Optional[Execution] = None,
@@ -77,7 +84,7 @@ class Policy:
             "dataset": dataset,
         }
         self._session = new_session(session_id, seed, settings, keeps_token=resume_after_restart)
-        self._url = url
+        self._url, self._credentials = url, Credentials(api_key, ca_file)
         self.deadline_ms = checked_limit_ms(deadline_ms)
         """How old an image may become; infinity if there is no deadline."""
         self._connect_timeout_s, self._answer_timeout_s = connect_timeout_s, answer_timeout_s
@@ -172,6 +179,7 @@ class Policy:
         Raises:
             DeadlineExceeded: no answer came before the deadline.
             PolicyError: the server sent an error.
+            Unauthorized: the API key was revoked or has expired.
             SessionLost: the server has forgotten the episode.
             Unreachable: no answer came within reconnect_s and one more attempt.
             ObservationError: the observation cannot be sent.
@@ -200,7 +208,7 @@ class Policy:
             self._opening = None
         if self._connection.is_open:
             if not self._session.begins:
-                end_session(self._url, self._session.id)
+                end_session(self._url, self._credentials, self._session.id)
             self._connection.close()
         self._session.begin(None)
 
@@ -269,7 +277,12 @@ class Policy:
             # The server sends the greeting when the policy is loaded.
             patience_s = max(retries.left_s, self._connect_timeout_s)
             try:
-                return Connection(self._url, connect_timeout_s=self._connect_timeout_s, greeting_timeout_s=patience_s)
+                return Connection(
+                    self._url,
+                    self._credentials,
+                    connect_timeout_s=self._connect_timeout_s,
+                    greeting_timeout_s=patience_s,
+                )
             except (OSError, WebSocketException) as error:
                 failure = error
 

@@ -2,13 +2,14 @@
 
 import logging
 import random
+import ssl
 import time
 from typing import Optional
 
 import msgspec
 from websockets.exceptions import InvalidStatus, InvalidURI
 
-from vla_client.errors import Unreachable
+from vla_client.errors import Unauthorized, Unreachable, refused_key
 
 logger = logging.getLogger(__name__)
 
@@ -32,11 +33,19 @@ class Retries:
         """Wait until the next attempt is due after one that failed with `error`.
 
         Raises:
+            Unauthorized: the server refuses the API key.
             Unreachable: no time is left, or another attempt would fail in the same way.
         """
         self._until = time.monotonic() + self.left_s
         self._num_failed += 1
         pause_s = self._pause_s()
+        if isinstance(error, InvalidStatus) and error.response.status_code == Unauthorized.status:
+            raise refused_key(_reason(bytes(error.response.body or b""))) from error
+        if isinstance(error, ssl.SSLCertVerificationError):
+            raise Unreachable(
+                f"the certificate of {self._url} cannot be trusted: {error.verify_message}",
+                hint="give the CA that signed it: Policy(url, ca_file=...), or the variable VLA_CA_FILE",
+            ) from error
         if _is_permanent(error):
             raise Unreachable(
                 f"{self._url} is not the address of a policy server: {_described(error)}",

@@ -1,6 +1,7 @@
 // One VLA server, as the page asks it.
 
 import { readEvents, type ServerEvent } from "./events";
+import { login } from "./login";
 import type {
   EndEvent,
   EpisodeCreated,
@@ -94,6 +95,10 @@ export class Server {
       throw new ServerError("unreachable", `${this.name} does not answer`, "is the server still running?");
     }
     if (response.ok) return response;
+    if (response.status === 401) {
+      await login(this.entry);
+      return this.#fetch(path, init);
+    }
     const reply: Partial<ErrorReply> = await response.json().catch(() => ({}));
     const { code = "error", message = `${response.status} ${response.statusText}`, hint = "" } = reply.error ?? {};
     throw new ServerError(code, message, hint, response.status);

@@ -1,7 +1,9 @@
 // The page's head: which view, which server and policy, which scene, and the theme.
 
 import { type Signal, useSignal } from "@preact/signals";
+import { logout, names } from "../api/login";
 import type { Server } from "../api/server";
+import type { ServerEntry } from "../api/types";
 import type { Connection } from "../episode/connection";
 import type { RunDesk } from "../episode/runDesk";
 import { Button } from "../ui/button";
@@ -42,6 +44,9 @@ export function Header({ view, servers, desk, onServer }: Props) {
           <SceneMenu desk={desk} />
         </div>
       )}
+      {servers.map(({ entry }) => (
+        <LogoutButton key={entry.base} entry={entry} />
+      ))}
       <span class="theme">
         <Button label="Theme" icon={<ThemeIcon />} iconOnly onClick={toggleTheme} />
       </span>
@@ -70,6 +75,13 @@ export function Header({ view, servers, desk, onServer }: Props) {
         </Dialog>
       )}
     </header>
+  );
+}
+
+function LogoutButton({ entry }: { entry: ServerEntry }) {
+  const name = names.value[entry.base];
+  return name === undefined ? null : (
+    <Button label={`Log out ${name}`} kind="quiet" onClick={() => void logout(entry)} />
   );
 }
 

@@ -1,6 +1,7 @@
 """The command line: `vla-console URL [URL ...]` shows servers that run elsewhere."""
 
 import argparse
+import os
 import socket
 import sys
 from contextlib import suppress
@@ -30,7 +31,10 @@ def main() -> None:
     print(f"vla-console: {address} shows {', '.join(options.urls)}; Ctrl-C ends it", flush=True)
     # Streams of events do not end by themselves: after a second they are cut.
     config = uvicorn.Config(
-        console_app(options.urls), log_level="warning", server_header=False, timeout_graceful_shutdown=1
+        console_app(options.urls, options.api_key),
+        log_level="warning",
+        server_header=False,
+        timeout_graceful_shutdown=1,
     )
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
@@ -43,6 +47,12 @@ def _options() -> argparse.Namespace:
     parser.add_argument("urls", metavar="URL", nargs="+", type=server_url, help="a server, such as http://gpu-box:8002")
     parser.add_argument(
         "--port", type=_port, default=8010, help="port on 127.0.0.1, by default 8010; 0 takes a free one"
+    )
+    parser.add_argument(
+        "--api-key",
+        metavar="KEY",
+        default=os.environ.get("VLA_API_KEY", ""),
+        help="an API key of the servers, which everybody on this machine then uses; better in the variable VLA_API_KEY",
     )
     parser.add_argument("--version", action="version", version=f"vla-console {__version__}")
     return parser.parse_args()

@@ -14,6 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from vla_console.errors import ConsoleError
+from vla_console.logins import Logins
 from vla_console.page import ServerEntry, page_routes
 from vla_console.same_origin import SameOrigin
 
@@ -29,8 +30,10 @@ _NOT_SENT_BACK = {*_HOP_BY_HOP, "transfer-encoding", "set-cookie"}
 _CLIENT_GONE = 499
 
 
-def console_app(urls: Sequence[str]) -> Starlette:
+def console_app(urls: Sequence[str], api_key: str = "") -> Starlette:
     """Return an app that shows the servers at these addresses.
+
+    Requests carry `api_key`; without one, the cookies of logins at the servers are passed on.
 
     >>> app = console_app(["http://gpu-box:8002", "http://gpu-box:8003"])
     """
@@ -50,7 +53,7 @@ def console_app(urls: Sequence[str]) -> Starlette:
         if index >= len(urls):
             message = f"there is no server {index}; this console shows {len(urls)}"
             raise ConsoleError(404, "not_found", message, hint="GET /console/servers.json lists them")
-        return await _forwarded(client, urls[index], request)
+        return await _forwarded(client, urls[index], request, Logins(index, urls[index], api_key))
 
     return Starlette(
         routes=[*page_routes(list_servers), Route("/servers/{index:int}/{path:path}", forward, methods=_METHODS)],
@@ -69,10 +72,10 @@ async def _name_of(client: httpx.AsyncClient, url: str) -> str:
     return address
 
 
-async def _forwarded(client: httpx.AsyncClient, url: str, request: Request) -> Response:
+async def _forwarded(client: httpx.AsyncClient, url: str, request: Request, logins: Logins) -> Response:
     """Return the server's answer, which is passed on as it comes."""
     try:
-        answer = await client.send(_request_to(client, url, request), stream=True)
+        answer = await client.send(_request_to(client, url, request, logins), stream=True)
     except ClientDisconnect:
         return Response(status_code=_CLIENT_GONE)
     except httpx.TransportError as error:
@@ -83,16 +86,18 @@ async def _forwarded(client: httpx.AsyncClient, url: str, request: Request) -> R
         ) from error
     response = StreamingResponse(_body_of(answer), answer.status_code)
     response.raw_headers = [(name, value) for name, value in answer.headers.raw if _lower(name) not in _NOT_SENT_BACK]
+    response.raw_headers += logins.of_answer(answer.headers)
     # A page that such a server sends is shown without the rights of the console's own.
     response.headers["Content-Security-Policy"] = "sandbox"
     return response
 
 
-def _request_to(client: httpx.AsyncClient, url: str, request: Request) -> httpx.Request:
+def _request_to(client: httpx.AsyncClient, url: str, request: Request, logins: Logins) -> httpx.Request:
     # As the client wrote it: in `request.url.path` an escaped slash of a session's name is a slash.
     path = request.scope["raw_path"].split(b"/", 3)[3].decode("ascii")
     query = request.scope["query_string"].decode("ascii")
     headers = [(name, value) for name, value in request.headers.raw if _is_sent_on(_lower(name))]
+    headers += logins.for_server(request)
     has_body = "transfer-encoding" in request.headers or request.headers.get("content-length", "0") != "0"
     target = f"{url}/{path}" + (f"?{query}" if query else "")
     return client.build_request(request.method, target, headers=headers, content=request.stream() if has_body else None)

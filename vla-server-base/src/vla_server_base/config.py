@@ -63,6 +63,8 @@ def _cache_dir() -> Path:
 class ServerConfig(Settings):
     """How one server runs. Each field is also an environment variable: `port` is `VLA_PORT`."""
 
+    not_settings = ("VLA_API_KEY", "VLA_CA_FILE")
+
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all."""
 
@@ -74,6 +76,24 @@ class ServerConfig(Settings):
 
     allowed_origins: str = ""
     """Other origins whose web pages may send requests, such as "https://robots.lab.example:8443"."""
+
+    keys_file: str = ""
+    """File of API keys, which `keys new NAME` writes; each request then needs one. It is read again when it changes."""
+
+    api_keys: str = dataclasses.field(default="", repr=False)
+    """API keys as NAME=KEY or NAME:CLASS:RATE=sha256:HASH, for containers; not a flag, since others see those."""
+
+    allow_anyone: bool = False
+    """Whether to listen beyond this machine without API keys, such as behind a proxy that checks who asks."""
+
+    tls_cert: str = ""
+    """Certificate with its chain, in PEM, for HTTP and WebSockets; it is read again when it is renewed."""
+
+    tls_key: str = ""
+    """Private key of the certificate, in PEM, without a password."""
+
+    tls_client_ca: str = ""
+    """CA whose certificates clients must have, in PEM; empty asks for none."""
 
     shutdown_grace_s: Annotated[float, Field(ge=0, le=24 * 3600)] = 5.0
     """How long running requests may continue after SIGTERM or Ctrl-C."""
@@ -221,6 +241,9 @@ class ServerConfig(Settings):
 
     lerobot_port: Port = 0
     """Port on 127.0.0.1 for LeRobot's clients (gRPC, the extra lerobot); 0 is off."""
+
+    lerobot_key: str = ""
+    """Name of the API key that LeRobot's own clients count as, since they cannot send one; empty refuses them."""
 
     observation_keys: str = ""
     """Names in a lab's messages for cameras, proprio and instruction, such as "primary=images.top wrist=cam_left"."""

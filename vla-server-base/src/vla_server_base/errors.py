@@ -1,6 +1,6 @@
 """The server's errors: what a caller can get wrong, and what can fail on the server.
 
-The tree starts in `vla_client.errors`, whose VLAError, RequestError and ProtocolError are imported here.
+The tree starts in `vla_client.errors`, whose VLAError, RequestError, ProtocolError and Unauthorized are imported here.
 
 VLAError                    500  internal
 ├── NotFinite               500  not_finite       (an answer would hold NaN or infinity)
@@ -25,6 +25,7 @@ VLAError                    500  internal
 │   ├── BodyTooLarge        413  body_too_large
 │   ├── HeadTooLarge        431  head_too_large   (the request line and the headers)
 │   ├── RequestTimeout      408  request_timeout  (what the client sends does not come in time)
+│   ├── Unauthorized        401  unauthorized     (no API key, or none that is valid here)
 │   ├── Forbidden           403  forbidden        (a web page of another origin, or another server's name)
 │   ├── Malformed           400  malformed        (not a valid HTTP request)
 │   ├── UnsupportedMedia    415  unsupported_media
@@ -40,6 +41,7 @@ VLAError                    500  internal
     ├── ModelUnavailable    503  model_unavailable
     │   └── ModelOutOfReach 503  model_unavailable (worth another try: a hub that does not answer)
     ├── Overloaded          503  overloaded
+    ├── TooManyWrongKeys    429  too_many_wrong_keys
     ├── RateLimited         429  rate_limited     (the client sends more requests a second than it may)
     ├── RendererUnavailable 503  renderer_unavailable
     └── DeadlinePassed      504  deadline_exceeded (its deadline passed first)
@@ -49,6 +51,7 @@ from collections.abc import Iterable
 
 from vla_client.errors import ProtocolError as ProtocolError
 from vla_client.errors import RequestError as RequestError
+from vla_client.errors import Unauthorized as Unauthorized
 from vla_client.errors import VLAError as VLAError
 
 
@@ -284,6 +287,14 @@ class Overloaded(Unavailable):
 
     code = "overloaded"
     retry_after_s = 1
+
+
+class TooManyWrongKeys(Unavailable):
+    """The client's address has sent many wrong API keys; a valid one is answered nevertheless."""
+
+    status = 429
+    code = "too_many_wrong_keys"
+    retry_after_s = 60
 
 
 class RateLimited(Unavailable):

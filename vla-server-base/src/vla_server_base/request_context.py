@@ -15,10 +15,14 @@ current_request_id: ContextVar[str] = ContextVar("current_request_id", default="
 """The id of the request that this task answers; "-" outside a request."""
 
 current_client: ContextVar[str] = ContextVar("current_client", default="-")
-"""Who the client is: the network address of the connection's peer, without its port; "-" outside a request.
+"""Who the client is: `key:NAME` where the server has API keys, else the network address of the connection's peer.
 
-It is never the value of a header. Clients that must not starve or overhear each other are told apart by it.
+"-" outside a request. Clients that must not starve or overhear each other are told apart by it: it is never the value
+of an unchecked header.
 """
+
+current_address: ContextVar[str] = ContextVar("current_address", default="-")
+"""The network address of the connection's peer, without its port, for the log; "-" outside a request."""
 
 current_priority: ContextVar[Priority] = ContextVar("current_priority", default="robot")
 """How urgent the request is."""
@@ -43,13 +47,21 @@ current_trace_id: ContextVar[str] = ContextVar("current_trace_id", default="-")
 def begin_request(request_id: str | None = None, client: str | None = None) -> str:
     """Begin a request in this task and return its id, which is a new one where the client sent none.
 
-    Without `client` the task keeps its client, as a connection does from message to message.
+    `client` is the network address, which identifies the client until a key does. Without it the task keeps its client,
+    as a connection does from message to message.
     """
     request_id = request_id or uuid.uuid4().hex
     current_request_id.set(request_id)
     if client is not None:
         current_client.set(client)
+        current_address.set(client)
     return request_id
+
+
+def client_fields() -> str:
+    """Return who the client is, as a log line has it; the address is its own field where a key says who it is."""
+    client, address = current_client.get(), current_address.get()
+    return f"client={client}" if address in (client, "-") else f"client={client} address={address}"
 
 
 def request_fields() -> dict[str, str]:

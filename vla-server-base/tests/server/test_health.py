@@ -8,6 +8,7 @@ import httpx
 from echo_server import echo_app, of_one_colour, wait_until, wait_until_healthy
 
 import vla_server_base
+from vla_server_base.access.access import Access
 from vla_server_base.config import ServerConfig
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
@@ -167,6 +168,7 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
             observation_keys=KNOWN_KEYS,
             traffic=Traffic(config),
             shutdown=shutdown,
+            access=Access(config),
         )
         engine.start()
         while engine.status.state != "loaded":

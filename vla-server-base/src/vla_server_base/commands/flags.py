@@ -40,10 +40,13 @@ Config = TypeVar("Config")
 def flags_of(kind: type, prefix: str, *names: str, **defaults: str) -> Any:
     """Make flags of a config's fields: of those in `names`, or of all. The environment says what the others are.
 
+    A field without a repr is a secret, which is never a flag: all users of a machine see each other's command lines.
+
     `defaults` are variables that count where the environment has none, such as `VLA_PORT="0"`.
     """
     documents = _documents(kind)
-    chosen = names or tuple(documents)
+    secrets = {field.name for field in dataclasses.fields(kind) if not field.repr}  # pyright: ignore[reportArgumentType]
+    chosen = names or tuple(name for name in documents if name not in secrets)
 
     def construct() -> Any:
         config = config_from_environment(kind, prefix, {**defaults, **os.environ})

@@ -99,7 +99,10 @@ def local_server(program: PolicyProgram[Config], server: ServerConfig, config: C
     Raises:
         Unavailable: the policy cannot be loaded; with the reason.
     """
-    server = replace(server, load_retry_s=0)  # somebody waits
+    # Somebody waits; and only this command asks it, on loopback.
+    server = replace(
+        server, load_retry_s=0, keys_file="", api_keys="", lerobot_key="", tls_cert="", tls_key="", tls_client_ca=""
+    )
     with serving(create_app(program, server, config), host=server.host, port=server.port) as url:
         phase(f"loading and compiling {config.model}")
         asyncio.run(_wait_until_healthy(url))

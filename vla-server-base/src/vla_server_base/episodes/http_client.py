@@ -9,8 +9,9 @@ from typing import Any
 import httpx
 import msgspec
 
+from vla_client.credentials import Credentials
 from vla_server_base.contract import PolicySpec
-from vla_server_base.errors import Overloaded, RateLimited, RequestError, Unavailable
+from vla_server_base.errors import Overloaded, RateLimited, RequestError, Unauthorized, Unavailable
 from vla_server_base.request_context import Priority
 
 _POLL_S = 0.1
@@ -25,6 +26,8 @@ _HINT = "give the address of a running server, such as http://127.0.0.1:8002; `o
 
 class PolicyServer:
     """A running server, by its address; `priority` says how urgent the requests are.
+
+    An API key comes from the variable `VLA_API_KEY`, and the CA of an https:// server's certificate from `VLA_CA_FILE`.
 
     A `batch` request that the server has no room for is sent again, when the server says so: robots come first.
 
@@ -41,9 +44,14 @@ class PolicyServer:
 
     async def __aenter__(self) -> "PolicyServer":
         try:
-            headers = {"X-Priority": self._priority}
-            self._client = httpx.AsyncClient(base_url=self.url, timeout=_REQUEST_TIMEOUT_S, headers=headers)
-        except httpx.InvalidURL as error:
+            credentials = Credentials()
+            self._client = httpx.AsyncClient(
+                base_url=self.url,
+                timeout=_REQUEST_TIMEOUT_S,
+                headers={"X-Priority": self._priority, **credentials.headers},
+                verify=credentials.tls(self.url) or True,
+            )
+        except (httpx.InvalidURL, OSError) as error:
             raise self._no_policy_server(str(error)) from error
         return self
 
@@ -128,6 +136,8 @@ class PolicyServer:
         """Return the server's own error."""
         error = reply.get("error")
         if isinstance(error, dict):
+            if response.status_code == Unauthorized.status:
+                return Unauthorized(error["message"], hint="set VLA_API_KEY to a key of this server")
             kind = Unavailable if response.status_code in _UNAVAILABLE else RequestError
             return kind(error["message"], hint=error["hint"])
         if "reason" in reply:

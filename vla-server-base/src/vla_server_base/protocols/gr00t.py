@@ -53,9 +53,12 @@ def read(message: bytes) -> Gr00tRequest:
     if not is_one_of(endpoint, get_args(Endpoint)):
         known = ", ".join(get_args(Endpoint))
         raise ProtocolError(f"endpoint '{str(endpoint)[:40]}' is not known", hint=f"available: {known}")
-    data = content.get("data")
+    data, token = content.get("data"), content.get("api_token")
     request = Gr00tRequest(
-        endpoint=endpoint, data={} if data is None else map_of_values(data, "data"), form=form or "npy"
+        endpoint=endpoint,
+        data={} if data is None else map_of_values(data, "data"),
+        form=form or "npy",
+        api_token=token if isinstance(token, str) else "",
     )
     _check_data(request)
     return request

@@ -1,7 +1,7 @@
 """A message of GR00T's clients, in the form of any of their releases."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -15,11 +15,12 @@ _FLAT = ("video.", "state.", "language.", "annotation.")
 
 @dataclass(frozen=True, kw_only=True)
 class Gr00tRequest:
-    """A client's message: its endpoint, the endpoint's data, and the form of the client's arrays."""
+    """A client's message: its endpoint, its data, the form of the client's arrays, and its API key."""
 
     endpoint: Endpoint
     data: Mapping[str, Any]
     form: ArrayForm
+    api_token: str = field(default="", repr=False)
 
     @property
     def is_bare(self) -> bool:

@@ -17,6 +17,9 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Match
 
 from vla_server_base import __version__
+from vla_server_base.access.access import Access
+from vla_server_base.access.binding import check_binding
+from vla_server_base.access.tls import certificate_of
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.cache_folder import writable_cache
 from vla_server_base.config import ServerConfig
@@ -41,6 +44,7 @@ from vla_server_base.server import (
     execute,
     geometry,
     load,
+    login,
     metrics,
     predict,
     routes,
@@ -48,6 +52,7 @@ from vla_server_base.server import (
     tabletop,
 )
 from vla_server_base.server.console import console_routes
+from vla_server_base.server.doorkeeper import Doorkeeper
 from vla_server_base.server.ending import Ending
 from vla_server_base.server.error_replies import client_error, refusal_response
 from vla_server_base.server.host import Host, lifespan_in_one_sentence
@@ -84,9 +89,12 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     scene_cameras(config)
     own_ports = _own_ports(config)
     monitor, code = Monitor(), SourceCode.of(adapter)
+    access, certificate = Access(config), certificate_of(config)
+    access.check_name("VLA_LEROBOT_KEY", config.lerobot_key)
     if config.record:
         check_recordable()
     origins, traffic = Origins(config), Traffic(config, monitor)
+    doorkeeper = Doorkeeper(access, origins)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -97,7 +105,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     @asynccontextmanager
     async def running(app: FastAPI, config: ServerConfig) -> AsyncIterator[None]:
         host = Host()
-        host.prepare(config, traffic)
+        host.prepare(config, traffic, certificate)
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         asyncio.get_running_loop().set_default_executor(
             FairThreads(num_threads(), "vla-reading", num_threads_per_client())
@@ -132,6 +140,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             traffic=traffic,
             rates=RateLimits(config.max_rate),
             shutdown=shutdown,
+            access=access,
             monitor=monitor,
         )
         watching = [asyncio.create_task(traffic.watch()), asyncio.create_task(steered.close_at_shutdown())]
@@ -164,7 +173,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     # Before the plain page at the same address.
     app.router.routes.extend(console_routes(config, model_id))
     app.state.config = config
-    rooms = (predict, execute, episodes, geometry, routes, session_events, load, metrics, tabletop)
+    rooms = (predict, execute, episodes, geometry, routes, session_events, load, metrics, login, tabletop)
     for each in (*rooms, act, kserve, websocket):
         app.include_router(each.router)
     app.router.default = websocket.not_found_app(app.router.default)
@@ -173,6 +182,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app.add_middleware(
         RequestMiddleware,
         origins=origins,
+        doorkeeper=doorkeeper,
         bodies=traffic.bodies,
         monitor=monitor,
         lifespan=lifespan_in_one_sentence,
@@ -214,6 +224,7 @@ def _own_ports(config: ServerConfig) -> list[Callable[[Service], AbstractAsyncCo
     """Return what opens the separate ports of some transports; their libraries are extras."""
     listeners = []
     if config.zmq_port:
+        check_binding(config, config.host)
         from vla_server_base.server.transports.gr00t_zmq import serving_gr00t
 
         listeners.append(functools.partial(serving_gr00t, host=config.host, port=config.zmq_port))

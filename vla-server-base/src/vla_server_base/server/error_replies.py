@@ -7,8 +7,8 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from vla_server_base.errors import Unavailable, UpgradeRequired, VLAError
-from vla_server_base.request_context import current_client, current_request_id, logged_path
+from vla_server_base.errors import Unauthorized, Unavailable, UpgradeRequired, VLAError
+from vla_server_base.request_context import client_fields, current_request_id, logged_path
 from vla_server_base.schemas.base import ErrorBody, ErrorReply
 
 logger = logging.getLogger(__name__)
@@ -52,6 +52,8 @@ def error_response(error: VLAError, headers: Mapping[str, str] | None = None) ->
     headers = dict(headers or {})
     if isinstance(error, Unavailable):
         headers["Retry-After"] = str(error.retry_after_s)
+    if isinstance(error, Unauthorized):
+        headers["WWW-Authenticate"] = "Bearer"
     if isinstance(error, UpgradeRequired):
         headers["Upgrade"] = "websocket"
     reply = error_reply(error)
@@ -67,9 +69,9 @@ def error_reply(error: VLAError) -> ErrorReply:
 async def deny_socket(error: VLAError, scope: Scope, receive: Receive, send: Send) -> None:
     """Answer the handshake of a WebSocket with an error, as any other request."""
     logger.info(
-        "socket path=%s client=%s status=%d%s",
+        "socket path=%s %s status=%d%s",
         logged_path(scope["path"]),
-        current_client.get(),
+        client_fields(),
         error.status,
         reason_of(error),
     )

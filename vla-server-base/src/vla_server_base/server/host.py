@@ -21,6 +21,8 @@ from uvicorn.lifespan.on import LifespanOn
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.server import HANDLED_SIGNALS
 
+from vla_server_base.access.binding import check_binding, check_socket
+from vla_server_base.access.tls import Certificate
 from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.errors import VLAError
 from vla_server_base.server.sockets import uvicorn_settings
@@ -57,19 +59,27 @@ class Host:
         self._has_failed = False
         self._watchdog: Watchdog | None = None
 
-    def prepare(self, config: ServerConfig, traffic: Traffic) -> None:
+    def prepare(self, config: ServerConfig, traffic: Traffic, certificate: Certificate | None = None) -> None:
         """Have connections served as the settings say, and each request logged once, under its peer's address.
 
+        With a `certificate` they are encrypted.
+
         Raises:
-            ConfigError: this is one of several processes, or the port cannot be had.
+            ConfigError: this is one of several processes, the port cannot be had, or others reach it without keys.
         """
         if self._config is None:
             logger.warning(
                 "this server is not uvicorn: the limits on connections (VLA_MAX_SOCKETS and others) do not apply"
             )
+            if certificate is not None:
+                raise ConfigError("VLA_TLS_CERT is only for uvicorn", hint="have this server itself use TLS")
             return
+        if certificate is not None:
+            # uvicorn makes its sockets after the app has started.
+            self._config.ssl, self._config.ssl_certfile = certificate.context, certificate.cert
         if (num_workers := _num_workers(self._config)) > 1:
             raise SeveralWorkers(num_workers)
+        _check_binding(self._config, config)
         if self._server is not None and _binds_by_itself(self._config):
             _check_port(self._config.host, self._config.port)
         for name, value in uvicorn_settings(config, traffic).items():
@@ -179,6 +189,19 @@ def _binds_by_itself(config: uvicorn.Config) -> bool:
     """Return whether uvicorn still has to bind its port; supervisors hand over a bound one."""
     given = (multiprocessing.parent_process(), config.callback_notify, config.fd, config.uds)
     return config.port != 0 and not any(each is not None for each in given)
+
+
+def _check_binding(uvicorn_config: uvicorn.Config, config: ServerConfig) -> None:
+    """Check that others cannot reach this server, unless they need keys; where it listens is uvicorn's to say."""
+    # gunicorn's worker has bound its sockets, and a supervisor has handed over a descriptor.
+    worker = getattr(uvicorn_config.callback_notify, "__self__", None)
+    for listening in getattr(worker, "sockets", ()):
+        check_socket(config, listening.sock)
+    if uvicorn_config.fd is not None:
+        with socket.socket(fileno=os.dup(uvicorn_config.fd)) as listening:
+            check_socket(config, listening)
+    elif uvicorn_config.uds is None and worker is None:
+        check_binding(config, uvicorn_config.host, "the host")
 
 
 def _check_port(host: str, port: int) -> None:

@@ -1,4 +1,4 @@
-"""The middleware around every route: origins, request ids, one log line per request, and errors as replies."""
+"""The middleware around every route: origins, API keys, request ids, a log line per request, and errors as replies."""
 
 import asyncio
 import contextlib
@@ -15,12 +15,13 @@ from vla_server_base.fairness.claims import lowered_priority
 from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.request_context import (
     begin_request,
-    current_client,
+    client_fields,
     current_priority,
     current_request_id,
     current_session,
     logged_path,
 )
+from vla_server_base.server.doorkeeper import Doorkeeper
 from vla_server_base.server.error_replies import client_error, deny_socket, error_response, reason_of
 from vla_server_base.server.in_flight import Bodies
 from vla_server_base.server.origins import Origins
@@ -53,12 +54,13 @@ class RequestMiddleware:
         self,
         app: ASGIApp,
         origins: Origins,
+        doorkeeper: Doorkeeper,
         bodies: Bodies,
         monitor: Monitor,
         lifespan: Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]],
     ):
         self._app, self._origins, self._bodies, self._monitor = app, origins, bodies, monitor
-        self._lifespan = lifespan
+        self._doorkeeper, self._lifespan = doorkeeper, lifespan
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -75,6 +77,7 @@ class RequestMiddleware:
     async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._origins.check("GET", Headers(scope=scope))
+            await self._doorkeeper.admit(scope)
             _set_priority(Headers(scope=scope))
         except VLAError as error:
             await deny_socket(error, scope, receive, send)
@@ -98,10 +101,19 @@ class RequestMiddleware:
                         reply_headers.setdefault(name, value)
                 if not await body.drained():
                     reply_headers["Connection"] = "close"
+            elif message.get("more_body"):
+                try:
+                    self._doorkeeper.check_still_admitted()
+                except VLAError as error:
+                    # Events go on for as long as somebody reads them: they end here, as if he had left.
+                    state["refusal"] = error
+                    await send({"type": "http.response.body", "body": b"", "more_body": False})
+                    raise ClientDisconnect from error
             await send(message)
 
         try:
             self._origins.check(scope["method"], headers)
+            await self._doorkeeper.admit(scope)
             _set_priority(headers)
             with contextlib.ExitStack() as stack:
                 if scope["method"] not in _READS:
@@ -110,7 +122,7 @@ class RequestMiddleware:
                     service.rates.check_current()
                 await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
-            status = _CLIENT_GONE
+            status = status if "refusal" in state else _CLIENT_GONE
         except asyncio.CancelledError:
             if status is not None:
                 raise
@@ -134,12 +146,12 @@ class RequestMiddleware:
             if measured.session is not None:
                 current_session.set(measured.session)  # for the log; a task of the request has set it for itself
             logger.info(
-                "method=%s path=%s status=%s ms=%.1f client=%s%s",
+                "method=%s path=%s status=%s ms=%.1f %s%s",
                 scope["method"],
                 logged_path(scope["path"]),
                 status,
-                1e3 * (measured.seconds),
-                current_client.get(),
+                1e3 * measured.seconds,
+                client_fields(),
                 reason_of(state["refusal"]) if "refusal" in state else "",
             )
 

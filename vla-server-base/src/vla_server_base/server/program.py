@@ -9,6 +9,7 @@ import uvicorn
 from fastapi import FastAPI
 from uvicorn.config import STARTUP_FAILURE
 
+from vla_server_base.access.binding import check_binding
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.errors import VLAError
 from vla_server_base.monitoring.logs import log_handler
@@ -36,12 +37,14 @@ def serve(app: FastAPI) -> None:
 
     Raises:
         SeveralWorkers: several processes were requested.
+        ConfigError: others could reach it, and it has no keys.
         SystemExit: the app cannot start; the log says why.
     """
     config: ServerConfig = app.state.config
     configure_logging(config)
     if (num_workers := os.environ.get("WEB_CONCURRENCY", "")) not in ("", "0", "1"):
         raise SeveralWorkers(num_workers)
+    check_binding(config, config.host)
     uvicorn.run(app, host=config.host, port=config.port, log_config=None, workers=1)
 
 

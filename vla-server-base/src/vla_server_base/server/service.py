@@ -10,6 +10,7 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
+from vla_server_base.access.access import Access
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
 from vla_server_base.engine.engine import Engine
@@ -70,6 +71,7 @@ class Service:
     traffic: Traffic
     rates: RateLimits
     shutdown: Shutdown
+    access: Access
     recorder: Recorder | None
     code: SourceCode
     monitor: Monitor = field(default_factory=Monitor)

@@ -38,6 +38,7 @@ _FREE_PIECES, _LEAST_PIECE_BYTES = 1000, 2**8
 """How many chunks of one body may be small, and how large the others are on average: each costs a call."""
 _FRAMES_AT_ONCE = 2**8
 _PIECE_BYTES = 2**13
+_MAX_BYTES_AFTER_CLOSE = 2**16
 _LINGER_S = 10.0
 _POLICY_VIOLATION, _TOO_BIG = 1008, 1009
 # Service restart, and try again later (https://www.iana.org/assignments/websocket).
@@ -207,6 +208,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         self._line: Line | None = None
         self._unfinished: OpenBody | None = None
         self._num_frames = 0
+        self._bytes_after_close = 0
 
     def connection_made(self, transport: Any) -> None:
         """Take over from HTTP."""
@@ -230,7 +232,9 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         """Take in what comes; a message that is not whole yet takes room, and has its time."""
         self._num_frames = 0
         for start in range(0, len(data), _PIECE_BYTES):
-            if not self.close_sent:
+            # After a close by the app there is the client's close frame to read, which ends the connection at once.
+            self._bytes_after_close += min(len(data) - start, _PIECE_BYTES) if self.close_sent else 0
+            if self._bytes_after_close <= _MAX_BYTES_AFTER_CLOSE:
                 super().data_received(data[start : start + _PIECE_BYTES])
             if self._num_frames > _FRAMES_AT_ONCE and not self.close_sent:
                 self._give_up(ProtocolError("too many small frames at once", hint="send each message in one frame"))
@@ -291,6 +295,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
         refusal = self.conn.close_sent
         assert refusal is not None
         self.close_sent = True
+        self._bytes_after_close = _MAX_BYTES_AFTER_CLOSE + 1
         self._log_refusal(refusal.code, refusal.reason)
         self.queue.put_nowait({"type": "websocket.disconnect", "code": refusal.code, "reason": refusal.reason})
         self.transport.write(b"".join(self.conn.data_to_send()))

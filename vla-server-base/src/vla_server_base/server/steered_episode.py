@@ -24,10 +24,17 @@ class SteeredEpisode:
     """An episode, the events that it has had, and who uses it."""
 
     def __init__(
-        self, *, episode_id: str, client: str, steering: Steering, start: StartEvent, clock: Callable[[], float]
+        self,
+        *,
+        episode_id: str,
+        client: str,
+        owner: str,
+        steering: Steering,
+        start: StartEvent,
+        clock: Callable[[], float],
     ):
         self._seed, self._scene_id, self._clock = start.seed, start.scene_id, clock
-        self.id, self.client, self.events = episode_id, client, KeptEvents()
+        self.id, self.client, self.owner, self.events = episode_id, client, owner, KeptEvents()
         self.ended_at: float | None = None
         self.last_used = clock()
         self._steering: Steering | None = steering

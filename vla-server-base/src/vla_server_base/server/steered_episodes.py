@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from weakref import WeakSet
 
+from vla_server_base.access.keys import current_owner
 from vla_server_base.config import ServerConfig
 from vla_server_base.episodes.steering import Steering
 from vla_server_base.errors import EpisodeTooLong, NotFound, Unavailable
@@ -57,6 +58,7 @@ class SteeredEpisodes:
         episode = SteeredEpisode(
             episode_id=secrets.token_hex(8),
             client=current_client.get(),
+            owner=current_owner(),
             steering=steering,
             start=start,
             clock=lambda: self.clock(),
@@ -72,9 +74,9 @@ class SteeredEpisodes:
         """Return an episode.
 
         Raises:
-            NotFound: there is none of this id.
+            NotFound: there is none of this id, or it is another key's.
         """
-        if episode_id not in self._episodes:
+        if episode_id not in self._episodes or self._episodes[episode_id].owner != current_owner():
             raise NotFound(
                 f"there is no episode '{episode_id[:80]}'",
                 hint="GET /episodes lists them; VLA_EPISODE_KEEP_S and VLA_EPISODES_MB keep ended ones longer",
@@ -82,9 +84,10 @@ class SteeredEpisodes:
         return self._episodes[episode_id]
 
     def statuses(self) -> Sequence[EpisodeStatusReply]:
-        """Return the status of each episode, the newest first."""
+        """Return the status of each episode that the request may see, the newest first."""
         self.sweep()
-        return [episode.status() for episode in reversed(self._episodes.values())]
+        own = [episode for episode in self._episodes.values() if episode.owner == current_owner()]
+        return [episode.status() for episode in reversed(own)]
 
     async def end(self, episode_id: str) -> EpisodeStatusReply:
         """End an episode, forget it, and return its last status.

@@ -10,6 +10,7 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 
+from vla_server_base.access.binding import check_binding
 from vla_server_base.config import ConfigError
 
 _START_TIMEOUT_S = 60.0
@@ -22,8 +23,9 @@ def serving(app: FastAPI, *, host: str = "127.0.0.1", port: int = 0, **settings:
     The server runs on a thread of this process and is shut down in good order at the end.
 
     Raises:
-        ConfigError: nothing can listen there, such as where the port is in use.
+        ConfigError: nothing can listen there, such as where the port is in use; or others could, without a key.
     """
+    check_binding(app.state.config, host)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None, workers=1, **settings))
     listening = _listen(host, port)
     thread = threading.Thread(target=server.run, args=([listening],), name="uvicorn")
@@ -34,7 +36,7 @@ def serving(app: FastAPI, *, host: str = "127.0.0.1", port: int = 0, **settings:
             assert thread.is_alive(), "the server ended while it started; the log says why"
             assert time.monotonic() < deadline, f"the server did not start within {_START_TIMEOUT_S} s"
             time.sleep(0.01)
-        yield f"http://{_reached_at(host)}:{listening.getsockname()[1]}"
+        yield f"{'https' if server.config.is_ssl else 'http'}://{_reached_at(host)}:{listening.getsockname()[1]}"
     finally:
         server.should_exit = True
         thread.join()

@@ -11,6 +11,7 @@ from typing import Any
 
 from cachetools import FIFOCache
 
+from vla_server_base.access.keys import current_owner
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Task
 from vla_server_base.engine.engine import Engine
@@ -32,6 +33,8 @@ SESSION_ID = re.compile(r"[A-Za-z0-9._:@/+-]{1,128}")
 class Sessions:
     """The sessions of one policy, by their id. All methods are called on the event loop.
 
+    Where the server has API keys, each has its own: in the requests of one key, those of another do not exist.
+
     A session that is not used for `config.session_idle_s` is forgotten; one that waits for a result is in use. When the
     number of sessions or the size of their images reaches its limit, the least recently used session of the client
     that has most makes room, unless it is in use: no client drives out another's sessions.
@@ -48,7 +51,8 @@ class Sessions:
     ):
         """`recorder_of` returns what records a session, by its id and its client; None where nothing does."""
         self.engine, self._config, self._clock = engine, config, clock
-        self._sessions: dict[str, Session] = {}
+        self._sessions: dict[tuple[str, str], Session] = {}
+        """By their owner and id."""
         self._left: FIFOCache[tuple[str, str], Task | None] = FIFOCache(config.max_sessions)
         """The tasks of sessions that ended when their connection named another one; by connection and session."""
         self._model_id = model_id
@@ -69,7 +73,7 @@ class Sessions:
         """
         session_id = secrets.token_hex(16) if session_id is None else _checked_id(session_id)
         self.forget_idle()
-        session = self._sessions.get(session_id)
+        session = self._sessions.get(_own(session_id))
         if session is None:
             spec, defaults = self.engine.spec, self._defaults(executes_chunks)
             return self._begin(session_id, checked_settings(spec, defaults, changes), defaults, seed)
@@ -80,13 +84,15 @@ class Sessions:
         """Return the session of a token: as it is here, or as it was then if that is further.
 
         Raises:
-            InvalidToken: it was not signed here, or is too old and its session has ended.
+            InvalidToken: it was not signed here, is another key's, or is too old and its session has ended.
             Overloaded: there are as many sessions as allowed, and all are in use.
         """
         spec = self.engine.spec
         resumed = await asyncio.to_thread(self._seal.read, token, spec)
+        if resumed.owner != current_owner():
+            raise InvalidToken("the session token was given to another API key", hint=BEGIN_NEW_SESSION)
         self.forget_idle()
-        session = self._sessions.get(resumed.id)
+        session = self._sessions.get(_own(resumed.id))
         if resumed.is_too_old and session is None:
             raise InvalidToken("the session token is too old", hint=BEGIN_NEW_SESSION)
         if session is None:
@@ -101,7 +107,7 @@ class Sessions:
     async def token(self, session: Session) -> str:
         """Return a token that resumes a session from where it is now."""
         # Read before anything is awaited: the next request changes it.
-        content = self._seal.content(session.id, session.settings, session.progress)
+        content = self._seal.content(session.id, session.settings, session.progress, owner=session.owner)
         return await asyncio.to_thread(self._seal.sealed, content)
 
     def check_return(self, session_id: str, connection: str, task: Task) -> None:
@@ -111,7 +117,7 @@ class Sessions:
             RequestError: that would silently begin its episode again.
         """
         task_then = self._left.get((connection, session_id))
-        if task_then is not None and session_id not in self._sessions and is_same_task(task_then, task):
+        if task_then is not None and _own(session_id) not in self._sessions and is_same_task(task_then, task):
             raise RequestError(
                 f"session '{session_id}' ended when this connection named another one: a connection is for one robot",
                 hint="open a connection for each robot; or begin a new episode with it (reset)",
@@ -121,9 +127,9 @@ class Sessions:
         """Note which connection uses a session; the session that it used before ends, unless another one uses it."""
         if connection is not None and session.connection != connection:
             for other in list(self._sessions.values()):
-                if other is not session and other.connection == connection:
+                if other is not session and other.connection == connection and other.owner == session.owner:
                     self._left[connection, other.id] = other.progress.task
-                    self.end(other.id)
+                    self._drop(other)
         session.connection = connection
 
     def of(self, session_id: str) -> Session:
@@ -133,9 +139,9 @@ class Sessions:
             NotFound: there is no session of this id.
         """
         self.forget_idle()
-        if session_id not in self._sessions:
+        if _own(session_id) not in self._sessions:
             raise _no_session(session_id)
-        return self._sessions[session_id]
+        return self._sessions[_own(session_id)]
 
     def end(self, session_id: str) -> SessionStatus:
         """Forget a session and return its last status; a request that waits for it is answered.
@@ -143,15 +149,15 @@ class Sessions:
         Raises:
             NotFound: there is no session of this id.
         """
-        session = self._sessions.pop(session_id, None)
+        session = self._sessions.get(_own(session_id))
         if session is None:
             raise _no_session(session_id)
-        session.close()
+        self._drop(session)
         return status_of(session)
 
     def end_if_exists(self, session_id: str) -> None:
         """Forget a session, if there is one of this id."""
-        if session_id in self._sessions:
+        if _own(session_id) in self._sessions:
             self.end(session_id)
 
     def end_watching(self) -> None:
@@ -161,14 +167,15 @@ class Sessions:
 
     @property
     def num_held(self) -> int:
-        """How many sessions there are."""
+        """How many sessions there are, of all keys."""
         self.forget_idle()
         return len(self._sessions)
 
     def statuses(self) -> list[SessionStatus]:
-        """Return the status of each session, the last used one first."""
+        """Return the status of each session that the request may see, the last used one first."""
         self.forget_idle()
-        ordered = sorted(self._sessions.values(), key=lambda session: session.last_used, reverse=True)
+        own = [session for session in self._sessions.values() if session.owner == current_owner()]
+        ordered = sorted(own, key=lambda session: session.last_used, reverse=True)
         return [status_of(session) for session in ordered]
 
     def keep_within_memory(self, session: Session) -> None:
@@ -196,7 +203,7 @@ class Sessions:
         if len(self._sessions) >= self._config.max_sessions:
             self._make_room()
         spec = self.engine.spec
-        self._sessions[session_id] = session = Session(
+        self._sessions[_own(session_id)] = session = Session(
             id=session_id,
             settings=settings,
             defaults=defaults,
@@ -204,6 +211,7 @@ class Sessions:
             engine=self.engine,
             clock=self._clock,
             client=(client := current_client.get()),
+            owner=current_owner(),
             recorder=self._recorder_of(session_id, client),
             protocol=current_protocol.get(),
         )
@@ -225,15 +233,24 @@ class Sessions:
         logger.info(
             "session=%s was dropped after %.1f s without a request, to make room for another", oldest.id, idle_s
         )
-        self.end(oldest.id)
+        self._drop(oldest)
         return True
 
     def forget_idle(self) -> None:
         """Forget the sessions that were not used for `config.session_idle_s`."""
         before = self._clock() - self._config.session_idle_s
-        for session_id, session in list(self._sessions.items()):
+        for session in list(self._sessions.values()):
             if session.last_used < before and not session.num_waiting:
-                self.end(session_id)
+                self._drop(session)
+
+    def _drop(self, session: Session) -> None:
+        del self._sessions[session.owner, session.id]
+        session.close()
+
+
+def _own(session_id: str) -> tuple[str, str]:
+    """Return under what a session of this id is kept for the key of this task's request."""
+    return current_owner(), session_id
 
 
 def _no_session(session_id: str) -> NotFound:

@@ -46,7 +46,9 @@ class Session:
     connection: str | None = None
     """The connection that used it last, if known."""
     client: str = "-"
-    """The network address that began it."""
+    """Who began it: a key, or a network address."""
+    owner: str = ""
+    """The name of the key that began it, which alone may use it; empty where the server has no keys."""
     protocol: str = "-"
     """The protocol of the request that began it."""
     answered: AnsweredSteps = field(default_factory=AnsweredSteps)

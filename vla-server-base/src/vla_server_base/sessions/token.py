@@ -43,6 +43,7 @@ class ResumedSession:
     id: str
     settings: SessionSettings
     progress: SessionProgress
+    owner: str
     is_too_old: bool
 
 
@@ -63,12 +64,15 @@ class TokenSeal:
         self._key = hmac.digest(key, model_id.encode(), "sha256")
         self._max_age_s = max_age_s
 
-    def content(self, session_id: str, settings: SessionSettings, progress: SessionProgress) -> dict[str, Any]:
-        """Return the content of a token; arrays are not copied."""
+    def content(
+        self, session_id: str, settings: SessionSettings, progress: SessionProgress, owner: str = ""
+    ) -> dict[str, Any]:
+        """Return the content of a token; arrays are not copied. `owner` is the session's."""
         return {
             "version": VERSION,
             "expires": time.time() + self._max_age_s,
             "id": session_id,
+            "owner": owner,
             "settings": msgspec.to_builtins(settings),
             "progress": progress_content(progress),
         }
@@ -100,6 +104,8 @@ class TokenSeal:
         settings = msgspec.convert(content["settings"], SessionSettings)
         return ResumedSession(
             id=content["id"],
+            # Tokens of servers without keys have none.
+            owner=content.get("owner", ""),
             settings=settings,
             progress=_to_progress(content["progress"], spec, settings),
             is_too_old=content["expires"] < time.time(),

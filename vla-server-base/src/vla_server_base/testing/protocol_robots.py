@@ -39,8 +39,8 @@ class ProtocolRobot(ABC):
 class OpenpiRobot(ProtocolRobot):
     """A robot on a WebSocket, like openpi's clients."""
 
-    def __init__(self, url: str):
-        self._closing, self._socket = _connected(url, "/")
+    def __init__(self, url: str, api_key: str | None = None):
+        self._closing, self._socket = _connected(url, "/", {} if api_key is None else openpi_header(api_key))
         self._start: dict[str, Any] = {}
         self._socket.recv(TIMEOUT_S)
 
@@ -63,8 +63,8 @@ class OpenpiRobot(ProtocolRobot):
 class VlaEvalRobot(ProtocolRobot):
     """A robot on a WebSocket, like vla-eval's harness."""
 
-    def __init__(self, url: str):
-        self._closing, self._socket = _connected(url, "/vla-eval")
+    def __init__(self, url: str, api_key: str | None = None):
+        self._closing, self._socket = _connected(url, "/vla-eval", {} if api_key is None else bearer(api_key))
         self._say("hello", {})
         self._socket.recv(TIMEOUT_S)
 
@@ -89,8 +89,9 @@ class VlaEvalRobot(ProtocolRobot):
 class OpenvlaRobot(ProtocolRobot):
     """A robot that uses HTTP, like OpenVLA's clients; it names its session, because robots may share an address."""
 
-    def __init__(self, url: str, session_id: str):
-        self._client = httpx.Client(base_url=url, timeout=TIMEOUT_S)
+    def __init__(self, url: str, session_id: str, api_key: str | None = None):
+        headers = {} if api_key is None else bearer(api_key)
+        self._client = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S)
         self._session_id = session_id
 
     def begin(self, seed: int) -> None:
@@ -114,8 +115,10 @@ class OpenvlaRobot(ProtocolRobot):
 class Gr00tRobot(ProtocolRobot):
     """A robot on a ZeroMQ socket, like GR00T's clients."""
 
-    def __init__(self, port: int):
+    def __init__(self, port: int, api_key: str | None = None):
         import zmq
+
+        self._token = {} if api_key is None else {"api_token": api_key}
 
         self._context = zmq.Context()
         self._socket = self._context.socket(zmq.REQ)
@@ -141,13 +144,24 @@ class Gr00tRobot(ProtocolRobot):
         self._context.destroy()
 
     def _ask(self, endpoint: str, data: dict[str, Any]) -> Any:
-        self._socket.send(msgspec.msgpack.encode({"endpoint": endpoint, "data": data}))
+        self._socket.send(msgspec.msgpack.encode({"endpoint": endpoint, "data": data, **self._token}))
         return msgspec.msgpack.decode(self._socket.recv())
 
 
-def _connected(url: str, path: str) -> tuple[ExitStack, ClientConnection]:
-    closing = ExitStack()
-    return closing, closing.enter_context(connect(url.replace("http", "ws", 1) + path, compression=None, max_size=None))
+def bearer(api_key: str) -> dict[str, str]:
+    """Return the header that carries an API key."""
+    return {"Authorization": f"Bearer {api_key}"}
+
+
+def openpi_header(api_key: str) -> dict[str, str]:
+    """Return the header with which openpi's client sends an API key."""
+    return {"Authorization": f"Api-Key {api_key}"}
+
+
+def _connected(url: str, path: str, headers: dict[str, str]) -> tuple[ExitStack, ClientConnection]:
+    closing, address = ExitStack(), url.replace("http", "ws", 1) + path
+    opened = connect(address, additional_headers=headers, compression=None, max_size=None)
+    return closing, closing.enter_context(opened)
 
 
 def _present(images: dict[str, Image | None]) -> dict[str, Image]:

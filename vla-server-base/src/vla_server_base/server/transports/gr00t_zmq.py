@@ -11,7 +11,7 @@ from vla_server_base.extras import how_to_install
 from vla_server_base.monitoring.monitor import RunningRequest
 from vla_server_base.protocols import gr00t
 from vla_server_base.protocols.stopwatch import Stopwatch
-from vla_server_base.request_context import begin_request, current_protocol, current_request_id
+from vla_server_base.request_context import begin_request, client_fields, current_protocol, current_request_id
 from vla_server_base.server.error_replies import client_error, reason_of
 from vla_server_base.server.service import Service
 from vla_server_base.sessions.step import begin_episode, run_step
@@ -28,6 +28,7 @@ UNREAD = "unread"
 """The route of a message that could not be read."""
 
 _HEARTBEAT_MS = 30_000
+_HOW_TO_SEND_A_KEY = "give it to GR00T's PolicyClient as api_token; the command `keys new NAME` makes a key"
 
 
 @asynccontextmanager
@@ -104,7 +105,7 @@ async def _reply_or_error(service: Service, client: bytes, message: bytes, n15_c
                 return await _reply(service, client, message, n15_clients, measured)
         except Exception as error:
             measured.refusal = shown = client_error(error)
-            logger.info("zmq session=%s%s", _session_id(client), reason_of(shown))
+            logger.info("zmq %s session=%s%s", client_fields(), _session_id(client), reason_of(shown))
             return gr00t.write_error(shown, request_id)
 
 
@@ -114,6 +115,7 @@ async def _reply(
     watch, session_id = Stopwatch(), _session_id(client)
     request = await asyncio.to_thread(gr00t.read, message)
     measured.route = request.endpoint
+    service.access.admit_secret(request.api_token, _HOW_TO_SEND_A_KEY)
     if request.is_bare and client not in n15_clients:
         n15_clients.append(client)
     if request.endpoint == "ping":

@@ -10,7 +10,7 @@ import grpc
 import grpc.aio
 
 from vla_server_base.monitoring.monitor import Monitor
-from vla_server_base.request_context import begin_request, current_protocol
+from vla_server_base.request_context import begin_request, client_fields, current_protocol
 from vla_server_base.server.error_replies import client_error, reason_of
 from vla_server_base.server.in_flight import Shutdown
 
@@ -18,6 +18,7 @@ logger = logging.getLogger(__name__)
 
 CODES: Mapping[int, grpc.StatusCode] = MappingProxyType(
     {
+        401: grpc.StatusCode.UNAUTHENTICATED,
         404: grpc.StatusCode.NOT_FOUND,
         408: grpc.StatusCode.DEADLINE_EXCEEDED,
         409: grpc.StatusCode.ABORTED,
@@ -41,8 +42,18 @@ def _address(peer: str) -> str:
     return urllib.parse.unquote(peer).partition(":")[2].rpartition(":")[0].strip("[]")
 
 
-def reporting(name: str, handler: CallHandler, shutdown: Shutdown, monitor: Monitor) -> ReportingCall:
-    """Return a call that replies or aborts with a code and an error's text, and logs one line."""
+def _authorization(context: Any) -> str | None:
+    values = [value for name, value in context.invocation_metadata() or () if name == "authorization"]
+    return str(values[0]) if values else None
+
+
+def reporting(
+    name: str, handler: CallHandler, shutdown: Shutdown, monitor: Monitor, admit: Callable[[str | None], None]
+) -> ReportingCall:
+    """Return a call that replies or aborts with a code and an error's text, and logs one line.
+
+    `admit` gets the metadata `authorization` and raises where the call has no valid key.
+    """
 
     async def call(request: Any, context: CallContext) -> bytes:
         request_id = begin_request(client=_address(context.peer()))
@@ -50,16 +61,18 @@ def reporting(name: str, handler: CallHandler, shutdown: Shutdown, monitor: Moni
         code, reply, error = grpc.StatusCode.OK, b"", None
         with monitor.begin_request(name) as measured:
             try:
+                admit(_authorization(context))
                 with shutdown.running():
                     reply = await handler(request, context.peer())
             except Exception as raised:
                 measured.refusal = error = client_error(raised)
                 code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
         logger.info(
-            "grpc call=%s status=%s ms=%.1f client=%s%s",
+            "grpc call=%s status=%s ms=%.1f %s peer=%s%s",
             name,
             code.name,
             1e3 * measured.seconds,
+            client_fields(),
             context.peer(),
             reason_of(error),
         )

@@ -2,7 +2,9 @@
 
 import asyncio
 import time
+from contextvars import Context, copy_context
 
+from vla_server_base.access.keys import current_owner
 from vla_server_base.errors import Overloaded
 from vla_server_base.protocols import lerobot
 from vla_server_base.server.service import Service
@@ -15,8 +17,9 @@ ANSWER_S = 2.0
 class LerobotClient:
     """One client: its setup, its newest observation, and the reply that is being made."""
 
-    def __init__(self, peer: str):
+    def __init__(self, peer: str, context: Context):
         self.session_id = f"lerobot:{peer}"
+        self.context = context
         self.setup = lerobot.LerobotSetup()
         self.last_used = time.monotonic()
         self.receiving = asyncio.Lock()
@@ -75,7 +78,8 @@ class LerobotClients:
 
     def __init__(self, service: Service):
         self._service = service
-        self._clients: dict[str, LerobotClient] = {}
+        self._clients: dict[tuple[str, str], LerobotClient] = {}
+        """By their peer, and the key with which it asks."""
 
     def of(self, peer: str) -> LerobotClient:
         """Return the client of a connection, a new one at first.
@@ -84,32 +88,37 @@ class LerobotClients:
             Overloaded: there are as many as allowed.
         """
         self._forget_idle()
-        if peer not in self._clients:
+        name = peer, current_owner()
+        if name not in self._clients:
             max_clients = self._service.config.max_connections
             if len(self._clients) >= max_clients:
                 raise Overloaded(
                     f"{max_clients} robots are connected, which is the limit",
                     hint="send again later; VLA_MAX_CONNECTIONS raises the limit",
                 )
-            self._clients[peer] = LerobotClient(peer)
-        client = self._clients[peer]
+            self._clients[name] = LerobotClient(peer, copy_context())
+        client = self._clients[name]
         client.last_used = time.monotonic()
         return client
 
     def forget(self, peer: str) -> None:
         """Forget a client, and end its session."""
-        client = self._clients.pop(peer, None)
-        if client is not None:
-            client.close()
-            self._service.sessions.end_if_exists(client.session_id)
+        self._forget((peer, current_owner()))
 
     def forget_all(self) -> None:
         """Forget all clients."""
-        for peer in list(self._clients):
-            self.forget(peer)
+        for name in list(self._clients):
+            self._forget(name)
+
+    def _forget(self, name: tuple[str, str]) -> None:
+        client = self._clients.pop(name, None)
+        if client is not None:
+            client.close()
+            # As its key's: this may be called while another client is answered.
+            client.context.run(self._service.sessions.end_if_exists, client.session_id)
 
     def _forget_idle(self) -> None:
         before = time.monotonic() - self._service.config.session_idle_s
-        for peer, client in list(self._clients.items()):
+        for name, client in list(self._clients.items()):
             if client.last_used < before:
-                self.forget(peer)
+                self._forget(name)

@@ -159,14 +159,22 @@ async def _message(chunks: AsyncIterator[bytes], max_bytes: int, body: OpenBody)
 
 
 def _handlers(calls: _Calls, service: Service) -> grpc.GenericRpcHandler:
-    def reported(name: str, handler: CallHandler) -> ReportingCall:
-        return reporting(name, handler, service.shutdown, service.monitor)
-
     unary, streamed = grpc.unary_unary_rpc_method_handler, grpc.stream_unary_rpc_method_handler
+    key_name = service.config.lerobot_key
+
+    def admit(authorization: str | None) -> None:
+        if authorization is None and key_name:
+            service.access.admit_name(key_name)
+        else:
+            service.access.admit_header(authorization)
+
+    def method(name: str, handler: CallHandler) -> ReportingCall:
+        return reporting(name, handler, service.shutdown, service.monitor, admit)
+
     methods = {
-        "Ready": unary(reported("Ready", calls.ready)),
-        "SendPolicyInstructions": unary(reported("SendPolicyInstructions", calls.set_up)),
-        "SendObservations": streamed(reported("SendObservations", calls.observe)),
-        "GetActions": unary(reported("GetActions", calls.act)),
+        "Ready": unary(method("Ready", calls.ready)),
+        "SendPolicyInstructions": unary(method("SendPolicyInstructions", calls.set_up)),
+        "SendObservations": streamed(method("SendObservations", calls.observe)),
+        "GetActions": unary(method("GetActions", calls.act)),
     }
     return grpc.method_handlers_generic_handler(lerobot.SERVICE, methods)

@@ -31,7 +31,7 @@ async def serve_openpi(connection: SocketConnection) -> None:
                 measured.refusal, request_id = connection.client_error(error)
                 return openpi.write_error(measured.refusal, request_id)
 
-    await connection.answer_all(answer)
+    await connection.answer_all(answer, openpi.write_error)
 
 
 async def _answer(connection: SocketConnection, message: WireMessage) -> WireMessage:

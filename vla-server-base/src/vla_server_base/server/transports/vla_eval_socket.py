@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from starlette.websockets import WebSocketDisconnect
 
-from vla_server_base.errors import Superseded, Unavailable
+from vla_server_base.errors import Superseded, Unavailable, VLAError
 from vla_server_base.monitoring.monitor import RunningRequest
 from vla_server_base.protocols import vla_eval
 from vla_server_base.protocols.stopwatch import Stopwatch
@@ -23,7 +23,7 @@ async def serve_vla_eval(connection: SocketConnection) -> None:
     reader = _MessageReader(connection, newest)
     answering = asyncio.create_task(newest.answer_all())
     try:
-        await connection.answer_all(reader.take)
+        await connection.answer_all(reader.take, reader.write_error)
     except Unavailable:
         await newest.wait_until_idle()
         raise
@@ -130,6 +130,10 @@ class _MessageReader:
             shown, request_id = self._connection.client_error(error)
             measured.refuse(shown)
             return vla_eval.write_error(shown, request_id, self._seq)
+
+    def write_error(self, error: VLAError, request_id: str) -> WireMessage:
+        """Return the reply for an error that is about the connection."""
+        return vla_eval.write_error(error, request_id, self._seq)
 
     async def _take(self, data: WireMessage, measured: RunningRequest) -> WireMessage | None:
         watch, service = Stopwatch(), self._connection.service

@@ -7,14 +7,14 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import WebSocket
 
-from vla_server_base.errors import Unavailable, VLAError
-from vla_server_base.request_context import begin_request, current_request_id, logged_path
+from vla_server_base.errors import Unauthorized, Unavailable, VLAError
+from vla_server_base.request_context import begin_request, client_fields, current_request_id, logged_path
 from vla_server_base.server.error_replies import client_error, reason_of
 from vla_server_base.server.service import Service
 
 logger = logging.getLogger(__name__)
 
-_GOING_AWAY, _SERVICE_RESTART, _TRY_AGAIN_LATER = 1001, 1012, 1013
+_GOING_AWAY, _POLICY_VIOLATION, _SERVICE_RESTART, _TRY_AGAIN_LATER = 1001, 1008, 1012, 1013
 
 WireMessage = bytes | str
 
@@ -27,13 +27,26 @@ class SocketConnection:
         self.session_id = f"socket:{secrets.token_hex(8)}"
         self._socket = socket
 
-    async def answer_all(self, answer: Callable[[WireMessage], Awaitable[WireMessage | None]]) -> None:
-        """Answer each message until the client leaves or is silent for too long, or the server shuts down."""
+    async def answer_all(
+        self,
+        answer: Callable[[WireMessage], Awaitable[WireMessage | None]],
+        write_error: Callable[[VLAError, str], WireMessage],
+    ) -> None:
+        """Answer each message until the client leaves or is silent for too long, or the server shuts down.
+
+        Where its key is no longer valid, the client is told so by `write_error`, and the connection closed.
+        """
         shutdown = self.service.shutdown
         shutdown_begins = asyncio.create_task(shutdown.begun.wait())
         try:
             while (message := await self._next_message(shutdown_begins)) is not None:
                 begin_request()
+                try:
+                    self.service.access.check_still_admitted()
+                except Unauthorized as error:
+                    await self.send(write_error(*self.client_error(error)))
+                    await self._socket.close(_POLICY_VIOLATION, error.message)
+                    return
                 with shutdown.running():
                     reply = await answer(message)
                     if reply is not None:
@@ -68,8 +81,8 @@ class SocketConnection:
 
     def log(self, fields: str, *arguments: object) -> None:
         """Log one line about this connection."""
-        client = self._socket.client.host if self._socket.client else "-"
-        logger.info(f"socket path=%s client=%s {fields}", logged_path(self._socket.scope["path"]), client, *arguments)
+        path = logged_path(self._socket.scope["path"])
+        logger.info(f"socket path=%s %s {fields}", path, client_fields(), *arguments)
 
     async def _next_message(self, shutdown_begins: "asyncio.Task[bool]") -> WireMessage | None:
         """Return the next message; None when the client has left.

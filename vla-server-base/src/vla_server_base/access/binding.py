@@ -1,0 +1,42 @@
+"""Where a server without API keys may listen: on this machine alone."""
+
+import ipaddress
+import socket
+
+from vla_server_base.config import ConfigError, ServerConfig
+
+_LOCAL_FAMILY = getattr(socket, "AF_UNIX", None)
+
+
+def check_binding(config: ServerConfig, host: str, setting: str = "VLA_HOST") -> None:
+    """Check that a server may listen on a host: without keys only on loopback, where this machine's programs reach it.
+
+    Raises:
+        ConfigError: others could reach it, and it could not tell who they are; the hint names the ways on.
+    """
+    if config.keys_file or config.api_keys.strip() or config.allow_anyone or _is_loopback(host):
+        return
+    raise ConfigError(
+        f"{setting}={host} lets everybody on the network move the robot: this server has no API keys",
+        hint="make one (VLA_KEYS_FILE=keys.json, then the command `keys new NAME`), listen on 127.0.0.1,"
+        " or set VLA_ALLOW_ANYONE=on where a proxy of your own checks who asks",
+    )
+
+
+def check_socket(config: ServerConfig, listening: socket.socket) -> None:
+    """Check a socket that listens already; raises what `check_binding` does."""
+    if listening.family != _LOCAL_FAMILY:
+        check_binding(config, listening.getsockname()[0], "the address")
+
+
+def _is_loopback(host: str) -> bool:
+    """Return whether only this machine reaches a host; also where there is no such host, and nothing can listen."""
+    try:
+        return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback
+    except ValueError:
+        pass
+    try:
+        found = socket.getaddrinfo(host or None, 0, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except OSError:
+        return True
+    return all(ipaddress.ip_address(str(each[4][0]).partition("%")[0]).is_loopback for each in found)
