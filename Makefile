@@ -177,6 +177,10 @@ hooks: setup ## run `make fix` before each commit
 dist: $(UV_FILE) ## build wheels and source distributions of all packages, and what they were tested with, into dist/
 	UV=$(UV) PYTHON="$(PYTHON)" .ci/build-dist dist
 
+.PHONY: sbom
+sbom: dist ## list all that is installed with a package as CycloneDX, into dist/
+	UV=$(UV) PYTHON="$(PYTHON)" .ci/sbom dist
+
 # Each in an environment of its own: they are large, and nothing else needs them. The date is that of pyproject.toml.
 TOOL := $(UV) tool run --quiet --exclude-newer 2026-11-20T00:00:00Z
 MANIFESTS = $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*/*.yaml))

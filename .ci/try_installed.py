@@ -87,7 +87,7 @@ def try_requests(address: str) -> None:
         f"{address}/predict", json.dumps(asked).encode(), {"Content-Type": "application/json"}
     )
     with urllib.request.urlopen(request) as reply:
-        assert len(json.load(reply)["action"]) == 7
+        assert json.load(reply)["action"], "no action"
 
 
 if __name__ == "__main__":

@@ -267,12 +267,10 @@ def bury_a_worker(server: int, port: int) -> None:
 
 
 def below(pid: int) -> list[int]:
-    """Return the processes that a process started, and those that they started."""
-    try:
-        children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    except FileNotFoundError:
-        return []
-    return [each for child in map(int, children) for each in [child, *below(child)]]
+    """Return the processes that a process started, in any of its threads, and those that they started."""
+    files = Path(f"/proc/{pid}/task").glob("*/children")
+    children = [int(child) for file in files for child in file.read_text().split()]
+    return [each for child in children for each in [child, *below(child)]]
 
 
 def of_process(pid: int, name: str) -> str:

@@ -18,6 +18,7 @@ from vla_client.errors import ObservationError, PolicyError
 from vla_client.metadata import Metadata
 from vla_client.retries import Retries
 from vla_client.session import check_fields, new_session
+from vla_client.tracing import trace_fields
 
 Execution = Literal["receding", "chunk", "ensemble", "rtc", "aligned", "blended"]
 """How a session executes the policy's chunks; docs/sessions.md says what each does."""
@@ -248,7 +249,7 @@ class Policy:
         may_be_forgotten = last is None or time.monotonic() - last > _LONG_PAUSE_S
         # The server drops a step whose deadline has passed.
         time_left = {} if math.isinf(left_ms) else {"deadline_ms": left_ms}
-        message = {**observation, **time_left, **session.step_fields(as_token=may_be_forgotten)}
+        message = {**observation, **time_left, **trace_fields(), **session.step_fields(as_token=may_be_forgotten)}
         try:
             answer = connection.ask(message, deadline, self._answer_timeout_s)
             if answer["session"]["sequence"] != session.sequence:

@@ -290,13 +290,13 @@ def run_batch(
             run_batch(adapter, [job], monitor, run_others)
         return
     infer_s = time.perf_counter() - started - others_s
-    monitor.batch_ran([job.context for job in batch], [started - job.ready_at for job in batch], infer_s)
     for job, chunks in zip(batch, outputs, strict=True):
         queue_ms = 1e3 * (started - job.ready_at)
         if np.isfinite(chunks).all():
             job.answer.set_result(Prediction(chunks=chunks, queue_ms=queue_ms, infer_ms=1e3 * infer_s))
         else:
             job.answer.set_exception(NotFinite(NOT_FINITE, hint="send another observation"))
+    monitor.batch_ran([job.context for job in batch], [started - job.ready_at for job in batch], infer_s)
 
 
 def _outputs(

@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from contextvars import Context
 
-from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.monitoring.monitor import Monitor, record_batch
+from vla_server_base.monitoring.running_request import current_request
 
 
 class EngineMonitor:
@@ -12,18 +13,21 @@ class EngineMonitor:
     def __init__(self, monitor: Monitor, model: str):
         self.monitor, self.model = monitor, model
 
-    def preprocessed(self, request: Context, seconds: float) -> None:
+    def preprocessed(self, context: Context, seconds: float) -> None:
         """Report that a request was preprocessed."""
-        del request
         self.monitor.metrics.stage("preprocess", seconds, self.model)
+        request = context.get(current_request)
+        if request is not None:
+            request.record("preprocess", seconds)
 
-    def batch_ran(self, requests: Sequence[Context], queue_s: Sequence[float], infer_s: float) -> None:
+    def batch_ran(self, contexts: Sequence[Context], queue_s: Sequence[float], infer_s: float) -> None:
         """Report a batch: how long each of its requests waited, and how long the device took for all."""
         metrics = self.monitor.metrics
-        metrics.batch(self.model, len(requests))
+        metrics.batch(self.model, len(contexts))
         for seconds in queue_s:
             metrics.stage("queue", seconds, self.model)
             metrics.stage("infer", infer_s, self.model)
+        record_batch([context.get(current_request) for context in contexts], queue_s, infer_s)
 
     def step_answered(self, seconds: float) -> None:
         """Report a control step, or a prediction without a session, that has its action."""

@@ -1,32 +1,34 @@
 """Monitor: what the parts of a server report to, wherever it goes from there."""
 
+import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from contextvars import ContextVar
-from types import TracebackType
+from typing import TYPE_CHECKING
 
-from vla_server_base.errors import VLAError
 from vla_server_base.monitoring.metrics import Metrics
+from vla_server_base.monitoring.running_request import RunningRequest, current_request
 
-_CLIENT_GONE = 499
-"""As nginx counts requests whose client went away before the answer."""
+if TYPE_CHECKING:
+    from vla_server_base.monitoring.tracing import Tracing
 
-
-current_request: ContextVar["RunningRequest | None"] = ContextVar("current_request", default=None)
-"""The request that this task works on; tasks and threads of one request share it."""
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
 class Monitor:
     """What one app's parts report to; all methods may be called on any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, tracing: "Tracing | None" = None) -> None:
         self.metrics = Metrics()
+        self._tracing = tracing
 
-    def begin_request(self, route: str) -> "RunningRequest":
-        """Begin to measure a request or a message; `route` is one of our own words, never a client's."""
-        request = RunningRequest(self, route)
-        current_request.set(request)
+    def begin_request(self, route: str, traceparent: object = None) -> RunningRequest:
+        """Begin to measure a request or a message; `route` is one of our own words, never a client's.
+
+        `traceparent` is what the client sent with the request's head, or with the head of its connection.
+        """
+        request = RunningRequest(self.metrics, self._tracing, route, traceparent)
+        request.resume()
         return request
 
     def note_step(self, session: str | None, step: int, seed: int, model: str) -> None:
@@ -34,12 +36,7 @@ class Monitor:
         request = current_request.get()
         if request is not None:
             request.session = session
-
-    def scene_job(self, compile_ms: float, physics_ms: float, render_ms: float) -> None:
-        """Report what a scene worker did in a job; what took no time was not asked for, or cached."""
-        for stage, ms in (("compile", compile_ms), ("physics", physics_ms), ("render", render_ms)):
-            if ms:
-                self.stage(stage, ms / 1e3)
+            request.attributes.update({"vla.step": step, "vla.seed": seed, "vla.model": model})
 
     @contextmanager
     def timed(self, stage: str) -> Iterator[None]:
@@ -51,43 +48,44 @@ class Monitor:
     def stage(self, stage: str, seconds: float) -> None:
         """Report a part of the current request that has just ended."""
         self.metrics.stage(stage, seconds)
+        request = current_request.get()
+        if request is not None:
+            request.record(stage, seconds)
+
+    def scene_job(self, seconds: float, stages_ms: Mapping[str, float], *, has_cached: bool) -> None:
+        """Report a job of a scene worker for the current request; a stage without time was not asked for, or cached."""
+        for stage, ms in stages_ms.items():
+            if ms:
+                self.metrics.stage(stage, ms / 1e3)
+        request = current_request.get()
+        if request is not None:
+            times = {f"vla.{stage}_ms": ms for stage, ms in stages_ms.items()}
+            request.record("render in worker", seconds, {"vla.scene_cached": has_cached, **times})
+
+    def close(self) -> None:
+        """Send what is left of the traces; not for the event loop."""
+        if self._tracing is not None:
+            self._tracing.close()
 
 
-class RunningRequest:
-    """A request from its arrival to its reply: `end` it once, or use it in a `with` block."""
+def record_batch(requests: Sequence[RunningRequest | None], queue_s: Sequence[float], infer_s: float) -> None:
+    """Add to each request of a batch how long it waited, and what the device did for all, with links to all."""
+    traced = [(request, seconds) for request, seconds in zip(requests, queue_s, strict=True) if request is not None]
+    links = [link for request, _ in traced for link in request.links()]
+    for request, seconds in traced:
+        request.record("queue", seconds, ended_s_ago=infer_s)
+        request.record("device batch", infer_s, {"vla.batch_size": len(requests)}, links)
 
-    def __init__(self, monitor: Monitor, route: str):
-        self._monitor = monitor
-        self.route = route
-        self.seconds = 0.0
-        """How long it took, once it has ended."""
-        self._started = time.perf_counter()
-        self.session: str | None = None
-        """The session of which it is a step, once that is known."""
-        self.refusal: VLAError | None = None
-        """The error that the client gets, if it gets one."""
-        self._has_ended = False
 
-    def __enter__(self) -> "RunningRequest":
-        return self
+def monitor_of_environment(version: str) -> Monitor:
+    """Return the monitor of an app, which traces if OpenTelemetry's variables name a collector.
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.end(200 if error is None else _CLIENT_GONE)
+    Raises:
+        ConfigError: they do, and OpenTelemetry is not installed.
+    """
+    is_off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    if is_off or not any(os.environ.get(name) for name in _ENDPOINTS):
+        return Monitor()
+    from vla_server_base.monitoring.tracing import Tracing
 
-    def refuse(self, error: VLAError) -> None:
-        """Count it as refused."""
-        self.refusal = error
-        self.end(error.status)
-
-    def end(self, status: int) -> None:
-        """Count it, with the status of its refusal if it has one."""
-        if self._has_ended:
-            return
-        self._has_ended = True
-        self.seconds = time.perf_counter() - self._started
-        if self.refusal is not None:
-            status = self.refusal.status
-            self._monitor.metrics.refused(self.refusal)
-        self._monitor.metrics.answered(self.route, status, self.seconds)
+    return Monitor(Tracing(version))

@@ -20,6 +20,8 @@ class MessageFields(StepFields):
     """Whose statistics un-normalize the actions."""
     unnorm_key: str | None = None
     """The same, under OpenVLA's name."""
+    traceparent: Any = None
+    """The trace that the message belongs to, as W3C writes it; other values count as none."""
 
 
 def message_fields(message: Mapping[str, Any], values: Sequence[NamedValue]) -> MessageFields:

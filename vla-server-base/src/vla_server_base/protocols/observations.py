@@ -14,6 +14,7 @@ import numpy as np
 from vla_client.arrays import KINDS
 from vla_server_base.contract import Image, Observation, PolicySpec, Task
 from vla_server_base.errors import ProtocolError, RequestError
+from vla_server_base.monitoring.traceparent import valid_traceparent
 from vla_server_base.protocols.image_masks import without_masked_images
 from vla_server_base.protocols.images import read_image
 from vla_server_base.protocols.known_keys import GROUPS, KNOWN_KEYS, bare_key, is_of_other_side, lent_name, own_keys
@@ -57,7 +58,13 @@ class ObservationReader:
         dataset, dataset_note = self._dataset(fields)
         request = step_from_fields(fields, observation, task, seed=fields.seed, dataset=dataset)
         notes = tuple(note for note in (task_note, dataset_note) if note is not None)
-        return replace(request, notes=notes, sources=self._sources(images), executes_chunks=executes_chunks)
+        return replace(
+            request,
+            notes=notes,
+            sources=self._sources(images),
+            executes_chunks=executes_chunks,
+            traceparent=valid_traceparent(fields.traceparent),
+        )
 
     def episode(self, message: Mapping[str, Any], *, executes_chunks: bool = False) -> EpisodeRequest:
         """Return the episode that a message begins before its first step.

@@ -176,13 +176,16 @@ class ScenePool:
                 raise self._timeout() from death
             raise
         finally:
-            self._monitor.metrics.worker_job(time.perf_counter() - started, has_cached=has_cached)
+            seconds = time.perf_counter() - started
+            self._monitor.metrics.worker_job(seconds, has_cached=has_cached)
             if usable:
                 self.workers.release(worker)
             else:
                 self.workers.replace(worker, reason)
         outcome = _outcome(reply, job, worker)
-        self._monitor.scene_job(outcome.cost.compile_ms, outcome.cost.physics_ms, outcome.cost.render_ms)
+        cost = outcome.cost
+        stages_ms = {"compile": cost.compile_ms, "physics": cost.physics_ms, "render": cost.render_ms}
+        self._monitor.scene_job(seconds, stages_ms, has_cached=has_cached)
         return outcome
 
     def _timeout(self) -> SceneTimeout:

@@ -29,7 +29,7 @@ from vla_server_base.episodes.scene_cameras import check_scene_cameras, scene_ca
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.fairness.threads import FairThreads, num_threads, num_threads_per_client
-from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.monitoring.monitor import monitor_of_environment
 from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
 from vla_server_base.recordings.recorder import Recorder, check_recordable
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
@@ -88,7 +88,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     keys = lab_keys(config)
     scene_cameras(config)
     own_ports = _own_ports(config)
-    monitor, code = Monitor(), SourceCode.of(adapter)
+    monitor, code = monitor_of_environment(__version__), SourceCode.of(adapter)
     access, certificate = Access(config), certificate_of(config)
     access.check_name("VLA_LEROBOT_KEY", config.lerobot_key)
     if config.record:
@@ -165,6 +165,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             await asyncio.wait(watching)
             if recorder is not None:
                 await asyncio.to_thread(recorder.close)
+            await asyncio.to_thread(monitor.close)
 
     # FastAPI, with the scripts of /docs and /redoc served from here: robots' networks often lead nowhere else.
     app = FastAPIOffline(

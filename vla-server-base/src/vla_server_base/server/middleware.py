@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from vla_server_base.errors import Overloaded, Unavailable, VLAError
 from vla_server_base.fairness.claims import lowered_priority
 from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.monitoring.traceparent import TRACEPARENT
 from vla_server_base.request_context import (
     begin_request,
     client_fields,
@@ -86,7 +87,8 @@ class RequestMiddleware:
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         state, headers = scope.setdefault("state", {}), Headers(scope=scope)
-        measured = self._monitor.begin_request(OTHER_ROUTES)
+        measured = self._monitor.begin_request(OTHER_ROUTES, headers.get(TRACEPARENT))
+        measured.continue_trace()
         status = None
         body = _Body(headers, receive, self._bodies)
 

@@ -30,6 +30,8 @@ class StepRequest:
 
     `executes_chunks` says that the client executes the reply's chunk itself before it sends the next observation.
 
+    `traceparent` is the message's own, where a protocol has room for it.
+
     `notes` tell the client what the server changed or filled in, such as the default instruction.
     """
 
@@ -51,6 +53,7 @@ class StepRequest:
     sources: Mapping[str, tuple[str, str]] = field(default_factory=dict)
     executes_chunks: bool = False
     notes: tuple[str, ...] = ()
+    traceparent: str | None = None
 
     def on_connection(self, session_id: str) -> "StepRequest":
         """Return it as a step of its connection's default session, unless it names another one."""

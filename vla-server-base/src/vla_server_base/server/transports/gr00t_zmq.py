@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 from vla_server_base.config import ConfigError
 from vla_server_base.extras import how_to_install
-from vla_server_base.monitoring.monitor import RunningRequest
+from vla_server_base.monitoring.running_request import RunningRequest
 from vla_server_base.protocols import gr00t
 from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.request_context import begin_request, client_fields, current_protocol, current_request_id
@@ -129,6 +129,7 @@ async def _reply(
     with service.monitor.timed("read"):
         step = await asyncio.to_thread(gr00t.read_observation, request, service.observation_reader)
     watch.lap("read")
+    measured.continue_trace(step.traceparent)
     result = await run_step(service.sessions, step.on_connection(session_id))
     watch.lap("answer")
     with service.monitor.timed("write"):

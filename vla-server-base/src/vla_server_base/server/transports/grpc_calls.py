@@ -2,7 +2,7 @@
 
 import logging
 import urllib.parse
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -10,6 +10,7 @@ import grpc
 import grpc.aio
 
 from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.monitoring.traceparent import TRACEPARENT
 from vla_server_base.request_context import begin_request, client_fields, current_protocol
 from vla_server_base.server.error_replies import client_error, reason_of
 from vla_server_base.server.in_flight import Shutdown
@@ -47,6 +48,10 @@ def _authorization(context: Any) -> str | None:
     return str(values[0]) if values else None
 
 
+def _traceparent(metadata: Iterable[tuple[str, str | bytes]] | None) -> str | bytes | None:
+    return next((value for key, value in metadata or () if key == TRACEPARENT), None)
+
+
 def reporting(
     name: str, handler: CallHandler, shutdown: Shutdown, monitor: Monitor, admit: Callable[[str | None], None]
 ) -> ReportingCall:
@@ -59,7 +64,8 @@ def reporting(
         request_id = begin_request(client=_address(context.peer()))
         current_protocol.set("lerobot")
         code, reply, error = grpc.StatusCode.OK, b"", None
-        with monitor.begin_request(name) as measured:
+        with monitor.begin_request(name, _traceparent(context.invocation_metadata())) as measured:
+            measured.continue_trace()
             try:
                 admit(_authorization(context))
                 with shutdown.running():

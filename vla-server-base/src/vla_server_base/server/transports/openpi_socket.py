@@ -3,6 +3,7 @@
 import asyncio
 
 from vla_server_base.errors import ModelUnavailable
+from vla_server_base.monitoring.running_request import RunningRequest
 from vla_server_base.protocols import openpi
 from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.request_context import current_protocol
@@ -24,9 +25,9 @@ async def serve_openpi(connection: SocketConnection) -> None:
     await connection.send(openpi.greeting(service.observation_reader))
 
     async def answer(message: WireMessage) -> WireMessage:
-        with service.monitor.begin_request("/") as measured:
+        with connection.begin_message("/") as measured:
             try:
-                return await _answer(connection, message)
+                return await _answer(connection, message, measured)
             except Exception as error:
                 measured.refusal, request_id = connection.client_error(error)
                 return openpi.write_error(measured.refusal, request_id)
@@ -34,7 +35,7 @@ async def serve_openpi(connection: SocketConnection) -> None:
     await connection.answer_all(answer, openpi.write_error)
 
 
-async def _answer(connection: SocketConnection, message: WireMessage) -> WireMessage:
+async def _answer(connection: SocketConnection, message: WireMessage, measured: RunningRequest) -> WireMessage:
     service, watch = connection.service, Stopwatch()
     service.rates.check_current()
     with service.monitor.timed("read"):
@@ -43,6 +44,7 @@ async def _answer(connection: SocketConnection, message: WireMessage) -> WireMes
     if isinstance(request, EpisodeRequest):
         begin_episode(service.sessions, request, connection.session_id)
         return openpi.RESET_DONE
+    measured.continue_trace(request.step.traceparent)
     result = await run_step(service.sessions, request.step.on_connection(connection.session_id))
     watch.lap("answer")
     with service.monitor.timed("write"):

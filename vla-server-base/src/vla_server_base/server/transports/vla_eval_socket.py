@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from starlette.websockets import WebSocketDisconnect
 
 from vla_server_base.errors import Superseded, Unavailable, VLAError
-from vla_server_base.monitoring.monitor import RunningRequest
+from vla_server_base.monitoring.running_request import RunningRequest
 from vla_server_base.protocols import vla_eval
 from vla_server_base.protocols.stopwatch import Stopwatch
 from vla_server_base.request_context import begin_request, current_protocol, current_request_id
@@ -90,6 +90,7 @@ class _NewestObservation:
                 self._waiting, self._num_skipped = None, 0
                 self._has_come.clear()
                 begin_request(observation.request_id)
+                observation.measured.resume()
                 async with self._busy:
                     await self._answer(observation, num_skipped)
 
@@ -123,7 +124,7 @@ class _MessageReader:
 
     async def take(self, data: WireMessage) -> WireMessage | None:
         """Take a message and return its reply, if there is one yet."""
-        measured = self._connection.service.monitor.begin_request("/vla-eval")
+        measured = self._connection.begin_message("/vla-eval")
         try:
             return await self._take(data, measured)
         except Exception as error:
@@ -152,6 +153,7 @@ class _MessageReader:
             with service.monitor.timed("read"):
                 request = await asyncio.to_thread(vla_eval.read_observation, message, service.observation_reader)
             watch.lap("read")
+            measured.continue_trace(request.traceparent)
             await self._newest.put(_WaitingObservation(request, message, current_request_id.get(), watch, measured))
             return None
         measured.end(200)

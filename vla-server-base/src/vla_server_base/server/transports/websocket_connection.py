@@ -8,6 +8,8 @@ from collections.abc import Awaitable, Callable
 from fastapi import WebSocket
 
 from vla_server_base.errors import Unauthorized, Unavailable, VLAError
+from vla_server_base.monitoring.running_request import RunningRequest
+from vla_server_base.monitoring.traceparent import TRACEPARENT
 from vla_server_base.request_context import begin_request, client_fields, current_request_id, logged_path
 from vla_server_base.server.error_replies import client_error, reason_of
 from vla_server_base.server.service import Service
@@ -53,6 +55,10 @@ class SocketConnection:
                         await self.send(reply)
         finally:
             shutdown_begins.cancel()
+
+    def begin_message(self, route: str) -> RunningRequest:
+        """Begin to measure a message; it belongs to the trace of the handshake, unless it names another one."""
+        return self.service.monitor.begin_request(route, self._socket.headers.get(TRACEPARENT))
 
     async def send(self, message: WireMessage) -> None:
         """Send a message, text or bytes."""
