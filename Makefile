@@ -183,7 +183,7 @@ sbom: dist ## list all that is installed with a package as CycloneDX, into dist/
 
 # Each in an environment of its own: they are large, and nothing else needs them. The date is that of pyproject.toml.
 TOOL := $(UV) tool run --quiet --exclude-newer 2026-11-20T00:00:00Z
-MANIFESTS = $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*/*.yaml))
+MANIFESTS = $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml deploy/kubernetes/*/*.yaml))
 
 .PHONY: check-manifests
 check-manifests: $(UV_FILE) ## compare Kubernetes' manifests with its schemas (done by check)

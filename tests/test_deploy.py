@@ -1,6 +1,7 @@
 """What runs the server for an operator fits the server: an image, a systemd unit, Kubernetes' manifests."""
 
 import dataclasses
+import json
 import re
 import runpy
 import shutil
@@ -173,6 +174,18 @@ def test_kubernetes_sets_settings_that_the_server_has(pod: dict[str, Any]):
     assert "VLA_PORT" in names, "Kubernetes sets it too, for a service that is called vla"
     (volume,) = of_image("VOLUME")
     assert volume.text in {mount["mountPath"] for mount in container["volumeMounts"]}
+
+
+def test_kubernetes_gives_the_server_its_keys_from_a_secret_that_can_change(pod: dict[str, Any]):
+    (container,) = pod["containers"]
+    (file,) = (each["value"] for each in container["env"] if each["name"] == "VLA_KEYS_FILE")
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == "keys")
+    # A file that is mounted by itself (subPath) never changes.
+    assert (mount["mountPath"], "subPath" in mount) == (str(Path(file).parent), False)
+    example = yaml.safe_load((DEPLOY / "kubernetes" / "keys.example.yaml").read_text())
+    (volume,) = (each["secret"]["secretName"] for each in pod["volumes"] if each["name"] == "keys")
+    assert volume == example["metadata"]["name"]
+    assert json.loads(example["stringData"][Path(file).name]) == {"keys": []}
 
 
 def test_kubernetes_other_objects_are_about_that_pod():

@@ -13,14 +13,20 @@ def is_ready(address: str) -> bool:
         return False
 
 
+KEY = "the-key-of-this-proof-and-of-nothing-else"
+"""VLA_API_KEYS gives it to the server, which without keys listens on 127.0.0.1 only."""
+
+
 def show_answer(address: str) -> None:
     """Have a scene drawn and the next actions predicted, and print them with what drew it."""
-    with urllib.request.urlopen(f"{address}/scenes/panda/tabletop") as scene:
-        asked = {"instruction": "pick up the red cube", "xml_string": scene.read().decode()}
-    headers = {"Content-Type": "application/json"}
-    request = urllib.request.Request(f"{address}/predict", json.dumps(asked).encode(), headers)
-    with urllib.request.urlopen(request) as reply:
-        print("action", json.load(reply)["action"])
-    with urllib.request.urlopen(f"{address}/info") as reply:
-        info = json.load(reply)
+    asked = {"instruction": "pick up the red cube", "xml_string": ask(f"{address}/scenes/panda/tabletop").decode()}
+    print("action", json.loads(ask(f"{address}/predict", json.dumps(asked).encode()))["action"])
+    info = json.loads(ask(f"{address}/info"))
     print("renderer", info["renderer"], "confinement", info["confinement"])
+
+
+def ask(url: str, body: bytes | None = None) -> bytes:
+    """Send a request with the key, and return what is answered."""
+    headers = {"Authorization": f"Bearer {KEY}", "Content-Type": "application/json"}
+    with urllib.request.urlopen(urllib.request.Request(url, body, headers)) as reply:
+        return reply.read()

@@ -20,7 +20,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from asking import show_answer
+from asking import KEY, show_answer
 from dockerfile import Instruction, read, stages, substitute
 
 ROOT = Path(__file__).parents[2]
@@ -58,7 +58,16 @@ def main() -> None:
     options = parse_options()
     if not options.in_namespace:
         # Mounts, and whatever is left running, end with this process.
-        command = ["unshare", "--mount", "--pid", "--fork", "--kill-child", sys.executable, *sys.argv, "--in-namespace"]
+        command = [
+            "unshare",
+            "--mount-proc",
+            "--pid",
+            "--fork",
+            "--kill-child",
+            sys.executable,
+            *sys.argv,
+            "--in-namespace",
+        ]
         sys.exit(subprocess.run(command, check=False).returncode)
     options.work.mkdir(parents=True, exist_ok=True)
     instructions = read(DOCKER / "Dockerfile")
@@ -200,7 +209,7 @@ def try_image(image: Image, environment: Mapping[str, str], port: int) -> None:
     present = [name for name in NOT_IN_AN_IMAGE if shutil.which(name, path=path_in(image))]
     assert not present, f"the image has {present}"
     make_read_only(image)
-    image.environment |= environment | {"VLA_PORT": str(port)}
+    image.environment |= environment | {"VLA_PORT": str(port), "VLA_API_KEYS": f"proof={KEY}"}
     started = time.monotonic()
     # Process 1 of its own, which sees its own processes only.
     server = subprocess.Popen(

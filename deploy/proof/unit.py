@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from asking import is_ready, show_answer
+from asking import KEY, is_ready, show_answer
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "systemd"
@@ -62,7 +62,7 @@ def install(work: Path) -> Path:
 
 
 def set_model(root: Path, model: str) -> None:
-    lines = [f"OCTO_MODEL={model}", f"VLA_PORT={PORT}", "VLA_SCENE_CONFINEMENT=required"]
+    lines = [f"OCTO_MODEL={model}", f"VLA_PORT={PORT}", f"VLA_API_KEYS=proof={KEY}", "VLA_SCENE_CONFINEMENT=required"]
     (root / "etc" / "vla-server" / "environment").write_text("\n".join(lines) + "\n")
 
 
@@ -131,7 +131,8 @@ def try_unit(machine: Machine, root: Path) -> None:
 
 
 def wait_until_ready(machine: Machine) -> None:
-    wait_until(lambda: is_ready(ADDRESS), machine)
+    wait_until(lambda: is_ready(ADDRESS) or machine.shown("ActiveState") == "failed", machine)
+    assert machine.shown("ActiveState") == "active", machine.log()
 
 
 def wait_until(condition: Callable[[], bool], machine: Machine) -> None:

@@ -9,7 +9,7 @@ from websockets.datastructures import Headers
 from websockets.exceptions import InvalidStatus, InvalidURI
 from websockets.http11 import Response
 
-from vla_client.errors import Unreachable
+from vla_client.errors import Unauthorized, Unreachable
 from vla_client.retries import Retries
 
 URL = "ws://127.0.0.1:9"
@@ -97,7 +97,16 @@ def test_an_address_without_a_policy_is_not_retried(pauses, error):
     assert pauses == []
 
 
-@pytest.mark.parametrize("status", [500, 502, 503])
+@pytest.mark.parametrize(("status", "code"), [(401, "unauthorized"), (429, "too_many_wrong_keys")])
+def test_a_refused_key_is_not_tried_again(pauses, status, code):
+    body = json.dumps({"error": {"code": code, "message": "it was revoked"}}).encode()
+    with pytest.raises(Unauthorized, match=r"refuses the API key: .*it was revoked") as refused:
+        fail_again_and_again(Retries(URL, 60), refusal(status, body))
+    assert "VLA_API_KEY" in refused.value.hint
+    assert pauses == []
+
+
+@pytest.mark.parametrize("status", [429, 500, 502, 503])
 def test_a_server_that_is_not_ready_is_retried(pauses, status):
     give_up(Retries(URL, 1), refusal(status))
     assert len(pauses) > 1

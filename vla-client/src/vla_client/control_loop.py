@@ -122,8 +122,8 @@ class ControlLoop:
         Raises:
             DeadlineExceeded, PolicyError: in the first tick; later the loop asks again, unless the request itself is
                 refused.
-            SessionLost, Unreachable, ObservationError: see `Policy.infer`. The robot has got no action: hold it. The
-                next tick goes on, after SessionLost only in a new episode (`reset`).
+            SessionLost, Unauthorized, Unreachable, ObservationError: see `Policy.infer`. The robot has got no action:
+                hold it. The next tick goes on, after SessionLost only in a new episode (`reset`).
         """
         if self._last_action is None:
             self._wait_for_first_chunk(observe)

@@ -61,8 +61,8 @@ class PolicyWrapper(gymnasium.Wrapper):
         """Step the environment, with the policy's action if `action` is None.
 
         Raises:
-            DeadlineExceeded, PolicyError, SessionLost, Unreachable, ObservationError: see `Policy.infer`; the
-                environment has not been stepped.
+            DeadlineExceeded, PolicyError, SessionLost, Unauthorized, Unreachable, ObservationError: see `Policy.infer`;
+                the environment has not been stepped.
         """
         answer = None
         if action is None:
@@ -91,7 +91,7 @@ def rollout(env: PolicyWrapper, max_steps: int, seed: Optional[int] = None) -> E
     """Run one episode of at least one step and at most `max_steps`.
 
     Raises:
-        DeadlineExceeded, PolicyError, SessionLost, Unreachable, ObservationError: see `Policy.infer`.
+        DeadlineExceeded, PolicyError, SessionLost, Unauthorized, Unreachable, ObservationError: see `Policy.infer`.
     """
     env.reset(seed=seed)
     total_reward, num_steps = 0.0, 0

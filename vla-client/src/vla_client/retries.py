@@ -13,6 +13,7 @@ from vla_client.errors import Unauthorized, Unreachable, refused_key
 
 logger = logging.getLogger(__name__)
 
+_TOO_MANY_REQUESTS = 429
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
 
 
@@ -39,7 +40,7 @@ class Retries:
         self._until = time.monotonic() + self.left_s
         self._num_failed += 1
         pause_s = self._pause_s()
-        if isinstance(error, InvalidStatus) and error.response.status_code == Unauthorized.status:
+        if isinstance(error, InvalidStatus) and _is_about_the_key(error):
             raise refused_key(_reason(bytes(error.response.body or b""))) from error
         if isinstance(error, ssl.SSLCertVerificationError):
             raise Unreachable(
@@ -70,9 +71,14 @@ class Retries:
         return pause_s * random.uniform(0.5, 1.0)
 
 
+def _is_about_the_key(error: InvalidStatus) -> bool:
+    # A server that has had many wrong keys from this address says so with 429.
+    return error.response.status_code == Unauthorized.status or b"too_many_wrong_keys" in (error.response.body or b"")
+
+
 def _is_permanent(error: Exception) -> bool:
     if isinstance(error, InvalidStatus):
-        return 400 <= error.response.status_code < 500
+        return 400 <= error.response.status_code < 500 and error.response.status_code != _TOO_MANY_REQUESTS
     return isinstance(error, InvalidURI)
 
 

@@ -44,7 +44,7 @@ class Settings:
         ConfigError: naming the field, its value, and what it takes.
     """
 
-    not_settings: ClassVar[Collection[str]] = ()
+    not_settings: ClassVar[Collection[str]] = ("VLA_API_KEY", "VLA_CA_FILE")  # vla_client's
     """Variables with the same prefix that others read."""
 
     def __post_init__(self) -> None:
@@ -62,8 +62,6 @@ def _cache_dir() -> Path:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ServerConfig(Settings):
     """How one server runs. Each field is also an environment variable: `port` is `VLA_PORT`."""
-
-    not_settings = ("VLA_API_KEY", "VLA_CA_FILE")
 
     host: str = "127.0.0.1"
     """Address to listen on; 0.0.0.0 for all."""

@@ -47,7 +47,7 @@ def test_openpis_client_is_told_in_a_text_frame_that_its_key_was_revoked(keyed):
         socket.recv()
         keyed.revoke("arm-1")
         socket.send(pack({"observation/image": RED, "prompt": "go"}))
-        assert socket.recv().startswith("unauthorized: the API key 'arm-1' was revoked; ")
+        assert str(socket.recv()).startswith("unauthorized: the API key 'arm-1' was revoked; ")
 
 
 def test_each_of_gr00ts_messages_needs_a_key(keyed):

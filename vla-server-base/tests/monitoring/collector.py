@@ -50,7 +50,7 @@ def collecting() -> Iterator[Collector]:
             self.end_headers()
             self.wfile.write(content)
 
-        def log_message(self, *_: object) -> None:
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name there)
             pass
 
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)

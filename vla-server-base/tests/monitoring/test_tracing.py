@@ -120,7 +120,7 @@ def test_a_call_over_grpc_continues_the_trace_of_its_metadata(traced):
         service = "/transport.AsyncInference"
         channel.unary_unary(f"{service}/SendPolicyInstructions")(setup)
         channel.stream_unary(f"{service}/SendObservations")(iter([seen]))
-        channel.unary_unary(f"{service}/GetActions")(b"", metadata=[("traceparent", traceparent)])
+        channel.unary_unary(f"{service}/GetActions")(b"", metadata=(("traceparent", traceparent),))
     spans = collector.trace(trace_id, 5)
     assert parts_of(spans) == PARTS - {"read"}
     assert "lerobot GetActions" in {span.name for span in spans}

@@ -29,7 +29,7 @@ from vla_server_base.schemas.state import StateField
 from vla_server_base.schemas.status import InfoReply
 from vla_server_base.schemas.success import InContact, JointRange, Lifted, Measured, Near
 from vla_server_base.schemas.tabletop import TaskReply, TrialReply
-from vla_server_base.server import load, metrics, routes, session_events, tabletop
+from vla_server_base.server import load, login, metrics, routes, session_events, tabletop
 from vla_server_base.server.transports import act, kserve
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -49,7 +49,7 @@ EPISODE_FIELDS = [
     *(name for kind in (RobotField, ControlField, BoundsField) for name in kind.model_fields),
     *sorted(ExecuteRequest.model_fields.keys() - SceneRequest.model_fields),
 ]
-ROUTES = [route for room in (routes, session_events, load, metrics, tabletop) for route in room.router.routes]
+ROUTES = [route for room in (routes, session_events, load, login, metrics, tabletop) for route in room.router.routes]
 PATHS = [route.path for route in ROUTES if isinstance(route, Route | WebSocketRoute)]
 EPISODE_KEYS = {name for kind in (ExecuteReply, StepReply, StepEvent) for name in kind.model_fields}
 
@@ -170,7 +170,17 @@ def ask(client: httpx.Client, command: str):
 
 def settled(reply):
     """A reply without what differs each time: ids, times, versions, what a machine can draw with."""
-    for name in ("request_id", "timing_ms", "versions", "renderer", "renderers_tried", "confinement", "limits"):
+    varying = (
+        "request_id",
+        "timing_ms",
+        "versions",
+        "code_sha256",
+        "renderer",
+        "renderers_tried",
+        "confinement",
+        "limits",
+    )
+    for name in varying:
         if name in reply:
             reply[name] = f"<{name}>"
     return reply

@@ -12,6 +12,7 @@ from vla_server_base.access.access import Access
 from vla_server_base.config import ServerConfig
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
+from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.protocols.known_keys import KNOWN_KEYS
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
@@ -24,6 +25,7 @@ from vla_server_base.server.step_encoder import StepEncoder
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.sessions.registry import Sessions
+from vla_server_base.source_code import SourceCode
 from vla_server_base.testing import EchoAdapter
 
 REQUEST = {"instruction": "go", "image": of_one_colour(255, 0, 0), "seed": 0}
@@ -169,6 +171,9 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
             traffic=Traffic(config),
             shutdown=shutdown,
             access=Access(config),
+            rates=RateLimits(),
+            recorder=None,
+            code=SourceCode.of(adapter),
         )
         engine.start()
         while engine.status.state != "loaded":

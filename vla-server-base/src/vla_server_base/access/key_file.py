@@ -92,7 +92,7 @@ def write_keys(path: Path, keys: Iterable[Key]) -> None:
     new = path.with_name(f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}")
     try:
         with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, _MODE), "wb") as file:
-            _keep_owner(path, file.fileno())
+            _give_to_owner(path, file.fileno())
             file.write(msgspec.json.format(msgspec.json.encode(_StoredKeys(keys=stored))) + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -109,6 +109,7 @@ def only_writer(path: Path):
     path = path.resolve()
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with open(os.open(path.with_name(f".{path.name}.lock"), os.O_RDWR | os.O_CREAT, _MODE), "rb") as lock:
+        _give_to_owner(path, lock.fileno())
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
@@ -123,8 +124,8 @@ def others_who_read(path: Path) -> str:
     return ""
 
 
-def _keep_owner(path: Path, descriptor: int) -> None:
-    """Keep the old file's owner: root changes the keys of a server that runs as another user."""
-    if os.getuid() == 0 and path.exists():
-        old = path.stat()
+def _give_to_owner(path: Path, descriptor: int) -> None:
+    """Give a new file to the old one's owner, or to its folder's: root makes keys of a server that is another user."""
+    if os.getuid() == 0:
+        old = (path if path.exists() else path.parent).stat()
         os.fchown(descriptor, old.st_uid, old.st_gid)

@@ -32,7 +32,7 @@ class Deviation:
 
     @property
     def is_within(self) -> bool:
-        """Whether it is no further than it may be; NaN is not."""
+        """Whether it is at most as far as it may be; NaN is not."""
         return self.largest <= self.tolerance
 
 
@@ -134,7 +134,8 @@ def hash_of_inputs(inputs: Iterable[PolicyInput]) -> str:
     """Return a hash of what the policy is given: it tells another preprocessing from another policy."""
     digest = hashlib.sha256()
     for each in inputs:
-        for name, array in sorted([*_leaves(each.observation), *_leaves(each.task)]):
+        leaves = [*_leaves(each.observation, "observation."), *_leaves(each.task, "task.")]
+        for name, array in sorted(leaves, key=lambda leaf: leaf[0]):
             digest.update(f"{name}\0{array.dtype.str}\0{array.shape}\0".encode())
             digest.update(repr(array.tolist()).encode() if array.dtype == object else array.tobytes())
     return digest.hexdigest()
@@ -152,7 +153,7 @@ def outputs_of(chunks: np.ndarray) -> RecordedOutputs:
 
 
 @dataclass(kw_only=True)
-class Measured:
+class NumberedPredictions:
     """What predictions on numbered inputs show."""
 
     adapter: VLAModelAdapter
@@ -215,7 +216,7 @@ def machine_of(spec: PolicySpec, processor: str) -> Machine:
     )
 
 
-def _leaves(arrays: Mapping[str, Any], prefix: str = "") -> list[tuple[str, np.ndarray]]:
+def _leaves(arrays: Mapping[str, Any], prefix: str) -> list[tuple[str, np.ndarray]]:
     leaves = []
     for name, value in arrays.items():
         if isinstance(value, Mapping):

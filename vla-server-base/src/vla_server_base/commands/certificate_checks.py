@@ -9,7 +9,7 @@ from vla_server_base.commands.certificate import Certificate
 
 
 @dataclass(frozen=True, kw_only=True)
-class Check:
+class CertifiedLine:
     """One line; `holds` is None for what may differ between machines."""
 
     name: str
@@ -21,11 +21,11 @@ class Check:
         return f"{mark} {self.name:<12} {self.text}"
 
 
-def checks(stated: Certificate, here: Certificate) -> Iterator[Check]:
+def checks(stated: Certificate, here: Certificate) -> Iterator[CertifiedLine]:
     """Compare a certificate with what was measured here."""
     yield from _hashes(stated, here)
     deviation = stated.outputs.deviation_of(here.outputs.array)
-    yield Check(
+    yield CertifiedLine(
         name="outputs",
         holds=deviation <= stated.outputs.tolerance,
         text=f"{here.outputs.num} chunks differ by {deviation:.2g} at most, {stated.outputs.tolerance:g} allowed"
@@ -35,26 +35,28 @@ def checks(stated: Certificate, here: Certificate) -> Iterator[Check]:
     yield from own_checks(here)
     missing = {each.name for each in stated.deviations} - {each.name for each in here.deviations}
     for name in sorted(missing):
-        yield Check(name="recorded", holds=None, text=f"{name}: not measured here, its recordings are not installed")
+        yield CertifiedLine(
+            name="recorded", holds=None, text=f"{name}: not measured here, its recordings are not installed"
+        )
     for name in sorted(stated.versions.keys() | here.versions.keys()):
         old, new = stated.versions.get(name), here.versions.get(name)
         if old != new:
-            yield Check(name="version", holds=None, text=f"{name} {old} there, {new} here")
+            yield CertifiedLine(name="version", holds=None, text=f"{name} {old} there, {new} here")
     for name, value in asdict(here.machine).items():
         old = getattr(stated.machine, name)
         if old != value:
-            yield Check(name="machine", holds=None, text=f"{name}: {old} there, {value} here")
+            yield CertifiedLine(name="machine", holds=None, text=f"{name}: {old} there, {value} here")
     for where, times in (("there", stated.latency_ms), ("here", here.latency_ms)):
-        yield Check(name="latency", holds=None, text=f"p50 {times.p50:g} ms, p99 {times.p99:g} ms {where}")
+        yield CertifiedLine(name="latency", holds=None, text=f"p50 {times.p50:g} ms, p99 {times.p99:g} ms {where}")
 
 
-def own_checks(here: Certificate) -> Iterator[Check]:
+def own_checks(here: Certificate) -> Iterator[CertifiedLine]:
     """Yield what has to hold on any machine by itself."""
     for each in here.deviations:
         text = f"{each.name}: {each.largest:.2g} at most, {each.tolerance:g} allowed"
-        yield Check(name="recorded", holds=each.is_within, text=text)
+        yield CertifiedLine(name="recorded", holds=each.is_within, text=text)
     batching = here.batching
-    yield Check(
+    yield CertifiedLine(
         name="batch",
         holds=bool(np.isfinite(batching.largest_difference)) and batching.largest_difference <= batching.tolerance,
         text=f"of {batching.num}: the same bits as alone"
@@ -62,10 +64,10 @@ def own_checks(here: Certificate) -> Iterator[Check]:
         else f"of {batching.num}: {batching.largest_difference:.2g} from alone at most, {batching.tolerance:g} allowed",
     )
     text = "the same seed and step give the same bits" if here.repeats_bit_equal else "the same seed gives other bits"
-    yield Check(name="repeat", holds=here.repeats_bit_equal, text=text)
+    yield CertifiedLine(name="repeat", holds=here.repeats_bit_equal, text=text)
 
 
-def _hashes(stated: Certificate, here: Certificate) -> Iterator[Check]:
+def _hashes(stated: Certificate, here: Certificate) -> Iterator[CertifiedLine]:
     for name, old in asdict(stated.hashes).items():
         new = getattr(here.hashes, name)
         text = (
@@ -73,4 +75,4 @@ def _hashes(stated: Certificate, here: Certificate) -> Iterator[Check]:
             if old == new
             else f"{new or 'none'} here, {old or 'none'} certified"
         )
-        yield Check(name=name, holds=old == new, text=text)
+        yield CertifiedLine(name=name, holds=old == new, text=text)

@@ -8,7 +8,14 @@ from typing import Any
 
 import msgspec
 
-from vla_server_base.commands.certificate import FORM, Certificate, Measured, hashes_of, machine_of, outputs_of
+from vla_server_base.commands.certificate import (
+    FORM,
+    Certificate,
+    NumberedPredictions,
+    hashes_of,
+    machine_of,
+    outputs_of,
+)
 from vla_server_base.commands.certificate_checks import checks, own_checks
 from vla_server_base.commands.circumstances import processor, versions_of
 from vla_server_base.commands.options.certify import Certify
@@ -47,7 +54,7 @@ def _measure(
     phase(f"loading {config.model}")
     adapter.load_model(config.model, server.device, server.cache_dir)
     phase(f"predicting {num} inputs, alone and in one batch")
-    measured = Measured(adapter=adapter, num=num)
+    measured = NumberedPredictions(adapter=adapter, num=num)
     batching, repeats = measured.batching(), measured.repeats_bit_equal()
     phase(f"timing {num_timed} predictions")
     latency = measured.latency(num_timed)

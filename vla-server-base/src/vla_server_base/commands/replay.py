@@ -1,4 +1,4 @@
-"""`replay`: a recording's steps once more, each answer compared with what the robot was told then."""
+"""`replay`: a recording's steps once more, each answer compared with the recorded one."""
 
 import asyncio
 import fnmatch
@@ -13,6 +13,7 @@ from vla_server_base.commands.program import PolicyProgram
 from vla_server_base.episodes import PolicyServer
 from vla_server_base.errors import RequestError
 from vla_server_base.recordings.comparison import Difference, build_differences, compare
+from vla_server_base.recordings.messages import REPLAY_PREFIX
 from vla_server_base.recordings.reader import RecordedTurn, read_turns, recording_files
 from vla_server_base.recordings.replay import Replay
 
@@ -42,7 +43,12 @@ def run(options: ReplaySessions, _program: PolicyProgram[Any]) -> None:
     """Print the differences and a summary."""
     patterns = options.sessions.split()
     turns = read_turns(recording_files(options.files))
-    chosen = (turn for turn in turns if any(fnmatch.fnmatchcase(turn.session_id, each) for each in patterns))
+    chosen = (
+        turn
+        for turn in turns
+        if any(fnmatch.fnmatchcase(turn.session_id, each) for each in patterns)
+        and not turn.session_id.rpartition("/")[2].startswith(REPLAY_PREFIX)
+    )
     report, num_left_out = asyncio.run(_replay(options, islice(chosen, options.max_turns)))
     _print(report, num_left_out, options.show)
     if report.num_other or num_left_out or not report.num_same:
@@ -53,7 +59,7 @@ async def _replay(options: ReplaySessions, turns: Iterable[RecordedTurn]) -> tup
     report = ReplayReport()
     async with PolicyServer(options.url) as server:
         present = await server.description()
-        replay = Replay(model_id=present["model"], cache_dir=options.server.cache_dir)
+        replay = Replay(model_id=present["model"], cache_dir=options.server.cache_dir, key_name=options.key_name)
         recorded: Mapping[str, Any] = {}
         for turn in turns:
             if turn.server is not recorded:

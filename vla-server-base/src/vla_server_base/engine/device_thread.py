@@ -10,7 +10,7 @@ from concurrent.futures import Future
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicyInput, PolicySpec
-from vla_server_base.engine.batches import Job, RequestQueue, run_batch
+from vla_server_base.engine.batches import RequestQueue, run_batch
 from vla_server_base.engine.loading import (
     LOADED,
     LOADING,
@@ -67,23 +67,18 @@ class DeviceThread:
             quiet_at = self._queue.last_request_at + QUIET_S
             self._queue.wait_for_work(max(0.0, quiet_at - time.monotonic()) if background else None)
             if batch := self._queue.take_batch(self._max_batch):
-                busy_s = self._answer(batch)
+                started = time.perf_counter()
+                run_batch(self._adapter, batch, self._monitor, self._run_others)
+                busy_s = time.perf_counter() - started
+                self._queue.note_served(len(batch), busy_s)
                 self._queue.rest_after(batch[-1].claim, busy_s)
             elif not self._queue.prefetches.run_piece(self._adapter) and background and self._queue.is_quiet(QUIET_S):
                 self._warm_up_in_background()
 
-    def _answer(self, batch: list[Job]) -> float:
-        """Answer a batch, and return how long it took."""
-        started = time.perf_counter()
-        run_batch(self._adapter, batch, self._monitor, self._run_others)
-        busy_s = time.perf_counter() - started
-        self._queue.note_served(len(batch), busy_s)
-        return busy_s
-
     def _run_others(self, beside: Claim) -> None:
         """Answer a request of another client between two pieces of a long one: it need not wait for all of them."""
         if batch := self._queue.take_batch(1, beside=beside):
-            self._answer(batch)
+            run_batch(self._adapter, batch, self._monitor, self._run_others)
 
     def _load(self) -> bool:
         """Load and warm up, and answer what comes meanwhile; return whether that went well."""
@@ -99,7 +94,7 @@ class DeviceThread:
             self._max_batch = self._config.max_batch or (1 if self.spec.platform == "cpu" else _MAX_BATCH)
             for policy_input in self._adapter.warm_up_inputs():
                 if batch := self._queue.take_batch(self._max_batch):
-                    self._answer(batch)
+                    run_batch(self._adapter, batch, self._monitor, self._run_others)
                 if self._queue.is_closing:
                     return False
                 check_warm_up_outputs(self._adapter.predict([policy_input]))

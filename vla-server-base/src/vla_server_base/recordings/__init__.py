@@ -1,1 +1,1 @@
-"""What sessions were told, in MCAP files: written while a server runs, read and sent again by `replay`."""
+"""What sessions were answered, in MCAP files: written while a server runs, read and sent again by `replay`."""

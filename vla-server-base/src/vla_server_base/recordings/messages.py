@@ -18,7 +18,7 @@ from vla_server_base.sessions.settings import SessionSettings
 
 VERSION = "1"
 REPLAY_PREFIX = "replay-"
-"""How the ids of sessions begin that `replay` makes; they are not recorded."""
+"""How the ids of sessions begin that `replay` makes; it does not send them again where they were recorded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +34,7 @@ class StepMessage:
     """A step as it was answered; docs/recording.md describes the fields.
 
     `turn` counts the session's steps. One that `continues` follows from the step before it in the recording; any other
-    begins its episode (`begins`), or has the session's state in a message of its own.
+    begins its episode (`begins`), or has the session's state in a message before it.
     """
 
     timestamp: Timestamp

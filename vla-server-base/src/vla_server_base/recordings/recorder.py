@@ -1,4 +1,4 @@
-"""Recorder: takes the steps of sessions on the event loop, and writes them on a thread of its own."""
+"""SessionsRecorder: takes the steps of sessions on the event loop, and writes them on a separate thread."""
 
 import errno
 import fnmatch
@@ -19,7 +19,6 @@ import numpy as np
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Image
 from vla_server_base.recordings.messages import (
-    REPLAY_PREFIX,
     image_message,
     loss_message,
     refusal_message,
@@ -59,7 +58,7 @@ class _Job:
     lost: Mapping[str, int]
 
 
-class Recorder:
+class SessionsRecorder:
     """Records the sessions that the server's settings choose. `add` and `of` are called on the event loop.
 
     A robot never waits for it and never gets an error from it. When it cannot write, recording stops, and `status` and
@@ -82,11 +81,9 @@ class Recorder:
         self._thread.start()
 
     def of(self, session_id: str, client: str) -> "RecordedSession | None":
-        """Return what records a session, if its id, or its client and its id, match a pattern; `replay`'s never do."""
+        """Return what records a session, if its id, or its client and its id, match a pattern."""
         names = (session_id, f"{client}/{session_id}")
-        if session_id.startswith(REPLAY_PREFIX) or not any(
-            fnmatch.fnmatchcase(name, pattern) for pattern in self._patterns for name in names
-        ):
+        if not any(fnmatch.fnmatchcase(name, pattern) for pattern in self._patterns for name in names):
             return None
         return RecordedSession(self)
 
@@ -210,7 +207,7 @@ def check_recordable() -> None:
 class RecordedSession(SessionRecorder):
     """Records one session; it notes whether a step follows from the one that was recorded before it."""
 
-    def __init__(self, recorder: Recorder):
+    def __init__(self, recorder: SessionsRecorder):
         self._recorder = recorder
         self._turn = 0
         self._last: tuple[int, int] | None = None

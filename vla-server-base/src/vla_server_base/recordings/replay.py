@@ -1,4 +1,4 @@
-"""A recording as requests to POST /predict: the same pictures, settings, seeds and steps, in the same order."""
+"""A recording as requests to POST /predict: the same images, settings, seeds and steps, in the same order."""
 
 import base64
 import secrets
@@ -38,6 +38,8 @@ class Replay:
 
     model_id: str
     cache_dir: Path
+    key_name: str = ""
+    """The name of the API key with which the requests are sent: it owns their sessions."""
     num_left_out: int = 0
     _run: str = field(default_factory=lambda: secrets.token_hex(4))
     _sessions: dict[str, _Session] = field(default_factory=dict)
@@ -97,6 +99,7 @@ class Replay:
             "version": VERSION,
             "expires": time.time() + _TOKEN_S,
             "id": session_id,
+            "owner": self.key_name,
             "settings": turn.state["settings"],
             "progress": progress,
         }

@@ -35,7 +35,7 @@ def writer_class() -> "type[Writer]":
 class RotatingFiles:
     """Writes messages to one file after the other; used by one thread.
 
-    A step's messages are a chunk of their own, which is handed to the system at once: a process that is killed
+    A step's messages are one chunk, which is handed to the system at once: a process that is killed
     loses no step that was written. A file that a server still writes is locked, so that no other server deletes it.
     All methods may raise an OSError.
     """

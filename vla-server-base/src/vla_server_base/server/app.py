@@ -31,7 +31,7 @@ from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.fairness.threads import FairThreads, num_threads, num_threads_per_client
 from vla_server_base.monitoring.monitor import monitor_of_environment
 from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
-from vla_server_base.recordings.recorder import Recorder, check_recordable
+from vla_server_base.recordings.recorder import SessionsRecorder, check_recordable
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.episode import EpisodePatch, SteeredEpisodeRequest
@@ -94,7 +94,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     if config.record:
         check_recordable()
     origins, traffic = Origins(config), Traffic(config, monitor)
-    doorkeeper = Doorkeeper(access, origins)
+    doorkeeper = Doorkeeper(access, origins) if access.has_keys else None
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -118,7 +118,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         steered = SteeredEpisodes(slots, config, shutdown)
         recorder = None
         if config.record:
-            recorder = Recorder(config, lambda: routes.info(app.state.service).model_dump(mode="json"))
+            recorder = SessionsRecorder(config, lambda: routes.info(app.state.service).model_dump(mode="json"))
         app.state.service = Service(
             model_id=model_id,
             config=config,

@@ -19,7 +19,7 @@ _COOKIE = "vla_login"
 
 
 class Doorkeeper:
-    """Admits requests that have a key or need none."""
+    """Admits requests that have a key or need none; for servers with keys."""
 
     def __init__(self, access: Access, origins: Origins):
         self._access, self._origins = access, origins
@@ -32,8 +32,6 @@ class Doorkeeper:
             TooManyWrongKeys: the same, and its address has sent many wrong ones; raised after a pause.
             Forbidden: it may come from another page, as far as a browser's cookie tells.
         """
-        if not self._access.has_keys:
-            return
         headers = Headers(scope=scope)
         if _is_open(scope) or self._is_preflight(scope, headers):
             return

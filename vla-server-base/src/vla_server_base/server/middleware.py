@@ -48,14 +48,15 @@ class RequestMiddleware:
     """ASGI middleware around everything: each exception inside it becomes an error reply.
 
     The body of a client that is answered early is drained first, or the client may find the connection reset instead of
-    the answer. After 10 s the connection is closed nevertheless. `lifespan` runs the app's start and end.
+    the answer. After 10 s the connection is closed nevertheless. `lifespan` runs the app's start and end; a server
+    without API keys has no `doorkeeper`.
     """
 
     def __init__(
         self,
         app: ASGIApp,
         origins: Origins,
-        doorkeeper: Doorkeeper,
+        doorkeeper: Doorkeeper | None,
         bodies: Bodies,
         monitor: Monitor,
         lifespan: Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]],
@@ -78,7 +79,8 @@ class RequestMiddleware:
     async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._origins.check("GET", Headers(scope=scope))
-            await self._doorkeeper.admit(scope)
+            if self._doorkeeper is not None:
+                await self._doorkeeper.admit(scope)
             _set_priority(Headers(scope=scope))
         except VLAError as error:
             await deny_socket(error, scope, receive, send)
@@ -103,7 +105,7 @@ class RequestMiddleware:
                         reply_headers.setdefault(name, value)
                 if not await body.drained():
                     reply_headers["Connection"] = "close"
-            elif message.get("more_body"):
+            elif self._doorkeeper is not None and message.get("more_body"):
                 try:
                     self._doorkeeper.check_still_admitted()
                 except VLAError as error:
@@ -115,7 +117,8 @@ class RequestMiddleware:
 
         try:
             self._origins.check(scope["method"], headers)
-            await self._doorkeeper.admit(scope)
+            if self._doorkeeper is not None:
+                await self._doorkeeper.admit(scope)
             _set_priority(headers)
             with contextlib.ExitStack() as stack:
                 if scope["method"] not in _READS:

@@ -19,7 +19,7 @@ from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.monitoring.metrics import Metrics
 from vla_server_base.monitoring.monitor import Monitor
 from vla_server_base.protocols.observations import ObservationReader
-from vla_server_base.recordings.recorder import Recorder
+from vla_server_base.recordings.recorder import SessionsRecorder
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.messages import (
     Confinement,
@@ -72,7 +72,7 @@ class Service:
     rates: RateLimits
     shutdown: Shutdown
     access: Access
-    recorder: Recorder | None
+    recorder: SessionsRecorder | None
     code: SourceCode
     monitor: Monitor = field(default_factory=Monitor)
     scraping: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "vla-metrics"))

@@ -14,6 +14,8 @@ from vla_server_base.sessions.settings import SessionSettings
 class RecordedStep:
     """A request of a session and what became of it: `result`, or `error` where it was refused.
 
+    `session_id` begins with the name of the API key that owns the session, if one does: others may use the same id.
+
     `before` is the session's progress when the request came, as `progress_content` gives it. Arrays are references:
     nothing is copied or encoded. `observation` is what entered the window. `total_ms` counts from when the session got
     the request; `time` is the end of that, in seconds since 1970.

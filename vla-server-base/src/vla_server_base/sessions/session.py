@@ -230,7 +230,7 @@ class Session:
     ) -> None:
         assert self.recorder is not None, "the caller has checked it"
         step = RecordedStep(
-            session_id=self.id,
+            session_id=f"{self.owner}/{self.id}" if self.owner else self.id,
             client=self.client,
             protocol=self.protocol,
             request_id=current_request_id.get(),

@@ -2,7 +2,7 @@
 
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -36,6 +36,7 @@ from vla_server_base.contract import (
     Window,
 )
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
+from vla_server_base.monitoring.cache_lookups import CacheLookups
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ class OctoSmallAdapter(VLAModelAdapter):
     def __init__(self, config: OctoConfig | None = None):
         self._config = config or OctoConfig()
         self._batched: BatchedInference | None = None
+        self._cache_lookups: Mapping[str, CacheLookups] = {}
 
     @property
     def spec(self) -> PolicySpec:
@@ -85,6 +87,7 @@ class OctoSmallAdapter(VLAModelAdapter):
         self._inference_cache = InferenceCache(
             self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), PREFILL_MB
         )
+        self._cache_lookups = self._inference_cache.lookups
         self._noise = NoiseSamples(self.model.head)
         self._batch_on_accelerator()
 
@@ -192,6 +195,10 @@ class OctoSmallAdapter(VLAModelAdapter):
     def _action_dim(self, dataset: str | None) -> int:
         statistics = self._actions.get(dataset or self.spec.default_dataset)
         return self.model.head.action_dim if statistics is None else len(statistics.mean)
+
+    def cache_lookups(self) -> Mapping[str, CacheLookups]:
+        """Return how often task prefixes, observations and KV caches were there already; nothing before the load."""
+        return self._cache_lookups
 
     def prefetch(self, policy_input: PolicyInput) -> Iterator[None]:
         """Compute, layer by layer, the KV cache of the window that continues this one."""

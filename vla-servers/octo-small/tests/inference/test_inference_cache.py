@@ -110,3 +110,15 @@ def test_what_is_seen_and_said_is_told_apart():
         digest({}, None),
     ]
     assert len({each.tobytes() for each in digests}) == len(digests)
+
+
+def test_the_lookups_of_an_episode_say_that_its_steps_were_prefetched(model: OctoModel):
+    windows, task = episode(model, 4)
+    cache = cache_of(model)
+    for window in windows:
+        cache.read_out(window, task)
+        whole(cache.prefetch(window, task))
+    prefills = cache.lookups["prefill"]
+    assert (prefills.hits, prefills.misses) == (NUM_STEPS - 1, 1)
+    assert cache.lookups["prefix"].misses == 1
+    assert cache.lookups["observation"].misses == NUM_STEPS

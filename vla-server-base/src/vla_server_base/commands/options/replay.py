@@ -22,13 +22,16 @@ class ReplaySessions:
     """The server."""
 
     tolerance: Annotated[float, Field(ge=0)] = 0.0
-    """The difference between two numbers of an action that is none; 0 asks for the same bits."""
+    """How far two numbers of an action may be apart; 0 asks for the same bits."""
 
     sessions: str = "*"
     """Sessions to replay, by patterns of their ids, such as "arm-*"."""
 
     max_turns: Count | None = None
     """Stop after so many steps."""
+
+    key_name: str = ""
+    """The name of the API key in VLA_API_KEY, for a server that has keys."""
 
     show: Count = 20
     """The most differences to print."""

@@ -25,7 +25,8 @@ from vla_server_base.sessions.step import begin_episode, run_step
 _JSON = {"application/json": {"schema": {"description": "JSON with arrays, as json-numpy has it"}}}
 _ENCODED = {"type": ["object", "string"], "description": "JSON with arrays, as json-numpy has it; or that, as text"}
 _MESSAGE = {"requestBody": {"required": True, "content": {"application/json": {"schema": _ENCODED}}}}
-_RESET = {"requestBody": {"required": False, "content": {"application/json": {"schema": _ENCODED}}}}
+_SETTINGS = {**_ENCODED, "type": ["object", "string", "null"]}
+_RESET = {"requestBody": {"required": False, "content": {"application/json": {"schema": _SETTINGS}}}}
 
 router = APIRouter(responses={"default": {"model": ErrorReply, "description": "Any error"}})
 

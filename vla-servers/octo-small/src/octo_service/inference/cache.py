@@ -17,6 +17,7 @@ from octo_service.model.stepwise import StepwiseOcto
 from octo_service.model.tokens import TokenGroup
 from octo_service.preprocessing.content import CONTENT
 from vla_server_base.contract import PolicyArrays
+from vla_server_base.monitoring.cache_lookups import CacheLookups
 
 # Of Octo-Small, a task's prefix takes 0.6 MB, the prefill of an episode's padding 1.2 MB, an observation 0.5 MB.
 NUM_TASKS, NUM_PADDINGS, NUM_OBSERVATIONS = 64, 64, 64
@@ -35,15 +36,19 @@ class InferenceCache:
         # Prefills of padding alone, with which every episode of a task begins, and those of one window each.
         self._paddings: LRUCache[bytes, Prefill] = LRUCache(NUM_PADDINGS)
         self._prefills: LRUCache[bytes, Prefill] = LRUCache(prefill_mb * 2**20, getsizeof=lambda each: each.num_bytes)
+        self.lookups = {name: CacheLookups() for name in ("prefix", "observation", "prefill")}
+        """How often each cache had what was needed; of prefills, those of predictions alone: prefetches make them."""
 
     def read_out(self, observation: PolicyArrays, task: PolicyArrays) -> TokenGroup:
         """Return what the head reads of a window's last timestep."""
         window = _Window(observation, task)
+        past = range(window.length - 1)
+        self.lookups["prefill"].note(window.key(past) in self._prefills_of(window, past))
         with self._cleared_on_failure():
-            prefill = self._prefill(window, range(window.length - 1))
+            prefill = self._prefill(window, past)
             readout = self._octo.read_out(prefill, self._tokens(window, window.length - 1))
         # The next window has another prefill.
-        self._prefills.pop(window.key(range(window.length - 1)), None)
+        self._prefills.pop(window.key(past), None)
         return readout
 
     def prefetch(self, observation: PolicyArrays, task: PolicyArrays) -> Iterator[None]:
@@ -65,9 +70,11 @@ class InferenceCache:
                 cache.clear()
             raise
 
+    def _prefills_of(self, window: "_Window", timesteps: range) -> LRUCache[bytes, Prefill]:
+        return self._prefills if window.is_real[timesteps].any() else self._paddings
+
     def _prefill(self, window: "_Window", timesteps: range) -> Prefill:
-        cache = self._prefills if window.is_real[timesteps].any() else self._paddings
-        key = window.key(timesteps)
+        cache, key = self._prefills_of(window, timesteps), window.key(timesteps)
         prefill = cache.get(key)
         if prefill is None:
             tokens = [self._tokens(window, index) if window.is_real[index] else None for index in timesteps]
@@ -78,6 +85,7 @@ class InferenceCache:
 
     def _prefix(self, window: "_Window") -> Prefix:
         prefix = self._prefixes.get(window.task_key)
+        self.lookups["prefix"].note(prefix is not None)
         if prefix is None:
             task = dict(window.task)
             if isinstance(task.get("language_instruction"), Mapping):
@@ -88,6 +96,7 @@ class InferenceCache:
     def _tokens(self, window: "_Window", index: int) -> ObservationTokens:
         key = window.key(range(index, index + 1))
         tokens = self._observations.get(key)
+        self.lookups["observation"].note(tokens is not None)
         if tokens is None:
             tokens = self._octo.tokenize(self._prefix(window), window.timestep(index))
             self._observations[key] = tokens

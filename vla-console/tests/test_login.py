@@ -1,0 +1,116 @@
+"""A server with API keys: a person types one once, and no other page gains by it."""
+
+import http.server
+import threading
+from collections.abc import Iterator
+
+import pytest
+from conftest import OpenPage
+from playwright.sync_api import Page, expect
+from programs import PolicyServer, console_program, policy_server
+from test_security import FETCH, SOCKET, Blank
+
+KEY, OTHER = "vla_" + "a" * 43, "vla_" + "b" * 43
+
+
+@pytest.fixture(scope="module")
+def keyed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyServer]:
+    log = tmp_path_factory.mktemp("keyed") / "log.txt"
+    with policy_server(log, VLA_API_KEYS=f"ann:human={KEY} bob:human={OTHER}") as server:
+        yield server
+
+
+@pytest.fixture
+def keyed_page(open_page: OpenPage, keyed: PolicyServer, problems: list[str]) -> Iterator[Page]:
+    """A tab with the server's page, before anybody has logged in; browsers report each 401 as an error."""
+    yield open_page(keyed.url)
+    problems[:] = [each for each in problems if "401" not in each and "403" not in each]
+
+
+def log_in(page: Page, key: str = KEY) -> None:
+    page.get_by_label("API key of").fill(key)
+    page.get_by_role("dialog").get_by_role("button", name="Log in").click()
+
+
+def is_connected(page: Page) -> None:
+    expect(page.get_by_test_id("connection")).to_have_text("connected")
+    expect(page.get_by_role("dialog", name="Log in")).to_have_count(0)
+
+
+def test_a_key_is_typed_once(keyed_page: Page):
+    log_in(keyed_page)
+    is_connected(keyed_page)
+    keyed_page.reload()
+    is_connected(keyed_page)
+    keyed_page.get_by_role("tab", name="Sessions").click()
+    expect(keyed_page.get_by_role("heading", name="Live sessions")).to_be_visible()
+
+
+def test_no_script_can_read_the_key(keyed_page: Page):
+    log_in(keyed_page)
+    is_connected(keyed_page)
+    (cookie,) = keyed_page.context.cookies()
+    assert (cookie.get("httpOnly"), cookie.get("sameSite")) == (True, "Strict")
+    assert KEY not in str(cookie)
+    stored = keyed_page.evaluate("() => document.cookie + JSON.stringify({...localStorage}) + location.href")
+    assert KEY not in stored
+    assert "vla_login" not in stored
+
+
+def test_a_wrong_key_is_said_and_another_may_be_typed(keyed_page: Page):
+    log_in(keyed_page, "vla_wrong")
+    expect(keyed_page.get_by_role("dialog").get_by_role("alert")).to_contain_text("not one of this server's")
+    log_in(keyed_page)
+    is_connected(keyed_page)
+
+
+def test_who_logs_out_is_asked_again(keyed_page: Page):
+    log_in(keyed_page)
+    (cookie,) = keyed_page.context.cookies()
+    keyed_page.get_by_role("button", name="Log out ann").click()
+    expect(keyed_page.get_by_role("dialog", name="Log in")).to_be_visible()
+    assert keyed_page.context.cookies() == []
+    headers = {"Cookie": f"{cookie.get('name')}={cookie.get('value')}"}
+    assert keyed_page.request.get("/sessions", headers=headers).status == 401, "a copy of the cookie has ended too"
+
+
+def test_an_episode_is_watched_with_a_login(keyed_page: Page):
+    log_in(keyed_page)
+    is_connected(keyed_page)
+    keyed_page.get_by_role("button", name="Run", exact=True).click()
+    expect(keyed_page.get_by_role("slider", name="Time")).to_be_visible()
+
+
+def test_a_login_moves_nothing_for_another_page(keyed_page: Page, keyed: PolicyServer):
+    log_in(keyed_page)
+    is_connected(keyed_page)
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Blank) as attacker:
+        threading.Thread(target=attacker.serve_forever, daemon=True).start()
+        # Another port of the same host: to the browser that is the same site, so it sends the cookie.
+        foreign = keyed_page.context.new_page()
+        foreign.goto(f"http://127.0.0.1:{attacker.server_port}/")
+        for method, path in (("POST", "/reset"), ("GET", "/sessions"), ("POST", "/logout"), ("POST", "/login")):
+            with foreign.expect_response(keyed.url + path) as response:
+                assert foreign.evaluate(FETCH, [keyed.url + path, method, "text/plain", None, "no-cors"]) == "opaque"
+            assert response.value.status == 403
+        assert foreign.evaluate(SOCKET, keyed.url.replace("http", "ws", 1)) == "closed"
+        attacker.shutdown()
+    assert keyed_page.request.get("/sessions").status == 200, "nobody was logged out"
+
+
+def test_a_console_elsewhere_passes_logins_on(open_page: OpenPage, keyed: PolicyServer, problems: list[str]):
+    with console_program(keyed.url) as (url, _):
+        page = open_page(url)
+        log_in(page, OTHER)
+        is_connected(page)
+        (cookie,) = page.context.cookies()
+        assert (cookie.get("name", "")[:8], cookie.get("path")) == ("console0", "/servers/0/")
+        page.get_by_role("button", name="Log out bob").click()
+        expect(page.get_by_role("dialog", name="Log in")).to_be_visible()
+        page.close()
+    problems.clear()
+
+
+def test_a_console_with_a_key_asks_for_none(open_page: OpenPage, keyed: PolicyServer):
+    with console_program(keyed.url, "--api-key", KEY) as (url, _):
+        is_connected(open_page(url))
