@@ -18,7 +18,7 @@ from vla_client.policy import Policy
 from vla_server_base.config import ServerConfig
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 from vla_server_base.monitoring.logs import JsonLines, TextLines
-from vla_server_base.monitoring.monitor import Monitor, monitor_of_environment
+from vla_server_base.monitoring.monitor import Monitoring, monitor_of_environment
 from vla_server_base.request_context import begin_request
 from vla_server_base.server.app import create_vla_app
 from vla_server_base.server.uvicorn_server import serving
@@ -32,7 +32,7 @@ def main() -> None:
     """Print one line for each cost."""
     logging.disable()
     begin_request("mine", "127.0.0.1")
-    _print_cost("a request, counted", _request_of(Monitor()))
+    _print_cost("a request, counted", _request_of(Monitoring()))
     os.environ["OTEL_EXPORTER_OTLP_ENDPOINT"] = NOBODY
     traced = monitor_of_environment("0")
     _print_cost("a request, counted and traced", _request_of(traced))
@@ -44,7 +44,7 @@ def main() -> None:
     _print_scrapes()
 
 
-def _request_of(monitor: Monitor) -> Callable[[], object]:
+def _request_of(monitor: Monitoring) -> Callable[[], object]:
     """Return what a request of one step reports, on all threads."""
     engine = EngineMonitor(monitor, "octo")
 

@@ -10,7 +10,6 @@ beyond its bound, or where a client that did nothing wrong got no answer.
 
 import argparse
 import contextlib
-import json
 import os
 import random
 import signal
@@ -208,7 +207,7 @@ def send_nonsense(soak: Soak, chance: random.Random) -> None:
     with httpx.Client(base_url=soak.address.url, timeout=60) as client:
         while soak.goes_on:
             wrong = chance.choice([{}, [], {"image": "?"}, {"instruction": 1}, {"xml_string": "<mujoco/>"}])
-            reply = client.post(chance.choice(["/predict", "/act", "/execute"]), content=json.dumps(wrong))
+            reply = client.post(chance.choice(["/predict", "/act", "/execute"]), json=wrong)
             soak.answers[f"nonsense {reply.status_code}"] += 1
             with socket.create_connection((address.hostname, address.port)) as cut:
                 cut.sendall(chance.choice([half, upgrade, b"\x00" * 100, b"GET /health HTTP/1.1\r\n"]))

@@ -73,6 +73,7 @@ def main() -> None:
     instructions = read(DOCKER / "Dockerfile")
     given = dict(pair.split("=", 1) for pair in options.build_arg)
     built: dict[str, Image] = {}
+    image = Image(root=options.work)
     for number, stage in enumerate(stages(instructions)):
         name = stage[0].words[2] if len(stage[0].words) > 1 else str(number)
         image = Image(root=options.work / f"stage-{name}")
@@ -209,7 +210,7 @@ def try_image(image: Image, environment: Mapping[str, str], port: int) -> None:
     present = [name for name in NOT_IN_AN_IMAGE if shutil.which(name, path=path_in(image))]
     assert not present, f"the image has {present}"
     make_read_only(image)
-    image.environment |= environment | {"VLA_PORT": str(port), "VLA_API_KEYS": f"proof={KEY}"}
+    image.environment |= {**environment, "VLA_PORT": str(port), "VLA_API_KEYS": f"proof={KEY}"}
     started = time.monotonic()
     # Process 1 of its own, which sees its own processes only.
     server = subprocess.Popen(

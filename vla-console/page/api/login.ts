@@ -40,14 +40,17 @@ async function ask(entry: ServerEntry): Promise<void> {
   await new Promise<void>((resolve) => {
     const error = signal("");
     const send = async (key: string) => {
-      const response = await fetch(`${entry.base}login`, { method: "POST", headers: { Authorization: `Bearer ${key}` } });
-      if (!response.ok) {
-        const reply: Partial<ErrorReply> = await response.json().catch(() => ({}));
-        error.value = reply.error?.message ?? `${response.status} ${response.statusText}`;
-        return;
+      const headers = { Authorization: `Bearer ${key}` };
+      try {
+        const response = await fetch(`${entry.base}login`, { method: "POST", headers });
+        const reply: { name?: string } & Partial<ErrorReply> = await response.json();
+        if (!response.ok) throw new Error(reply.error?.message ?? `${response.status} ${response.statusText}`);
+        store(entry.base, reply.name);
+        resolve();
+      } catch (problem) {
+        // Also where the server does not answer, or a header cannot have what was typed.
+        error.value = problem instanceof Error ? problem.message : String(problem);
       }
-      store(entry.base, (await response.json()).name);
-      resolve();
     };
     wantedLogin.value = { entry, error, send };
   });

@@ -68,10 +68,11 @@ def request_fields() -> dict[str, str]:
     """Return what is known of this task's request, for the log; empty outside a request."""
     if current_request_id.get() == "-":
         return {}
-    client = current_client.get()
+    client, address = current_client.get(), current_address.get()
     fields = {
         "request_id": current_request_id.get(),
         "client": client,
+        "address": "-" if address == client else address,
         "key": client.removeprefix("key:") if client.startswith("key:") else "-",
         "session": current_session.get(),
         "protocol": current_protocol.get(),

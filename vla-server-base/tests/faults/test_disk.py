@@ -56,7 +56,7 @@ def test_two_servers_on_one_empty_cache_at_once_read_each_others_tokens(folder):
     cache = {"VLA_CACHE_DIR": str(folder / "new" / "cache")}
     with ExitStack() as stack, ThreadPoolExecutor() as threads:
         servers = [running(folder, *SERVE, **cache) for _ in range(2)]
-        one, other = (url for url, _, _ in threads.map(stack.enter_context, servers))
+        one, other = threads.map(lambda server: stack.enter_context(server)[0], servers)
         wait_until_healthy(one)
         wait_until_healthy(other)
         assert step_of(other, begun(one)) == 1

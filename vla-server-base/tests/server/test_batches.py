@@ -12,7 +12,7 @@ from vla_server_base.engine.batches import RequestQueue, run_batch
 from vla_server_base.errors import DeadlinePassed, NotFinite, Overloaded, Unavailable, VLAError
 from vla_server_base.fairness.claims import Flow
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
-from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.monitoring.monitor import Monitoring
 from vla_server_base.request_context import (
     Priority,
     current_client,
@@ -23,7 +23,7 @@ from vla_server_base.request_context import (
 from vla_server_base.testing import EchoAdapter
 
 ADAPTER = EchoAdapter()
-MONITOR = EngineMonitor(Monitor(), "echo")
+MONITOR = EngineMonitor(Monitoring(), "echo")
 A, B = "10.0.0.1", "10.0.0.2"
 
 

@@ -14,7 +14,7 @@ def check_binding(config: ServerConfig, host: str, setting: str = "VLA_HOST") ->
     Raises:
         ConfigError: others could reach it, and it could not tell who they are; the hint names the ways on.
     """
-    if config.keys_file or config.api_keys.strip() or config.allow_anyone or _is_loopback(host):
+    if config.keys_file or config.api_keys.strip() or config.allow_anyone or is_loopback(host):
         return
     raise ConfigError(
         f"{setting}={host} lets everybody on the network move the robot: this server has no API keys",
@@ -29,7 +29,7 @@ def check_socket(config: ServerConfig, listening: socket.socket) -> None:
         check_binding(config, listening.getsockname()[0], "the address")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     """Return whether only this machine reaches a host; also where there is no such host, and nothing can listen."""
     try:
         return ipaddress.ip_address(host.strip("[]").partition("%")[0]).is_loopback

@@ -9,6 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from vla_server_base.access.binding import is_loopback
 from vla_server_base.commands.options import Predict
 from vla_server_base.commands.program import Config, PolicyProgram
 from vla_server_base.commands.progress import phase
@@ -99,10 +100,9 @@ def local_server(program: PolicyProgram[Config], server: ServerConfig, config: C
     Raises:
         Unavailable: the policy cannot be loaded; with the reason.
     """
-    # Somebody waits; and only this command asks it, on loopback.
-    server = replace(
-        server, load_retry_s=0, keys_file="", api_keys="", lerobot_key="", tls_cert="", tls_key="", tls_client_ca=""
-    )
+    server = replace(server, load_retry_s=0)  # somebody waits
+    if is_loopback(server.host):  # this command alone asks it
+        server = replace(server, keys_file="", api_keys="", lerobot_key="", tls_cert="", tls_key="", tls_client_ca="")
     with serving(create_app(program, server, config), host=server.host, port=server.port) as url:
         phase(f"loading and compiling {config.model}")
         asyncio.run(_wait_until_healthy(url))

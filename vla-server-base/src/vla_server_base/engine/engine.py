@@ -25,7 +25,7 @@ from vla_server_base.fairness.claims import current_claim
 from vla_server_base.fairness.threads import FairThreads, num_threads_per_client
 from vla_server_base.monitoring.cache_lookups import CacheLookups
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
-from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.monitoring.monitor import Monitoring
 from vla_server_base.request_context import current_client
 from vla_server_base.request_inputs import check_observation, check_task
 
@@ -54,12 +54,12 @@ class Engine:
         model_id: str,
         *,
         check_spec: Callable[[PolicySpec], None] = lambda _spec: None,
-        monitor: Monitor | None = None,
+        monitor: Monitoring | None = None,
     ):
         """`check_spec` raises a VLAError where the loaded policy does not fit the server's configuration."""
         self._adapter = adapter
         self.fit_image = adapter.fit_image
-        self.monitor = EngineMonitor(monitor or Monitor(), model_id)
+        self.monitor = EngineMonitor(monitor or Monitoring(), model_id)
         self._queue = RequestQueue(config.max_queue, config.max_queue_per_client)
         self._device = DeviceThread(adapter, config, model_id, self._queue, check_spec, self.monitor)
         self._preprocessors = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess", num_threads_per_client())

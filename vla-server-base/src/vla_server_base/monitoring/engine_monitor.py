@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from contextvars import Context
 
-from vla_server_base.monitoring.monitor import Monitor, record_batch
+from vla_server_base.monitoring.monitor import Monitoring, record_batch
 from vla_server_base.monitoring.running_request import current_request
 
 
 class EngineMonitor:
     """What the engine of `model` reports, on any thread; a request is named by the context that it came in."""
 
-    def __init__(self, monitor: Monitor, model: str):
+    def __init__(self, monitor: Monitoring, model: str):
         self.monitor, self.model = monitor, model
 
     def preprocessed(self, context: Context, seconds: float) -> None:

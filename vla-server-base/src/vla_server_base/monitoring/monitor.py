@@ -1,4 +1,4 @@
-"""Monitor: what the parts of a server report to, wherever it goes from there."""
+"""Monitoring: what the parts of a server report to, wherever it goes from there."""
 
 import os
 import time
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
 
 
-class Monitor:
+class Monitoring:
     """What one app's parts report to; all methods may be called on any thread."""
 
     def __init__(self, tracing: "Tracing | None" = None) -> None:
@@ -77,7 +77,7 @@ def record_batch(requests: Sequence[RunningRequest | None], queue_s: Sequence[fl
         request.record("device batch", infer_s, {"vla.batch_size": len(requests)}, links)
 
 
-def monitor_of_environment(version: str) -> Monitor:
+def monitor_of_environment(version: str) -> Monitoring:
     """Return the monitor of an app, which traces if OpenTelemetry's variables name a collector.
 
     Raises:
@@ -85,7 +85,7 @@ def monitor_of_environment(version: str) -> Monitor:
     """
     is_off = os.environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
     if is_off or not any(os.environ.get(name) for name in _ENDPOINTS):
-        return Monitor()
+        return Monitoring()
     from vla_server_base.monitoring.tracing import Tracing
 
-    return Monitor(Tracing(version))
+    return Monitoring(Tracing(version))

@@ -10,7 +10,7 @@ from cachetools import TTLCache
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import SceneCrashed, SceneError, SceneTimeout, SceneTooLarge, Unavailable, VLAError
-from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.monitoring.monitor import Monitoring
 from vla_server_base.request_context import current_client
 from vla_server_base.scenes.messages import (
     Confinement,
@@ -57,9 +57,9 @@ class ScenePool:
     renderer: RendererName
     confinement: Confinement
 
-    def __init__(self, config: ServerConfig, monitor: Monitor | None = None):
+    def __init__(self, config: ServerConfig, monitor: Monitoring | None = None):
         self.tried: dict[str, str] = {}
-        self._config, self._monitor = config, monitor or Monitor()
+        self._config, self._monitor = config, monitor or Monitoring()
         self.workers = SceneWorkers(config, self._monitor)
         self._verdicts = Verdicts()
         self._jobs = BackgroundTasks()

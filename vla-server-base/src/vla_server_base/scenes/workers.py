@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import RendererUnavailable, Unavailable, VLAError
-from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.monitoring.monitor import Monitoring
 from vla_server_base.scenes.messages import RendererName
 from vla_server_base.scenes.worker_death import WorkerDied
 from vla_server_base.scenes.worker_launch import worker_settings
@@ -32,7 +32,7 @@ class SceneWorkers:
 
     renderer: RendererName
 
-    def __init__(self, config: ServerConfig, monitor: Monitor):
+    def __init__(self, config: ServerConfig, monitor: Monitoring):
         self._config, self._monitor = config, monitor
         self.all: set[WorkerProcess] = set()
         self.idle: list[WorkerProcess] = []  # the one that has been idle for longest comes first

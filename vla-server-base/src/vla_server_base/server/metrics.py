@@ -28,7 +28,7 @@ router = APIRouter(responses={"default": {"model": ErrorReply, "description": "A
 )
 async def metrics(request: Request, service: CurrentService) -> Response:
     accept = request.headers.get("accept", "")
-    # The state is read here, where it changes; to write it all takes milliseconds.
+    # The state changes on the event loop, so it is read on it; to write the text takes milliseconds.
     families = list(state_of(service))
     content, content_type = await asyncio.get_running_loop().run_in_executor(
         service.scraping, service.metrics.exposition, accept, families
@@ -37,7 +37,7 @@ async def metrics(request: Request, service: CurrentService) -> Response:
 
 
 def state_of(service: Service) -> Iterator[Metric]:
-    """Read what is there now; takes less than a millisecond."""
+    """Read the present state; takes less than a millisecond."""
     yield gauge("vla_ready", "Whether GET /health answers healthy.", {(): service.health.status == "healthy"})
     yield gauge("vla_build_info", "The server.", {(__version__, platform.python_version()): 1}, "version", "python")
     yield from _models(service)

@@ -12,7 +12,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from vla_server_base.errors import Overloaded, Unavailable, VLAError
 from vla_server_base.fairness.claims import lowered_priority
-from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.monitoring.monitor import Monitoring
 from vla_server_base.monitoring.traceparent import TRACEPARENT
 from vla_server_base.request_context import (
     begin_request,
@@ -58,7 +58,7 @@ class RequestMiddleware:
         origins: Origins,
         doorkeeper: Doorkeeper | None,
         bodies: Bodies,
-        monitor: Monitor,
+        monitor: Monitoring,
         lifespan: Callable[[ASGIApp, Scope, Receive, Send], Awaitable[None]],
     ):
         self._app, self._origins, self._bodies, self._monitor = app, origins, bodies, monitor

@@ -17,7 +17,7 @@ from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import RendererUnavailable
 from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.monitoring.metrics import Metrics
-from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.monitoring.monitor import Monitoring
 from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.recordings.recorder import SessionsRecorder
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
@@ -74,7 +74,7 @@ class Service:
     access: Access
     recorder: SessionsRecorder | None
     code: SourceCode
-    monitor: Monitor = field(default_factory=Monitor)
+    monitor: Monitoring = field(default_factory=Monitoring)
     scraping: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "vla-metrics"))
     """The thread that writes /metrics: those that read requests may all be busy."""
     started_at: float = field(default_factory=time.monotonic)

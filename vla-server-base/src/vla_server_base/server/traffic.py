@@ -9,7 +9,7 @@ from typing import Any
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import Overloaded, Unavailable
-from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.monitoring.monitor import Monitoring
 from vla_server_base.server.in_flight import LEAST_BYTES_PER_S, Bodies
 
 _TICK_S = 0.5
@@ -41,9 +41,9 @@ class Traffic:
     Time is counted in ticks of the event loop, so that a loop that was held up makes nobody late.
     """
 
-    def __init__(self, config: ServerConfig, monitor: Monitor | None = None):
+    def __init__(self, config: ServerConfig, monitor: Monitoring | None = None):
         self.now = 0.0
-        self.monitor = monitor or Monitor()
+        self.monitor = monitor or Monitoring()
         self.bodies = Bodies(config)
         self._config = config
         self._max_lines = min(config.max_sockets, _free_descriptors())

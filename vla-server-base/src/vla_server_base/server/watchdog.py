@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 
 class Watchdog:
-    """Calls `end` at a deadline, in a thread of its own, whatever else this process does.
+    """Calls `end` at a deadline, in its own thread, also while the rest of this process hangs.
 
     The thread starts with this object: when a server is to end, there may be no memory left for a new one.
     """

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from vla_server_base.monitoring.monitor import Monitor
+from vla_server_base.monitoring.monitor import Monitoring
 from vla_server_base.monitoring.traceparent import TRACEPARENT
 from vla_server_base.request_context import begin_request, client_fields, current_protocol
 from vla_server_base.server.error_replies import client_error, reason_of
@@ -53,7 +53,7 @@ def _traceparent(metadata: Iterable[tuple[str, str | bytes]] | None) -> str | by
 
 
 def reporting(
-    name: str, handler: CallHandler, shutdown: Shutdown, monitor: Monitor, admit: Callable[[str | None], None]
+    name: str, handler: CallHandler, shutdown: Shutdown, monitor: Monitoring, admit: Callable[[str | None], None]
 ) -> ReportingCall:
     """Return a call that replies or aborts with a code and an error's text, and logs one line.
 
