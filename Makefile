@@ -155,7 +155,7 @@ fuzz: setup ## draw and step mutated scenes in the scene workers for ten minutes
 	$(IN_BASE) python tests/scenes/fuzz.py --seconds 600
 
 .PHONY: fuzz-http
-fuzz-http: setup ## send what the API's description allows, and what it forbids, for half an hour
+fuzz-http: setup ## send much more of what the API's description allows, and forbids, than the tests do
 	$(IN_BASE) env FUZZ_HTTP_EXAMPLES=1000 pytest -q tests/faults/test_openapi_fuzz.py
 
 .PHONY: fuzz-memory

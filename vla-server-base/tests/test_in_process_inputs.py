@@ -9,6 +9,7 @@ import pytest
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, PolicyRequest, Task
 from vla_server_base.engine.engine import Engine, pad_window
+from vla_server_base.engine.engines import Engines
 from vla_server_base.errors import ImageError, InstructionError, RequestError
 from vla_server_base.request_inputs import check_observation, check_task
 from vla_server_base.sessions.registry import Sessions
@@ -73,7 +74,7 @@ def test_a_task_needs_an_instruction_only_where_the_policy_reads_one():
 
 
 async def test_a_step_that_is_refused_begins_no_session_and_ends_none(engine, tmp_path):
-    sessions = Sessions(engine, ServerConfig(cache_dir=tmp_path), "echo")
+    sessions = Sessions(Engines(engine), ServerConfig(cache_dir=tmp_path))
 
     async def act(observation: Observation, session_id: str, **fields: Any) -> int:
         step = StepRequest(observation=observation, task=Task(), session_id=session_id, connection="socket", **fields)
@@ -90,7 +91,7 @@ async def test_a_step_that_is_refused_begins_no_session_and_ends_none(engine, tm
 
 
 async def test_a_required_camera_of_another_hand_is_as_good_as_missing(engine, tmp_path):
-    session = Sessions(engine, ServerConfig(cache_dir=tmp_path), "echo").open("arm")
+    session = Sessions(Engines(engine), ServerConfig(cache_dir=tmp_path)).open("arm")
     step = StepRequest(observation=WHOLE, task=Task(), sources={"left_wrist": ("hands", "left")})
     await session.step(step)
     with pytest.raises(ImageError, match="'left_wrist' is missing"):

@@ -246,6 +246,15 @@ class ServerConfig(Settings):
     observation_keys: str = ""
     """Names in a lab's messages for cameras, proprio and instruction, such as "primary=images.top wrist=cam_left"."""
 
+    models: Literal["off", "on"] = "off"
+    """Whether requests may load, serve and unload models while the server runs (`/models`)."""
+
+    model_sources: str = ""
+    """Checkpoints that requests may load, such as "bundled://* hf://my-lab/* /checkpoints/*"; see docs/models.md."""
+
+    keep_models_s: Annotated[float, Field(ge=0, le=365 * 24 * 3600)] = 3600.0
+    """How long a model that no longer serves is kept for a roll back; with sessions it stays longer."""
+
     default_instruction: str = ""
     """Instruction for requests without one; if empty, such requests are refused."""
 

@@ -6,7 +6,8 @@ VLAError                    500  internal
 ├── NotFinite               500  not_finite       (an answer would hold NaN or infinity)
 ├── RequestError            422  invalid_request
 │   ├── ActionRejected      422  action_rejected  (the policy's chunk would leave the bounds)
-│   ├── UnknownName         422  unknown_<what>: camera, dataset, action_format, keyframe; 404: robot, scene, task
+│   ├── UnknownName         422  unknown_<what>: camera, dataset, action_format, keyframe, model
+│   │                       404: robot, scene, task
 │   ├── InstructionError    422  instruction
 │   ├── ImageError          422  image
 │   ├── SceneError          422  scene_invalid
@@ -19,6 +20,7 @@ VLAError                    500  internal
 │   │       └── SceneTooLarge 422 scene_crashed   (it needs more memory than a worker may have)
 │   ├── UnknownSceneId      422  unknown_scene_id (never stored, or dropped)
 │   ├── EpisodeTooLong      422  episode_too_long (it used up its workers' time)
+│   ├── ContractDiffers     422  contract_differs (a model takes or gives what robots do not expect)
 │   ├── AssetMismatch       422  asset_mismatch   (the bytes are not what their hash says)
 │   ├── InvalidToken        422  invalid_token    (a session token of another server, or too old)
 │   ├── ProtocolError       422  protocol         (a message does not follow its protocol)
@@ -37,6 +39,7 @@ VLAError                    500  internal
 ├── Interrupted             500  internal         (never in a reply: Ctrl-C ended a command)
 ├── Superseded              409  superseded       (a newer observation of its session has come)
 ├── EpisodeEnded            409  episode_ended    (it can no longer be steered)
+├── ModelConflict           409  model_conflict   (a model's state does not allow it: it loads, serves, has sessions)
 └── Unavailable             503  unavailable
     ├── ModelUnavailable    503  model_unavailable
     │   └── ModelOutOfReach 503  model_unavailable (worth another try: a hub that does not answer)
@@ -158,6 +161,12 @@ class AssetMismatch(RequestError):
     code = "asset_mismatch"
 
 
+class ContractDiffers(RequestError):
+    """A model takes or gives something else than the one that serves, on which connected robots rely."""
+
+    code = "contract_differs"
+
+
 class InvalidToken(RequestError):
     """A session token that this server did not sign, or that is too old."""
 
@@ -257,6 +266,13 @@ class EpisodeEnded(VLAError):
 
     status = 409
     code = "episode_ended"
+
+
+class ModelConflict(VLAError):
+    """The state of a held model, or of the server, does not allow what a request does with it."""
+
+    status = 409
+    code = "model_conflict"
 
 
 class Unavailable(VLAError):

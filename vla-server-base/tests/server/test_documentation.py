@@ -29,7 +29,7 @@ from vla_server_base.schemas.state import StateField
 from vla_server_base.schemas.status import InfoReply
 from vla_server_base.schemas.success import InContact, JointRange, Lifted, Measured, Near
 from vla_server_base.schemas.tabletop import TaskReply, TrialReply
-from vla_server_base.server import load, login, metrics, routes, session_events, tabletop
+from vla_server_base.server import load, login, metrics, models, routes, session_events, tabletop
 from vla_server_base.server.transports import act, kserve
 
 DOCS = Path(__file__).parents[3] / "docs"
@@ -41,7 +41,9 @@ CONFIGURATION = (DOCS / "configuration.md").read_text()
 # A command in a `sh` block and what it answers, in the `json` block right after it.
 EXAMPLES = re.findall(r"```sh\n(curl (?:(?!```).)*)\n```\n+```json\n(.*?)\n```", HTTP, re.DOTALL)
 KINDS = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, errors.VLAError)]
-UNKNOWN = [f"unknown_{what}" for what in ("camera", "dataset", "action_format", "scene", "robot", "task", "keyframe")]
+UNKNOWN = [
+    f"unknown_{what}" for what in ("camera", "dataset", "action_format", "scene", "robot", "task", "keyframe", "model")
+]
 CODES = sorted({kind.code for kind in KINDS}.union(UNKNOWN))
 IN_THE_ARM = [f"unknown_{what}" for what in ("robot_name", "joint", "actuator", "site_or_body", "body")]
 
@@ -49,7 +51,8 @@ EPISODE_FIELDS = [
     *(name for kind in (RobotField, ControlField, BoundsField) for name in kind.model_fields),
     *sorted(ExecuteRequest.model_fields.keys() - SceneRequest.model_fields),
 ]
-ROUTES = [route for room in (routes, session_events, load, login, metrics, tabletop) for route in room.router.routes]
+ROOMS = (routes, session_events, load, login, metrics, models, tabletop)
+ROUTES = [route for room in ROOMS for route in room.router.routes]
 PATHS = [route.path for route in ROUTES if isinstance(route, Route | WebSocketRoute)]
 EPISODE_KEYS = {name for kind in (ExecuteReply, StepReply, StepEvent) for name in kind.model_fields}
 

@@ -11,8 +11,10 @@ import vla_server_base
 from vla_server_base.access.access import Access
 from vla_server_base.config import ServerConfig
 from vla_server_base.engine.engine import Engine
+from vla_server_base.engine.engines import Engines
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
 from vla_server_base.fairness.rates import RateLimits
+from vla_server_base.models.models import Models
 from vla_server_base.protocols.known_keys import KNOWN_KEYS
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
@@ -151,11 +153,12 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
     async def scenario():
         config, adapter = ServerConfig(), EchoAdapter()
         engine, shutdown, slots = Engine(adapter, config, "echo"), Shutdown(), Slots(1, "episodes", "-")
+        sessions = Sessions(Engines(engine), config)
+        models = Models(sessions.engines, sessions, config)
         pool_start = asyncio.get_running_loop().create_future()
         service = Service(
-            model_id="echo",
             config=config,
-            engine=engine,
+            models=models,
             pool=ScenePool(config),
             pool_start=asyncio.ensure_future(waited_for(pool_start)),
             assets=AssetStore(1),
@@ -166,7 +169,7 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
             watchers=Slots(1, "watchers", "-"),
             geometries=GeometryStore(1),
             step_encoder=StepEncoder(session_events.step_event),
-            sessions=Sessions(engine, config, "echo"),
+            sessions=sessions,
             observation_keys=KNOWN_KEYS,
             traffic=Traffic(config),
             shutdown=shutdown,

@@ -13,6 +13,7 @@ import pytest
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, Task
 from vla_server_base.engine.engine import Engine
+from vla_server_base.engine.engines import Engines
 from vla_server_base.errors import (
     DeadlinePassed,
     ImageError,
@@ -78,7 +79,7 @@ def sessions(engine, tmp_path):
 
 
 def made(engine, tmp_path, **settings) -> Sessions:
-    return Sessions(engine, ServerConfig(cache_dir=tmp_path, **settings), "echo")
+    return Sessions(Engines(engine), ServerConfig(cache_dir=tmp_path, **settings))
 
 
 def step_request(red: int, task: Task = LIFT, **fields) -> StepRequest:
@@ -307,7 +308,7 @@ async def test_the_least_recently_used_idle_session_makes_room_for_another(engin
     caplog.set_level(logging.INFO, "vla_server_base.sessions.registry")
     now = 0.0
     config = ServerConfig(cache_dir=tmp_path, max_sessions=2, session_idle_s=100)
-    sessions = Sessions(engine, config, "echo", clock=lambda: now)
+    sessions = Sessions(Engines(engine), config, clock=lambda: now)
     for session_id in ("one", "two", "one", "three"):
         now += 1
         sessions.open(session_id)
@@ -341,7 +342,7 @@ async def test_a_token_of_a_session_that_made_room_resumes_it(engine, tmp_path):
 
 async def test_a_session_that_waits_is_not_idle(engine, adapter, tmp_path):
     now = 0.0
-    sessions = Sessions(engine, ServerConfig(cache_dir=tmp_path), "echo", clock=lambda: now)
+    sessions = Sessions(Engines(engine), ServerConfig(cache_dir=tmp_path), clock=lambda: now)
     adapter.gate.clear()
     acting = asyncio.ensure_future(sessions.open("arm").step(step_request(51)))
     await asyncio.sleep(0.05)

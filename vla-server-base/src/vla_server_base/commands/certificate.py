@@ -98,7 +98,7 @@ class RecordedOutputs:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Certificate:
+class PolicyCertificate:
     """All that was measured; docs/certificate.md describes the fields."""
 
     form: int = FORM

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 
-from vla_server_base.commands.certificate import Certificate
+from vla_server_base.commands.certificate import PolicyCertificate
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,7 +21,7 @@ class CertifiedLine:
         return f"{mark} {self.name:<12} {self.text}"
 
 
-def checks(stated: Certificate, here: Certificate) -> Iterator[CertifiedLine]:
+def checks(stated: PolicyCertificate, here: PolicyCertificate) -> Iterator[CertifiedLine]:
     """Compare a certificate with what was measured here."""
     yield from _hashes(stated, here)
     deviation = stated.outputs.deviation_of(here.outputs.array)
@@ -50,7 +50,7 @@ def checks(stated: Certificate, here: Certificate) -> Iterator[CertifiedLine]:
         yield CertifiedLine(name="latency", holds=None, text=f"p50 {times.p50:g} ms, p99 {times.p99:g} ms {where}")
 
 
-def own_checks(here: Certificate) -> Iterator[CertifiedLine]:
+def own_checks(here: PolicyCertificate) -> Iterator[CertifiedLine]:
     """Yield what has to hold on any machine by itself."""
     for each in here.deviations:
         text = f"{each.name}: {each.largest:.2g} at most, {each.tolerance:g} allowed"
@@ -67,7 +67,7 @@ def own_checks(here: Certificate) -> Iterator[CertifiedLine]:
     yield CertifiedLine(name="repeat", holds=here.repeats_bit_equal, text=text)
 
 
-def _hashes(stated: Certificate, here: Certificate) -> Iterator[CertifiedLine]:
+def _hashes(stated: PolicyCertificate, here: PolicyCertificate) -> Iterator[CertifiedLine]:
     for name, old in asdict(stated.hashes).items():
         new = getattr(here.hashes, name)
         text = (

@@ -10,8 +10,8 @@ import msgspec
 
 from vla_server_base.commands.certificate import (
     FORM,
-    Certificate,
     NumberedPredictions,
+    PolicyCertificate,
     hashes_of,
     machine_of,
     outputs_of,
@@ -49,7 +49,7 @@ def run(options: Certify[Config], program: PolicyProgram[Config]) -> None:
 
 def _measure(
     server: ServerConfig, config: Config, program: PolicyProgram[Config], num: int, num_timed: int
-) -> Certificate:
+) -> PolicyCertificate:
     adapter = program.make_adapter(config)
     phase(f"loading {config.model}")
     adapter.load_model(config.model, server.device, server.cache_dir)
@@ -59,7 +59,7 @@ def _measure(
     phase(f"timing {num_timed} predictions")
     latency = measured.latency(num_timed)
     phase("comparing with recorded outputs")
-    return Certificate(
+    return PolicyCertificate(
         command=program.typed,
         made=datetime.now(timezone.utc).isoformat(timespec="seconds"),
         model=config.model,
@@ -81,19 +81,19 @@ def _settings_of(config: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name != "model"}
 
 
-def _config_of(stated: Certificate, config: Config) -> Config:
+def _config_of(stated: PolicyCertificate, config: Config) -> Config:
     """Return the settings with which a certificate was made; paths are this machine's own."""
     kind, known = type(config), _settings_of(config)
     own = {name: getattr(config, name) for name in known if isinstance(getattr(config, name), Path)}
     return kind(**{"model": stated.model, **{k: v for k, v in stated.settings.items() if k in known}, **own})
 
 
-def _read(path: Path) -> Certificate:
+def _read(path: Path) -> PolicyCertificate:
     try:
         content = msgspec.json.decode(path.read_bytes())
         if not isinstance(content, dict) or content.get("form") != FORM:
             raise UsageError(f"{path} is not a certificate of form {FORM}", hint="name a file that certify --out wrote")
-        return msgspec.convert(content, Certificate)
+        return msgspec.convert(content, PolicyCertificate)
     except msgspec.MsgspecError as error:
         raise UsageError(
             f"{path} is not a certificate ({error})", hint="name a file that certify --out wrote"

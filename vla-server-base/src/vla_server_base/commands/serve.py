@@ -1,5 +1,7 @@
 """`serve`: the policy over HTTP, until it is stopped."""
 
+from dataclasses import replace
+
 from fastapi import FastAPI
 
 from vla_server_base.commands.options import Serve
@@ -16,7 +18,12 @@ def run(options: Serve[Config], program: PolicyProgram[Config]) -> None:
 
 def create_app(program: PolicyProgram[Config], server: ServerConfig, config: Config) -> FastAPI:
     """Return the app that these settings describe."""
-    return create_vla_app(program.make_adapter(config), server, model_id=config.model)
+    return create_vla_app(
+        program.make_adapter(config),
+        server,
+        model_id=config.model,
+        make_adapter=lambda model: program.make_adapter(replace(config, model=model)),
+    )
 
 
 def app_of(program: PolicyProgram[Config]) -> FastAPI:

@@ -1,11 +1,13 @@
 """The device thread: the policy loads, compiles and runs on it, and prefetches while no request waits."""
 
 import gc
+import itertools
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
+from dataclasses import dataclass
 
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
@@ -21,6 +23,7 @@ from vla_server_base.engine.loading import (
     load_with_retries,
     model_unavailable,
 )
+from vla_server_base.engine.shared_device import SharedDevice
 from vla_server_base.fairness.claims import Claim
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 
@@ -31,6 +34,14 @@ _MAX_BATCH = 64
 QUIET_S = 1.0
 # A load or a compilation cannot be interrupted; past this the daemon thread is left to the end of the process.
 _JOIN_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Served:
+    """A batch that has run: the claim of its last request, and how long it took."""
+
+    claim: Claim
+    seconds: float
 
 
 class DeviceThread:
@@ -44,9 +55,12 @@ class DeviceThread:
         queue: RequestQueue,
         check_spec: Callable[[PolicySpec], None],
         monitor: EngineMonitor,
+        shared: SharedDevice,
+        *,
+        is_later: bool,
     ):
         self._adapter, self._config, self._model_id, self._queue = adapter, config, model_id, queue
-        self._check_spec, self._monitor = check_spec, monitor
+        self._check_spec, self._monitor, self._shared, self._is_later = check_spec, monitor, shared, is_later
         self._max_batch = 1
         self._background_inputs: Iterator[PolicyInput] | None = None
         self.status = LOADING
@@ -66,14 +80,23 @@ class DeviceThread:
             background = self._background_inputs is not None
             quiet_at = self._queue.last_request_at + QUIET_S
             self._queue.wait_for_work(max(0.0, quiet_at - time.monotonic()) if background else None)
-            if batch := self._queue.take_batch(self._max_batch):
-                started = time.perf_counter()
-                run_batch(self._adapter, batch, self._monitor, self._run_others)
-                busy_s = time.perf_counter() - started
-                self._queue.note_served(len(batch), busy_s)
-                self._queue.rest_after(batch[-1].claim, busy_s)
-            elif not self._queue.prefetches.run_piece(self._adapter) and background and self._queue.is_quiet(QUIET_S):
+            with self._shared.turn(self._queue):
+                has_run = self._run_next()
+            if isinstance(has_run, _Served):
+                self._queue.rest_after(has_run.claim, has_run.seconds)
+            elif not has_run and background and self._shared.is_quiet(QUIET_S):
                 self._warm_up_in_background()
+
+    def _run_next(self) -> "_Served | bool":
+        """Run the next batch, else a piece of a prefetch; return the batch's last claim, or whether there was one."""
+        batch = self._queue.take_batch(self._max_batch)
+        if not batch:
+            return self._queue.prefetches.run_piece(self._adapter)
+        started = time.perf_counter()
+        run_batch(self._adapter, batch, self._monitor, self._run_others)
+        busy_s = time.perf_counter() - started
+        self._queue.note_served(len(batch), busy_s)
+        return _Served(claim=batch[-1].claim, seconds=busy_s)
 
     def _run_others(self, beside: Claim) -> None:
         """Answer a request of another client between two pieces of a long one: it need not wait for all of them."""
@@ -92,13 +115,14 @@ class DeviceThread:
             self._check_spec(self._adapter.spec)
             self.spec = self._adapter.spec
             self._max_batch = self._config.max_batch or (1 if self.spec.platform == "cpu" else _MAX_BATCH)
-            for policy_input in self._adapter.warm_up_inputs():
+            for policy_input in self._warm_up_inputs():
                 if batch := self._queue.take_batch(self._max_batch):
                     run_batch(self._adapter, batch, self._monitor, self._run_others)
                 if self._queue.is_closing:
                     return False
                 check_warm_up_outputs(self._adapter.predict([policy_input]))
-            self._background_inputs = iter(self._adapter.background_warm_up_inputs())
+            if not self._is_later:
+                self._background_inputs = iter(self._adapter.background_warm_up_inputs())
             self._queue.last_request_at = time.monotonic()  # callers that have waited for this come first
         except BaseException as error:
             self._give_up(broken_status(error, self._model_id))
@@ -109,6 +133,11 @@ class DeviceThread:
         self.status = LOADED
         logger.info("model=%s status=loaded seconds=%.1f", self._model_id, time.perf_counter() - started)
         return True
+
+    def _warm_up_inputs(self) -> Iterable[PolicyInput]:
+        inputs = self._adapter.warm_up_inputs()
+        # A robot that changes to this policy is not to wait for what the first one compiles while it is idle.
+        return itertools.chain(inputs, self._adapter.background_warm_up_inputs()) if self._is_later else inputs
 
     def _report(self, status: EngineStatus) -> None:
         self.status = status

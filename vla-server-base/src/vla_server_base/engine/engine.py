@@ -6,8 +6,8 @@ import hashlib
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 
 import numpy as np
 from cachetools import LRUCache, cached
@@ -20,7 +20,8 @@ from vla_server_base.engine.batches import NOT_FINITE, Job, Prediction, RequestQ
 from vla_server_base.engine.device_thread import DeviceThread
 from vla_server_base.engine.loading import EngineStatus, model_unavailable, shutting_down
 from vla_server_base.engine.prefetch import Prefetch
-from vla_server_base.errors import ImageError, NotFinite, Overloaded
+from vla_server_base.engine.shared_device import SharedDevice
+from vla_server_base.errors import ImageError, NotFinite, Overloaded, Unavailable
 from vla_server_base.fairness.claims import current_claim
 from vla_server_base.fairness.threads import FairThreads, num_threads_per_client
 from vla_server_base.monitoring.cache_lookups import CacheLookups
@@ -53,15 +54,31 @@ class Engine:
         config: ServerConfig,
         model_id: str,
         *,
+        name: str | None = None,
         check_spec: Callable[[PolicySpec], None] = lambda _spec: None,
+        shared_device: SharedDevice | None = None,
+        is_later: bool = False,
         monitor: Monitoring | None = None,
     ):
-        """`check_spec` raises a VLAError where the loaded policy does not fit the server's configuration."""
+        """`check_spec` raises a VLAError where the loaded policy does not fit the server's configuration.
+
+        `name` is the model's id, by default `model_id`. Engines of one device share `shared_device`. One that
+        `is_later` loads beside another that serves: it counts as loaded once nothing more is to be compiled.
+        """
+        self.id, self.checkpoint = name or model_id, model_id
         self._adapter = adapter
         self.fit_image = adapter.fit_image
-        self.monitor = EngineMonitor(monitor or Monitoring(), model_id)
+        self.monitor = EngineMonitor(monitor or Monitoring(), self.id)
         self._queue = RequestQueue(config.max_queue, config.max_queue_per_client)
-        self._device = DeviceThread(adapter, config, model_id, self._queue, check_spec, self.monitor)
+        self._shared = shared_device or SharedDevice()
+        self._shared.join(self._queue)
+        self._device = DeviceThread(
+            adapter, config, model_id, self._queue, check_spec, self.monitor, self._shared, is_later=is_later
+        )
+        self.num_users = 0
+        """How many requests and episodes without a session hold this engine."""
+        self.on_predicted: Callable[[PolicyRequest, Prediction], None] | None = None
+        """What is called with each answered request, on the event loop."""
         self._preprocessors = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess", num_threads_per_client())
         remember = cached(LRUCache(_NUM_TASKS), key=_content, lock=threading.Lock(), info=True)
         self._preprocess_task = remember(adapter.preprocess_instruction)
@@ -84,6 +101,35 @@ class Engine:
         if self._device.spec is None:
             raise model_unavailable(self._device.status)
         return self._device.spec
+
+    @property
+    def has_spec(self) -> bool:
+        """Whether it is known what the policy takes and gives."""
+        return self._device.spec is not None
+
+    @property
+    def answers(self) -> bool:
+        """Whether the policy is loaded, and is not being unloaded."""
+        return self.status.state == "loaded" and not self._queue.is_closing
+
+    def give_way(self, gives_way: bool) -> None:
+        """Have the policy count as one that runs only while the device is idle, as a shadow does, or no longer."""
+        self._shared.leave(self._queue)
+        if not gives_way:
+            self._shared.join(self._queue)
+
+    def is_device_free_for(self, seconds: float) -> bool:
+        """Return whether no request of an urgent engine waits, and by the last ones' gaps none will for some time."""
+        return self._shared.is_free_for(seconds)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the policy from being unloaded for lack of use within a `with` block."""
+        self.num_users += 1
+        try:
+            yield
+        finally:
+            self.num_users -= 1
 
     @property
     def num_waiting(self) -> int:
@@ -127,12 +173,15 @@ class Engine:
         """
         _check_inputs(request, self.spec)
         started = time.perf_counter()
+        self._shared.note_arrival(self._queue)
         async with self.held_back():
             job = self._queue.admit()
         try:
             self._preprocessors.submit(self._preprocess_job, job, request)
             prediction = await asyncio.wrap_future(job.answer)
             self.predict_ms.append(1e3 * (time.perf_counter() - started))
+            if self.on_predicted is not None:
+                self.on_predicted(request, prediction)
             return prediction
         finally:
             self._queue.remove(job)
@@ -194,10 +243,11 @@ class Engine:
             raise NotFinite(NOT_FINITE, hint="send another observation, or choose another dataset")
         return action
 
-    async def close(self) -> None:
+    async def close(self, why: Callable[[], Unavailable] = shutting_down) -> None:
         """Answer all that wait with `Unavailable` and end the device thread, after what it runs now."""
         self._queue.close()
-        self._queue.refuse_all(shutting_down)
+        self._queue.refuse_all(why)
+        self._shared.leave(self._queue)
         self._preprocessors.shutdown(wait=False)
         await asyncio.to_thread(self._device.join)
 

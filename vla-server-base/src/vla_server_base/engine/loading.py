@@ -88,6 +88,8 @@ def broken_status(error: BaseException, model_id: str) -> EngineStatus:
         logger.error("model %s is not available: %s", model_id, error.as_sentence())
         return EngineStatus(state="broken", reason=error.as_sentence())
     logger.error("model %s could not be loaded", model_id, exc_info=error)
+    if isinstance(error, MemoryError):
+        return EngineStatus(state="broken", reason="there was not enough memory to load the model")
     reason = "the model could not be loaded; see the server's log"
     return EngineStatus(state="broken", reason=reason)
 

@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float
 
-from vla_server_base.contract import Observation, Task
+from vla_server_base.contract import Observation, PolicySpec, Task
 from vla_server_base.episodes.chunk_plan import ChunkPlan
 from vla_server_base.episodes.events import (
     EndReason,
@@ -79,6 +79,11 @@ class Episode:
         self._started = time.perf_counter()
         self._plan = ChunkPlan(policy, settings)
         self._predictor = Predictor(self._plan, self._simulation, settings)
+
+    @property
+    def spec(self) -> PolicySpec:
+        """What its policy takes and gives."""
+        return self._policy.spec
 
     async def start(self) -> EpisodeStart:
         reply = await self._simulation.roll_out(self._success, start=self._settings.state, view=self._view)

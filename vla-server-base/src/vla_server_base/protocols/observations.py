@@ -13,6 +13,7 @@ import numpy as np
 
 from vla_client.arrays import KINDS
 from vla_server_base.contract import Image, Observation, PolicySpec, Task
+from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import ProtocolError, RequestError
 from vla_server_base.monitoring.traceparent import valid_traceparent
 from vla_server_base.protocols.image_masks import without_masked_images
@@ -33,6 +34,8 @@ class ObservationReader:
 
     `lab_keys` are the server's `observation_keys`, which take precedence over the known ones; `default_instruction`
     replaces a missing instruction, if it is not empty. `fit_image` resizes images to the policy's size.
+
+    `engine` is the policy's, in a server. `of_session` returns the reader for a session, which may be another model's.
     """
 
     spec: PolicySpec
@@ -40,6 +43,8 @@ class ObservationReader:
     lab_keys: Mapping[str, Sequence[str]] = field(default_factory=dict)
     default_instruction: str = ""
     fit_image: Callable[[str, Image], Image] = lambda _camera, image: image
+    engine: Engine | None = None
+    of_session: "Callable[[str], ObservationReader] | None" = None
 
     def step(self, message: Mapping[str, Any], *, executes_chunks: bool = False) -> StepRequest:
         """Return the control step that a message asks for; values without a meaning here are ignored.
@@ -51,6 +56,15 @@ class ObservationReader:
         """
         values = named_values(message)
         fields = message_fields(message, values)
+        reader = self._for(fields)
+        return reader._step(values, fields, executes_chunks=executes_chunks)
+
+    def _for(self, fields: MessageFields) -> "ObservationReader":
+        """Return the reader for the session that a message names."""
+        session_id = fields.session_id
+        return self if session_id is None or self.of_session is None else self.of_session(session_id)
+
+    def _step(self, values: Sequence[NamedValue], fields: MessageFields, *, executes_chunks: bool) -> StepRequest:
         images = self._images(values)
         observation = self._observation(values, images)
         self._check_complete(observation, values)
@@ -64,6 +78,7 @@ class ObservationReader:
             sources=self._sources(images),
             executes_chunks=executes_chunks,
             traceparent=valid_traceparent(fields.traceparent),
+            engine=self.engine,
         )
 
     def episode(self, message: Mapping[str, Any], *, executes_chunks: bool = False) -> EpisodeRequest:
@@ -73,10 +88,14 @@ class ObservationReader:
             RequestError, UnknownName: naming what is invalid or not supported.
         """
         fields = message_fields(message, named_values(message))
-        dataset, _ = self._dataset(fields)
-        settings = settings_from_fields(fields, dataset=dataset)
+        reader = self._for(fields)
+        dataset, _ = reader._dataset(fields)
         return EpisodeRequest(
-            session_id=fields.session_id, seed=fields.seed, settings=settings, executes_chunks=executes_chunks
+            session_id=fields.session_id,
+            seed=fields.seed,
+            settings=settings_from_fields(fields, dataset=dataset),
+            executes_chunks=executes_chunks,
+            engine=reader.engine,
         )
 
     def keys_of(self, name: str) -> tuple[str, ...]:

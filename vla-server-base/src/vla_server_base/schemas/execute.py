@@ -21,6 +21,7 @@ from vla_server_base.schemas.change import ChangeField
 from vla_server_base.schemas.inputs import ExecuteInputs, FrameFormat
 from vla_server_base.schemas.ranges import EnsembleWeight, ExecutionHorizon, Seed
 from vla_server_base.schemas.scene import SceneRequest
+from vla_server_base.schemas.session import Model
 from vla_server_base.schemas.success import Success, core_predicate
 
 MAX_KEPT_IMAGES = 300
@@ -52,6 +53,7 @@ class ExecuteRequest(SceneRequest):
     """What to return of the whole episode: an animation, a scene to replay in MuJoCo's viewer, a LeRobot dataset."""
     changes: tuple[ChangeField, ...] = Field(default=(), max_length=MAX_CHANGES, fail_fast=True)
     """What changes before some of its steps, such as what somebody changed in another episode by PATCH."""
+    model: Model = None
 
     @property
     def _records_images(self) -> bool:

@@ -73,6 +73,9 @@ class StartEvent(Reply):
     scene_memory_mb: float
     """What holding the scene takes: the compiled model and one simulation."""
     seed: int
+    model: str = ""
+    """The id of the model that the whole episode asks."""
+    weights: Literal["pretrained", "random", "none"] = "pretrained"
     dataset: str | None
     """Whose statistics un-normalize the actions."""
     notes: list[str] | None = None

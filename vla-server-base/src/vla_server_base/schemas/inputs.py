@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from vla_server_base.contract import Observation, Task
+from vla_server_base.engine.engine import Engine
 from vla_server_base.episodes.recording import RecordingKind
 from vla_server_base.episodes.settings import EpisodeSettings, Pace
 from vla_server_base.scenes.messages import Bounds, ControlSettings, SceneState, View
@@ -21,6 +22,7 @@ class PredictInputs:
     `observations` are oldest first; with a scene there is one, whose images are still to be rendered. `action_format`
     is one of the policy's, None the first. `session` are the values of a StepRequest, None without a session. `scene`
     is None for a request with images. `needs_preview` says whether the reply needs what the chunk does in the scene.
+    `engine` is of the model for which the request was read, and `names_model` says whether it named that.
     """
 
     observations: tuple[Observation, ...]
@@ -37,6 +39,8 @@ class PredictInputs:
     session: Mapping[str, Any] | None
     scene: "SceneInputs | None"
     needs_preview: bool
+    engine: Engine | None = None
+    names_model: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +68,10 @@ class GeometryInputs:
 
 @dataclass(frozen=True, kw_only=True)
 class ExecuteInputs:
-    """A POST /execute or /episodes in core types: checked, decoded, and in the policy's own names."""
+    """A POST /execute or /episodes in core types: checked, decoded, and in the policy's own names.
+
+    `engine` is of the model for which it was read.
+    """
 
     settings: EpisodeSettings
     task: Task
@@ -74,3 +81,4 @@ class ExecuteInputs:
     frames: FrameFormat
     pace: Pace = "fast"
     is_paused: bool = False
+    engine: Engine | None = None

@@ -30,6 +30,7 @@ from vla_server_base.schemas.session import (
     ExecutionMode,
     Horizon,
     InferenceDelay,
+    Model,
     ObsTime,
     Reset,
     ReturnToken,
@@ -80,6 +81,7 @@ class PredictRequest(SceneRequest):
     ensemble_weight: Weight = None
     inference_delay: InferenceDelay = None
     control_hz: ControlHz = None
+    model: Model = None
 
     @pydantic.model_validator(mode="after")
     def _consistent(self, info: Any):
@@ -96,6 +98,8 @@ class PredictRequest(SceneRequest):
         """Refuse what only a session can do, and in a session what it does itself."""
         if self.is_of_session:
             check_session(self)
+            if self.model is not None and self.session_token is not None:
+                raise ValueError("model cannot be given together with session_token, whose session has one")
             given = sorted({"history", "step", "num_samples"} & self.model_fields_set)
             if given:
                 raise ValueError(f"{', '.join(given)} cannot be given in a session, which keeps them itself")

@@ -25,6 +25,13 @@ SessionToken = Annotated[
         "after a restart."
     ),
 ]
+Model = Annotated[
+    str | None,
+    Field(
+        description="The id of a model that the server holds (GET /models), to be answered by it; by default the one "
+        "that serves, or the session's own."
+    ),
+]
 ReturnToken = Annotated[
     bool,
     Field(description="Whether the reply has `session.token`; it is about as large as the images."),

@@ -21,6 +21,8 @@ class AnsweredStepEvent(Reply):
 
     step: int
     """Which step of the episode it was."""
+    model: str
+    """The id of the model that the robot's session is on."""
     instruction: str | None
     action: list[float]
     """The action that the robot got, in the session's format."""
@@ -51,6 +53,7 @@ def answered_step_event(step: AnsweredStep) -> AnsweredStepEvent:
     )
     return AnsweredStepEvent(
         step=result.step,
+        model=result.model,
         instruction=step.instruction,
         action=result.action.action.tolist(),
         actions=result.action.actions.tolist(),

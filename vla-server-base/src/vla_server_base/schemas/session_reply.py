@@ -53,6 +53,8 @@ class SessionStatusReply(Reply):
     """The network address that began it."""
     protocol: str
     """Of the request that began it: `http` (`/predict`), `openpi`, `vla-eval`, `openvla`, `gr00t` or `lerobot`."""
+    model: str
+    """The id of the model that answers it until it ends."""
     execution: str
     instruction: str | None
     seed: int

@@ -25,11 +25,14 @@ from vla_server_base.cache_folder import writable_cache
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
 from vla_server_base.engine.engine import Engine
+from vla_server_base.engine.engines import Engines
+from vla_server_base.engine.shared_device import SharedDevice
 from vla_server_base.episodes.scene_cameras import check_scene_cameras, scene_cameras
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.fairness.threads import FairThreads, num_threads, num_threads_per_client
-from vla_server_base.monitoring.monitor import monitor_of_environment
+from vla_server_base.models.models import Models
+from vla_server_base.monitoring.monitor import Monitor, monitor_of_environment
 from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
 from vla_server_base.recordings.recorder import SessionsRecorder, check_recordable
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
@@ -37,6 +40,7 @@ from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.schemas.episode import EpisodePatch, SteeredEpisodeRequest
 from vla_server_base.schemas.execute import ExecuteRequest
 from vla_server_base.schemas.geometry import GeometryRequest
+from vla_server_base.schemas.models import LoadModelRequest, ServeModelRequest
 from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.schemas.problems import request_error_from_validation
 from vla_server_base.server import (
@@ -46,6 +50,7 @@ from vla_server_base.server import (
     load,
     login,
     metrics,
+    models,
     predict,
     routes,
     session_events,
@@ -66,6 +71,7 @@ from vla_server_base.server.steered_episodes import SteeredEpisodes
 from vla_server_base.server.step_encoder import StepEncoder
 from vla_server_base.server.traffic import Traffic
 from vla_server_base.server.transports import act, kserve, websocket
+from vla_server_base.sessions.recorded_step import SessionRecorder
 from vla_server_base.sessions.registry import Sessions
 from vla_server_base.source_code import SourceCode
 
@@ -76,8 +82,16 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _SWITCH_INTERVAL_S = 0.0005
 
 
-def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: str) -> FastAPI:
+def create_vla_app(
+    adapter: VLAModelAdapter,
+    config: ServerConfig,
+    *,
+    model_id: str,
+    make_adapter: Callable[[str], VLAModelAdapter] | None = None,
+) -> FastAPI:
     """Return an app that serves `adapter`, which loads `model_id` when the app starts.
+
+    `make_adapter` makes an adapter for another checkpoint, which `POST /models` loads while the server runs.
 
     Raises:
         ConfigError: a setting that cannot be.
@@ -110,19 +124,19 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
         asyncio.get_running_loop().set_default_executor(
             FairThreads(num_threads(), "vla-reading", num_threads_per_client())
         )
-        engine = Engine(adapter, config, model_id, check_spec=functools.partial(_check_names, config), monitor=monitor)
+        recorder = None
+        if config.record:
+            recorder = SessionsRecorder(config, lambda: routes.info(app.state.service).model_dump(mode="json"))
+        recorder_of = recorder.of if recorder else _no_recorder
+        held = _held(adapter, config, model_id, make_adapter, monitor, recorder_of)
         pool = ScenePool(config, monitor)
         pool_start = asyncio.create_task(start_pool(pool))
         shutdown = Shutdown()
         slots = Slots(config.max_episodes, "episodes are running", "VLA_MAX_EPISODES")
         steered = SteeredEpisodes(slots, config, shutdown)
-        recorder = None
-        if config.record:
-            recorder = SessionsRecorder(config, lambda: routes.info(app.state.service).model_dump(mode="json"))
         app.state.service = Service(
-            model_id=model_id,
             config=config,
-            engine=engine,
+            models=held,
             pool=pool,
             pool_start=pool_start,
             assets=AssetStore(config.asset_store_mb * 2**20),
@@ -133,7 +147,7 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             watchers=Slots(config.max_watchers, "pages and programs watch sessions", "VLA_MAX_WATCHERS"),
             step_encoder=StepEncoder(session_events.step_event),
             connections=Slots(config.max_connections, "connections are open", "VLA_MAX_CONNECTIONS"),
-            sessions=Sessions(engine, config, model_id, recorder_of=recorder.of if recorder else _no_recorder),
+            sessions=held.sessions,
             recorder=recorder,
             code=code,
             observation_keys=keys,
@@ -143,14 +157,15 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
             access=access,
             monitor=monitor,
         )
-        watching = [asyncio.create_task(traffic.watch()), asyncio.create_task(steered.close_at_shutdown())]
+        background = (traffic.watch(), steered.close_at_shutdown(), held.watch())
+        watching = [asyncio.create_task(each) for each in background]
         ending = Ending(host, app.state.service)
         host.take_signals(ending.begin, longest_s=ending.longest_s, last=ending.kill_workers)
         try:
             async with contextlib.AsyncExitStack() as stack:
                 for open_port in own_ports:
                     await stack.enter_async_context(open_port(app.state.service))
-                engine.start()
+                held.engines.serving.start()
                 failure = asyncio.create_task(_end_where_nothing_is_loaded(app.state.service, host))
                 stack.callback(failure.cancel)
                 yield
@@ -174,9 +189,10 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     # Before the plain page at the same address.
     app.router.routes.extend(console_routes(config, model_id))
     app.state.config = config
-    rooms = (predict, execute, episodes, geometry, routes, session_events, load, metrics, login, tabletop)
+    rooms = (predict, execute, episodes, geometry, routes, session_events, load, metrics, login, models, tabletop)
     for each in (*rooms, act, kserve, websocket):
         app.include_router(each.router)
+    app.include_router(websocket.router)
     app.router.default = websocket.not_found_app(app.router.default)
     if origins.allowed:
         app.add_middleware(CORSMiddleware, allow_origins=origins.allowed, allow_methods=["*"], allow_headers=["*"])
@@ -192,9 +208,45 @@ def create_vla_app(adapter: VLAModelAdapter, config: ServerConfig, *, model_id: 
     app.add_exception_handler(HTTPException, _answer_http_exception)
     app.add_exception_handler(RequestValidationError, _answer_validation_error)
     bodies = (PredictRequest, ExecuteRequest, SteeredEpisodeRequest, EpisodePatch, GeometryRequest)
-    app.openapi = lambda: openapi_schema(app, *bodies)
+    app.openapi = lambda: openapi_schema(app, *bodies, LoadModelRequest, ServeModelRequest)
     _build_routes(app)
     return app
+
+
+def _held(
+    adapter: VLAModelAdapter,
+    config: ServerConfig,
+    model_id: str,
+    make_adapter: Callable[[str], VLAModelAdapter] | None,
+    monitor: Monitor,
+    recorder_of: Callable[[str, str], SessionRecorder | None],
+) -> Models:
+    """Return what holds the first model, and others beside it."""
+    device = SharedDevice()
+
+    def make_engine(checkpoint: str, name: str, check_contract: Callable[[PolicySpec], None]) -> Engine:
+        def check_spec(spec: PolicySpec) -> None:
+            _check_names(config, spec)
+            check_contract(spec)
+
+        assert make_adapter is not None, "models are loaded only where there is one"
+        # Whoever waits for it can ask again; other loads wait, too.
+        once = replace(config, load_retry_s=0)
+        return Engine(
+            make_adapter(checkpoint),
+            once,
+            checkpoint,
+            name=name,
+            check_spec=check_spec,
+            shared_device=device,
+            is_later=True,
+            monitor=monitor,
+        )
+
+    check_spec = functools.partial(_check_names, config)
+    engines = Engines(Engine(adapter, config, model_id, check_spec=check_spec, shared_device=device, monitor=monitor))
+    sessions = Sessions(engines, config, recorder_of=recorder_of)
+    return Models(engines, sessions, config, make_engine if make_adapter else None)
 
 
 def _check_names(config: ServerConfig, spec: PolicySpec) -> None:

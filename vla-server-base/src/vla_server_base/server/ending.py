@@ -58,7 +58,7 @@ class Ending:
                 os.kill(pid, signal.SIGKILL)
 
     async def _close(self) -> None:
-        await asyncio.gather(self._service.engine.close(), self._close_pool())
+        await asyncio.gather(self._service.models.close(), self._close_pool())
 
     async def _close_pool(self) -> None:
         self._service.pool_start.cancel()

@@ -43,7 +43,8 @@ async def begin(request: Request) -> Response:
     service: Service = request.app.state.service
     inputs, scene = await read_request(request, service, SteeredEpisodeRequest)
     assert scene is not None, "an episode has a scene: the body requires it"
-    policy = EnginePolicy(service.engine, inputs.dataset)
+    assert inputs.engine is not None, "it was read for a model"
+    policy = EnginePolicy(inputs.engine, inputs.dataset)
     episode = Episode(policy, service, scene, inputs.task, inputs.settings)
     steering = Steering(episode, pace=inputs.pace, is_paused=inputs.is_paused)
     events = execute_events(service, inputs, scene, policy.dataset, steering.play())
@@ -94,7 +95,7 @@ async def events(
 async def steer(request: Request, episode_id: str, service: CurrentService) -> EpisodeStatusReply:
     steered = service.steered.get(episode_id)
     patch = await read_json(request, service, EpisodePatch)
-    await steered.steer(patch.to_core(service.engine.spec))
+    await steered.steer(patch.to_core(steered.spec))
     return steered.status()
 
 

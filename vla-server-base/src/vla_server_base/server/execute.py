@@ -52,12 +52,13 @@ async def execute(request: Request) -> Response:
     service: Service = request.app.state.service
     inputs, scene = await read_request(request, service, ExecuteRequest)
     assert scene is not None, "an episode has a scene: the body requires it"
-    policy = EnginePolicy(service.engine, inputs.dataset)
+    assert inputs.engine is not None, "it was read for a model"
+    policy = EnginePolicy(inputs.engine, inputs.dataset)
     playing = play(policy, service, scene, inputs.task, inputs.settings)
     events = execute_events(service, inputs, scene, policy.dataset, playing)
     if EVENT_STREAM in request.headers.get("accept", ""):
         return await stream_response(request, events)
-    work = gather_reply(service, inputs, events)
+    work = gather_reply(inputs, events)
     return Response(await unless_disconnected(request, work), media_type="application/json")
 
 
@@ -74,9 +75,10 @@ async def execute_events(
         RequestError: the states of the episode are more than are kept.
         SceneError, UnknownName, EpisodeTooLong, Unavailable: see `episodes.play`.
     """
-    recorder = Recorder(scene, inputs.task, inputs.settings, inputs.record)
+    recorder, engine = Recorder(scene, inputs.task, inputs.settings, inputs.record), inputs.engine
+    assert engine is not None, "it was read for a model"
     await service.steered.make_room()
-    with service.episodes.take():
+    with service.episodes.take(), engine.in_use():
         async with aclosing(playing):
             async for event in playing:
                 recorder.add(event)
@@ -87,7 +89,8 @@ async def execute_events(
                     frames, seed = inputs.frames, inputs.settings.seed
                     notes = (*inputs.notes, *event.notes)
                     start = await asyncio.to_thread(start_event, event, frames, seed, scene.key, dataset, notes)
-                    if unknown := service.engine.unknown_words(inputs.task):
+                    start.model, start.weights = engine.id, engine.spec.weights
+                    if unknown := engine.unknown_words(inputs.task):
                         start.unknown_words = list(unknown)
                     yield start
                 elif isinstance(event, EpisodeStep):
@@ -121,14 +124,15 @@ def _numbers_of_poses(settings: EpisodeSettings, num_bodies: int, spec: PolicySp
     return 7 * num_bodies * total
 
 
-async def gather_reply(service: Service, inputs: ExecuteInputs, events: AsyncIterator[ExecuteEvent]) -> bytes:
+async def gather_reply(inputs: ExecuteInputs, events: AsyncIterator[ExecuteEvent]) -> bytes:
     """Run an episode to its end and return it as one JSON reply."""
     start, end = None, None
     steps: list[StepEvent] = []
     async for event in events:
         if isinstance(event, StartEvent):
             settings, num_bodies = inputs.settings, len(event.pose_bodies or ())
-            poses = _numbers_of_poses(settings, num_bodies, service.engine.spec)
+            assert inputs.engine is not None, "it was read for a model"
+            poses = _numbers_of_poses(settings, num_bodies, inputs.engine.spec)
             _check_kept(_numbers_of_states(settings, event.state) + poses)
             start = event
         elif isinstance(event, StepEvent):
@@ -137,11 +141,10 @@ async def gather_reply(service: Service, inputs: ExecuteInputs, events: AsyncIte
             end = event
     assert start is not None, "an episode starts"
     assert end is not None, "an episode ends"
-    return await asyncio.to_thread(_reply, service, start, steps, end)
+    return await asyncio.to_thread(_reply, start, steps, end)
 
 
-def _reply(service: Service, start: StartEvent, steps: list[StepEvent], end: EndEvent) -> bytes:
-    spec = service.engine.spec
+def _reply(start: StartEvent, steps: list[StepEvent], end: EndEvent) -> bytes:
     reply = ExecuteReply(
         actions=[step.action for step in steps],
         states=[step.state for step in steps],
@@ -149,8 +152,6 @@ def _reply(service: Service, start: StartEvent, steps: list[StepEvent], end: End
         initial_poses=start.poses,
         initial_criteria=start.criteria,
         steps=list(steps),
-        model=service.model_id,
-        weights=spec.weights,
         **start.model_dump(exclude={"state", "poses", "criteria", "images"}, exclude_unset=True),
         **end.model_dump(include={"reason", "success", "duration_ms", "rejected", "recordings"}),
     )

@@ -3,6 +3,7 @@
 import asyncio
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NoReturn, TypeVar, overload
 
 import pydantic
@@ -51,19 +52,24 @@ async def read_request(
 
     Raises:
         ModelUnavailable: the policy is not loaded; the body is not read.
+        UnknownName: it names a model that is not held.
         Overloaded: the queue for the device has no place for it; its images are not decoded.
         UnsupportedMedia: the body is neither JSON nor multipart.
         BodyTooLarge: see `read_body`.
         RequestError, SceneError: what it asks for cannot be answered.
     """
-    spec = service.engine.spec
+    _ = service.engine.spec  # the policy is loaded
 
     def to_core(body: PredictRequest | ExecuteRequest) -> PredictInputs | ExecuteInputs:
+        engine = service.engine_for(body)
         # A flood's images would take the processor from the policy, only for the requests to be refused. A session's
         # next action may be known already.
         if isinstance(body, PredictRequest) and body.has_images and not body.is_of_session:
-            service.engine.check_room()
-        return body.to_core(spec, service.config, service.engine.fit_image)
+            engine.check_room()
+        inputs = body.to_core(engine.spec, service.config, engine.fit_image)
+        if isinstance(inputs, PredictInputs):
+            return replace(inputs, engine=engine, names_model=body.model is not None)
+        return replace(inputs, engine=engine)
 
     async with service.engine.held_back():
         return await _read_scene_body(request, service, kind, to_core)

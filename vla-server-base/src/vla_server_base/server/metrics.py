@@ -47,7 +47,7 @@ def state_of(service: Service) -> Iterator[Metric]:
 
 
 def _engines(service: Service) -> dict[str, Engine]:
-    return {service.model_id: service.engine}
+    return service.models.engines.by_id
 
 
 def _models(service: Service) -> Iterator[Metric]:

@@ -82,6 +82,19 @@ PATCH_EXAMPLES = {
     "change": {"summary": "Go on with another task", "value": {"status": "running", "instruction": "reach back"}},
 }
 
+LOAD_MODEL_EXAMPLES = {
+    "serve": {
+        "summary": "Have new sessions answered by another checkpoint, once it is warm",
+        "value": {"model": "bundled://tabletop", "id": "candidate"},
+    },
+    "shadow": {
+        "summary": "See how it would answer, without any robot noticing",
+        "value": {"model": "bundled://tabletop", "id": "candidate", "mode": "shadow", "threshold": 0.005},
+    },
+}
+
+SERVE_MODEL_EXAMPLES = {"roll_back": {"summary": "Roll back to a model that is still held", "value": {}}}
+
 
 def request_body(kind: type[Body], examples: dict[str, Any]) -> dict[str, Any]:
     """Describe a body, as JSON and as multipart, for a route's `openapi_extra`."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from fastapi import APIRouter, Request, Response
 
-from vla_server_base.contract import Action, Observation, PolicyRequest
+from vla_server_base.contract import Action, Observation, PolicyRequest, PolicySpec
 from vla_server_base.engine.engine import pad_window
 from vla_server_base.request_context import current_request_id
 from vla_server_base.request_inputs import encode_png
@@ -45,8 +45,10 @@ async def predict(request: Request) -> Response:
     service: Service = request.app.state.service
     with service.monitor.timed("read"):
         inputs, scene = await read_request(request, service, PredictRequest)
-    work = answer_predict(service, inputs, scene, started)
-    return Response(await unless_disconnected(request, work), media_type="application/json")
+    assert inputs.engine is not None, "it was read for a model"
+    with inputs.engine.in_use():
+        work = answer_predict(service, inputs, scene, started)
+        return Response(await unless_disconnected(request, work), media_type="application/json")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,6 +72,9 @@ class _Decision:
     infer_ms: float
     dataset: str | None
     action_format: str
+    model: str
+    spec: PolicySpec
+    unknown_words: tuple[str, ...]
     session: SessionReply | None = None
 
 
@@ -91,7 +96,7 @@ async def answer_predict(service: Service, inputs: PredictInputs, scene: Scene |
 
     def write() -> bytes:
         begun = time.perf_counter()
-        reply = _reply(service, inputs, observed, decision)
+        reply = _reply(inputs, observed, decision)
         if scene is not None:
             reply.scene_id = scene.key
             reply.geom_groups = list(observed.geom_groups)
@@ -128,7 +133,8 @@ async def _render(service: Service, inputs: PredictInputs, scene: Scene) -> _Obs
     """
     assert inputs.scene is not None, "a request with a scene says how to look at it"
     (observation,) = inputs.observations
-    spec = service.engine.spec
+    assert inputs.engine is not None, "it was read for a model"
+    spec = inputs.engine.spec
     is_measured = spec.proprio_dim is not None and observation.proprio is None
     request = RenderRequest(
         state=inputs.scene.state, view=inputs.scene.view, robot=inputs.scene.robot, measures_proprio=is_measured
@@ -151,8 +157,16 @@ async def _ask_in_session(
 ) -> _Decision:
     (observation,) = observations
     assert inputs.session is not None, "the caller has checked it"
-    request = StepRequest(observation=observation, task=inputs.task, seed=inputs.seed, **inputs.session)
+    request = StepRequest(
+        observation=observation,
+        task=inputs.task,
+        seed=inputs.seed,
+        engine=inputs.engine,
+        names_model=inputs.names_model,
+        **inputs.session,
+    )
     result = await run_step(service.sessions, replace(request, deadline_ms=left_ms))
+    assert result.spec is not None, "a session says what has answered"
     return _Decision(
         actions=(result.action,),
         seed=result.seed,
@@ -160,19 +174,23 @@ async def _ask_in_session(
         infer_ms=result.infer_ms,
         dataset=result.dataset,
         action_format=result.action_format,
+        model=result.model,
+        spec=result.spec,
+        unknown_words=result.unknown_words,
         session=session_reply(result),
     )
 
 
 async def _ask_once(
-    service: Service, inputs: PredictInputs, observations: tuple[Observation, ...], left_ms: float | None
+    _: Service, inputs: PredictInputs, observations: tuple[Observation, ...], left_ms: float | None
 ) -> _Decision:
     """Ask the policy with the window that the request brings.
 
     Raises:
         DeadlinePassed: the deadline passed first.
     """
-    engine, spec = service.engine, service.engine.spec
+    assert inputs.engine is not None, "it was read for a model"
+    engine, spec = inputs.engine, inputs.engine.spec
     dataset = inputs.dataset or spec.default_dataset
     request = PolicyRequest(
         window=pad_window(observations, spec.window),
@@ -199,10 +217,13 @@ async def _ask_once(
         infer_ms=prediction.infer_ms,
         dataset=dataset,
         action_format=action_format,
+        model=engine.id,
+        spec=spec,
+        unknown_words=engine.unknown_words(inputs.task),
     )
 
 
-def _reply(service: Service, inputs: PredictInputs, observed: _Observed, decision: _Decision) -> PredictReply:
+def _reply(inputs: PredictInputs, observed: _Observed, decision: _Decision) -> PredictReply:
     first = decision.actions[0]
     reply = PredictReply(
         action=first.action.tolist(),
@@ -211,8 +232,8 @@ def _reply(service: Service, inputs: PredictInputs, observed: _Observed, decisio
         action_names=list(first.action_names),
         dataset=decision.dataset,
         seed=decision.seed,
-        model=service.model_id,
-        weights=service.engine.spec.weights,
+        model=decision.model,
+        weights=decision.spec.weights,
         cameras=dict(observed.cameras),
         timing_ms=Timing(
             compile=round(observed.cost.compile_ms, 3),
@@ -233,6 +254,6 @@ def _reply(service: Service, inputs: PredictInputs, observed: _Observed, decisio
         reply.notes = notes
     if inputs.wants_images:
         reply.images = {name: encode_png(image) for name, image in observed.observations[-1].images.items()}
-    if unknown := service.engine.unknown_words(inputs.task):
-        reply.unknown_words = list(unknown)
+    if decision.unknown_words:
+        reply.unknown_words = list(decision.unknown_words)
     return reply

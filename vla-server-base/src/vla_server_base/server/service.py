@@ -13,9 +13,11 @@ from fastapi import Depends, Request
 from vla_server_base.access.access import Access
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
+from vla_server_base.engine.contract_differences import contract_differences
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import RendererUnavailable
 from vla_server_base.fairness.rates import RateLimits
+from vla_server_base.models.models import Models
 from vla_server_base.monitoring.metrics import Metrics
 from vla_server_base.monitoring.monitor import Monitoring
 from vla_server_base.protocols.observations import ObservationReader
@@ -32,6 +34,8 @@ from vla_server_base.scenes.messages import (
     Scene,
 )
 from vla_server_base.scenes.pool import ScenePool
+from vla_server_base.schemas.execute import ExecuteRequest
+from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.schemas.status import HealthReply
 from vla_server_base.server.in_flight import Shutdown
 from vla_server_base.server.slots import Slots
@@ -46,16 +50,15 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Service:
-    """One policy behind one engine, with the processes that draw scenes for it.
+    """Policies behind an engine each, with the processes that draw scenes for them.
 
     `pool_start` is the start of these processes, which runs while the model loads; its result says
     why scenes cannot be rendered, if so. Images are answered all the same. `recorder` is None where nothing is
     recorded; `code` is what answers.
     """
 
-    model_id: str
     config: ServerConfig
-    engine: Engine
+    models: Models
     pool: ScenePool
     pool_start: "asyncio.Task[RendererUnavailable | None]"
     assets: AssetStore
@@ -80,6 +83,16 @@ class Service:
     started_at: float = field(default_factory=time.monotonic)
 
     @property
+    def engine(self) -> Engine:
+        """The engine that takes new sessions now; another request may find another one."""
+        return self.models.engines.serving
+
+    @property
+    def model_id(self) -> str:
+        """The id of the model that takes new sessions."""
+        return self.engine.id
+
+    @property
     def metrics(self) -> Metrics:
         """What this app counts and measures."""
         return self.monitor.metrics
@@ -97,20 +110,40 @@ class Service:
             status, reason = "loading", "the scene workers are being started"
         return HealthReply(status=status, model=self.model_id, model_status=model.state, reason=reason)
 
-    @property
-    def observation_reader(self) -> ObservationReader:
-        """What reads clients' messages for the policy.
+    def reader_for(self, session_id: str, greeted: Engine | None = None) -> ObservationReader:
+        """Return what reads a client's messages, for the model of its session.
+
+        If there is no such session yet, that is the model that serves; or the one for which a connection was `greeted`,
+        if the one that serves now has another contract.
 
         Raises:
             ModelUnavailable: it is not loaded.
         """
+        engine = self.sessions.engine_of(session_id)
+        if greeted is not None and engine is not greeted and not self.sessions.exists(session_id):
+            engine = greeted if contract_differences(greeted.spec, engine.spec) else engine
         return ObservationReader(
-            spec=self.engine.spec,
+            spec=engine.spec,
             max_image_pixels=self.config.max_image_pixels,
             lab_keys=self.observation_keys,
             default_instruction=self.config.default_instruction,
-            fit_image=self.engine.fit_image,
+            fit_image=engine.fit_image,
+            engine=engine,
+            of_session=lambda other: self.reader_for(other, engine),
         )
+
+    def engine_for(self, body: PredictRequest | ExecuteRequest) -> Engine:
+        """Return the engine of the model that a request names, else of its session, else the one that serves.
+
+        Raises:
+            UnknownName: there is no such model, or it does not answer yet.
+            InvalidToken: the session's model is not held.
+        """
+        if body.model is not None:
+            return self.models.engines.of(body.model)
+        if isinstance(body, PredictRequest):
+            return self.sessions.engine_of(body.session_id, body.session_token)
+        return self.engine
 
     async def policy_loaded(self) -> PolicySpec:
         """Wait until the policy is loaded, and return what it is.

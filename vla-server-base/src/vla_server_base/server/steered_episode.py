@@ -33,6 +33,7 @@ class SteeredEpisode:
         start: StartEvent,
         clock: Callable[[], float],
     ):
+        self.spec = steering.episode.spec
         self._seed, self._scene_id, self._clock = start.seed, start.scene_id, clock
         self.id, self.client, self.owner, self.events = episode_id, client, owner, KeptEvents()
         self.ended_at: float | None = None

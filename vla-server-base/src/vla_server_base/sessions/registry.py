@@ -6,7 +6,6 @@ import re
 import secrets
 import time
 from collections.abc import Callable
-from functools import cached_property
 from typing import Any
 
 from cachetools import FIFOCache
@@ -14,16 +13,19 @@ from cachetools import FIFOCache
 from vla_server_base.access.keys import current_owner
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Task
+from vla_server_base.engine.contract_differences import contract_differences
 from vla_server_base.engine.engine import Engine
-from vla_server_base.errors import InvalidToken, NotFound, Overloaded, RequestError
+from vla_server_base.engine.engines import Engines
+from vla_server_base.errors import InvalidToken, NotFound, Overloaded, RequestError, Unavailable
 from vla_server_base.request_context import current_client, current_protocol
 from vla_server_base.sessions.eviction import session_to_forget
 from vla_server_base.sessions.progress import is_same_task, new_progress
 from vla_server_base.sessions.recorded_step import SessionRecorder
+from vla_server_base.sessions.requests import READ_FOR_ANY, ReadFor
 from vla_server_base.sessions.session import Session
 from vla_server_base.sessions.settings import SessionSettings, checked_settings, default_settings
 from vla_server_base.sessions.status import SessionStatus, status_of
-from vla_server_base.sessions.token import BEGIN_NEW_SESSION, TokenSeal
+from vla_server_base.sessions.token import BEGIN_NEW_SESSION, ResumedSession, TokenSeal
 
 logger = logging.getLogger(__name__)
 
@@ -31,7 +33,7 @@ SESSION_ID = re.compile(r"[A-Za-z0-9._:@/+-]{1,128}")
 
 
 class Sessions:
-    """The sessions of one policy, by their id. All methods are called on the event loop.
+    """The sessions of a server, by their id. All methods are called on the event loop.
 
     Where the server has API keys, each has its own: in the requests of one key, those of another do not exist.
 
@@ -42,41 +44,50 @@ class Sessions:
 
     def __init__(
         self,
-        engine: Engine,
+        engines: Engines,
         config: ServerConfig,
-        model_id: str,
         clock: Callable[[], float] = time.monotonic,
         *,
         recorder_of: Callable[[str, str], SessionRecorder | None] = lambda _session_id, _client: None,
     ):
         """`recorder_of` returns what records a session, by its id and its client; None where nothing does."""
-        self.engine, self._config, self._clock = engine, config, clock
+        self.engines, self._config, self._clock = engines, config, clock
         self._sessions: dict[tuple[str, str], Session] = {}
         """By their owner and id."""
         self._left: FIFOCache[tuple[str, str], Task | None] = FIFOCache(config.max_sessions)
         """The tasks of sessions that ended when their connection named another one; by connection and session."""
-        self._model_id = model_id
+        self._seals: dict[str, TokenSeal] = {}
+        """By the id of their model, also of models that are no longer held."""
         self._recorder_of = recorder_of
 
     def open(
-        self, session_id: str | None, seed: int | None = None, *, executes_chunks: bool = False, **changes: Any
+        self,
+        session_id: str | None,
+        seed: int | None = None,
+        *,
+        executes_chunks: bool = False,
+        read_for: ReadFor = READ_FOR_ANY,
+        **changes: Any,
     ) -> Session:
         """Return the session of this id; None makes an id up.
 
         A session that does not exist yet begins with `seed` and the default settings with `changes`; see
-        `default_settings` for a client that `executes_chunks` itself.
+        `default_settings` for a client that `executes_chunks` itself. It begins on the model that the request was
+        `read_for`, and stays on it until it ends, or a request that begins an episode names another.
 
         Raises:
-            RequestError: the id or the settings are invalid.
+            RequestError: the id or the settings are invalid, or the request names another model within an episode.
+            Unavailable: the request was read for a model that the session is not on.
             UnknownName: the policy does not have the dataset or format that the settings name.
             Overloaded: there are as many sessions as allowed, and all are in use.
         """
         session_id = secrets.token_hex(16) if session_id is None else _checked_id(session_id)
         self.forget_idle()
-        session = self._sessions.get(_own(session_id))
+        session = self._on_right_model(self._sessions.get(_own(session_id)), read_for)
         if session is None:
-            spec, defaults = self.engine.spec, self._defaults(executes_chunks)
-            return self._begin(session_id, checked_settings(spec, defaults, changes), defaults, seed)
+            engine = self._engine_for(read_for)
+            defaults = self._defaults(engine, executes_chunks)
+            return self._begin(session_id, engine, checked_settings(engine.spec, defaults, changes), defaults, seed)
         session.last_used = self._clock()
         return session
 
@@ -84,11 +95,11 @@ class Sessions:
         """Return the session of a token: as it is here, or as it was then if that is further.
 
         Raises:
-            InvalidToken: it was not signed here, is another key's, or is too old and its session has ended.
+            InvalidToken: it was not signed here, is another key's, or is too old and its session has ended; or its
+                model is not held.
             Overloaded: there are as many sessions as allowed, and all are in use.
         """
-        spec = self.engine.spec
-        resumed = await asyncio.to_thread(self._seal.read, token, spec)
+        engine, resumed = await asyncio.to_thread(self._read_token, token)
         if resumed.owner != current_owner():
             raise InvalidToken("the session token was given to another API key", hint=BEGIN_NEW_SESSION)
         self.forget_idle()
@@ -96,10 +107,14 @@ class Sessions:
         if resumed.is_too_old and session is None:
             raise InvalidToken("the session token is too old", hint=BEGIN_NEW_SESSION)
         if session is None:
-            session = self._begin(
-                resumed.id, checked_settings(spec, resumed.settings, {}), self._defaults(executes_chunks), None
-            )
+            settings = checked_settings(engine.spec, resumed.settings, {})
+            session = self._begin(resumed.id, engine, settings, self._defaults(engine, executes_chunks), None)
             session.progress = resumed.progress
+        if session.engine is not engine:
+            raise InvalidToken(
+                f"the session has gone on with the model '{session.engine.id}', and the token is of '{engine.id}'",
+                hint=BEGIN_NEW_SESSION,
+            )
         session.catch_up(resumed.settings, resumed.progress)
         session.last_used = self._clock()
         return session
@@ -107,8 +122,34 @@ class Sessions:
     async def token(self, session: Session) -> str:
         """Return a token that resumes a session from where it is now."""
         # Read before anything is awaited: the next request changes it.
-        content = self._seal.content(session.id, session.settings, session.progress, owner=session.owner)
-        return await asyncio.to_thread(self._seal.sealed, content)
+        seal = self._seal(session.engine)
+        content = seal.content(session.id, session.settings, session.progress, owner=session.owner)
+        return await asyncio.to_thread(seal.sealed, content)
+
+    def engine_of(self, session_id: str | None, token: str | None = None) -> Engine:
+        """Return the engine of a session, which a token may name; the one that serves if there is no such session.
+
+        Raises:
+            InvalidToken: the token is of a model that is not held.
+        """
+        if token is not None and max(len(self.engines.by_id), len(self._seals)) > 1:
+            return self._engine_of_token(token)
+        session = None if session_id is None else self._sessions.get(_own(session_id))
+        return self.engines.serving if session is None else session.engine
+
+    def exists(self, session_id: str) -> bool:
+        """Return whether there is a session of this id."""
+        return _own(session_id) in self._sessions
+
+    def num_on(self, engine: Engine) -> int:
+        """Return how many sessions a model has, of all keys."""
+        return sum(session.engine is engine for session in list(self._sessions.values()))
+
+    def end_all_on(self, engine: Engine) -> None:
+        """End the sessions of a model, of all keys."""
+        for session in list(self._sessions.values()):
+            if session.engine is engine:
+                self._drop(session)
 
     def check_return(self, session_id: str, connection: str, task: Task) -> None:
         """Check that a connection does not go on with a session that ended when it named another one.
@@ -189,26 +230,73 @@ class Sessions:
             if not self._forget_one(lambda each: each.progress.num_image_bytes):
                 return
 
-    @cached_property
-    def _seal(self) -> TokenSeal:
-        return TokenSeal(self._config.cache_dir, self._model_id, self._config.session_token_s)
+    def _on_right_model(self, session: Session | None, read_for: ReadFor) -> Session | None:
+        """Return a session if it is on the model that a request was read for, or on one with the same contract.
 
-    def _defaults(self, executes_chunks: bool) -> SessionSettings:
+        None if it was ended, because the request begins an episode with another model.
+        """
+        if session is None or read_for.engine is None or read_for.engine is session.engine:
+            return session
+        if read_for.is_named and read_for.resets:
+            self._drop(session)
+            return None
+        if read_for.is_named:
+            raise RequestError(
+                f"model: the session '{session.id}' is on the model '{session.engine.id}'",
+                hint="leave model out, or begin a new episode with the other one (reset: true)",
+            )
+        if contract_differences(session.engine.spec, read_for.engine.spec):
+            raise Unavailable(
+                f"the session '{session.id}' is on the model '{session.engine.id}', and the request was read for"
+                f" '{read_for.engine.id}', which began to serve meanwhile",
+                hint="send it again",
+            )
+        return session
+
+    def _engine_for(self, read_for: ReadFor) -> Engine:
+        """Return the engine of a session that begins: what a client learnt of one model holds for no other."""
+        engine, serving = read_for.engine, self.engines.serving
+        if engine is None or engine is serving:
+            return serving
+        if read_for.is_named or contract_differences(engine.spec, serving.spec):
+            return engine
+        return serving
+
+    def _engine_of_token(self, token: str) -> Engine:
+        for engine in list(self.engines.by_id.values()):
+            if self._seal(engine).has_signed(token):
+                return engine
+        for model, seal in list(self._seals.items()):
+            if seal.has_signed(token):
+                raise InvalidToken(f"the session's model '{model}' is not held any more", hint=BEGIN_NEW_SESSION)
+        return self.engines.serving
+
+    def _read_token(self, token: str) -> tuple[Engine, ResumedSession]:
+        engine = self._engine_of_token(token)
+        return engine, self._seal(engine).read(token, engine.spec)
+
+    def _seal(self, engine: Engine) -> TokenSeal:
+        if engine.id not in self._seals:
+            # An id that somebody chose may be another checkpoint's later.
+            name = engine.id if engine.id == engine.checkpoint else f"{engine.id}\n{engine.checkpoint}"
+            self._seals[engine.id] = TokenSeal(self._config.cache_dir, name, self._config.session_token_s)
+        return self._seals[engine.id]
+
+    def _defaults(self, engine: Engine, executes_chunks: bool) -> SessionSettings:
         resets = self._config.session_reset_on_new_task
-        return default_settings(self.engine.spec, reset_on_new_task=resets, executes_chunks=executes_chunks)
+        return default_settings(engine.spec, reset_on_new_task=resets, executes_chunks=executes_chunks)
 
     def _begin(
-        self, session_id: str, settings: SessionSettings, defaults: SessionSettings, seed: int | None
+        self, session_id: str, engine: Engine, settings: SessionSettings, defaults: SessionSettings, seed: int | None
     ) -> Session:
         if len(self._sessions) >= self._config.max_sessions:
             self._make_room()
-        spec = self.engine.spec
         self._sessions[_own(session_id)] = session = Session(
             id=session_id,
             settings=settings,
             defaults=defaults,
-            progress=new_progress(spec, settings, secrets.randbelow(2**32) if seed is None else seed),
-            engine=self.engine,
+            progress=new_progress(engine.spec, settings, secrets.randbelow(2**32) if seed is None else seed),
+            engine=engine,
             clock=self._clock,
             client=(client := current_client.get()),
             owner=current_owner(),

@@ -4,9 +4,26 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from vla_server_base.contract import Action, Observation, Task
+from vla_server_base.contract import Action, Observation, PolicySpec, Task
+from vla_server_base.engine.engine import Engine
 
 SettingsScope = Literal["session", "episode", "request"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReadFor:
+    """The model for which a request was read: its images are fitted, and its names checked, to this one.
+
+    `engine` is None if that is left to the session. `is_named` says that the client named the model, and `resets` that
+    the request begins an episode.
+    """
+
+    engine: Engine | None = None
+    is_named: bool = False
+    resets: bool = False
+
+
+READ_FOR_ANY = ReadFor()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +50,8 @@ class StepRequest:
     `traceparent` is the message's own, where a protocol has room for it.
 
     `notes` tell the client what the server changed or filled in, such as the default instruction.
+
+    `engine` is of the model for which it was read, None if that is left to the session; see `ReadFor`.
     """
 
     observation: Observation
@@ -54,6 +73,13 @@ class StepRequest:
     executes_chunks: bool = False
     notes: tuple[str, ...] = ()
     traceparent: str | None = None
+    engine: Engine | None = None
+    names_model: bool = False
+
+    @property
+    def read_for(self) -> ReadFor:
+        """The model for which the request was read."""
+        return ReadFor(engine=self.engine, is_named=self.names_model, resets=self.reset)
 
     def on_connection(self, session_id: str) -> "StepRequest":
         """Return it as a step of its connection's default session, unless it names another one."""
@@ -84,6 +110,7 @@ class EpisodeRequest:
     seed: int | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     executes_chunks: bool = False
+    engine: Engine | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +121,7 @@ class StepResult:
     one on as far as they are known: the chunk, what is left of it, or with an ensemble this one alone. `step` and
     `seed` determine the noise. `asked_policy` is False where the action was queued already. `inference_delay` is how
     many of the actions are the last chunk's, None where the session continues no chunks. `token` resumes the session,
-    where the request asked for it.
+    where the request asked for it. `model` is the id of the model that answered, and `spec` what it is.
     """
 
     action: Action
@@ -111,4 +138,6 @@ class StepResult:
     infer_ms: float = 0.0
     notes: tuple[str, ...] = ()
     unknown_words: tuple[str, ...] = ()
+    model: str = ""
+    spec: PolicySpec | None = None
     token: str | None = None

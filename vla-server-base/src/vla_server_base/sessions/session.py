@@ -298,6 +298,8 @@ class Session:
             inference_delay=_inference_delay(settings, previous) if prediction else None,
             queue_ms=prediction.queue_ms if prediction else 0.0,
             infer_ms=prediction.infer_ms if prediction else 0.0,
+            model=self.engine.id,
+            spec=self.engine.spec,
         )
 
     def _supersede(self, why: str) -> None:

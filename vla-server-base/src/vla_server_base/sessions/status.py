@@ -7,7 +7,7 @@ from vla_server_base.sessions.session import Session
 
 @dataclass(frozen=True, kw_only=True)
 class SessionStatus:
-    """One session: who it is of, how it acts, where it is, and how fast its steps are.
+    """One session: who it is of, which model answers it, how it acts, where it is, and how fast its steps are.
 
     `step` is the next request's; `last_ms` is None until a step was answered.
     """
@@ -15,6 +15,7 @@ class SessionStatus:
     id: str
     client: str
     protocol: str
+    model: str
     execution: str
     instruction: str | None
     seed: int
@@ -32,6 +33,7 @@ def status_of(session: Session) -> SessionStatus:
         id=session.id,
         client=session.client,
         protocol=session.protocol,
+        model=session.engine.id,
         execution=session.settings.execution,
         instruction=progress.task.instruction if progress.task else None,
         seed=progress.seed,

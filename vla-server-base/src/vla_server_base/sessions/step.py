@@ -7,7 +7,7 @@ from vla_server_base.errors import RequestError
 from vla_server_base.request_context import current_session
 from vla_server_base.request_inputs import check_observation, check_task
 from vla_server_base.sessions.registry import Sessions
-from vla_server_base.sessions.requests import EpisodeRequest, StepRequest, StepResult
+from vla_server_base.sessions.requests import EpisodeRequest, ReadFor, StepRequest, StepResult
 from vla_server_base.sessions.session import Session
 
 logger = logging.getLogger(__name__)
@@ -21,20 +21,21 @@ async def run_step(sessions: Sessions, request: StepRequest) -> StepResult:
         Superseded, DeadlinePassed, RequestError, Unavailable: see `Sessions.open`, `Sessions.resume` and
             `Session.step`.
     """
-    check_observation(request.observation, sessions.engine.spec)
-    check_task(request.task, sessions.engine.spec)
+    spec = (request.engine or sessions.engine_of(request.session_id)).spec
+    check_observation(request.observation, spec)
+    check_task(request.task, spec)
     session = await _session_of(sessions, request)
     current_session.set(session.id)
     sessions.hand_over(session, request.connection)
     result = await session.step(request)
-    sessions.engine.monitor.note_step(session.id, result.step, result.seed)
+    session.engine.monitor.note_step(session.id, result.step, result.seed)
     sessions.keep_within_memory(session)
     if request.notes and result.step == 0:
         logger.info("session=%s %s", session.id, "; ".join(request.notes))
     return replace(
         result,
         notes=request.notes,
-        unknown_words=sessions.engine.unknown_words(request.task),
+        unknown_words=session.engine.unknown_words(request.task),
         token=await sessions.token(session) if request.return_token else None,
     )
 
@@ -53,7 +54,13 @@ def begin_episode(
             hint="send it with each observation, or name a session_id in the reset and in the observations",
         )
     session_id = request.session_id or default_session_id
-    session = sessions.open(session_id, request.seed, executes_chunks=request.executes_chunks, **request.settings)
+    session = sessions.open(
+        session_id,
+        request.seed,
+        executes_chunks=request.executes_chunks,
+        read_for=ReadFor(engine=request.engine),
+        **request.settings,
+    )
     sessions.hand_over(session, default_session_id if is_connection else None)
     session.reset(request.seed, request.settings, "session" if request.session_id else "episode")
 
@@ -63,4 +70,10 @@ async def _session_of(sessions: Sessions, request: StepRequest) -> Session:
         return await sessions.resume(request.token, executes_chunks=request.executes_chunks)
     if request.connection is not None and request.session_id is not None and not request.reset:
         sessions.check_return(request.session_id, request.connection, request.task)
-    return sessions.open(request.session_id, request.seed, executes_chunks=request.executes_chunks, **request.settings)
+    return sessions.open(
+        request.session_id,
+        request.seed,
+        executes_chunks=request.executes_chunks,
+        read_for=request.read_for,
+        **request.settings,
+    )

@@ -64,6 +64,14 @@ class TokenSeal:
         self._key = hmac.digest(key, model_id.encode(), "sha256")
         self._max_age_s = max_age_s
 
+    def has_signed(self, token: str) -> bool:
+        """Return whether this model's server signed a token."""
+        try:
+            sealed = base64.b64decode(token, validate=True)
+        except (binascii.Error, ValueError):
+            return False
+        return hmac.compare_digest(sealed[:SIGNATURE_BYTES], self._signature(sealed[SIGNATURE_BYTES:]))
+
     def content(
         self, session_id: str, settings: SessionSettings, progress: SessionProgress, owner: str = ""
     ) -> dict[str, Any]:

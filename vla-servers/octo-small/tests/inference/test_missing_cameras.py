@@ -24,6 +24,7 @@ from octo_service.preprocessing.vocabulary import word_vocabulary
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, PolicyInput, PolicyRequest, Task, Window
 from vla_server_base.engine.engine import Engine
+from vla_server_base.engine.engines import Engines
 from vla_server_base.sessions.action_chunking import ObservationWindow
 from vla_server_base.sessions.registry import Sessions
 from vla_server_base.sessions.requests import StepRequest
@@ -123,7 +124,7 @@ async def answered(adapter: OctoSmallAdapter, config: ServerConfig, num_windows:
     engine = Engine(adapter, config, "loaded already")
     engine.start()
     await engine.loaded()
-    sessions, world = Sessions(engine, config, "small"), World(0)
+    sessions, world = Sessions(Engines(engine), config), World(0)
     robots = [Robot(number, world, engine.spec.window) for number in range(NUM_ROBOTS)]
     found = []
     while len(found) < num_windows:

@@ -57,14 +57,14 @@ async def query(request: Request, service: CurrentService) -> Response:
 async def reset(request: Request, service: CurrentService) -> ResetReply:
     current_protocol.set("openvla")
     body = await _body(request, service)
-    episode = await asyncio.to_thread(openvla.read_reset, body, service.observation_reader)
+    episode = await asyncio.to_thread(openvla.read_reset, body, service.reader_for(_session_id(request)))
     begin_episode(service.sessions, episode, _session_id(request), is_connection=False)
     return ResetReply()
 
 
 async def _act(request: Request, service: Service, read: Callable[[bytes, ObservationReader], ActRequest]) -> Response:
     current_protocol.set("openvla")
-    reader = service.observation_reader
+    reader = service.reader_for(_session_id(request))
     body = await _body(request, service)
 
     async def answer() -> Response:

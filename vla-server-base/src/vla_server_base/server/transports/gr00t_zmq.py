@@ -121,13 +121,13 @@ async def _reply(
     if request.endpoint == "ping":
         return gr00t.PONG
     if request.endpoint == "get_modality_config":
-        return gr00t.write_modality_config(service.engine.spec, as_text=client in n15_clients)
+        return gr00t.write_modality_config(service.reader_for(session_id).spec, as_text=client in n15_clients)
     if request.endpoint == "reset":
-        begin_episode(service.sessions, gr00t.read_reset(request, service.observation_reader), session_id)
+        begin_episode(service.sessions, gr00t.read_reset(request, service.reader_for(session_id)), session_id)
         return gr00t.RESET_DONE
     service.rates.check_current()
     with service.monitor.timed("read"):
-        step = await asyncio.to_thread(gr00t.read_observation, request, service.observation_reader)
+        step = await asyncio.to_thread(gr00t.read_observation, request, service.reader_for(session_id))
     watch.lap("read")
     measured.continue_trace(step.traceparent)
     result = await run_step(service.sessions, step.on_connection(session_id))

@@ -69,8 +69,9 @@ class LerobotClient:
         if self._newest is not None and self._newest.timestep == step.timestep and not self._newest.must_go:
             self._newest = None
             self._has_come.clear()
+        assert result.spec is not None, "a session says what has answered"
         with service.monitor.timed("write"):
-            return lerobot.write_actions(step, result, self.setup, service.engine.spec)
+            return lerobot.write_actions(step, result, self.setup, result.spec)
 
 
 class LerobotClients:

@@ -109,7 +109,8 @@ class _Calls:
 
     async def observe(self, chunks: AsyncIterator[bytes], peer: str) -> bytes:
         """Keep an observation."""
-        client, reader = self._clients.of(peer), self._service.observation_reader
+        client = self._clients.of(peer)
+        reader = self._service.reader_for(client.session_id)
         self._service.rates.check_current()
         # One at a time: whole observations are held in memory.
         async with client.receiving:

@@ -22,7 +22,9 @@ async def serve_openpi(connection: SocketConnection) -> None:
     except ModelUnavailable as error:
         await connection.refuse(openpi.write_error(*connection.client_error(error)))
         return
-    await connection.send(openpi.greeting(service.observation_reader))
+    reader = service.reader_for(connection.session_id)
+    connection.greeted = reader.engine
+    await connection.send(openpi.greeting(reader))
 
     async def answer(message: WireMessage) -> WireMessage:
         with connection.begin_message("/") as measured:
@@ -39,7 +41,7 @@ async def _answer(connection: SocketConnection, message: WireMessage, measured: 
     service, watch = connection.service, Stopwatch()
     service.rates.check_current()
     with service.monitor.timed("read"):
-        request = await asyncio.to_thread(openpi.read, message, service.observation_reader)
+        request = await asyncio.to_thread(openpi.read, message, connection.reader)
     watch.lap("read")
     if isinstance(request, EpisodeRequest):
         begin_episode(service.sessions, request, connection.session_id)

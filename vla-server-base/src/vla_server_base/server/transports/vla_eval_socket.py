@@ -143,15 +143,17 @@ class _MessageReader:
         if message.kind == "hello":
             await service.policy_loaded()
             measured.end(200)
-            return vla_eval.greeting(service.engine.spec, message.seq)
+            reader = self._connection.reader
+            self._connection.greeted = reader.engine
+            return vla_eval.greeting(reader.spec, message.seq)
         if message.kind == "episode_start":
             await self._newest.clear()
-            episode = await asyncio.to_thread(vla_eval.read_start, message, service.observation_reader)
+            episode = await asyncio.to_thread(vla_eval.read_start, message, self._connection.reader)
             begin_episode(service.sessions, episode, self._connection.session_id)
         elif message.kind == "observation":
             service.rates.check_current()
             with service.monitor.timed("read"):
-                request = await asyncio.to_thread(vla_eval.read_observation, message, service.observation_reader)
+                request = await asyncio.to_thread(vla_eval.read_observation, message, self._connection.reader)
             watch.lap("read")
             measured.continue_trace(request.traceparent)
             await self._newest.put(_WaitingObservation(request, message, current_request_id.get(), watch, measured))

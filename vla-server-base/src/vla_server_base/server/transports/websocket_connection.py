@@ -7,9 +7,11 @@ from collections.abc import Awaitable, Callable
 
 from fastapi import WebSocket
 
+from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import Unauthorized, Unavailable, VLAError
 from vla_server_base.monitoring.running_request import RunningRequest
 from vla_server_base.monitoring.traceparent import TRACEPARENT
+from vla_server_base.protocols.observations import ObservationReader
 from vla_server_base.request_context import begin_request, client_fields, current_request_id, logged_path
 from vla_server_base.server.error_replies import client_error, reason_of
 from vla_server_base.server.service import Service
@@ -27,7 +29,18 @@ class SocketConnection:
     def __init__(self, socket: WebSocket):
         self.service: Service = socket.app.state.service
         self.session_id = f"socket:{secrets.token_hex(8)}"
+        self.greeted: Engine | None = None
+        """The engine of the model that the client was told of."""
         self._socket = socket
+
+    @property
+    def reader(self) -> ObservationReader:
+        """What reads the client's messages.
+
+        Raises:
+            ModelUnavailable: the policy is not loaded.
+        """
+        return self.service.reader_for(self.session_id, self.greeted)
 
     async def answer_all(
         self,

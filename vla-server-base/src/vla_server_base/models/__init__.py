@@ -1,0 +1,1 @@
+"""The models that one server holds beside each other: loading, serving, rolling back, shadows."""
