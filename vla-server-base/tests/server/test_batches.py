@@ -262,3 +262,13 @@ def test_the_device_does_not_rest_when_another_clients_request_is_ready():
     flood = [admit(queue, A) for _ in range(3)]
     admit(queue, B, seed=1)
     assert not queue.rest_after(flood[0].claim, 60.0)
+
+
+def test_the_device_rests_after_an_evaluations_request_while_a_robot_is_about():
+    queue = RequestQueue(max_queue=8)
+    evaluation = admit(queue, A, priority="batch")
+    assert not queue.rest_after(evaluation.claim, 0.001)
+    admit(queue, B, priority="batch")
+    assert not queue.rest_after(evaluation.claim, 0.001), "another evaluation is no more urgent"
+    queue.remove(admit(queue, B))
+    assert queue.rest_after(evaluation.claim, 0.001)

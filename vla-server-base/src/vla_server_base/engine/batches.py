@@ -18,7 +18,7 @@ from vla_server_base.errors import DeadlinePassed, NotFinite, Overloaded, VLAErr
 from vla_server_base.fairness.claims import Claim, current_claim, displaced_by
 from vla_server_base.fairness.queue import FairQueue
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
-from vla_server_base.request_context import current_request_id
+from vla_server_base.request_context import Priority, current_request_id
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +73,8 @@ class RequestQueue:
         self._ready: FairQueue[Job] = FairQueue()  # includes some that have left
         self._refusal: Callable[[], VLAError] | None = None
         self.last_request_at = 0.0
-        self._last_requests: dict[str, float] = {}  # of each client, the one that asked last at the end
+        # The last claim of each client and class, and when it came; the newest is at the end.
+        self._recent: dict[tuple[str, Priority], tuple[Claim, float]] = {}
         self.is_closing = False
 
     def admit(self) -> Job:
@@ -90,16 +91,15 @@ class RequestQueue:
             self._make_room(job.claim)
             self.waiting[job] = None
             self.last_request_at = time.monotonic()
-            self._note_request(job.claim.flow.client)
+            self._note_request(job.claim)
             return job
 
-    def _note_request(self, client: str) -> None:
-        self._last_requests.pop(client, None)
-        self._last_requests[client] = self.last_request_at
-        for name, asked_at in list(self._last_requests.items()):
-            if asked_at >= self.last_request_at - _RECENT_S:
-                break
-            del self._last_requests[name]
+    def _note_request(self, claim: Claim) -> None:
+        key, now = (claim.flow.client, claim.priority), self.last_request_at
+        self._recent.pop(key, None)
+        self._recent[key] = (claim, now)
+        while (oldest := next(iter(self._recent))) and self._recent[oldest][1] < now - _RECENT_S:
+            del self._recent[oldest]
 
     @property
     def num_waiting(self) -> int:
@@ -115,23 +115,28 @@ class RequestQueue:
         num_waiting = sum(job.claim.flow.client == client for job in self.waiting)
         return num_waiting >= min(self._max_of_client, (self._max_queue + 1) // 2)
 
-    def rest_after(self, claim: Claim, busy_s: float) -> bool:
-        """Wait after a request of a flood as long as it took, or until another's is ready; return whether so long.
+    def rest_after(self, claim: Claim, rest_s: float) -> bool:
+        """Wait so long after a request, or until one is ready that need not wait; return whether it was so long.
 
-        While others ask, a client that fills the queue has half of the device's time: what its requests cost beside the
-        device, such as reading and replying, would otherwise leave no processor to others.
+        So what is less urgent leaves processors to robots that ask meanwhile, and a client that fills the queue leaves
+        some to others.
         """
-        client = claim.flow.client
+        if rest_s <= 0:
+            return False
         with self._changed:
-            since = time.monotonic() - _RECENT_S
-            has_company = any(name != client and at >= since for name, at in self._last_requests.items())
-            if not (has_company and self._is_mostly_of(client)):
-                return False
-            rest_s = min(_LONGEST_REST_S, busy_s)
-            return not self._changed.wait_for(lambda: self.is_closing or self._has_ready_beside(client), rest_s)
+            is_flood = self._is_mostly_of(claim.flow.client)
 
-    def _has_ready_beside(self, client: str) -> bool:
-        return any(claim.flow.client != client for claim, _ in self._ready)
+            def gives_way_to(other: Claim) -> bool:
+                return other.is_more_urgent_than(claim) or (is_flood and other.flow.client != claim.flow.client)
+
+            since = time.monotonic() - _RECENT_S
+            if not any(asked_at >= since and gives_way_to(other) for other, asked_at in self._recent.values()):
+                return False
+
+            def may_go_on() -> bool:
+                return self.is_closing or any(gives_way_to(other) for other, _ in self._ready)
+
+            return not self._changed.wait_for(may_go_on, min(_LONGEST_REST_S, rest_s))
 
     def check_room(self, claim: Claim) -> None:
         """Refuse a claim for which there is no place now; a request with it may come a little later.

@@ -3,11 +3,11 @@
 import gc
 import itertools
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
@@ -34,14 +34,6 @@ _MAX_BATCH = 64
 QUIET_S = 1.0
 # A load or a compilation cannot be interrupted; past this the daemon thread is left to the end of the process.
 _JOIN_TIMEOUT_S = 30.0
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Served:
-    """A batch that has run: the claim of its last request, and how long it took."""
-
-    claim: Claim
-    seconds: float
 
 
 class DeviceThread:
@@ -76,27 +68,28 @@ class DeviceThread:
             is_loaded = self._load()
         finally:
             self.load_ended.set_result(None)
+        used = _ProcessorTime()
         while is_loaded and not self._queue.is_closing:
             background = self._background_inputs is not None
             quiet_at = self._queue.last_request_at + QUIET_S
             self._queue.wait_for_work(max(0.0, quiet_at - time.monotonic()) if background else None)
             with self._shared.turn(self._queue):
                 has_run = self._run_next()
-            if isinstance(has_run, _Served):
-                self._queue.rest_after(has_run.claim, has_run.seconds)
+            if isinstance(has_run, Claim):
+                self._queue.rest_after(has_run, used.rest_s())
+                used = _ProcessorTime()
             elif not has_run and background and self._shared.is_quiet(QUIET_S):
                 self._warm_up_in_background()
 
-    def _run_next(self) -> "_Served | bool":
-        """Run the next batch, else a piece of a prefetch; return the batch's last claim, or whether there was one."""
+    def _run_next(self) -> Claim | bool:
+        """Run the next batch, else a piece of a prefetch; return the batch's last claim, or whether there was a piece."""
         batch = self._queue.take_batch(self._max_batch)
         if not batch:
             return self._queue.prefetches.run_piece(self._adapter)
         started = time.perf_counter()
         run_batch(self._adapter, batch, self._monitor, self._run_others)
-        busy_s = time.perf_counter() - started
-        self._queue.note_served(len(batch), busy_s)
-        return _Served(claim=batch[-1].claim, seconds=busy_s)
+        self._queue.note_served(len(batch), time.perf_counter() - started)
+        return batch[-1].claim
 
     def _run_others(self, beside: Claim) -> None:
         """Answer a request of another client between two pieces of a long one: it need not wait for all of them."""
@@ -166,3 +159,15 @@ class DeviceThread:
         self.thread.join(_JOIN_TIMEOUT_S)
         if self.thread.is_alive():
             logger.warning("the device thread did not end within %.0f s", _JOIN_TIMEOUT_S)
+
+
+class _ProcessorTime:
+    """The processor time of this process from now on, that of all threads: reading and replying count, too."""
+
+    def __init__(self) -> None:
+        self._began, self._used_before = time.monotonic(), time.process_time()
+
+    def rest_s(self) -> float:
+        """Return how long the process would have to rest, so that it had used half of the processors."""
+        used_s = time.process_time() - self._used_before
+        return 2 * used_s / (os.cpu_count() or 1) - (time.monotonic() - self._began)
