@@ -1,4 +1,4 @@
-"""Logins at servers behind the console: their cookies, kept apart in the browser by server."""
+"""ProxiedLogins at servers behind the console: their cookies, kept apart in the browser by server."""
 
 from dataclasses import dataclass
 
@@ -9,7 +9,7 @@ _COOKIE = "vla_login"
 
 
 @dataclass(frozen=True)
-class Logins:
+class ProxiedLogins:
     """What tells server `index` at `url` who asks: a key that was given to the console, or the cookie of a login.
 
     The browser keeps the cookie under a name of the console's own: it sends all cookies of 127.0.0.1 to every port, and

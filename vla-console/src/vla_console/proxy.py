@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.routing import Route
 
 from vla_console.errors import ConsoleError
-from vla_console.logins import Logins
+from vla_console.logins import ProxiedLogins
 from vla_console.page import ServerEntry, page_routes
 from vla_console.same_origin import SameOrigin
 
@@ -53,7 +53,7 @@ def console_app(urls: Sequence[str], api_key: str = "") -> Starlette:
         if index >= len(urls):
             message = f"there is no server {index}; this console shows {len(urls)}"
             raise ConsoleError(404, "not_found", message, hint="GET /console/servers.json lists them")
-        return await _forwarded(client, urls[index], request, Logins(index, urls[index], api_key))
+        return await _forwarded(client, urls[index], request, ProxiedLogins(index, urls[index], api_key))
 
     return Starlette(
         routes=[*page_routes(list_servers), Route("/servers/{index:int}/{path:path}", forward, methods=_METHODS)],
@@ -72,7 +72,7 @@ async def _name_of(client: httpx.AsyncClient, url: str) -> str:
     return address
 
 
-async def _forwarded(client: httpx.AsyncClient, url: str, request: Request, logins: Logins) -> Response:
+async def _forwarded(client: httpx.AsyncClient, url: str, request: Request, logins: ProxiedLogins) -> Response:
     """Return the server's answer, which is passed on as it comes."""
     try:
         answer = await client.send(_request_to(client, url, request, logins), stream=True)
@@ -92,7 +92,7 @@ async def _forwarded(client: httpx.AsyncClient, url: str, request: Request, logi
     return response
 
 
-def _request_to(client: httpx.AsyncClient, url: str, request: Request, logins: Logins) -> httpx.Request:
+def _request_to(client: httpx.AsyncClient, url: str, request: Request, logins: ProxiedLogins) -> httpx.Request:
     # As the client wrote it: in `request.url.path` an escaped slash of a session's name is a slash.
     path = request.scope["raw_path"].split(b"/", 3)[3].decode("ascii")
     query = request.scope["query_string"].decode("ascii")

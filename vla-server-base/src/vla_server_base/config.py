@@ -184,7 +184,7 @@ class ServerConfig(Settings):
     """The same for one client."""
 
     max_rate: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    """Requests a second of one client; beyond it, 429. 0 is no limit; a key with a rate has its own."""
+    """Largest number of requests a second of one client; beyond it, 429. 0 sets no limit; a key's rate wins."""
 
     max_batch: Annotated[int, Field(ge=0, le=4096)] = 0
     """Largest batch on the device; 0 is 64 on an accelerator and 1 on a CPU."""

@@ -17,8 +17,8 @@ current_request_id: ContextVar[str] = ContextVar("current_request_id", default="
 current_client: ContextVar[str] = ContextVar("current_client", default="-")
 """Who the client is: `key:NAME` where the server has API keys, else the network address of the connection's peer.
 
-"-" outside a request. Clients that must not starve or overhear each other are told apart by it: it is never the value
-of an unchecked header.
+"-" outside a request. Clients that must not starve or overhear each other differ in it: it is never the value of an
+unchecked header.
 """
 
 current_address: ContextVar[str] = ContextVar("current_address", default="-")
@@ -31,7 +31,7 @@ current_rate: ContextVar[float | None] = ContextVar("current_rate", default=None
 """How many requests a second the client may send; None for the server's own limit."""
 
 current_deadline: ContextVar[float | None] = ContextVar("current_deadline", default=None)
-"""When the answer is of no use any more, by `time.monotonic`; None for a request without a deadline."""
+"""When the answer becomes useless, by `time.monotonic`; None for a request without a deadline."""
 
 current_session: ContextVar[str] = ContextVar("current_session", default="-")
 """The session that the request is a step of; "-" if it has no session, or the session is not known yet."""

@@ -62,7 +62,7 @@ def noise_image(number: int, height: int = 9, width: int = 12) -> np.ndarray:
     return np.random.default_rng(number).integers(0, 256, (height, width, 3), np.uint8)
 
 
-def take_step(client: httpx.Client, session: str, number: int = 0, **body) -> dict:
+def take_step(client: httpx.Client, session: str | None, number: int = 0, **body) -> dict:
     body = {"instruction": "go", "images": {"primary": encoded(noise_image(number))}, "session_id": session, **body}
     response = client.post("/predict", json=body)
     assert response.status_code == 200, response.text
@@ -98,5 +98,5 @@ def replayed(client: httpx.Client, folder: Path, **options) -> int:
     try:
         replay.run(ReplaySessions(**given), ECHO)
     except SystemExit as end:
-        return int(end.code)
+        return int(end.code or 0)
     return 0

@@ -19,7 +19,7 @@ def certified(tmp_path, **options) -> int:
     try:
         certify.run(Certify(**given), ECHO)
     except SystemExit as end:
-        return int(end.code)
+        return int(end.code or 0)
     return 0
 
 

@@ -55,7 +55,7 @@ def test_a_token_resumes_its_session_on_its_own_model_or_says_that_it_is_gone(la
     assert lab.number(session_token=token) == (1.0, "numbered://1")
     assert lab.client.delete("/models/numbered://1", params={"force": True}).status_code == 200
     error = lab.predict(session_token=token)["error"]
-    assert (error["code"], "is not held any more" in error["message"]) == ("invalid_token", True)
+    assert (error["code"], "is no longer held" in error["message"]) == ("invalid_token", True)
 
 
 def test_a_roll_back_needs_no_load(lab):

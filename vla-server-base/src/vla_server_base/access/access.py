@@ -90,7 +90,7 @@ class Access:
             return
         key = self._ring.named(name)
         if key is None:
-            raise Unauthorized(f"there is no API key '{name}' any more", hint=f"`keys new {name}` makes one")
+            raise Unauthorized(f"there is no longer an API key '{name}'", hint=f"`keys new {name}` makes one")
         self._begin(key)
 
     def check_still_admitted(self) -> None:

@@ -21,7 +21,7 @@ class Logins:
     """Makes cookies, and reads those that it made: each has a key's hash, the end of its life and a signature.
 
     The server stores nothing for a login. The secret that signs them is as old as the process, so a restart ends all
-    logins, and whoever has read the file of hashes cannot make one.
+    logins, and the file of hashes does not suffice to make one.
     """
 
     def __init__(self, clock: Callable[[], float] = time.time):

@@ -13,7 +13,7 @@ _EXPIRED, _NOT_YET_VALID = 10, 9  # X509_V_ERR_CERT_HAS_EXPIRED, X509_V_ERR_CERT
 _TIMES = {_EXPIRED: "has expired", _NOT_YET_VALID: "is not valid yet"}
 
 
-class Certificate:
+class TlsCertificate:
     """What a server shows its clients. `context` is for uvicorn; each handshake asks whether the files have changed.
 
     Raises:
@@ -78,7 +78,7 @@ class Certificate:
 
     def _refuse_password(self) -> str:
         raise ConfigError(
-            f"VLA_TLS_KEY={self._key} needs a password, and nobody is there to type it",
+            f"VLA_TLS_KEY={self._key} needs a password, which a server cannot ask for",
             hint="store it without one (openssl pkey), readable for the server's user alone",
         )
 
@@ -107,11 +107,11 @@ class Certificate:
                 ) from error
 
 
-def certificate_of(config: ServerConfig) -> Certificate | None:
+def certificate_of(config: ServerConfig) -> TlsCertificate | None:
     """Return the certificate that the settings name; None without TLS.
 
     Raises:
-        ConfigError: see `Certificate`; or one setting lacks the other.
+        ConfigError: see `TlsCertificate`; or one setting lacks the other.
     """
     if not (config.tls_cert or config.tls_key or config.tls_client_ca):
         return None
@@ -119,7 +119,7 @@ def certificate_of(config: ServerConfig) -> Certificate | None:
         missing = "VLA_TLS_KEY" if config.tls_cert else "VLA_TLS_CERT"
         raise ConfigError(f"TLS needs {missing} too", hint="name the certificate and its key, both in PEM")
     client_ca = Path(config.tls_client_ca).expanduser() if config.tls_client_ca else None
-    return Certificate(Path(config.tls_cert).expanduser(), Path(config.tls_key).expanduser(), client_ca)
+    return TlsCertificate(Path(config.tls_cert).expanduser(), Path(config.tls_key).expanduser(), client_ca)
 
 
 def _check_readable(setting: str, path: Path) -> None:

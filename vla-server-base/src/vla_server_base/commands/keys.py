@@ -8,13 +8,13 @@ from typing import Any
 
 from vla_server_base.access.key_file import only_writer, read_keys, write_keys
 from vla_server_base.access.keys import Key, checked_name, digest_of, duration, new_secret, utc_now
-from vla_server_base.commands.options.keys import Keys, ListKeys, NewKey, RevokeKey
+from vla_server_base.commands.options.keys import KeysCommand, ListKeys, NewKey, RevokeKey
 from vla_server_base.commands.program import PolicyProgram
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import UsageError
 
 
-def run(options: Keys, program: PolicyProgram[Any]) -> None:
+def run(options: KeysCommand, program: PolicyProgram[Any]) -> None:
     """Do what was typed after `keys`."""
     path = _file(options.action.server, program)
     if isinstance(options.action, NewKey):

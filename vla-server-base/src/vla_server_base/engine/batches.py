@@ -107,7 +107,7 @@ class RequestQueue:
         return len(self.waiting)
 
     def is_mostly_of(self, client: str) -> bool:
-        """Return whether a client has at least half of the queue, or all of its own part."""
+        """Return whether a client has at least half of the queue, or all the places that a client may have."""
         with self._changed:
             return self._is_mostly_of(client)
 

@@ -73,7 +73,7 @@ class DeviceThread:
             background = self._background_inputs is not None
             quiet_at = self._queue.last_request_at + QUIET_S
             self._queue.wait_for_work(max(0.0, quiet_at - time.monotonic()) if background else None)
-            with self._shared.turn(self._queue):
+            with self._shared.reserved(self._queue):
                 has_run = self._run_next()
             if isinstance(has_run, Claim):
                 self._queue.rest_after(has_run, used.rest_s())
@@ -82,7 +82,7 @@ class DeviceThread:
                 self._warm_up_in_background()
 
     def _run_next(self) -> Claim | bool:
-        """Run the next batch, else a piece of a prefetch; return the batch's last claim, or whether there was a piece."""
+        """Run the next batch, else a piece of a prefetch; return the batch's last claim, or if there was a piece."""
         batch = self._queue.take_batch(self._max_batch)
         if not batch:
             return self._queue.prefetches.run_piece(self._adapter)

@@ -63,7 +63,7 @@ class Engine:
         """`check_spec` raises a VLAError where the loaded policy does not fit the server's configuration.
 
         `name` is the model's id, by default `model_id`. Engines of one device share `shared_device`. One that
-        `is_later` loads beside another that serves: it counts as loaded once nothing more is to be compiled.
+        `is_later` loads beside another that serves: it counts as loaded once everything is compiled.
         """
         self.id, self.checkpoint = name or model_id, model_id
         self._adapter = adapter

@@ -39,7 +39,7 @@ class SharedDevice:
             self._queues = tuple(each for each in self._queues if each is not queue)
 
     @contextmanager
-    def turn(self, queue: RequestQueue) -> Iterator[None]:
+    def reserved(self, queue: RequestQueue) -> Iterator[None]:
         """Have the device for the length of a `with` block, for a batch of a queue; a shadow's takes no turn."""
         if queue not in self._queues:
             yield

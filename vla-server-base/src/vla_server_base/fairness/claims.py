@@ -25,7 +25,7 @@ SHARE = 16
 """A less urgent class gets one in so many turns, and one in so many places of a full queue, if it asks for them.
 
 A share of the turns, not a limit on the age: on a busy device all evaluations grow old, and would then be a robot's
-equals. So a robot waits for one request of an evaluation more at most, in sixteen of its own.
+equals. So a robot waits for at most one request of an evaluation in every sixteen steps.
 """
 
 
@@ -41,7 +41,7 @@ class Flow:
 class Claim:
     """The owner of an item, its class, and when it is due, by `time.monotonic`.
 
-    After `deadline` nobody wants it any more; None if it has no deadline.
+    After `deadline` the answer is of no use; None if it has no deadline.
     """
 
     flow: Flow

@@ -87,7 +87,7 @@ class _Round:
         return [entry for _, entry in sorted(entries, key=lambda each: (each[0] in self._served, each[1].claim.due_at))]
 
     def serve(self, name: str, waiting: Collection[str]) -> None:
-        """Count a turn; the round ends when somebody has a second one, or nobody waits any more."""
+        """Count a turn; the round ends when somebody has a second one, or when the queue is empty."""
         if name in self._served or not waiting:
             self._served.clear()
         if waiting:

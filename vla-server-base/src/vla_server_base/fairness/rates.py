@@ -21,7 +21,7 @@ class _Bucket:
 class RateLimits:
     """A bucket of tokens for each client that has a rate: a request takes one, and they come back at that rate.
 
-    `default_rate` is that of clients without one of their own; 0 is no limit. A bucket holds what comes in one second,
+    `default_rate` applies to clients whose key has no rate; 0 sets no limit. A bucket holds what comes in one second,
     and one at least: a robot whose steps come unevenly is not refused, nor is a client that sends one request in
     several seconds. All methods are called on the event loop.
     """
@@ -45,7 +45,7 @@ class RateLimits:
         self.check(current_client.get(), self._default_rate if rate is None else rate)
 
     def check(self, client: str, rate: float) -> None:
-        """Count a request of a client that may send `rate` requests a second; 0 is no limit.
+        """Count a request of a client that may send `rate` requests a second; 0 sets no limit.
 
         Raises:
             RateLimited: that is more than it may send; with the seconds until it may.
@@ -61,7 +61,7 @@ class RateLimits:
             wait_s = (1 - bucket.tokens) / rate + self._jitter()
             raise RateLimited(
                 f"{client} may send {rate:g} requests a second",
-                hint="send fewer, or ask whoever runs the server for a higher rate",
+                hint="send fewer; VLA_MAX_RATE or `keys new --rate` raises the limit",
                 retry_after_s=math.ceil(wait_s),
             )
         bucket.tokens -= 1

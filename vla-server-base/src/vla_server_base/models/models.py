@@ -72,7 +72,7 @@ class Models:
         Raises:
             Forbidden: the server can load no other model, or not this one.
             RequestError: there is no such folder.
-            ModelConflict: another one is being loaded, its id is taken, or memory is short.
+            ModelConflict: another one is being loaded, its id is used, or memory is short.
         """
         self.sweep()
         if self._make_engine is None:
@@ -192,7 +192,7 @@ class Models:
                 model = f"{order.checkpoint}#{number}"
             return model
         if order.id in self.held and self.held[order.id].engine is not None:
-            raise ModelConflict(f"the id '{order.id}' is taken", hint="choose another id, or leave it out")
+            raise ModelConflict(f"the id '{order.id}' is used already", hint="choose another id, or leave it out")
         return order.id
 
     def _contract_check(self, allows_different: bool) -> Callable[[PolicySpec], None]:

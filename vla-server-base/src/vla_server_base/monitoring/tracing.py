@@ -23,7 +23,7 @@ Attributes = Mapping[str, str | int | float | bool]
 
 
 class Tracing:
-    """Makes spans and sends them, on a separate thread, to the collector that OpenTelemetry's `OTEL_*` variables name."""
+    """Makes spans and sends them, on a separate thread, to the collector that the `OTEL_*` variables name."""
 
     def __init__(self, version: str):
         own = {"service.version": version}

@@ -32,7 +32,7 @@ from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound,
 from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.fairness.threads import FairThreads, num_threads, num_threads_per_client
 from vla_server_base.models.models import Models
-from vla_server_base.monitoring.monitor import Monitor, monitor_of_environment
+from vla_server_base.monitoring.monitor import Monitoring, monitor_of_environment
 from vla_server_base.protocols.known_keys import check_lab_keys, lab_keys
 from vla_server_base.recordings.recorder import SessionsRecorder, check_recordable
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
@@ -128,7 +128,7 @@ def create_vla_app(
         if config.record:
             recorder = SessionsRecorder(config, lambda: routes.info(app.state.service).model_dump(mode="json"))
         recorder_of = recorder.of if recorder else _no_recorder
-        held = _held(adapter, config, model_id, make_adapter, monitor, recorder_of)
+        held = _first_model(adapter, config, model_id, make_adapter, monitor, recorder_of)
         pool = ScenePool(config, monitor)
         pool_start = asyncio.create_task(start_pool(pool))
         shutdown = Shutdown()
@@ -213,12 +213,12 @@ def create_vla_app(
     return app
 
 
-def _held(
+def _first_model(
     adapter: VLAModelAdapter,
     config: ServerConfig,
     model_id: str,
     make_adapter: Callable[[str], VLAModelAdapter] | None,
-    monitor: Monitor,
+    monitor: Monitoring,
     recorder_of: Callable[[str, str], SessionRecorder | None],
 ) -> Models:
     """Return what holds the first model, and others beside it."""

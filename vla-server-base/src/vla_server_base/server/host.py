@@ -22,7 +22,7 @@ from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.server import HANDLED_SIGNALS
 
 from vla_server_base.access.binding import check_binding, check_socket
-from vla_server_base.access.tls import Certificate
+from vla_server_base.access.tls import TlsCertificate
 from vla_server_base.config import ConfigError, ServerConfig
 from vla_server_base.errors import VLAError
 from vla_server_base.server.sockets import uvicorn_settings
@@ -59,7 +59,7 @@ class Host:
         self._has_failed = False
         self._watchdog: Watchdog | None = None
 
-    def prepare(self, config: ServerConfig, traffic: Traffic, certificate: Certificate | None = None) -> None:
+    def prepare(self, config: ServerConfig, traffic: Traffic, certificate: TlsCertificate | None = None) -> None:
         """Have connections served as the settings say, and each request logged once, under its peer's address.
 
         With a `certificate` they are encrypted.

@@ -83,7 +83,7 @@ class Sessions:
         """
         session_id = secrets.token_hex(16) if session_id is None else _checked_id(session_id)
         self.forget_idle()
-        session = self._on_right_model(self._sessions.get(_own(session_id)), read_for)
+        session = self._on_right_model(self._sessions.get(_name_of(session_id)), read_for)
         if session is None:
             engine = self._engine_for(read_for)
             defaults = self._defaults(engine, executes_chunks)
@@ -103,7 +103,7 @@ class Sessions:
         if resumed.owner != current_owner():
             raise InvalidToken("the session token was given to another API key", hint=BEGIN_NEW_SESSION)
         self.forget_idle()
-        session = self._sessions.get(_own(resumed.id))
+        session = self._sessions.get(_name_of(resumed.id))
         if resumed.is_too_old and session is None:
             raise InvalidToken("the session token is too old", hint=BEGIN_NEW_SESSION)
         if session is None:
@@ -134,12 +134,12 @@ class Sessions:
         """
         if token is not None and max(len(self.engines.by_id), len(self._seals)) > 1:
             return self._engine_of_token(token)
-        session = None if session_id is None else self._sessions.get(_own(session_id))
+        session = None if session_id is None else self._sessions.get(_name_of(session_id))
         return self.engines.serving if session is None else session.engine
 
     def exists(self, session_id: str) -> bool:
         """Return whether there is a session of this id."""
-        return _own(session_id) in self._sessions
+        return _name_of(session_id) in self._sessions
 
     def num_on(self, engine: Engine) -> int:
         """Return how many sessions a model has, of all keys."""
@@ -158,7 +158,7 @@ class Sessions:
             RequestError: that would silently begin its episode again.
         """
         task_then = self._left.get((connection, session_id))
-        if task_then is not None and _own(session_id) not in self._sessions and is_same_task(task_then, task):
+        if task_then is not None and _name_of(session_id) not in self._sessions and is_same_task(task_then, task):
             raise RequestError(
                 f"session '{session_id}' ended when this connection named another one: a connection is for one robot",
                 hint="open a connection for each robot; or begin a new episode with it (reset)",
@@ -180,9 +180,9 @@ class Sessions:
             NotFound: there is no session of this id.
         """
         self.forget_idle()
-        if _own(session_id) not in self._sessions:
+        if _name_of(session_id) not in self._sessions:
             raise _no_session(session_id)
-        return self._sessions[_own(session_id)]
+        return self._sessions[_name_of(session_id)]
 
     def end(self, session_id: str) -> SessionStatus:
         """Forget a session and return its last status; a request that waits for it is answered.
@@ -190,7 +190,7 @@ class Sessions:
         Raises:
             NotFound: there is no session of this id.
         """
-        session = self._sessions.get(_own(session_id))
+        session = self._sessions.get(_name_of(session_id))
         if session is None:
             raise _no_session(session_id)
         self._drop(session)
@@ -198,7 +198,7 @@ class Sessions:
 
     def end_if_exists(self, session_id: str) -> None:
         """Forget a session, if there is one of this id."""
-        if _own(session_id) in self._sessions:
+        if _name_of(session_id) in self._sessions:
             self.end(session_id)
 
     def end_watching(self) -> None:
@@ -215,8 +215,8 @@ class Sessions:
     def statuses(self) -> list[SessionStatus]:
         """Return the status of each session that the request may see, the last used one first."""
         self.forget_idle()
-        own = [session for session in self._sessions.values() if session.owner == current_owner()]
-        ordered = sorted(own, key=lambda session: session.last_used, reverse=True)
+        visible = [session for session in self._sessions.values() if session.owner == current_owner()]
+        ordered = sorted(visible, key=lambda session: session.last_used, reverse=True)
         return [status_of(session) for session in ordered]
 
     def keep_within_memory(self, session: Session) -> None:
@@ -268,7 +268,7 @@ class Sessions:
                 return engine
         for model, seal in list(self._seals.items()):
             if seal.has_signed(token):
-                raise InvalidToken(f"the session's model '{model}' is not held any more", hint=BEGIN_NEW_SESSION)
+                raise InvalidToken(f"the session's model '{model}' is no longer held", hint=BEGIN_NEW_SESSION)
         return self.engines.serving
 
     def _read_token(self, token: str) -> tuple[Engine, ResumedSession]:
@@ -291,7 +291,7 @@ class Sessions:
     ) -> Session:
         if len(self._sessions) >= self._config.max_sessions:
             self._make_room()
-        self._sessions[_own(session_id)] = session = Session(
+        self._sessions[_name_of(session_id)] = session = Session(
             id=session_id,
             settings=settings,
             defaults=defaults,
@@ -336,7 +336,7 @@ class Sessions:
         session.close()
 
 
-def _own(session_id: str) -> tuple[str, str]:
+def _name_of(session_id: str) -> tuple[str, str]:
     """Return under what a session of this id is kept for the key of this task's request."""
     return current_owner(), session_id
 

@@ -9,7 +9,7 @@ from vla_server_base.commands.options.convert_data import ConvertData
 from vla_server_base.commands.options.demo import Demo
 from vla_server_base.commands.options.demonstrate import Demonstrate
 from vla_server_base.commands.options.evaluate import Evaluate
-from vla_server_base.commands.options.keys import Keys
+from vla_server_base.commands.options.keys import KeysCommand
 from vla_server_base.commands.options.predict import Predict
 from vla_server_base.commands.options.replay import ReplaySessions
 from vla_server_base.commands.options.serve import Serve
@@ -30,7 +30,7 @@ def shared_commands(config: Any, prefix: str, *of_a_checkpoint: str) -> Mapping[
         "demonstrate": Demonstrate,
         "evaluate": _with(Evaluate, settings_of_a_checkpoint),
         "convert-data": ConvertData,
-        "keys": Keys,
+        "keys": KeysCommand,
         "replay": ReplaySessions,
         "certify": _with(Certify, settings),
     }

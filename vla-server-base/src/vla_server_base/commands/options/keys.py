@@ -53,7 +53,7 @@ class RevokeKey:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Keys:
+class KeysCommand:
     """Make, list and revoke API keys, in the file that VLA_KEYS_FILE names."""
 
     action: tyro.conf.OmitSubcommandPrefixes[

@@ -30,7 +30,7 @@ class SocketConnection:
         self.service: Service = socket.app.state.service
         self.session_id = f"socket:{secrets.token_hex(8)}"
         self.greeted: Engine | None = None
-        """The engine of the model that the client was told of."""
+        """The engine of the model that the greeting described."""
         self._socket = socket
 
     @property
@@ -49,7 +49,7 @@ class SocketConnection:
     ) -> None:
         """Answer each message until the client leaves or is silent for too long, or the server shuts down.
 
-        Where its key is no longer valid, the client is told so by `write_error`, and the connection closed.
+        Where its key is no longer valid, the client gets what `write_error` writes, and the connection is closed.
         """
         shutdown = self.service.shutdown
         shutdown_begins = asyncio.create_task(shutdown.begun.wait())
