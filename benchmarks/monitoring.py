@@ -81,7 +81,7 @@ def _print_scrapes() -> None:
         policy.reset()
         for _ in range(NUM_STEPS):
             policy.act({"primary": image}, "go")
-        times = []
+        times, text = [], ""
         for _ in range(NUM_SCRAPES):
             started = time.perf_counter()
             text = client.get("/metrics").text

@@ -80,7 +80,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         tasks = Path(folder) / "tasks"
         settings = {**ports, "SOAK_TASKS": str(tasks), "VLA_SESSION_IDLE_S": "60", "VLA_EPISODE_KEEP_S": "60"}
-        with running(MODEL, command=("-c", COUNTING, "serve"), **settings) as server:
+        with running(MODEL, None, ("-c", COUNTING, "serve"), **settings) as server:
             address = Address(
                 url=server.url, zmq_port=int(ports["VLA_ZMQ_PORT"]), lerobot_port=int(ports["VLA_LEROBOT_PORT"])
             )
@@ -209,7 +209,7 @@ def send_nonsense(soak: Soak, chance: random.Random) -> None:
             wrong = chance.choice([{}, [], {"image": "?"}, {"instruction": 1}, {"xml_string": "<mujoco/>"}])
             reply = client.post(chance.choice(["/predict", "/act", "/execute"]), json=wrong)
             soak.answers[f"nonsense {reply.status_code}"] += 1
-            with socket.create_connection((address.hostname, address.port)) as cut:
+            with socket.create_connection((address.hostname or "", address.port or 0)) as cut:
                 cut.sendall(chance.choice([half, upgrade, b"\x00" * 100, b"GET /health HTTP/1.1\r\n"]))
             time.sleep(0.1)
 

@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+from echo_server import wait_until
 from keyed_server import CLASSES, keyed_server
 
 from vla_server_base.access.keys import new_secret
@@ -65,6 +66,7 @@ def test_the_log_has_the_reason_and_the_request_id_and_never_a_key(keyed, log_li
     for secret in (wrong, keyed.secrets["arm-1"]):
         headers = {**bearer(secret), "X-Request-Id": "asked"}
         httpx.get(f"{keyed.url}/sessions?api_key={secret}", headers=headers)
+    wait_until(lambda: len(log_lines("path=/sessions")) == 2)
     refused, answered = log_lines("path=/sessions")
     assert "status=401" in refused
     assert "code=unauthorized" in refused
@@ -97,3 +99,11 @@ def test_sessions_say_which_key_they_are_of(keyed):
         with keyed.client(name) as client:
             (session,) = client.get("/sessions").json()["sessions"]
         assert (session["id"], session["client"]) == ("arm", f"key:{name}")
+
+
+@pytest.mark.parametrize(("name", "status"), [("ann", 422), ("arm-1", 403), ("night", 403)])
+def test_only_a_persons_key_may_change_the_models(tmp_path, name, status):
+    with keyed_server(tmp_path, models="on") as server, server.client(name) as client:
+        reply = client.post("/models", json={})
+        assert reply.status_code == status
+        assert client.get("/models").status_code == 200

@@ -5,6 +5,7 @@ from urllib.parse import quote
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 
+from vla_server_base.access.keys import current_key
 from vla_server_base.errors import Forbidden
 from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.schemas.models import LoadModelRequest, ModelReply, ModelsReply, ServeModelRequest, model_reply
@@ -17,11 +18,17 @@ async def may_manage(request: Request) -> None:
     """Refuse who may not change the models; every route that does depends on this.
 
     Raises:
-        Forbidden: the server's models are fixed.
+        Forbidden: the server's models are fixed, or the request's key is not a person's.
     """
     service: Service = request.app.state.service
     if service.config.models == "off":
         raise Forbidden("requests may not change the models of this server", hint="start it with VLA_MODELS=on")
+    key = current_key.get()
+    if key is not None and key.priority != "human":
+        raise Forbidden(
+            f"the key '{key.name}' is of the class {key.priority} and may not change the models",
+            hint="use a person's key: keys new NAME --class human",
+        )
 
 
 Managing = Depends(may_manage)
