@@ -192,7 +192,6 @@ def create_vla_app(
     rooms = (predict, execute, episodes, geometry, routes, session_events, load, metrics, login, models, tabletop)
     for each in (*rooms, act, kserve, websocket):
         app.include_router(each.router)
-    app.include_router(websocket.router)
     app.router.default = websocket.not_found_app(app.router.default)
     if origins.allowed:
         app.add_middleware(CORSMiddleware, allow_origins=origins.allowed, allow_methods=["*"], allow_headers=["*"])

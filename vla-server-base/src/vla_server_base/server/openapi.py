@@ -115,7 +115,7 @@ def openapi_schema(app: FastAPI, *bodies: type[Body]) -> dict[str, Any]:
         schema = get_openapi(title=app.title, version=app.version, routes=app.routes)
         for kind in bodies:
             body = kind.model_json_schema(ref_template="#/components/schemas/{model}")
-            schema["components"]["schemas"] |= {**body.pop("$defs"), kind.__name__: body}
+            schema["components"]["schemas"] |= {**body.pop("$defs", {}), kind.__name__: body}
         app.openapi_schema = schema
     return app.openapi_schema
 
