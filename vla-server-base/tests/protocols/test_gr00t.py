@@ -311,7 +311,7 @@ def test_what_is_refused_is_one_line_of_the_log(port, log_lines):
         refused = robot.ask(observed(said=""))["error"]
     request_id = refused.rpartition("request_id ")[2].rstrip(")")
     (line,) = log_lines(request_id)
-    assert line.startswith("zmq session=zmq:")
+    assert line.startswith("zmq client=127.0.0.1 session=zmq:")
     assert line.endswith(f'code=instruction reason="there is no instruction" request_id={request_id}')
 
 

@@ -204,12 +204,12 @@ async def test_closing_in_the_moment_when_a_job_is_done_ends():
 async def test_a_worker_ends_with_the_server_even_in_the_middle_of_work(tmp_path):
     program = f"""
 import asyncio, os
-from plain_scene import children, render, running
+from plain_scene import children, render, running, until
 from test_pool import SLOW_XML
 async def main():
     async with running(renderer="raycast", scene_workers=1) as pool:
         asyncio.ensure_future(render(pool, SLOW_XML))
-        await asyncio.sleep(0.5)
+        await until(lambda: pool.workers.busy and len(children()) == 2, timeout_s=60)
         open({str(tmp_path / "workers")!r}, "w").write(" ".join(map(str, children())))
         os.kill(os.getpid(), 9)
 asyncio.run(main())
@@ -219,7 +219,7 @@ asyncio.run(main())
     assert await server.wait() == -signal.SIGKILL
     workers = (tmp_path / "workers").read_text().split()
     assert len(workers) == 2
-    await until(lambda: not any(is_running(worker) for worker in workers), timeout_s=3)
+    await until(lambda: not any(is_running(worker) for worker in workers), timeout_s=10)
 
 
 async def test_two_hundred_images_leak_neither_memory_nor_files(pools):

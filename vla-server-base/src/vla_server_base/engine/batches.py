@@ -106,6 +106,11 @@ class RequestQueue:
         """How many requests wait, preprocessing included."""
         return len(self.waiting)
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether no request waits, and there is nothing to prefetch."""
+        return not self.waiting and not self.prefetches.waiting
+
     def is_mostly_of(self, client: str) -> bool:
         """Return whether a client has at least half of the queue, or all the places that a client may have."""
         with self._changed:
@@ -277,7 +282,7 @@ def _interrupts(job: Job, beside: Claim) -> bool:
 def run_batch(
     adapter: VLAModelAdapter, batch: list[Job], monitor: EngineMonitor, run_others: Callable[[Claim], None]
 ) -> None:
-    """Run the policy on the requests of a batch, and answer each; if the batch fails, they run one by one.
+    """Run the policy on the requests of a batch, and answer each, whatever happens; if it fails, they run one by one.
 
     A request of many samples runs alone in pieces; `run_others` is called between them, with its claim.
     """
@@ -285,6 +290,7 @@ def run_batch(
     try:
         outputs, others_s = _outputs(adapter, batch, run_others)
         assert len(outputs) == len(batch), "the adapter returns one entry per input"
+        are_finite = [bool(np.isfinite(chunks).all()) for chunks in outputs]
     except BaseException as error:
         if len(batch) == 1:
             _answer_failed(batch[0], error)
@@ -295,13 +301,19 @@ def run_batch(
             run_batch(adapter, [job], monitor, run_others)
         return
     infer_s = time.perf_counter() - started - others_s
-    for job, chunks in zip(batch, outputs, strict=True):
+    _answer_all(batch, outputs, are_finite, started, infer_s)
+    monitor.batch_ran([job.context for job in batch], [started - job.ready_at for job in batch], infer_s)
+
+
+def _answer_all(
+    batch: list[Job], outputs: list[NormalizedChunks], are_finite: list[bool], started: float, infer_s: float
+) -> None:
+    for job, chunks, is_finite in zip(batch, outputs, are_finite, strict=True):
         queue_ms = 1e3 * (started - job.ready_at)
-        if np.isfinite(chunks).all():
+        if is_finite:
             job.answer.set_result(Prediction(chunks=chunks, queue_ms=queue_ms, infer_ms=1e3 * infer_s))
         else:
             job.answer.set_exception(NotFinite(NOT_FINITE, hint="send another observation"))
-    monitor.batch_ran([job.context for job in batch], [started - job.ready_at for job in batch], infer_s)
 
 
 def _outputs(

@@ -3,7 +3,6 @@
 import gc
 import itertools
 import logging
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -23,8 +22,9 @@ from vla_server_base.engine.loading import (
     load_with_retries,
     model_unavailable,
 )
-from vla_server_base.engine.shared_device import SharedDevice
 from vla_server_base.fairness.claims import Claim
+from vla_server_base.fairness.processor_time import ProcessorTime
+from vla_server_base.fairness.shared_device import SharedDevice
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 
 logger = logging.getLogger(__name__)
@@ -68,28 +68,32 @@ class DeviceThread:
             is_loaded = self._load()
         finally:
             self.load_ended.set_result(None)
-        used = _ProcessorTime()
-        while is_loaded and not self._queue.is_closing:
+        if not is_loaded:
+            return
+        try:
+            self._serve()
+        except BaseException as error:  # nobody else would answer what waits
+            self._give_up(broken_status(error, self._model_id, "the device thread has failed"))
+
+    def _serve(self) -> None:
+        """Run batches as they come, else a piece of a prefetch, else a piece of the warm-up, until the queue closes."""
+        used = ProcessorTime()
+        while not self._queue.is_closing:
             background = self._background_inputs is not None
             quiet_at = self._queue.last_request_at + QUIET_S
             self._queue.wait_for_work(max(0.0, quiet_at - time.monotonic()) if background else None)
             with self._shared.reserved(self._queue):
-                has_run = self._run_next()
-            if isinstance(has_run, Claim):
-                self._queue.rest_after(has_run, used.rest_s())
-                used = _ProcessorTime()
-            elif not has_run and background and self._shared.is_quiet(QUIET_S):
+                batch = self._queue.take_batch(self._max_batch)
+                has_prefetched = not batch and self._queue.prefetches.run_piece(self._adapter)
+                if batch:
+                    started = time.perf_counter()
+                    run_batch(self._adapter, batch, self._monitor, self._run_others)
+                    self._queue.note_served(len(batch), time.perf_counter() - started)
+            if batch:
+                self._queue.rest_after(batch[-1].claim, used.rest_s())
+                used = ProcessorTime()
+            elif not has_prefetched and background and self._shared.is_quiet(QUIET_S):
                 self._warm_up_in_background()
-
-    def _run_next(self) -> Claim | bool:
-        """Run the next batch, else a piece of a prefetch; return the batch's last claim, or if there was a piece."""
-        batch = self._queue.take_batch(self._max_batch)
-        if not batch:
-            return self._queue.prefetches.run_piece(self._adapter)
-        started = time.perf_counter()
-        run_batch(self._adapter, batch, self._monitor, self._run_others)
-        self._queue.note_served(len(batch), time.perf_counter() - started)
-        return batch[-1].claim
 
     def _run_others(self, beside: Claim) -> None:
         """Answer a request of another client between two pieces of a long one: it need not wait for all of them."""
@@ -159,15 +163,3 @@ class DeviceThread:
         self.thread.join(_JOIN_TIMEOUT_S)
         if self.thread.is_alive():
             logger.warning("the device thread did not end within %.0f s", _JOIN_TIMEOUT_S)
-
-
-class _ProcessorTime:
-    """The processor time of this process from now on, that of all threads: reading and replying count, too."""
-
-    def __init__(self) -> None:
-        self._began, self._used_before = time.monotonic(), time.process_time()
-
-    def rest_s(self) -> float:
-        """Return how long the process would have to rest, so that it had used half of the processors."""
-        used_s = time.process_time() - self._used_before
-        return 2 * used_s / (os.cpu_count() or 1) - (time.monotonic() - self._began)

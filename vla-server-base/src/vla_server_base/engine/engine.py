@@ -20,9 +20,9 @@ from vla_server_base.engine.batches import NOT_FINITE, Job, Prediction, RequestQ
 from vla_server_base.engine.device_thread import DeviceThread
 from vla_server_base.engine.loading import EngineStatus, model_unavailable, shutting_down
 from vla_server_base.engine.prefetch import Prefetch
-from vla_server_base.engine.shared_device import SharedDevice
 from vla_server_base.errors import ImageError, NotFinite, Overloaded, Unavailable
 from vla_server_base.fairness.claims import current_claim
+from vla_server_base.fairness.shared_device import SharedDevice
 from vla_server_base.fairness.threads import FairThreads, num_threads_per_client
 from vla_server_base.monitoring.cache_lookups import CacheLookups
 from vla_server_base.monitoring.engine_monitor import EngineMonitor

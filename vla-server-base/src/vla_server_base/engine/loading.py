@@ -82,16 +82,15 @@ def load_with_retries(
         wait_s = min(2 * wait_s, _LONGEST_RETRY_S)
 
 
-def broken_status(error: BaseException, model_id: str) -> EngineStatus:
-    """Log why the model cannot be loaded, and return the status that says so, without internals."""
+def broken_status(error: BaseException, model_id: str, failure: str = "the model could not be loaded") -> EngineStatus:
+    """Log why the model does not answer, and return the status that says so, without internals."""
     if isinstance(error, VLAError):
         logger.error("model %s is not available: %s", model_id, error.as_sentence())
         return EngineStatus(state="broken", reason=error.as_sentence())
-    logger.error("model %s could not be loaded", model_id, exc_info=error)
+    logger.error("model %s: %s", model_id, failure, exc_info=error)
     if isinstance(error, MemoryError):
         return EngineStatus(state="broken", reason="there was not enough memory to load the model")
-    reason = "the model could not be loaded; see the server's log"
-    return EngineStatus(state="broken", reason=reason)
+    return EngineStatus(state="broken", reason=f"{failure}; see the server's log")
 
 
 def check_warm_up_outputs(outputs: Sequence[NormalizedChunks]) -> None:

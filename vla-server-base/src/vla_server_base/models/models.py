@@ -1,6 +1,7 @@
 """The models that a server holds: which one serves, which are loaded beside it, and which are given up."""
 
 import asyncio
+import contextlib
 import gc
 import logging
 import time
@@ -24,6 +25,9 @@ logger = logging.getLogger(__name__)
 MAX_BROKEN = 8
 """Models that could not be loaded, of which it is still told why."""
 _SWEEP_S = 1.0
+_SEARCH_S = 0.3
+"""How long a search for garbage takes, about."""
+_POLL_S, _LONGEST_WAIT_S = 0.05, 10.0
 
 MakeEngine = Callable[[str, str, Callable[[PolicySpec], None]], Engine]
 """Makes the engine of a checkpoint, of an id, and with a check of what it turns out to be."""
@@ -53,7 +57,7 @@ class Models:
         self._sources = ModelSources(config.model_sources, first.checkpoint)
         self._start_mb = resident_mb()
         self._closing: set[asyncio.Task[None]] = set()
-        first.on_predicted = self._shadowing(first)
+        self._is_ending = False
 
     def of(self, model: str) -> HeldModel:
         """Return a model.
@@ -112,6 +116,7 @@ class Models:
         for each in self.held.values():
             if each.engine is present:
                 each.left_at = self._clock()
+        self._follow_shadows()
         logger.info("model=%s serves in place of model=%s", model, present.id)
         return held
 
@@ -152,17 +157,18 @@ class Models:
                 self._give_up(held)
 
     async def watch(self) -> None:
-        """Sweep again and again, until cancelled."""
+        """Note what the first model takes; where more can come, sweep again and again, until cancelled."""
         first = next(iter(self.held.values()))
-        before = self._start_mb
-        while True:
-            if first.memory_mb is None and first.engine is not None and first.engine.answers:
-                first.memory_mb = _growth(before)
+        with contextlib.suppress(VLAError):
+            await self.engines.serving.loaded()
+            first.memory_mb = _growth(self._start_mb)
+        while self._make_engine is not None and self._config.models == "on":
             self.sweep()
             await asyncio.sleep(_SWEEP_S)
 
     async def close(self) -> None:
         """End all engines, after what they run now."""
+        self._is_ending = True
         for held in self.held.values():
             if held.shadow is not None:
                 held.shadow.end()
@@ -215,10 +221,10 @@ class Models:
         held.memory_mb = _growth(before)
         if held.engine is not engine or not engine.answers:
             return  # it was deleted meanwhile
-        engine.on_predicted = self._shadowing(engine)
         held.left_at = None
         if order.mode == "shadow":
             held.shadow = Shadow(engine, order.share, order.threshold)
+            self._follow_shadows()
         elif order.mode == "serve":
             held.loading = None
             try:
@@ -232,7 +238,8 @@ class Models:
         self.engines.by_id.pop(held.id, None)
         if engine is not None:
             await engine.close(_unloaded)
-        _free_memory()
+        del engine
+        await self._free_memory()
 
     def _give_up(self, held: HeldModel) -> None:
         engine, held.engine = held.engine, None
@@ -241,7 +248,7 @@ class Models:
             held.shadow.end()
         if engine is None:
             return
-        engine.on_predicted = None
+        self._follow_shadows()
         self.engines.by_id.pop(held.id, None)
         self.sessions.end_all_on(engine)
         closing = asyncio.create_task(self._close(held, engine), name=f"{'load' * held.is_loading}:{held.id}")
@@ -253,19 +260,30 @@ class Models:
         if held.loading is not None:
             await asyncio.wait([held.loading])
         del engine
-        _free_memory()
+        await self._free_memory()
 
-    def _shadowing(self, engine: Engine) -> Callable[[PolicyRequest, Prediction], None]:
-        """Return what copies the requests that an engine answers, while it serves, to the shadows."""
+    async def _free_memory(self) -> None:
+        """Find the garbage of a policy, while no robot is likely to ask: the search keeps all threads waiting.
 
-        def copy(request: PolicyRequest, prediction: Prediction) -> None:
-            if engine is not self.engines.serving:
+        What is loaded was spared from this search, see `DeviceThread`; so it goes through everything.
+        """
+        give_up_at = self._clock() + _LONGEST_WAIT_S
+        while not self.engines.serving.is_device_free_for(_SEARCH_S) and self._clock() < give_up_at:
+            if self._is_ending:
                 return
-            for held in self.held.values():
-                if held.shadow is not None and held.mode == "shadow":
-                    held.shadow.offer(engine, request, prediction.chunks[0])
+            await asyncio.sleep(_POLL_S)
+        await asyncio.to_thread(_search_for_garbage)
 
-        return copy
+    def _follow_shadows(self) -> None:
+        """Have the engine that serves copy what it answers, if there is a shadow, and no other engine."""
+        has_shadows = any(held.shadow is not None and held.mode == "shadow" for held in self.held.values())
+        for engine in self.engines.by_id.values():
+            engine.on_predicted = self._copy if has_shadows and engine is self.engines.serving else None
+
+    def _copy(self, request: PolicyRequest, prediction: Prediction) -> None:
+        for held in self.held.values():
+            if held.shadow is not None and held.mode == "shadow":
+                held.shadow.offer(self.engines.serving, request, prediction.chunks[0])
 
 
 def _check_contract(present: PolicySpec, other: PolicySpec) -> None:
@@ -281,8 +299,7 @@ def _growth(before_mb: float | None) -> float | None:
     return None if before_mb is None or now is None else max(0.0, round(now - before_mb, 1))
 
 
-def _free_memory() -> None:
-    """Find the garbage of a policy, which was spared from the search for garbage as long as it was loaded."""
+def _search_for_garbage() -> None:
     gc.unfreeze()
     gc.collect()
     gc.freeze()

@@ -27,10 +27,9 @@ from vla_server_base.scenes.messages import (
     SceneJob,
     WorkerReply,
 )
-from vla_server_base.scenes.time_limit import within
 from vla_server_base.scenes.worker_death import WorkerDied, restart_reason
 from vla_server_base.scenes.worker_launch import launch_first
-from vla_server_base.scenes.worker_process import WorkerProcess
+from vla_server_base.scenes.worker_process import WorkerProcess, within
 from vla_server_base.scenes.worker_queue import WorkerRequest
 from vla_server_base.scenes.workers import BackgroundTasks, SceneWorkers, stopping
 

@@ -10,9 +10,9 @@ import subprocess
 import sys
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 from vla_server_base.errors import RendererUnavailable, VLAError
 from vla_server_base.scenes.ipc import encode_message, read_reply
@@ -30,7 +30,12 @@ PIECE_BYTES = 1 << 20
 CHECK_S = 0.05
 """Between two checks of a busy worker's memory; in that time it may take some 200 MB more."""
 
+LONGEST_PIECE_S = 1.0
+"""As how long a pause of this whole process counts, at most, in the time of a job."""
+
 PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+T = TypeVar("T")
 
 
 class WorkerProcess:
@@ -239,3 +244,27 @@ def _resident_bytes(pid: int) -> int | None:
         return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * PAGE_BYTES
     except (OSError, IndexError):
         return None
+
+
+async def within(seconds: float, work: Coroutine[Any, Any, T]) -> T:
+    """Await `work`, for so long; a pause of this whole process, or of its machine, counts as a second at most.
+
+    Otherwise a job whose reply lies ready after the pause would have taken too long.
+
+    Raises:
+        asyncio.TimeoutError: it took longer, and was cancelled.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        while seconds > 0 and not task.done():
+            piece_s = min(seconds, LONGEST_PIECE_S)
+            await asyncio.wait([task], timeout=piece_s)
+            seconds -= piece_s
+        if not task.done():
+            raise asyncio.TimeoutError
+        return task.result()
+    finally:
+        if not task.done():
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task

@@ -26,10 +26,10 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
 from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.engines import Engines
-from vla_server_base.engine.shared_device import SharedDevice
 from vla_server_base.episodes.scene_cameras import check_scene_cameras, scene_cameras
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
 from vla_server_base.fairness.rates import RateLimits
+from vla_server_base.fairness.shared_device import SharedDevice
 from vla_server_base.fairness.threads import FairThreads, num_threads, num_threads_per_client
 from vla_server_base.models.models import Models
 from vla_server_base.monitoring.monitor import Monitoring, monitor_of_environment

@@ -9,6 +9,7 @@ from typing import NoReturn, TypeVar, overload
 import pydantic
 from fastapi import Request
 
+from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import BodyTooLarge, NotFinite, RequestError, UnsupportedMedia
 from vla_server_base.request_inputs import decode_base64
 from vla_server_base.scenes.bundle import mjcf_text, scene_from_bundle
@@ -58,10 +59,11 @@ async def read_request(
         BodyTooLarge: see `read_body`.
         RequestError, SceneError: what it asks for cannot be answered.
     """
-    _ = service.engine.spec  # the policy is loaded
+    engines = service.models.engines
+    _ = engines.serving.spec  # the policy is loaded
 
     def to_core(body: PredictRequest | ExecuteRequest) -> PredictInputs | ExecuteInputs:
-        engine = service.engine_for(body)
+        engine = _engine_for(service, body)
         # A flood's images would take the processor from the policy, only for the requests to be refused. A session's
         # next action may be known already.
         if isinstance(body, PredictRequest) and body.has_images and not body.is_of_session:
@@ -71,8 +73,23 @@ async def read_request(
             return replace(inputs, engine=engine, names_model=body.model is not None)
         return replace(inputs, engine=engine)
 
-    async with service.engine.held_back():
+    async with engines.serving.held_back():
         return await _read_scene_body(request, service, kind, to_core)
+
+
+def _engine_for(service: Service, body: PredictRequest | ExecuteRequest) -> Engine:
+    """Return the engine of the model that a request names, else of its session, else the one that serves.
+
+    Raises:
+        UnknownName: there is no such model, or it does not answer yet.
+        InvalidToken: the session's model is not held.
+    """
+    engines = service.models.engines
+    if body.model is not None:
+        return engines.of(body.model)
+    if isinstance(body, PredictRequest) and body.is_of_session:
+        return service.sessions.engine_of(body.session_id, body.session_token)
+    return engines.serving
 
 
 async def read_geometry_request(request: Request, service: Service) -> tuple[GeometryInputs, Scene]:

@@ -34,8 +34,6 @@ from vla_server_base.scenes.messages import (
     Scene,
 )
 from vla_server_base.scenes.pool import ScenePool
-from vla_server_base.schemas.execute import ExecuteRequest
-from vla_server_base.schemas.predict import PredictRequest
 from vla_server_base.schemas.status import HealthReply
 from vla_server_base.server.in_flight import Shutdown
 from vla_server_base.server.slots import Slots
@@ -131,19 +129,6 @@ class Service:
             engine=engine,
             of_session=lambda other: self.reader_for(other, engine),
         )
-
-    def engine_for(self, body: PredictRequest | ExecuteRequest) -> Engine:
-        """Return the engine of the model that a request names, else of its session, else the one that serves.
-
-        Raises:
-            UnknownName: there is no such model, or it does not answer yet.
-            InvalidToken: the session's model is not held.
-        """
-        if body.model is not None:
-            return self.models.engines.of(body.model)
-        if isinstance(body, PredictRequest):
-            return self.sessions.engine_of(body.session_id, body.session_token)
-        return self.engine
 
     async def policy_loaded(self) -> PolicySpec:
         """Wait until the policy is loaded, and return what it is.

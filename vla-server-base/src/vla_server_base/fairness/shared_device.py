@@ -5,14 +5,27 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
 
 import numpy as np
-
-from vla_server_base.engine.batches import RequestQueue
 
 _NUM_ARRIVALS = 32
 _SHORT_GAP = 0.1
 """The share of gaps between requests that are shorter than the one that is expected."""
+
+
+@runtime_checkable
+class DeviceQueue(Protocol):
+    """The queue of an engine, as far as others' turns depend on it."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing waits for the device."""
+        ...
+
+    def is_quiet(self, quiet_s: float) -> bool:
+        """Return whether no request waits, and none came within the last `quiet_s`."""
+        ...
 
 
 class SharedDevice:
@@ -26,20 +39,20 @@ class SharedDevice:
         self._changed = threading.Condition()  # guards the fields below
         self._line: deque[object] = deque()
         self._arrivals: deque[float] = deque(maxlen=_NUM_ARRIVALS)
-        self._queues: tuple[RequestQueue, ...] = ()
+        self._queues: tuple[DeviceQueue, ...] = ()
 
-    def join(self, queue: RequestQueue) -> None:
+    def join(self, queue: DeviceQueue) -> None:
         """Have a queue count whose requests are urgent: those of every engine but a shadow's."""
         with self._changed:
             self._queues = (*self._queues, queue)
 
-    def leave(self, queue: RequestQueue) -> None:
+    def leave(self, queue: DeviceQueue) -> None:
         """Have a queue count no longer."""
         with self._changed:
             self._queues = tuple(each for each in self._queues if each is not queue)
 
     @contextmanager
-    def reserved(self, queue: RequestQueue) -> Iterator[None]:
+    def reserved(self, queue: DeviceQueue) -> Iterator[None]:
         """Have the device for the length of a `with` block, for a batch of a queue; a shadow's takes no turn."""
         if queue not in self._queues:
             yield
@@ -55,7 +68,7 @@ class SharedDevice:
                 self._line.popleft()
                 self._changed.notify_all()
 
-    def note_arrival(self, queue: RequestQueue) -> None:
+    def note_arrival(self, queue: DeviceQueue) -> None:
         """Note that a request comes now."""
         if queue in self._queues:
             self._arrivals.append(time.monotonic())
@@ -67,7 +80,7 @@ class SharedDevice:
     def is_free_for(self, seconds: float) -> bool:
         """Return whether the device has nothing to do, and by the last requests' gaps will not for some time."""
         with self._changed:
-            if self._line or any(queue.waiting or queue.prefetches.waiting for queue in self._queues):
+            if self._line or not all(queue.is_empty for queue in self._queues):
                 return False
             arrivals = tuple(self._arrivals)
         if len(arrivals) < 2:
