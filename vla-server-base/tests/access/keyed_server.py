@@ -11,10 +11,11 @@ from free_port import free_port
 
 from vla_server_base.access.key_file import read_keys, write_keys
 from vla_server_base.access.keys import Key, digest_of, new_secret
+from vla_server_base.request_context import Priority
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing.protocol_robots import bearer
 
-CLASSES = {"arm-1": "robot", "arm-2": "robot", "ann": "human", "night": "batch"}
+CLASSES: dict[str, Priority] = {"arm-1": "robot", "arm-2": "robot", "ann": "human", "night": "batch"}
 IMAGE = of_one_colour(255, 0, 0)
 
 

@@ -27,6 +27,12 @@ include-path = "/sessions/{session_id}/events"
 parameters = { "path.session_id" = "none" }
 checks.allow_header_conformance.enabled = false
 checks.unsupported_method.enabled = false
+
+# So may a model's id: GET and DELETE take this address for that of a model.
+[[operations]]
+include-path = "/models/{model_id}/serve"
+checks.allow_header_conformance.enabled = false
+checks.unsupported_method.enabled = false
 """
 
 

@@ -100,7 +100,7 @@ class Held(EchoAdapter):
     """Loads, and answers, when it may."""
 
     def __init__(self):
-        self.may_load, self.may_answer = threading.Event(), threading.Event()
+        self.may_load, self.may_answer, self.is_asked = threading.Event(), threading.Event(), threading.Event()
 
     def load_model(self, model_id, device, cache_dir):
         assert self.may_load.wait(DEADLINE_S)
@@ -109,24 +109,24 @@ class Held(EchoAdapter):
         return ()
 
     def predict(self, batch):
+        self.is_asked.set()
         assert self.may_answer.wait(DEADLINE_S)
         return super().predict(batch)
 
 
 def test_metrics_are_there_while_the_model_loads_and_while_the_queue_is_full():
     adapter = Held()
-    with serving(echo_app(adapter, max_queue=1)) as url:
+    with serving(echo_app(adapter, max_queue=1)) as url, ThreadPoolExecutor() as threads:
         assert value(url, "vla_model_state", state="loading") == 1
         assert value(url, "vla_ready") == 0
         adapter.may_load.set()
         wait_until_loaded(url)
-        asking = [threading.Thread(target=httpx.post, args=(f"{url}/predict",), kwargs={"json": PREDICT}) for _ in "ab"]
-        for thread in asking:
-            thread.start()
+        runs = threads.submit(httpx.post, f"{url}/predict", json=PREDICT, timeout=DEADLINE_S)
+        assert adapter.is_asked.wait(DEADLINE_S)
+        waits = threads.submit(httpx.post, f"{url}/predict", json=PREDICT, timeout=DEADLINE_S)
         wait_until(lambda: value(url, "vla_queue_length", model="echo") == 1)
         adapter.may_answer.set()
-        for thread in asking:
-            thread.join()
+        assert (runs.result().status_code, waits.result().status_code) == (200, 200)
 
 
 def test_a_step_that_a_newer_one_overtakes_is_counted():

@@ -147,7 +147,7 @@ def test_every_error_is_described_with_an_example(code):
 def settings() -> list[tuple[str, str]]:
     """Every setting's name and docstring, as they stand in the source."""
     (definition,) = ast.parse(inspect.getsource(config.ServerConfig)).body
-    body = [each for each in cast(Any, definition).body[1:] if isinstance(each, ast.AnnAssign | ast.Expr)]
+    body = [cast(Any, each) for each in cast(Any, definition).body[1:] if isinstance(each, ast.AnnAssign | ast.Expr)]
     return [(field.target.id, text.value.value) for field, text in zip(body[::2], body[1::2], strict=True)]
 
 

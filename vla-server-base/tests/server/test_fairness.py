@@ -118,8 +118,8 @@ def test_who_may_not_be_served_keeps_nobody_else():
 def test_a_queue_counts_the_items_of_all_flows():
     queue = FairQueue()
     assert (len(queue), bool(queue), queue.pop()) == (0, False, None)
-    for flow, priority in ((FLOOD, "batch"), (ARM, "robot"), (ROBOT, "robot"), (FLOOD, "batch")):
-        queue.put(of(flow, priority), flow.session)
+    for claim in (of(FLOOD, "batch"), of(ARM), of(ROBOT), of(FLOOD, "batch")):
+        queue.put(claim, claim.flow.session)
     assert (len(queue), bool(queue)) == (4, True)
     assert [(claim.flow, item) for claim, item in queue] == [(ARM, "arm"), (ROBOT, "-"), (FLOOD, "-"), (FLOOD, "-")]
     queue.pop()

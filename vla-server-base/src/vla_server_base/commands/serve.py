@@ -22,7 +22,10 @@ def create_app(program: PolicyProgram[Config], server: ServerConfig, config: Con
         program.make_adapter(config),
         server,
         model_id=config.model,
-        make_adapter=lambda model: program.make_adapter(replace(config, model=model)),
+        # All settings are frozen dataclasses; their common base is not.
+        make_adapter=lambda model: program.make_adapter(
+            replace(config, model=model)  # pyright: ignore[reportArgumentType]
+        ),
     )
 
 

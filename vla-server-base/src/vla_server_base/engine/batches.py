@@ -95,7 +95,8 @@ class RequestQueue:
             return job
 
     def _note_request(self, claim: Claim) -> None:
-        key, now = (claim.flow.client, claim.priority), self.last_request_at
+        key: tuple[str, Priority] = (claim.flow.client, claim.priority)
+        now = self.last_request_at
         self._recent.pop(key, None)
         self._recent[key] = (claim, now)
         while (oldest := next(iter(self._recent))) and self._recent[oldest][1] < now - _RECENT_S:

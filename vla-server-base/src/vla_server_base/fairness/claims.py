@@ -83,13 +83,13 @@ def lowered_priority(requested: str | None, highest: Priority = "robot") -> Prio
     """
     if requested is None:
         return highest
-    named = next((priority for priority in PRIORITIES if priority == requested.strip().lower()), None)
+    named: Priority | None = next((priority for priority in PRIORITIES if priority == requested.strip().lower()), None)
     if named is None:
         raise RequestError(
             f"X-Priority is '{requested[:80]}', expected {', '.join(PRIORITIES[:-1])} or {PRIORITIES[-1]}",
             hint="leave it out for a robot; an evaluation sends batch, a person's program human",
         )
-    return max(named, highest, key=PRIORITIES.index)
+    return named if PRIORITIES.index(named) > PRIORITIES.index(highest) else highest
 
 
 def displaced_by(claim: Claim, claims: Sequence[Claim], num_places: int) -> Claim | None:
