@@ -133,6 +133,16 @@ def test_a_queue_with_a_waiting_request_is_not_quiet():
     assert not queue.is_quiet(3600.0), "a request came within the last hour"
 
 
+def test_a_queue_is_not_quiet_after_the_answer_to_a_request_that_waited_long():
+    """A robot that waits for a compilation asks again at once: the next compilation is not to come before it."""
+    queue = RequestQueue(max_queue=2)
+    queue.remove(admit(queue))
+    queue.last_busy_at -= 4.0
+    assert queue.is_quiet(4.0)
+    queue.note_served(1, 0.1)
+    assert not queue.is_quiet(4.0)
+
+
 class Selective(EchoAdapter):
     """Fails on seed 13, and answers seed 7 with NaN."""
 

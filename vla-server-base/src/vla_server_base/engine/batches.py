@@ -72,7 +72,8 @@ class RequestQueue:
         self.waiting: dict[Job, None] = {}  # an ordered set: the last request came last
         self._ready: FairQueue[Job] = FairQueue()  # includes some that have left
         self._refusal: Callable[[], VLAError] | None = None
-        self.last_request_at = 0.0
+        self.last_busy_at = 0.0
+        """When the last request came or was answered, whichever was later."""
         # The last claim of each client and class, and when it came; the newest is at the end.
         self._recent: dict[tuple[str, Priority], tuple[Claim, float]] = {}
         self.is_closing = False
@@ -90,13 +91,13 @@ class RequestQueue:
             job = Job(claim=current_claim())
             self._make_room(job.claim)
             self.waiting[job] = None
-            self.last_request_at = time.monotonic()
+            self.last_busy_at = time.monotonic()
             self._note_request(job.claim)
             return job
 
     def _note_request(self, claim: Claim) -> None:
         key: tuple[str, Priority] = (claim.flow.client, claim.priority)
-        now = self.last_request_at
+        now = self.last_busy_at
         self._recent.pop(key, None)
         self._recent[key] = (claim, now)
         while (oldest := next(iter(self._recent))) and self._recent[oldest][1] < now - _RECENT_S:
@@ -202,7 +203,8 @@ class RequestQueue:
         return job in self.waiting
 
     def note_served(self, num_requests: int, seconds: float) -> None:
-        """Count how long a batch took on the device."""
+        """Count how long a batch took on the device; its robots, however long they waited, are to ask again soon."""
+        self.last_busy_at = time.monotonic()
         weight = min(1.0, num_requests / _NUM_AVERAGED) if self._seconds_each else 1.0
         self._seconds_each += weight * (seconds / num_requests - self._seconds_each)
 
@@ -249,9 +251,9 @@ class RequestQueue:
             return self._changed.wait_for(lambda: self.is_closing, timeout_s)
 
     def is_quiet(self, quiet_s: float) -> bool:
-        """Return whether no request waits, and none came within the last `quiet_s`."""
+        """Return whether no request waits, and none came or was answered within the last `quiet_s`."""
         with self._changed:
-            return not self.waiting and time.monotonic() - self.last_request_at >= quiet_s
+            return not self.waiting and time.monotonic() - self.last_busy_at >= quiet_s
 
     def refuse_all(self, error: Callable[[], VLAError]) -> None:
         """Answer all that wait, and all that come from now on, with an error."""

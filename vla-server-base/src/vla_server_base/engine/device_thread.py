@@ -80,7 +80,7 @@ class DeviceThread:
         used = ProcessorTime()
         while not self._queue.is_closing:
             background = self._background_inputs is not None
-            quiet_at = self._queue.last_request_at + QUIET_S
+            quiet_at = self._queue.last_busy_at + QUIET_S
             self._queue.wait_for_work(max(0.0, quiet_at - time.monotonic()) if background else None)
             with self._shared.reserved(self._queue):
                 batch = self._queue.take_batch(self._max_batch)
@@ -120,7 +120,7 @@ class DeviceThread:
                 check_warm_up_outputs(self._adapter.predict([policy_input]))
             if not self._is_later:
                 self._background_inputs = iter(self._adapter.background_warm_up_inputs())
-            self._queue.last_request_at = time.monotonic()  # callers that have waited for this come first
+            self._queue.last_busy_at = time.monotonic()  # callers that have waited for this come first
         except BaseException as error:
             self._give_up(broken_status(error, self._model_id))
             return False

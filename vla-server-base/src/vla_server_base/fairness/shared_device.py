@@ -24,7 +24,7 @@ class DeviceQueue(Protocol):
         ...
 
     def is_quiet(self, quiet_s: float) -> bool:
-        """Return whether no request waits, and none came within the last `quiet_s`."""
+        """Return whether no request waits, and none came or was answered within the last `quiet_s`."""
         ...
 
 
@@ -74,7 +74,7 @@ class SharedDevice:
             self._arrivals.append(time.monotonic())
 
     def is_quiet(self, quiet_s: float) -> bool:
-        """Return whether no request waits, and none came within the last `quiet_s`."""
+        """Return whether no request waits, and none came or was answered within the last `quiet_s`."""
         return all(queue.is_quiet(quiet_s) for queue in self._queues)
 
     def is_free_for(self, seconds: float) -> bool:
