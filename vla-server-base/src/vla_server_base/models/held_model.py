@@ -58,9 +58,9 @@ class HeldModel:
     def state(self, serving: Engine, num_sessions: int) -> HeldState:
         """Return what the model does now."""
         engine = self.engine
-        if engine is None or engine.status.state == "broken":
+        if engine is None or (engine.status.state == "broken" and not self.is_loading):
             return "broken"
-        if engine.status.state == "loading":
+        if engine.status.state == "loading" or self.is_loading:
             return "loading" if not engine.has_spec else "warming_up"
         if engine is serving:
             return "serving"

@@ -5,7 +5,8 @@ import contextlib
 import gc
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicyRequest, PolicySpec
@@ -216,7 +217,7 @@ class Models:
             await engine.loaded()
         except VLAError as error:
             if held.engine is engine:
-                await self._found_broken(held, engine.status.reason or error.as_sentence())
+                self._found_broken(held, engine.status.reason or error.as_sentence())
             return
         held.memory_mb = _growth(before)
         if held.engine is not engine or not engine.answers:
@@ -233,13 +234,12 @@ class Models:
                 held.reason = f"it does not serve: {error.as_sentence()}"
                 logger.warning("model=%s %s", held.id, held.reason)
 
-    async def _found_broken(self, held: HeldModel, reason: str) -> None:
-        engine, held.engine, held.reason = held.engine, None, reason
+    def _found_broken(self, held: HeldModel, reason: str) -> None:
+        """Note why a model cannot be loaded; another one may be loaded at once."""
+        engine, held.engine, held.reason, held.loading = held.engine, None, reason, None
         self.engines.by_id.pop(held.id, None)
         if engine is not None:
-            await engine.close(_unloaded)
-        del engine
-        await self._free_memory()
+            self._close_later(self._close(held, engine), f"broken:{held.id}")
 
     def _give_up(self, held: HeldModel) -> None:
         engine, held.engine = held.engine, None
@@ -251,7 +251,10 @@ class Models:
         self._follow_shadows()
         self.engines.by_id.pop(held.id, None)
         self.sessions.end_all_on(engine)
-        closing = asyncio.create_task(self._close(held, engine), name=f"{'load' * held.is_loading}:{held.id}")
+        self._close_later(self._close(held, engine), f"{'load' * held.is_loading}:{held.id}")
+
+    def _close_later(self, close: Coroutine[Any, Any, None], name: str) -> None:
+        closing = asyncio.create_task(close, name=name)
         self._closing.add(closing)
         closing.add_done_callback(self._closing.discard)
 
