@@ -35,7 +35,7 @@ EVENTS = ["start", "step", "step", "end"]
 
 def octo_service(*arguments: str | Path, cwd: Path, **environment: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "octo_service.cli", *map(str, arguments)]
-    settings = {**os.environ, **TINY, "VLA_CACHE_DIR": str(cwd / "cache"), **environment}
+    settings = {**os.environ, **TINY, "VLA_CACHE_DIR": str(_cache(cwd)), **environment}
     return subprocess.run(
         command,
         cwd=cwd,
@@ -60,13 +60,18 @@ def test_the_demo_plays_an_episode_says_how_it_went_and_ends(tmp_path: Path):
     assert "Warning" not in result.stderr
 
 
+def _cache(folder: Path) -> Path:
+    """One cache beside the folders of all tests: each of them would compile the same programs."""
+    return folder.parent / "cache"
+
+
 @contextlib.contextmanager
 def demo_in_a_terminal(folder: Path, **environment: str) -> Iterator[tuple[str, dict[str, str]]]:
     """The demo's address, and what it printed until it stays up, by the first word of each line."""
     terminal, theirs = pty.openpty()
     port = free_port()
     command = [sys.executable, "-m", "octo_service.cli", "demo", "--max-steps", "2", "--port", str(port)]
-    settings = {**os.environ, **TINY, "VLA_CACHE_DIR": str(folder / "cache"), "DISPLAY": "", "WAYLAND_DISPLAY": ""}
+    settings = {**os.environ, **TINY, "VLA_CACHE_DIR": str(_cache(folder)), "DISPLAY": "", "WAYLAND_DISPLAY": ""}
     with subprocess.Popen(
         command,
         cwd=folder,
