@@ -25,17 +25,7 @@ class AssetStore:
     """Files for scenes, by the SHA-256 of their bytes."""
 
     def __init__(self, max_bytes: int):
-        self._files: _ContentCache[bytes] = _ContentCache(max_bytes, len)
-
-    @property
-    def num_bytes(self) -> float:
-        """The size of all that is kept; small items count for more than their bytes."""
-        return self._files.num_bytes
-
-    @property
-    def lookups(self) -> CacheLookups:
-        """How often the store had what a request named."""
-        return self._files.lookups
+        self.contents: ContentCache[bytes] = ContentCache(max_bytes, len)
 
     def put(self, sha256: str, content: bytes) -> bool:
         """Keep a file and return whether it is new; not for the event loop.
@@ -49,10 +39,10 @@ class AssetStore:
                 f"the body's SHA-256 is {actual}, the address says '{sha256[:80]}'",
                 hint=f"PUT the {len(content)} bytes at /assets/{actual}, or the whole file here",
             )
-        return self._files.put(sha256, content)
+        return self.contents.put(sha256, content)
 
     def __contains__(self, sha256: str) -> bool:
-        return self._files.get(sha256) is not None
+        return self.contents.get(sha256) is not None
 
     def get(self, sha256: str, name: str) -> bytes:
         """Return a file that a scene calls `name`.
@@ -60,7 +50,7 @@ class AssetStore:
         Raises:
             MissingAsset: it was never sent, or was evicted.
         """
-        content = self._files.get(sha256)
+        content = self.contents.get(sha256)
         if content is None:
             raise MissingAsset(
                 f"the asset '{name[:80]}' is named by the hash '{sha256[:80]}', which is not stored here",
@@ -73,21 +63,11 @@ class SceneStore:
     """Scenes that compiled, by their key."""
 
     def __init__(self, max_bytes: int):
-        self._scenes: _ContentCache[Scene] = _ContentCache(max_bytes, lambda scene: scene.num_bytes)
-
-    @property
-    def num_bytes(self) -> float:
-        """The size of all that is kept; small items count for more than their bytes."""
-        return self._scenes.num_bytes
-
-    @property
-    def lookups(self) -> CacheLookups:
-        """How often the store had what a request named."""
-        return self._scenes.lookups
+        self.contents: ContentCache[Scene] = ContentCache(max_bytes, lambda scene: scene.num_bytes)
 
     def put(self, scene: Scene) -> None:
         """Keep a scene that compiled."""
-        self._scenes.put(scene.key, scene)
+        self.contents.put(scene.key, scene)
 
     def get(self, scene_id: str) -> Scene:
         """Return a scene.
@@ -95,7 +75,7 @@ class SceneStore:
         Raises:
             UnknownSceneId: it was never sent, or was evicted.
         """
-        scene = self._scenes.get(scene_id)
+        scene = self.contents.get(scene_id)
         if scene is None:
             raise UnknownSceneId(
                 f"scene_id '{scene_id[:80]}' is not stored here",
@@ -108,28 +88,18 @@ class GeometryStore:
     """The glTF files of scenes in their default state, by the scene's key and the groups of geoms that were wanted."""
 
     def __init__(self, max_bytes: int):
-        self._files: _ContentCache[bytes] = _ContentCache(max_bytes, len)
-
-    @property
-    def num_bytes(self) -> float:
-        """The size of all that is kept; small items count for more than their bytes."""
-        return self._files.num_bytes
-
-    @property
-    def lookups(self) -> CacheLookups:
-        """How often the store had what a request named."""
-        return self._files.lookups
+        self.contents: ContentCache[bytes] = ContentCache(max_bytes, len)
 
     def put(self, scene_id: str, geom_groups: tuple[int, ...] | None, glb: bytes) -> None:
         """Keep a file."""
-        self._files.put(f"{scene_id} {geom_groups}", glb)
+        self.contents.put(f"{scene_id} {geom_groups}", glb)
 
     def get(self, scene_id: str, geom_groups: tuple[int, ...] | None) -> bytes | None:
         """Return a file, or None if it was never made, or was evicted."""
-        return self._files.get(f"{scene_id} {geom_groups}")
+        return self.contents.get(f"{scene_id} {geom_groups}")
 
 
-class _ContentCache(Generic[Content]):
+class ContentCache(Generic[Content]):
     """The most recently used contents, up to a size in all; a content that is larger than that is not kept."""
 
     def __init__(self, max_bytes: int, num_bytes: Callable[[Content], int]):
@@ -137,12 +107,15 @@ class _ContentCache(Generic[Content]):
         self._contents: LRUCache[str, Content] = LRUCache(max_bytes, lambda content: max(num_bytes(content), min_size))
         self._lock = threading.Lock()
         self.lookups = CacheLookups()
+        """How often there was what a request named."""
 
     @property
     def num_bytes(self) -> float:
+        """The size of all that is kept; small items count for more than their bytes."""
         return self._contents.currsize
 
     def get(self, key: str) -> Content | None:
+        """Return a content, or None if it is not kept."""
         with self._lock:
             content = self._contents.get(key)
             self.lookups.note(content is not None)

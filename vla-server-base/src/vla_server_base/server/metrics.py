@@ -108,17 +108,17 @@ def _scenes(service: Service) -> Iterator[Metric]:
 def _stores(service: Service) -> Iterator[Metric]:
     config = service.config
     stores = {
-        "assets": (service.assets, config.asset_store_mb),
-        "scenes": (service.scenes, config.scene_store_mb),
-        "geometries": (service.geometries, config.geometry_store_mb),
+        "assets": (service.assets.contents, config.asset_store_mb),
+        "scenes": (service.scenes.contents, config.scene_store_mb),
+        "geometries": (service.geometries.contents, config.geometry_store_mb),
     }
-    sizes = {(name,): store.num_bytes for name, (store, _) in stores.items()}
+    sizes = {(name,): contents.num_bytes for name, (contents, _) in stores.items()}
     yield gauge("vla_store_bytes", "The size of what a store keeps.", sizes, "store")
     limits = {(name,): limit_mb * 2**20 for name, (_, limit_mb) in stores.items()}
     yield gauge("vla_store_limit_bytes", "The largest size of a store.", limits, "store")
     lookups = {
         (name, result): num
-        for name, (store, _) in stores.items()
-        for result, num in (("hit", store.lookups.hits), ("miss", store.lookups.misses))
+        for name, (contents, _) in stores.items()
+        for result, num in (("hit", contents.lookups.hits), ("miss", contents.lookups.misses))
     }
     yield counter("vla_store_lookups", "Lookups in a store.", lookups, "store", "result")
