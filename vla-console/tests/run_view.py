@@ -28,9 +28,6 @@ def final_bodies(page: Page) -> dict[str, list[float]]:
 
 
 def run(page: Page, instruction: str = "pick up the red cube") -> None:
-    """Say it once the tasks of a bundled scene are there: the first one is put into the box."""
-    if "/" in page.get_by_label("Scene", exact=True).input_value():
-        expect(page.get_by_label("Instruction")).not_to_have_value("", timeout=EPISODE_MS)
     page.get_by_label("Instruction").fill(instruction)
     expect(page.get_by_role("button", name="Run", exact=True)).to_be_enabled(timeout=EPISODE_MS)
     page.get_by_label("Instruction").press("Enter")

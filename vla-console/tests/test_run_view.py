@@ -12,7 +12,7 @@ import httpx
 import pytest
 from conftest import OpenPage
 from PIL import Image
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 from programs import PolicyServer, policy_server
 from run_view import EPISODE_MS, PHONE, expect_end, final_bodies, place_of_red, run, scrub, set_options, state
 
@@ -93,6 +93,22 @@ def test_an_episode_is_paused_stepped_told_something_else_and_stopped(page: Page
     run(page, "push the red cube to the left")
     page.get_by_role("button", name="Stop").click(timeout=EPISODE_MS)
     expect_end(page, "stopped")
+
+
+def test_tasks_that_come_late_leave_what_is_written_alone(open_page: OpenPage, server: PolicyServer):
+    page = open_page(server.url, path="about:blank")
+    waiting: list[Route] = []
+    page.route("**/tasks?*", lambda route: waiting.append(route))
+    page.goto(server.url)
+    page.get_by_label("Instruction").press_sequentially("wave")
+    page.get_by_label("Instruction").fill("")
+    while not waiting:
+        page.wait_for_timeout(50)
+    waiting[0].continue_()
+    page.get_by_label("Tasks").get_by_role("option", name="pick up the red cube").wait_for(state="attached")
+    expect(page.get_by_label("Instruction")).to_have_value("")
+    page.get_by_label("Instruction").press_sequentially("wave at me")
+    expect(page.get_by_label("Instruction")).to_have_value("wave at me")
 
 
 def test_free_text_has_no_criterion_and_does_not_fail(page: Page):

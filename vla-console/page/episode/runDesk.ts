@@ -24,6 +24,8 @@ export class RunDesk {
   readonly history = new InstructionHistory(localStorage);
   readonly presets = signal<TaskPreset[]>([]);
   readonly instruction = signal("");
+  /** An empty box is filled with the first preset, unless the visitor is about to write there. */
+  offersPreset = true;
   readonly options = signal<RunOptions>(DEFAULT_OPTIONS);
   /** Which arm of the scene is driven, or how it is called; "" for the only one. */
   readonly robot = signal("");
@@ -299,7 +301,8 @@ export class RunDesk {
   async #loadPresets(robot: string): Promise<void> {
     try {
       this.presets.value = await this.server.tasks(robot);
-      if (!this.instruction.value) this.instruction.value = this.presets.value[0]?.instruction ?? "";
+      if (this.offersPreset && !this.instruction.value)
+        this.instruction.value = this.presets.value[0]?.instruction ?? "";
     } catch (error) {
       if (!(error instanceof ServerError)) throw error;
     }

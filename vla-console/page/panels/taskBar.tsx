@@ -29,6 +29,9 @@ export function TaskBar({ desk }: { desk: RunDesk }) {
           enterKeyHint="go"
           maxLength={desk.connection.info.value?.policy?.max_instruction_chars}
           value={desk.instruction.value}
+          onFocus={() => {
+            desk.offersPreset = false;
+          }}
           onInput={({ currentTarget }) => {
             desk.instruction.value = currentTarget.value;
           }}
