@@ -48,8 +48,8 @@ class GatedEcho(EchoAdapter):
 
 
 @asynccontextmanager
-async def running(adapter, **settings):
-    engine = Engine(adapter, ServerConfig(**settings), "echo")
+async def running(adapter, precedence=None, **settings):
+    engine = Engine(adapter, ServerConfig(**settings), "echo", precedence=precedence)
     engine.start()
     try:
         with contextlib.suppress(ModelUnavailable):

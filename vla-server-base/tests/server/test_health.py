@@ -13,6 +13,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.engines import Engines
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
+from vla_server_base.fairness.precedence import Precedence
 from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.models.models import Models
 from vla_server_base.protocols.known_keys import KNOWN_KEYS
@@ -175,6 +176,7 @@ def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
             shutdown=shutdown,
             access=Access(config),
             rates=RateLimits(),
+            precedence=Precedence(),
             recorder=None,
             code=SourceCode.of(adapter),
         )

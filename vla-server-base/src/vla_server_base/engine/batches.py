@@ -16,6 +16,7 @@ from vla_server_base.contract import NormalizedChunks, PolicyInput
 from vla_server_base.engine.prefetch import Prefetches
 from vla_server_base.errors import DeadlinePassed, NotFinite, Overloaded, VLAError
 from vla_server_base.fairness.claims import Claim, current_claim, displaced_by
+from vla_server_base.fairness.precedence import LOOK_AGAIN_S, Precedence
 from vla_server_base.fairness.queue import FairQueue
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 from vla_server_base.request_context import Priority, current_request_id
@@ -60,11 +61,12 @@ class RequestQueue:
     """Requests on their way to the device, at most `max_queue`; all methods may be called on any thread.
 
     They are served in the order of a FairQueue, and at most `max_queue_per_client` are of one client. In a full queue
-    the less urgent make room, and the flow with the most requests for one with fewer: see `displaced_by`.
+    the less urgent make room, and the flow with the most requests for one with fewer: see `displaced_by`. What must
+    wait for a request of `precedence` is not ready yet.
     """
 
-    def __init__(self, max_queue: int, max_queue_per_client: int | None = None):
-        self._max_queue = max_queue
+    def __init__(self, max_queue: int, max_queue_per_client: int | None = None, precedence: Precedence | None = None):
+        self._max_queue, self._precedence = max_queue, precedence or Precedence()
         self._max_of_client = min(max_queue, max_queue_per_client or max_queue)
         self._seconds_each = 0.0
         self._changed = threading.Condition()  # guards the fields below
@@ -225,8 +227,8 @@ class RequestQueue:
         urgent, interrupt it.
         """
 
-        def is_ready(_: Claim, job: Job) -> bool:
-            return beside is None or _interrupts(job, beside)
+        def is_ready(claim: Claim, job: Job) -> bool:
+            return _interrupts(job, beside) if beside is not None else not self._precedence.must_wait(claim)
 
         batch: list[Job] = []
         with self._changed:
@@ -244,6 +246,12 @@ class RequestQueue:
         """Wait for a request, for something to prefetch, or for the end."""
         with self._changed:
             self._changed.wait_for(lambda: self.is_closing or self._ready or self.prefetches.waiting, timeout_s)
+            while self._all_must_wait():
+                self._changed.wait(LOOK_AGAIN_S)
+
+    def _all_must_wait(self) -> bool:
+        is_idle = self.is_closing or not self._ready
+        return not is_idle and all(self._precedence.must_wait(claim) for claim, _ in self._ready)
 
     def closed_within(self, timeout_s: float) -> bool:
         """Wait until the queue closes, or for so long; return whether it has closed."""

@@ -22,12 +22,13 @@ from vla_server_base.engine.loading import EngineStatus, model_unavailable, shut
 from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import ImageError, NotFinite, Overloaded, Unavailable
 from vla_server_base.fairness.claims import current_claim
+from vla_server_base.fairness.precedence import Precedence
 from vla_server_base.fairness.shared_device import SharedDevice
 from vla_server_base.fairness.threads import FairThreads, num_threads_per_client
 from vla_server_base.monitoring.cache_lookups import CacheLookups
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 from vla_server_base.monitoring.monitor import Monitoring
-from vla_server_base.request_context import current_client
+from vla_server_base.request_context import current_arrival, current_client
 from vla_server_base.request_inputs import check_observation, check_task
 
 _NUM_PREPROCESSORS = 8
@@ -59,17 +60,19 @@ class Engine:
         shared_device: SharedDevice | None = None,
         is_later: bool = False,
         monitor: Monitoring | None = None,
+        precedence: Precedence | None = None,
     ):
         """`check_spec` raises a VLAError where the loaded policy does not fit the server's configuration.
 
-        `name` is the model's id, by default `model_id`. Engines of one device share `shared_device`. One that
-        `is_later` loads beside another that serves: it counts as loaded once everything is compiled.
+        `name` is the model's id, by default `model_id`. Engines of one device share `shared_device`, those of one
+        server `precedence`. One that `is_later` loads beside another that serves: it counts as loaded once everything
+        is compiled.
         """
         self.id, self.checkpoint = name or model_id, model_id
         self._adapter = adapter
         self.fit_image = adapter.fit_image
         self.monitor = EngineMonitor(monitor or Monitoring(), self.id)
-        self._queue = RequestQueue(config.max_queue, config.max_queue_per_client)
+        self._queue = RequestQueue(config.max_queue, config.max_queue_per_client, precedence)
         self._shared = shared_device or SharedDevice()
         self._shared.join(self._queue)
         self._device = DeviceThread(
@@ -79,7 +82,9 @@ class Engine:
         """How many requests and episodes without a session hold this engine."""
         self.on_predicted: Callable[[PolicyRequest, Prediction], None] | None = None
         """What is called with each answered request, on the event loop."""
-        self._preprocessors = FairThreads(_NUM_PREPROCESSORS, "vla-preprocess", num_threads_per_client())
+        self._preprocessors = FairThreads(
+            _NUM_PREPROCESSORS, "vla-preprocess", num_threads_per_client(), precedence=precedence
+        )
         remember = cached(LRUCache(_NUM_TASKS), key=_content, lock=threading.Lock(), info=True)
         self._preprocess_task = remember(adapter.preprocess_instruction)
         self._num_held_back: Counter[str] = Counter()
@@ -174,6 +179,7 @@ class Engine:
         _check_inputs(request, self.spec)
         started = time.perf_counter()
         self._shared.note_arrival(self._queue)
+        current_arrival.set(time.monotonic())
         async with self.held_back():
             job = self._queue.admit()
         try:

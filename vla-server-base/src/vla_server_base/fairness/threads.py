@@ -2,12 +2,14 @@
 
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, ParamSpec, TypeVar
 
 from vla_server_base.fairness.claims import Claim, current_claim
+from vla_server_base.fairness.precedence import LOOK_AGAIN_S, Precedence
 from vla_server_base.fairness.queue import FairQueue
 
 P = ParamSpec("P")
@@ -18,18 +20,22 @@ class FairThreads(ThreadPoolExecutor):
     """A pool of threads of which one client has at most half at a time; work of no client counts as one more's.
 
     `max_per_client` may be less: threads that run Python at once keep the device and the event loop waiting. All work
-    that is less urgent than a robot's has at most half, too, so that a robot's finds a thread. Whose work it is, is
-    read off the context in which it is submitted.
+    that is less urgent than a robot's has at most half, too, so that a robot's finds a thread; and none begins that
+    must wait for a request of `precedence`. Whose work it is, is read off the context in which it is submitted.
     """
 
-    def __init__(self, num_threads: int, name: str, max_per_client: int | None = None):
+    def __init__(
+        self, num_threads: int, name: str, max_per_client: int | None = None, precedence: Precedence | None = None
+    ):
         super().__init__(num_threads, thread_name_prefix=name)
         self._max_running = max(1, num_threads // 2)
         self._max_of_client = min(self._max_running, max_per_client or num_threads)
+        self._precedence = precedence or Precedence()
         self._lock = threading.Lock()  # guards the fields below
         self._waiting: FairQueue[tuple[Future[Any], Callable[[], Any]]] = FairQueue()
         self._num_running: Counter[str] = Counter()
         self._num_running_less_urgent = 0
+        self._is_looking = False
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> "Future[T]":
         """Have a thread do this when it is its client's turn."""
@@ -41,13 +47,26 @@ class FairThreads(ThreadPoolExecutor):
 
     def _work(self) -> None:
         """Run what waits until nothing more may run."""
-        while (work := self._take()) is not None:
+        while (work := self._take()) is not None or self._looked_again():
+            if work is None:
+                continue
             claim, (future, function) = work
             try:
                 _run(future, function)
             finally:
                 with self._lock:
                     self._count(claim, -1)
+
+    def _looked_again(self) -> bool:
+        """Wait a moment if something waits, on one thread: what it gives way to ends without notice."""
+        with self._lock:
+            if self._is_looking or not self._waiting:
+                return False
+            self._is_looking = True
+        time.sleep(LOOK_AGAIN_S)
+        with self._lock:
+            self._is_looking = False
+        return True
 
     def _take(self) -> tuple[Claim, tuple["Future[Any]", Callable[[], Any]]] | None:
         with self._lock:
@@ -58,7 +77,8 @@ class FairThreads(ThreadPoolExecutor):
 
     def _may_run(self, claim: Claim) -> bool:
         has_place = claim.priority == "robot" or self._num_running_less_urgent < self._max_running
-        return has_place and self._num_running[claim.flow.client] < self._max_of_client
+        has_place = has_place and self._num_running[claim.flow.client] < self._max_of_client
+        return has_place and not self._precedence.must_wait(claim)
 
     def _count(self, claim: Claim, change: int) -> None:
         self._num_running[claim.flow.client] += change

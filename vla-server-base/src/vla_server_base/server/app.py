@@ -28,6 +28,7 @@ from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.engines import Engines
 from vla_server_base.episodes.scene_cameras import check_scene_cameras, scene_cameras
 from vla_server_base.errors import MethodNotAllowed, ModelUnavailable, NotFound, RequestError, VLAError
+from vla_server_base.fairness.precedence import Precedence
 from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.fairness.shared_device import SharedDevice
 from vla_server_base.fairness.threads import FairThreads, num_threads, num_threads_per_client
@@ -121,14 +122,15 @@ def create_vla_app(
         host = Host()
         host.prepare(config, traffic, certificate)
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
+        precedence = Precedence()
         asyncio.get_running_loop().set_default_executor(
-            FairThreads(num_threads(), "vla-reading", num_threads_per_client())
+            FairThreads(num_threads(), "vla-reading", num_threads_per_client(), precedence)
         )
         recorder = None
         if config.record:
             recorder = SessionsRecorder(config, lambda: routes.info(app.state.service).model_dump(mode="json"))
         recorder_of = recorder.of if recorder else _no_recorder
-        held = _first_model(adapter, config, model_id, make_adapter, monitor, recorder_of)
+        held = _first_model(adapter, config, model_id, make_adapter, monitor, precedence, recorder_of)
         pool = ScenePool(config, monitor)
         pool_start = asyncio.create_task(start_pool(pool))
         shutdown = Shutdown()
@@ -153,6 +155,7 @@ def create_vla_app(
             observation_keys=keys,
             traffic=traffic,
             rates=RateLimits(config.max_rate),
+            precedence=precedence,
             shutdown=shutdown,
             access=access,
             monitor=monitor,
@@ -218,6 +221,7 @@ def _first_model(
     model_id: str,
     make_adapter: Callable[[str], VLAModelAdapter] | None,
     monitor: Monitoring,
+    precedence: Precedence,
     recorder_of: Callable[[str, str], SessionRecorder | None],
 ) -> Models:
     """Return what holds the first model, and others beside it."""
@@ -240,10 +244,20 @@ def _first_model(
             shared_device=device,
             is_later=True,
             monitor=monitor,
+            precedence=precedence,
         )
 
     check_spec = functools.partial(_check_names, config)
-    engines = Engines(Engine(adapter, config, model_id, check_spec=check_spec, shared_device=device, monitor=monitor))
+    first = Engine(
+        adapter,
+        config,
+        model_id,
+        check_spec=check_spec,
+        shared_device=device,
+        monitor=monitor,
+        precedence=precedence,
+    )
+    engines = Engines(first)
     sessions = Sessions(engines, config, recorder_of=recorder_of)
     return Models(engines, sessions, config, make_engine if make_adapter else None)
 

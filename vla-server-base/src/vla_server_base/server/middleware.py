@@ -120,11 +120,12 @@ class RequestMiddleware:
             if self._doorkeeper is not None:
                 await self._doorkeeper.admit(scope)
             _set_priority(headers)
-            with contextlib.ExitStack() as stack:
+            async with contextlib.AsyncExitStack() as stack:
                 if scope["method"] not in _READS:
                     service: Service = scope["app"].state.service
                     stack.enter_context(service.shutdown.running())
                     service.rates.check_current()
+                    await stack.enter_async_context(service.precedence.entered())
                 await self._app(scope, body.receive, send_with_id)
         except ClientDisconnect:
             status = status if "refusal" in state else _CLIENT_GONE

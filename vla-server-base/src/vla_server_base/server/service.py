@@ -16,6 +16,7 @@ from vla_server_base.contract import PolicySpec
 from vla_server_base.engine.contract_differences import contract_differences
 from vla_server_base.engine.engine import Engine
 from vla_server_base.errors import RendererUnavailable
+from vla_server_base.fairness.precedence import Precedence
 from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.models.models import Models
 from vla_server_base.monitoring.metrics import Metrics
@@ -71,6 +72,7 @@ class Service:
     observation_keys: Mapping[str, Sequence[str]]
     traffic: Traffic
     rates: RateLimits
+    precedence: Precedence
     shutdown: Shutdown
     access: Access
     recorder: SessionsRecorder | None

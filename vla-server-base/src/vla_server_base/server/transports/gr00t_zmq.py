@@ -126,11 +126,12 @@ async def _reply(
         begin_episode(service.sessions, gr00t.read_reset(request, service.reader_for(session_id)), session_id)
         return gr00t.RESET_DONE
     service.rates.check_current()
-    with service.monitor.timed("read"):
-        step = await asyncio.to_thread(gr00t.read_observation, request, service.reader_for(session_id))
-    watch.lap("read")
-    measured.continue_trace(step.traceparent)
-    result = await run_step(service.sessions, step.on_connection(session_id))
+    async with service.precedence.entered():
+        with service.monitor.timed("read"):
+            step = await asyncio.to_thread(gr00t.read_observation, request, service.reader_for(session_id))
+        watch.lap("read")
+        measured.continue_trace(step.traceparent)
+        result = await run_step(service.sessions, step.on_connection(session_id))
     watch.lap("answer")
     with service.monitor.timed("write"):
         return gr00t.write(result, request, watch)

@@ -9,11 +9,10 @@ from typing import Any
 import grpc
 import grpc.aio
 
-from vla_server_base.monitoring.monitor import Monitoring
 from vla_server_base.monitoring.traceparent import TRACEPARENT
 from vla_server_base.request_context import begin_request, client_fields, current_protocol
 from vla_server_base.server.error_replies import client_error, reason_of
-from vla_server_base.server.in_flight import Shutdown
+from vla_server_base.server.service import Service
 
 logger = logging.getLogger(__name__)
 
@@ -52,9 +51,7 @@ def _traceparent(metadata: Iterable[tuple[str, str | bytes]] | None) -> str | by
     return next((value for key, value in metadata or () if key == TRACEPARENT), None)
 
 
-def reporting(
-    name: str, handler: CallHandler, shutdown: Shutdown, monitor: Monitoring, admit: Callable[[str | None], None]
-) -> ReportingCall:
+def reporting(name: str, handler: CallHandler, service: Service, admit: Callable[[str | None], None]) -> ReportingCall:
     """Return a call that replies or aborts with a code and an error's text, and logs one line.
 
     `admit` gets the metadata `authorization` and raises where the call has no valid key.
@@ -64,12 +61,13 @@ def reporting(
         request_id = begin_request(client=_address(context.peer()))
         current_protocol.set("lerobot")
         code, reply, error = grpc.StatusCode.OK, b"", None
-        with monitor.begin_request(name, _traceparent(context.invocation_metadata())) as measured:
+        with service.monitor.begin_request(name, _traceparent(context.invocation_metadata())) as measured:
             measured.continue_trace()
             try:
                 admit(_authorization(context))
-                with shutdown.running():
-                    reply = await handler(request, context.peer())
+                with service.shutdown.running():
+                    async with service.precedence.entered():
+                        reply = await handler(request, context.peer())
             except Exception as raised:
                 measured.refusal = error = client_error(raised)
                 code = CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)

@@ -170,7 +170,7 @@ def _handlers(calls: _Calls, service: Service) -> grpc.GenericRpcHandler:
             service.access.admit_header(authorization)
 
     def method(name: str, handler: CallHandler) -> ReportingCall:
-        return reporting(name, handler, service.shutdown, service.monitor, admit)
+        return reporting(name, handler, service, admit)
 
     methods = {
         "Ready": unary(method("Ready", calls.ready)),

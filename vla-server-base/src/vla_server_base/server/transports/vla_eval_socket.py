@@ -95,13 +95,14 @@ class _NewestObservation:
                     await self._answer(observation, num_skipped)
 
     async def _answer(self, observation: _WaitingObservation, num_skipped: int) -> None:
-        connection = self._connection
+        connection, service = self._connection, self._connection.service
         request = replace(observation.request, num_skipped=num_skipped).on_connection(connection.session_id)
         try:
-            with connection.service.shutdown.running():
-                result = await run_step(connection.service.sessions, request)
+            with service.shutdown.running():
+                async with service.precedence.entered():
+                    result = await run_step(service.sessions, request)
             observation.watch.lap("answer")
-            with connection.service.monitor.timed("write"):
+            with service.monitor.timed("write"):
                 reply = vla_eval.write(result, observation.message, observation.watch)
         except Exception as error:
             await self._send_error(observation, error)

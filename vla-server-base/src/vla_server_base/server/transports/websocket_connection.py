@@ -63,7 +63,8 @@ class SocketConnection:
                     await self._socket.close(_POLICY_VIOLATION, error.message)
                     return
                 with shutdown.running():
-                    reply = await answer(message)
+                    async with self.service.precedence.entered():
+                        reply = await answer(message)
                     if reply is not None:
                         await self.send(reply)
         finally:
