@@ -1,11 +1,12 @@
 """What a server remembers of earlier requests changes when an answer comes, and no bit of it."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
 
-from octo_service.inference.cache import InferenceCache
+from octo_service.inference.cache import KEEP_S, InferenceCache
 from octo_service.model import OctoModel
 from octo_service.preprocessing.content import CONTENT, digest
 
@@ -36,8 +37,8 @@ def episode(model: OctoModel, seed: int) -> tuple[list[dict], dict]:
     return windows, {**tasks, CONTENT: digest({}, seed)[None]}
 
 
-def cache_of(model: OctoModel, prefill_mb: int = 64) -> InferenceCache:
-    return InferenceCache(model.stepwise, lambda tokens: model.embed_text(**tokens), prefill_mb)
+def cache_of(model: OctoModel, prefill_mb: int = 64, clock: Callable[[], float] = time.monotonic) -> InferenceCache:
+    return InferenceCache(model.stepwise, lambda tokens: model.embed_text(**tokens), prefill_mb, clock)
 
 
 def whole(pieces: Iterator[None]) -> None:
@@ -122,3 +123,21 @@ def test_the_lookups_of_an_episode_say_that_its_steps_were_prefetched(model: Oct
     assert (prefills.hits, prefills.misses) == (NUM_STEPS - 1, 1)
     assert cache.lookups["prefix"].misses == 1
     assert cache.lookups["observation"].misses == NUM_STEPS
+
+
+def test_what_was_prepared_for_a_robot_that_has_left_is_dropped_after_a_minute(model: OctoModel):
+    now = 0.0
+    cache = cache_of(model, clock=lambda: now)
+    windows, task = episode(model, 5)
+    expected = [np.asarray(cache_of(model).read_out(window, task).tokens) for window in windows]
+    for seed in range(6, 9):
+        (first, *_), other = episode(model, seed)
+        whole(cache.prefetch(first, other))
+    assert len(cache._prefills) == 3
+    whole(cache.prefetch(windows[0], task))
+    now = KEEP_S
+    whole(cache.prefetch(windows[1], task))
+    assert len(cache._prefills) == 1
+    for step in (1, 2):
+        np.testing.assert_array_equal(cache.read_out(windows[step], task).tokens, expected[step])
+    assert cache.lookups["prefill"].hits == 1, "a robot that pauses for longer waits a little more for its next step"

@@ -3,12 +3,13 @@
 Nothing here changes an answer: what is not cached is computed by the same programs from the same numbers.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import jax
 import numpy as np
-from cachetools import LRUCache
+from cachetools import Cache, LRUCache, TTLCache
 from jaxtyping import Array
 
 from octo_service.model.observation_tokens import ObservationTokens
@@ -21,6 +22,8 @@ from vla_server_base.monitoring.cache_lookups import CacheLookups
 
 # Of Octo-Small, a task's prefix takes 0.6 MB, the prefill of an episode's padding 1.2 MB, an observation 0.5 MB.
 NUM_TASKS, NUM_PADDINGS, NUM_OBSERVATIONS = 64, 64, 64
+KEEP_S = 60.0
+"""How long the prefill of a robot's next step is kept: a robot that has left never asks for it."""
 
 
 class InferenceCache:
@@ -29,13 +32,21 @@ class InferenceCache:
     `embed` embeds a tokenized text. Not thread-safe: use it from one thread.
     """
 
-    def __init__(self, octo: StepwiseOcto, embed: Callable[[Mapping[str, np.ndarray]], Array], prefill_mb: int):
+    def __init__(
+        self,
+        octo: StepwiseOcto,
+        embed: Callable[[Mapping[str, np.ndarray]], Array],
+        prefill_mb: int,
+        clock: Callable[[], float] = time.monotonic,
+    ):
         self._octo, self._embed = octo, embed
         self._prefixes: LRUCache[bytes, Prefix] = LRUCache(NUM_TASKS)
         self._observations: LRUCache[bytes, ObservationTokens] = LRUCache(NUM_OBSERVATIONS)
         # Prefills of padding alone, with which every episode of a task begins, and those of one window each.
         self._paddings: LRUCache[bytes, Prefill] = LRUCache(NUM_PADDINGS)
-        self._prefills: LRUCache[bytes, Prefill] = LRUCache(prefill_mb * 2**20, getsizeof=lambda each: each.num_bytes)
+        self._prefills: TTLCache[bytes, Prefill] = TTLCache(
+            prefill_mb * 2**20, KEEP_S, clock, getsizeof=lambda each: each.num_bytes
+        )
         self.lookups = {name: CacheLookups() for name in ("prefix", "observation", "prefill")}
         """How often each cache had what was needed; of prefills, those of predictions alone: prefetches make them."""
 
@@ -70,7 +81,7 @@ class InferenceCache:
                 cache.clear()
             raise
 
-    def _prefills_of(self, window: "_Window", timesteps: range) -> LRUCache[bytes, Prefill]:
+    def _prefills_of(self, window: "_Window", timesteps: range) -> Cache[bytes, Prefill]:
         return self._prefills if window.is_real[timesteps].any() else self._paddings
 
     def _prefill(self, window: "_Window", timesteps: range) -> Prefill:
