@@ -316,9 +316,7 @@ def test_what_is_saved_is_the_episode(page: Page):
     assert saved["MuJoCo state log"].count(b"<key ") >= 4
 
 
-def test_an_episode_is_saved_as_a_lerobot_dataset(page: Page, server: PolicyServer):
-    if "lerobot" not in httpx.get(f"{server.url}/info").json()["recordings"]:
-        pytest.skip("this server makes no datasets: install its extra `datasets`")
+def test_an_episode_is_saved_as_a_lerobot_dataset(page: Page):
     set_options(page, Max_steps="3", Seed="5")
     run(page, "wave at me")
     expect_end(page, "max_steps")

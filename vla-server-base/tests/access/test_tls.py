@@ -1,46 +1,43 @@
 """TLS: what is wrong with the files is said at the start; a renewed certificate is shown at the next connection."""
 
 import os
-import shutil
 import ssl
-import subprocess
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 
 import httpx
 import numpy as np
 import pytest
+import trustme
+from cryptography.hazmat.primitives import serialization
 from echo_server import echo_app
 from keyed_server import keyed_server
 
 from vla_client import Policy, Unauthorized, Unreachable
 from vla_server_base.config import ConfigError
 from vla_server_base.episodes import PolicyServer
+from vla_server_base.server.uvicorn_server import serving
 
-pytestmark = pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl makes the certificates")
-
-
-OLD = """
-[ca]
-default_ca = old
-[old]
-database = {folder}/index
-new_certs_dir = {folder}
-rand_serial = yes
-default_md = sha256
-policy = any
-[any]
-commonName = supplied
-"""
+AUTHORITY = trustme.CA()
+YEAR = timedelta(days=365)
 
 
-def certificate(folder: Path, name: str) -> tuple[Path, Path]:
-    """A certificate of 127.0.0.1, signed by itself, and its key."""
+def certificate(folder: Path, name: str, years_from_now: int = 0) -> tuple[Path, Path]:
+    """A certificate of 127.0.0.1 for a year, signed by `AUTHORITY`, and its key."""
     cert, key = folder / f"{name}.pem", folder / f"{name}.key"
-    new_key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key)
-    names = ("-subj", f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1")
-    command = ["openssl", "req", "-x509", *new_key, "-out", cert, *names, "-days", "30"]
-    subprocess.run(command, check=True, capture_output=True)
+    begins = datetime.now(timezone.utc) + years_from_now * YEAR
+    issued = AUTHORITY.issue_cert("127.0.0.1", not_before=begins, not_after=begins + YEAR)
+    issued.cert_chain_pems[0].write_to_path(cert)
+    issued.private_key_pem.write_to_path(key)
     return cert, key
+
+
+def with_password(key: Path) -> bytes:
+    return serialization.load_pem_private_key(key.read_bytes(), None).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"x"),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +46,14 @@ def files(tmp_path_factory) -> dict[str, Path]:
     cert, key = certificate(folder, "server")
     _, other = certificate(folder, "other")
     (folder / "text").write_text("no certificate")
-    locked = folder / "locked.key"
-    subprocess.run(["openssl", "pkey", "-in", key, "-aes256", "-passout", "pass:x", "-out", locked], check=True)
+    (folder / "locked.key").write_bytes(with_password(key))
     return {
         "cert": cert,
         "key": key,
         "other": other,
         "text": folder / "text",
         "none": folder / "none",
-        "locked": locked,
+        "locked": folder / "locked.key",
     }
 
 
@@ -78,16 +74,17 @@ def test_each_mistake_is_a_sentence_at_the_start(files, cert, key, says):
         echo_app(tls_cert=str(files.get(cert, "")), tls_key=str(files.get(key, "")))
 
 
-def test_an_expired_certificate_is_refused(tmp_path):
-    cert, key = certificate(tmp_path, "old")
-    (tmp_path / "index").touch()
-    (tmp_path / "ca.cnf").write_text(OLD.format(folder=tmp_path))
-    times = ("-startdate", "20200101000000Z", "-enddate", "20210101000000Z")
-    of_itself = ("-ss_cert", cert, "-cert", cert, "-keyfile", key, "-out", cert, "-notext")
-    command = ["openssl", "ca", "-batch", "-config", tmp_path / "ca.cnf", *of_itself, *times]
-    subprocess.run(command, check=True, capture_output=True)
-    with pytest.raises(ConfigError, match="has expired"):
+@pytest.mark.parametrize(("years", "says"), [(-3, "has expired"), (3, "is not valid yet")])
+def test_a_certificate_of_another_time_is_refused(tmp_path, years, says):
+    cert, key = certificate(tmp_path, "server", years)
+    with pytest.raises(ConfigError, match=says):
         echo_app(tls_cert=str(cert), tls_key=str(key))
+
+
+@pytest.fixture
+def ca(tmp_path) -> Path:
+    AUTHORITY.cert_pem.write_to_path(tmp_path / "ca.pem")
+    return tmp_path / "ca.pem"
 
 
 @pytest.fixture
@@ -97,14 +94,14 @@ def encrypted(tmp_path):
         yield server, cert, key
 
 
-def test_the_client_speaks_wss_with_a_key_and_a_ca(encrypted, monkeypatch):
-    server, cert, _ = encrypted
+def test_the_client_speaks_wss_with_a_key_and_a_ca(encrypted, ca, monkeypatch):
+    server, *_ = encrypted
     url = server.url.replace("https", "wss")
-    with Policy(url, api_key=server.secrets["arm-1"], ca_file=str(cert)) as policy:
+    with Policy(url, api_key=server.secrets["arm-1"], ca_file=str(ca)) as policy:
         assert policy.act(np.zeros((8, 8, 3), np.uint8), "go").shape == (7,)
     with pytest.raises(Unreachable, match="cannot be trusted"):
         Policy(url, api_key=server.secrets["arm-1"])
-    monkeypatch.setenv("VLA_CA_FILE", str(cert))
+    monkeypatch.setenv("VLA_CA_FILE", str(ca))
     with pytest.raises(Unauthorized, match="the server refuses the API key"):
         Policy(url)
     monkeypatch.setenv("VLA_API_KEY", server.secrets["arm-2"])
@@ -122,18 +119,35 @@ def test_a_renewed_certificate_is_shown_and_a_broken_one_is_not(encrypted, tmp_p
     assert ssl.get_server_certificate(("127.0.0.1", port)).strip() == shown.strip()
 
 
-def test_a_login_under_tls_has_a_secure_cookie(encrypted):
-    server, cert, _ = encrypted
-    with httpx.Client(verify=ssl.create_default_context(cafile=cert), base_url=server.url) as client:
+def test_a_client_ca_admits_the_certificates_that_it_signed(files, ca):
+    app = echo_app(tls_cert=str(files["cert"]), tls_key=str(files["key"]), tls_client_ca=str(ca))
+    strangers, own = (ssl.create_default_context(cafile=ca) for _ in range(2))
+    trustme.CA().issue_cert("arm@lab.example").configure_cert(strangers)
+    AUTHORITY.issue_cert("arm@lab.example").configure_cert(own)
+    with serving(app) as url:
+        assert httpx.get(f"{url}/live", verify=own).is_success
+        for refused in (strangers, ssl.create_default_context(cafile=ca)):
+            with pytest.raises(httpx.TransportError):
+                httpx.get(f"{url}/live", verify=refused)
+
+
+def test_a_file_without_a_certificate_is_no_client_ca(files):
+    with pytest.raises(ConfigError, match=r"VLA_TLS_CLIENT_CA=.* has no certificate"):
+        echo_app(tls_cert=str(files["cert"]), tls_key=str(files["key"]), tls_client_ca=str(files["text"]))
+
+
+def test_a_login_under_tls_has_a_secure_cookie(encrypted, ca):
+    server, *_ = encrypted
+    with httpx.Client(verify=ssl.create_default_context(cafile=ca), base_url=server.url) as client:
         reply = client.post("/login", headers={"Authorization": f"Bearer {server.secrets['ann']}"})
         assert {"Secure", "HttpOnly", "SameSite=strict"} <= set(reply.headers["set-cookie"].split("; "))
         assert client.get("/sessions").status_code == 200
 
 
 @pytest.mark.anyio
-async def test_the_commands_client_takes_key_and_ca_from_the_environment(encrypted, monkeypatch):
-    server, cert, _ = encrypted
-    monkeypatch.setenv("VLA_CA_FILE", str(cert))
+async def test_the_commands_client_takes_key_and_ca_from_the_environment(encrypted, ca, monkeypatch):
+    server, *_ = encrypted
+    monkeypatch.setenv("VLA_CA_FILE", str(ca))
     async with PolicyServer(server.url) as asked:
         with pytest.raises(Unauthorized) as refused:
             await asked.info()

@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import mujoco
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from echo_server import echo_app, of_one_colour, wait_until_healthy
 
@@ -177,8 +178,6 @@ async def test_a_server_elsewhere_is_told_as_well(follower):
 
 
 def test_what_is_recorded_is_what_the_policy_was_told(follower, client):
-    pytest.importorskip("av")
-    pq = pytest.importorskip("pyarrow.parquet")
     before = len(follower[0].told)
     reply = asked(client, "/execute", max_steps=3, record=["lerobot"])
     with zipfile.ZipFile(io.BytesIO(b64decode(reply["recordings"]["lerobot"]))) as archive:
