@@ -2,14 +2,18 @@
 
 import dataclasses
 import json
+import os
 import re
 import runpy
 import shutil
 import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 import yaml
 from uvicorn.config import STARTUP_FAILURE
 
@@ -17,6 +21,7 @@ from octo_service.config import OctoConfig
 from octo_service.program import OCTO
 from vla_server_base.config import ServerConfig
 from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing import EchoAdapter
 
 ROOT = Path(__file__).parents[1]
@@ -28,6 +33,7 @@ UNIT = (DEPLOY / "systemd" / "vla-server.service").read_text()
 SETTINGS = {f"VLA_{field.name.upper()}" for field in dataclasses.fields(ServerConfig)}
 SETTINGS |= {f"OCTO_{field.name.upper()}" for field in dataclasses.fields(OctoConfig)}
 LONGEST_STOP_S = ServerConfig().shutdown_grace_s + 4
+NOWHERE = "http://127.0.0.1:9"
 MANIFESTS = sorted(DEPLOY.glob("kubernetes/**/*.yaml"))
 
 
@@ -50,6 +56,39 @@ def test_signals_reach_the_server_that_the_image_runs():
     assert [stop.text for stop in of_image("STOPSIGNAL")] == ["SIGTERM"]
     (health,) = of_image("HEALTHCHECK")
     assert health.text.startswith("CMD [")
+
+
+@pytest.fixture(params=["http", "https"])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+    """The settings of a server without TLS, and of one with a certificate of another name than the check uses."""
+    if request.param == "http":
+        return {}
+    cert, key = tmp_path / "server.pem", tmp_path / "server.key"
+    issued = trustme.CA().issue_cert("robots.lab.example")
+    issued.cert_chain_pems[0].write_to_path(cert)
+    issued.private_key_pem.write_to_path(key)
+    return {"tls_cert": str(cert), "tls_key": str(key)}
+
+
+def test_the_images_health_check_asks_a_server_the_way_it_is_served(settings: dict[str, str], tmp_path: Path):
+    config = ServerConfig(cache_dir=tmp_path, renderer="raycast", scene_workers=1, **settings)
+    environment = {f"VLA_{name.upper()}": value for name, value in settings.items()}
+    with serving(create_vla_app(EchoAdapter(), config, model_id="echo")) as url:
+        environment["VLA_PORT"] = url.rpartition(":")[2]
+        deadline = time.monotonic() + 60
+        while said := health_check(environment):
+            assert time.monotonic() < deadline, said
+    assert "Connection refused" in health_check(environment)
+
+
+def health_check(environment: dict[str, str]) -> str:
+    """Return what the image's command complains of, which ends with 0 otherwise; a proxy is set that leads nowhere."""
+    (health,) = of_image("HEALTHCHECK")
+    _python, *arguments = json.loads(health.text.removeprefix("CMD "))
+    environment = {**os.environ, **environment, "http_proxy": NOWHERE, "https_proxy": NOWHERE}
+    ended = subprocess.run([sys.executable, *arguments], env=environment, capture_output=True, text=True, check=False)
+    assert bool(ended.returncode) == bool(ended.stderr)
+    return ended.stderr
 
 
 def test_the_images_base_is_a_suite_and_its_tools_stay_in_the_first_stage():
@@ -197,15 +236,34 @@ def test_kubernetes_other_objects_are_about_that_pod():
     assert {file.name for file in MANIFESTS if file.parent.name == "base"} == {*resources, "kustomization.yaml"}
 
 
-def test_the_variant_for_a_gpu_changes_what_is_there():
-    overlay = yaml.safe_load((DEPLOY / "kubernetes" / "gpu" / "kustomization.yaml").read_text())
+def variant(name: str) -> dict[str, Any]:
+    """Return the pod of a folder that changes the base."""
+    overlay = yaml.safe_load((DEPLOY / "kubernetes" / name / "kustomization.yaml").read_text())
     deployment = manifest("deployment.yaml")
     for change in yaml.safe_load(overlay["patches"][0]["patch"]):
         apply(change, deployment)
-    (container,) = deployment["spec"]["template"]["spec"]["containers"]
+    return deployment["spec"]["template"]["spec"]
+
+
+def test_the_variant_for_a_gpu_changes_what_is_there():
+    (container,) = variant("gpu")["containers"]
     assert container["resources"]["limits"]["nvidia.com/gpu"] == "1"
     assert container["env"][-1] == {"name": "VLA_DEVICE", "value": "gpu"}
     assert container["image"].endswith("-cuda13")
+
+
+def test_the_variant_with_tls_asks_the_way_it_serves():
+    pod = variant("tls")
+    (container,) = pod["containers"]
+    probes = [container[f"{name}Probe"]["httpGet"] for name in ("startup", "readiness", "liveness")]
+    assert [probe["scheme"] for probe in probes] == ["HTTPS"] * 3
+    files = {each["name"]: Path(each["value"]) for each in container["env"] if each["name"].startswith("VLA_TLS")}
+    (mount,) = (each for each in container["volumeMounts"] if each["name"] == "tls")
+    # The keys of a Secret of the type kubernetes.io/tls.
+    assert {name: file.name for name, file in files.items()} == {"VLA_TLS_CERT": "tls.crt", "VLA_TLS_KEY": "tls.key"}
+    assert {str(file.parent) for file in files.values()} == {mount["mountPath"]}
+    assert "tls" in {volume["name"] for volume in pod["volumes"] if "secret" in volume}
+    assert files.keys() <= SETTINGS
 
 
 def apply(change: dict[str, Any], document: Any) -> None:
