@@ -237,6 +237,9 @@ class ServerConfig(Settings):
     zmq_port: Port = 0
     """Port for GR00T's clients (ZeroMQ, the extra zmq); 0 is off."""
 
+    zmq_host: str = ""
+    """Address of GR00T's port, which has no TLS; empty for that of VLA_HOST, with TLS only on this machine."""
+
     lerobot_port: Port = 0
     """Port on 127.0.0.1 for LeRobot's clients (gRPC, the extra lerobot); 0 is off."""
 

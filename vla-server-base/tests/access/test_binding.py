@@ -39,8 +39,9 @@ def test_beyond_this_machine_there_must_be_keys_or_leave(host):
         (SERVE, {"VLA_HOST": "0.0.0.0"}),
         ((*UVICORN, "--host", "0.0.0.0"), {}),
         (UVICORN, {"VLA_HOST": "0.0.0.0", "VLA_ZMQ_PORT": "5555"}),
+        (UVICORN, {"VLA_ZMQ_HOST": "0.0.0.0", "VLA_ZMQ_PORT": "5555"}),
     ],
-    ids=["serve", "uvicorn", "zmq"],
+    ids=["serve", "uvicorn", "zmq", "zmq alone"],
 )
 def test_the_start_is_refused_in_a_sentence(folder, command, environment):
     environment = {**os.environ, **SETTINGS, **environment}

@@ -1,6 +1,7 @@
 """TLS: what is wrong with the files is said at the start; a renewed certificate is shown at the next connection."""
 
 import os
+import socket
 import ssl
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 import trustme
 from cryptography.hazmat.primitives import serialization
 from echo_server import echo_app
+from free_port import free_port
 from keyed_server import keyed_server
 
 from vla_client import Policy, Unauthorized, Unreachable
@@ -134,6 +136,29 @@ def test_a_client_ca_admits_the_certificates_that_it_signed(files, ca):
 def test_a_file_without_a_certificate_is_no_client_ca(files):
     with pytest.raises(ConfigError, match=r"VLA_TLS_CLIENT_CA=.* has no certificate"):
         echo_app(tls_cert=str(files["cert"]), tls_key=str(files["key"]), tls_client_ca=str(files["text"]))
+
+
+def test_beside_tls_gr00ts_port_needs_an_address_of_its_own(files, tmp_path):
+    tls = {"tls_cert": str(files["cert"]), "tls_key": str(files["key"]), "api_keys": f"arm={'k' * 32}"}
+    open_to_all = {**tls, "host": "0.0.0.0", "zmq_port": free_port()}
+    with pytest.raises(ConfigError, match=r"VLA_ZMQ_PORT=\d+ on VLA_HOST=0.0.0.0 has no TLS") as refused:
+        echo_app(**open_to_all)
+    for way_on in ("VLA_ZMQ_HOST=127.0.0.1", "ssh -L", "WireGuard"):
+        assert way_on in refused.value.hint
+    with serving(echo_app(**open_to_all, zmq_host="127.0.0.1")):
+        socket.create_connection(("127.0.0.1", open_to_all["zmq_port"])).close()
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.2", open_to_all["zmq_port"]))
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"zmq_host": "192.0.2.7"}, {"host": "127.0.0.1"}, {"tls_cert": "", "tls_key": ""}, {"zmq_port": 0}],
+    ids=["a tunnel's address", "loopback", "no TLS", "no port"],
+)
+def test_where_somebody_has_said_so_gr00ts_port_is_opened(files, settings):
+    tls = {"tls_cert": str(files["cert"]), "tls_key": str(files["key"]), "api_keys": f"arm={'k' * 32}"}
+    echo_app(**{**tls, "host": "0.0.0.0", "zmq_port": 5555, **settings})
 
 
 def test_a_login_under_tls_has_a_secure_cookie(encrypted, ca):

@@ -1,4 +1,4 @@
-"""Where a server without API keys may listen: on this machine alone."""
+"""Where a server without API keys may listen, and a port without TLS beside one that has it: on this machine alone."""
 
 import ipaddress
 import socket
@@ -27,6 +27,25 @@ def check_socket(config: ServerConfig, listening: socket.socket) -> None:
     """Check a socket that listens already; raises what `check_binding` does."""
     if listening.family != _LOCAL_FAMILY:
         check_binding(config, listening.getsockname()[0], "the address")
+
+
+def zmq_host(config: ServerConfig) -> str:
+    """Return where GR00T's port listens: at its own address, or at the server's.
+
+    Raises:
+        ConfigError: see `check_binding`; or HTTP has TLS, and nobody has said that others reach this port without it.
+    """
+    if config.zmq_host:
+        check_binding(config, config.zmq_host, "VLA_ZMQ_HOST")
+        return config.zmq_host
+    check_binding(config, config.host)
+    if config.tls_cert and not is_loopback(config.host):
+        raise ConfigError(
+            f"VLA_ZMQ_PORT={config.zmq_port} on VLA_HOST={config.host} has no TLS: others could read keys and images",
+            hint="set VLA_ZMQ_HOST=127.0.0.1 and have robots come through a tunnel (ssh -L), or set it to the address"
+            " of a VPN such as WireGuard",
+        )
+    return config.host
 
 
 def is_loopback(host: str) -> bool:

@@ -102,7 +102,8 @@ def local_server(program: PolicyProgram[Config], server: ServerConfig, config: C
     """
     server = replace(server, load_retry_s=0)  # somebody waits
     if is_loopback(server.host):  # this command alone asks it
-        server = replace(server, keys_file="", api_keys="", lerobot_key="", tls_cert="", tls_key="", tls_client_ca="")
+        server = replace(server, keys_file="", api_keys="", lerobot_key="", zmq_host="")
+        server = replace(server, tls_cert="", tls_key="", tls_client_ca="")
     with serving(create_app(program, server, config), host=server.host, port=server.port) as url:
         phase(f"loading and compiling {config.model}")
         asyncio.run(_wait_until_healthy(url))

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 from fastapi import FastAPI
 
 from vla_server_base.access.access import Access
-from vla_server_base.access.binding import check_binding
+from vla_server_base.access.binding import zmq_host
 from vla_server_base.access.tls import TlsCertificate
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.cache_folder import writable_cache
@@ -170,10 +170,10 @@ def own_ports(config: ServerConfig) -> list[OwnPort]:
     """Return what opens the separate ports of some transports; their libraries are extras."""
     listeners = []
     if config.zmq_port:
-        check_binding(config, config.host)
+        host = zmq_host(config)
         from vla_server_base.server.transports.gr00t_zmq import serving_gr00t
 
-        listeners.append(functools.partial(serving_gr00t, host=config.host, port=config.zmq_port))
+        listeners.append(functools.partial(serving_gr00t, host=host, port=config.zmq_port))
     if config.lerobot_port:
         from vla_server_base.server.transports.lerobot_grpc import serving_lerobot
 
