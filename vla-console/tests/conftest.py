@@ -58,7 +58,8 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PolicyServer]:
     """The server that most tests share."""
-    with policy_server(tmp_path_factory.mktemp("server") / "log.txt") as server:
+    # With models that requests may change: the attacker's page finds every door that a server can have.
+    with policy_server(tmp_path_factory.mktemp("server") / "log.txt", VLA_MODELS="on") as server:
         yield server
 
 
