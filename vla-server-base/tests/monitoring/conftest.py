@@ -12,7 +12,7 @@ from all_protocols import send_traffic, serving_all
 
 
 @pytest.fixture(scope="session")
-def ports():
-    with serving_all() as ports:
+def ports(tmp_path_factory):
+    with serving_all(record=str(tmp_path_factory.mktemp("recordings"))) as ports:
         send_traffic(ports)
         yield ports

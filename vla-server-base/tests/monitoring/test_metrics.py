@@ -123,8 +123,11 @@ def test_metrics_are_there_while_the_model_loads_and_while_the_queue_is_full():
         wait_until_loaded(url)
         runs = threads.submit(httpx.post, f"{url}/predict", json=PREDICT, timeout=DEADLINE_S)
         assert adapter.is_asked.wait(DEADLINE_S)
-        waits = threads.submit(httpx.post, f"{url}/predict", json=PREDICT, timeout=DEADLINE_S)
+        batch = {"X-Priority": "batch"}
+        waits = threads.submit(httpx.post, f"{url}/predict", json=PREDICT, headers=batch, timeout=DEADLINE_S)
         wait_until(lambda: value(url, "vla_queue_length", model="echo") == 1)
+        waiting = {each.labels["class"]: each.value for each in samples(url) if each.name == "vla_queue_length"}
+        assert waiting == {"robot": 0, "human": 0, "batch": 1}
         adapter.may_answer.set()
         assert (runs.result().status_code, waits.result().status_code) == (200, 200)
 

@@ -7,9 +7,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 
 
-def samples(url: str) -> list[Sample]:
+def samples(url: str, headers: Mapping[str, str] | None = None) -> list[Sample]:
     """All that the server exposes now."""
-    text = httpx.get(f"{url}/metrics", timeout=30).raise_for_status().text
+    text = httpx.get(f"{url}/metrics", headers=headers, timeout=30).raise_for_status().text
     return [sample for family in text_string_to_metric_families(text) for sample in family.samples]
 
 

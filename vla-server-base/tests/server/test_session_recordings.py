@@ -9,6 +9,7 @@ import httpx
 import numpy as np
 import pytest
 from echo_server import echo_app, encoded, wait_until, wait_until_healthy
+from exposed_metrics import value
 from mcap.reader import make_reader
 from recorded_sessions import (
     messages,
@@ -116,22 +117,35 @@ def test_files_are_ended_at_their_size_and_the_oldest_are_deleted(tmp_path):
             take_step(client, "arm", images={"primary": large_image(number)})
         wait_until_written(client)
         num_begun = recording(client)["num_files"]
+        kept = sum(path.stat().st_size for path in recording_files([tmp_path / "recordings"]))
+        assert metric(client, "vla_recording_bytes") == kept
+        assert metric(client, "vla_recording_limit_bytes") == 3 * 2**20
+        assert metric(client, "vla_recorded_steps_total") == 40
     files = recording_files([tmp_path / "recordings"])
     assert num_begun > len(files) > 1
     assert sum(path.stat().st_size for path in files) < 4 * 2**20
     assert [turn.message.turn for turn in read_turns(files)][-1] == 39
 
 
+def metric(client: httpx.Client, name: str, **labels: str) -> float:
+    return value(str(client.base_url), name, **labels)
+
+
 def large_image(number: int) -> str:
     return encoded(noise_image(number, 224, 224))
 
 
-def test_a_recording_of_others_is_not_deleted(tmp_path):
+def test_recordings_of_earlier_servers_count_until_they_are_deleted_and_those_of_others_are_left_alone(tmp_path):
     (tmp_path / "recordings").mkdir()
-    (tmp_path / "recordings" / "mine.mcap").write_bytes(bytes(3 * 2**20))
+    for name in ("mine.mcap", "vla-earlier.mcap"):
+        (tmp_path / "recordings" / name).write_bytes(bytes(3 * 2**20))
     with recording_server(tmp_path, record_file_mb=1, record_mb=1) as client:
+        wait_until(lambda: metric(client, "vla_recording_bytes") == 3 * 2**20)
         take_step(client, "arm")
+        wait_until_written(client)
+        assert 0 < metric(client, "vla_recording_bytes") < 2**20
     assert (tmp_path / "recordings" / "mine.mcap").exists()
+    assert not (tmp_path / "recordings" / "vla-earlier.mcap").exists()
 
 
 @pytest.mark.parametrize("where", ["a file", "a folder that vanishes"])
@@ -147,6 +161,11 @@ def test_a_folder_that_cannot_be_written_to_stops_the_recording_and_no_robot(tmp
         replies += [take_step(client, "arm") for _ in range(3)]
         wait_until(lambda: recording(client)["state"] == "stopped")
         assert recording(client)["reason"] in ("File exists", "No such file or directory")
+        num_lost = 4 if where == "a file" else 3
+        assert (recording(client)["num_steps"], recording(client)["num_lost"]) == (4 - num_lost, num_lost)
+        assert metric(client, "vla_recorded_steps_total") == 4 - num_lost
+        assert metric(client, "vla_unrecorded_steps_total", reason="stopped") == num_lost
+        assert metric(client, "vla_unrecorded_steps_total", reason="behind") == 0
     assert [reply["session"]["step"] for reply in replies] == [0, 1, 2, 3]
     assert sum("recording in" in record.message for record in caplog.records) == 1
 
@@ -160,6 +179,7 @@ def test_a_disk_that_is_full_stops_the_recording_and_leaves_what_was_written(fol
                 take_step(client, "arm", images={"primary": large_image(number)})
             wait_until(lambda: recording(client)["state"] == "stopped")
             assert recording(client)["reason"] == "File too large"
+            assert (recording(client)["num_steps"], recording(client)["num_lost"]) == (2, 4)
     turns = [turn.message.turn for turn in read_turns(recording_files([tmp_path / "recordings"]))]
     assert turns == [0, 1]
 
@@ -175,6 +195,7 @@ def test_steps_that_come_faster_than_they_can_be_written_are_counted_and_marked(
         for number in range(3):
             take_step(client, "arm", number)
         assert recording(client)["num_lost"] == 3
+        assert metric(client, "vla_unrecorded_steps_total", reason="behind") == 3
     assert [each["num_steps"] for each in messages(tmp_path)["/arm/lost"]] == [3]
 
 

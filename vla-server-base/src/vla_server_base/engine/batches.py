@@ -4,6 +4,7 @@ import logging
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
 from contextvars import Context, copy_context
@@ -15,7 +16,7 @@ from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.contract import NormalizedChunks, PolicyInput
 from vla_server_base.engine.prefetch import Prefetches
 from vla_server_base.errors import DeadlinePassed, NotFinite, Overloaded, VLAError
-from vla_server_base.fairness.claims import Claim, current_claim, displaced_by
+from vla_server_base.fairness.claims import PRIORITIES, Claim, current_claim, displaced_by
 from vla_server_base.fairness.precedence import LOOK_AGAIN_S, Precedence
 from vla_server_base.fairness.queue import FairQueue
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
@@ -109,6 +110,13 @@ class RequestQueue:
     def num_waiting(self) -> int:
         """How many requests wait, preprocessing included."""
         return len(self.waiting)
+
+    @property
+    def num_waiting_by_class(self) -> dict[Priority, int]:
+        """How many requests of each class wait, preprocessing included."""
+        with self._changed:
+            num_waiting = Counter(job.claim.priority for job in self.waiting)
+        return {priority: num_waiting[priority] for priority in PRIORITIES}
 
     @property
     def is_empty(self) -> bool:

@@ -28,7 +28,7 @@ from vla_server_base.fairness.threads import FairThreads, num_threads_per_client
 from vla_server_base.monitoring.cache_lookups import CacheLookups
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 from vla_server_base.monitoring.monitor import Monitoring
-from vla_server_base.request_context import current_arrival, current_client
+from vla_server_base.request_context import Priority, current_arrival, current_client
 from vla_server_base.request_inputs import check_observation, check_task
 
 _NUM_PREPROCESSORS = 8
@@ -140,6 +140,11 @@ class Engine:
     def num_waiting(self) -> int:
         """How many requests wait for the device, preprocessing included."""
         return self._queue.num_waiting
+
+    @property
+    def num_waiting_by_class(self) -> Mapping[Priority, int]:
+        """How many requests of each class wait for the device, preprocessing included."""
+        return self._queue.num_waiting_by_class
 
     @property
     def cache_lookups(self) -> Mapping[str, CacheLookups]:

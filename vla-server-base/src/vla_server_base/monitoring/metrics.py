@@ -8,7 +8,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import choose_encoder
 
 from vla_server_base.errors import DeadlinePassed, VLAError
-from vla_server_base.request_context import current_client, current_protocol
+from vla_server_base.request_context import current_client, current_priority, current_protocol
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
 """Upper bounds of the histograms of times. A robot at 3, 5 or 10 Hz is late at 0.35, 0.2 or 0.1 s."""
@@ -33,7 +33,9 @@ class Metrics:
         self.registry = CollectorRegistry()
         ProcessCollector(registry=self.registry)
         self._requests = self._counter(
-            "vla_requests", "Requests and messages, by how they were answered.", "protocol", "route", "status", "client"
+            "vla_requests",
+            "Requests and messages, by how they were answered.",
+            *("protocol", "route", "status", "client", "class"),
         )
         self._refusals = self._counter(
             "vla_refusals", "Requests and messages that were refused, by error code.", "protocol", "code", "client"
@@ -67,7 +69,7 @@ class Metrics:
     def answered(self, route: str, status: int, seconds: float) -> None:
         """Count a request or a message of the current protocol and client."""
         protocol = current_protocol.get()
-        self._requests.labels(protocol, route, str(status), _client_label()).inc()
+        self._requests.labels(protocol, route, str(status), _client_label(), current_priority.get()).inc()
         self._request_seconds.labels(protocol, route).observe(seconds)
 
     def refused(self, error: VLAError) -> None:

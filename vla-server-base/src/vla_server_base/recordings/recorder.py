@@ -30,6 +30,9 @@ from vla_server_base.sessions.recorded_step import RecordedStep, SessionRecorder
 
 logger = logging.getLogger(__name__)
 
+LossReason = Literal["behind", "stopped"]
+"""Why a step is not recorded: steps came faster than they could be written, or recording had stopped."""
+
 MAX_WAITING_STEPS = 1024
 MAX_WAITING_BYTES = 128 * 2**20
 """Steps, and the images in them, that wait to be written; beyond it, steps are lost, and the file says so."""
@@ -43,7 +46,9 @@ class RecordingStatus:
     state: Literal["on", "stopped"]
     reason: str | None
     num_steps: int
+    """Steps that are in the files, those that were refused included."""
     num_lost: int
+    """Steps that are not."""
     num_files: int
     num_waiting: int
 
@@ -72,9 +77,11 @@ class SessionsRecorder:
         self._files = RotatingFiles(self._folder, config.record_mb, config.record_file_mb)
         self._queue: queue.SimpleQueue[_Job | Mapping[str, int]] = queue.SimpleQueue()
         self._reason: str | None = None
-        self._num_steps = self._num_lost = self._num_waiting = self._waiting_bytes = 0
-        self._lock = threading.Lock()
+        self._num_steps = self._num_waiting = self._waiting_bytes = 0
+        self._num_lost: dict[LossReason, int] = {"behind": 0, "stopped": 0}
+        self._lock = threading.Lock()  # a step is in one of the fields above: waiting, written or lost
         self._lost: Counter[str] = Counter()
+        """Steps lost since the last one that was taken, by session: the file marks them."""
         self._goals: dict[str, Mapping[str, Image]] = {}
         """The goal images that the present file has, by session; of the thread."""
         self._thread = threading.Thread(target=self._run, name="vla-recording", daemon=True)
@@ -94,25 +101,36 @@ class SessionsRecorder:
             state="on" if self._reason is None else "stopped",
             reason=self._reason,
             num_steps=self._num_steps,
-            num_lost=self._num_lost,
+            num_lost=sum(self._num_lost.values()),
             num_files=self._files.num_files,
             num_waiting=self._num_waiting,
         )
 
+    @property
+    def num_lost_by_reason(self) -> Mapping[LossReason, int]:
+        """How many steps are not recorded."""
+        return self._num_lost
+
+    @property
+    def num_bytes(self) -> int:
+        """Size of all recordings in the folder, those of other servers as of when the present file was begun."""
+        return self._files.num_bytes
+
     def add(self, step: RecordedStep, turn: int, *, continues: bool) -> bool:
         """Have a step written; return whether there was room for it."""
-        if self._reason is not None:
-            return False
         size = _num_bytes(step)
         with self._lock:
+            if self._reason is not None:
+                self._num_lost["stopped"] += 1
+                return False
             waiting_bytes = self._waiting_bytes + size
             if self._num_waiting >= MAX_WAITING_STEPS or (self._num_waiting and waiting_bytes > MAX_WAITING_BYTES):
                 self._lost[step.session_id] += 1
-                self._num_lost += 1
+                self._num_lost["behind"] += 1
                 return False
             self._num_waiting, self._waiting_bytes = self._num_waiting + 1, waiting_bytes
-        lost, self._lost = self._lost, Counter()
-        self._queue.put(_Job(step=step, turn=turn, continues=continues, lost=lost))
+            lost, self._lost = self._lost, Counter()
+            self._queue.put(_Job(step=step, turn=turn, continues=continues, lost=lost))
         return True
 
     def close(self) -> None:
@@ -125,6 +143,7 @@ class SessionsRecorder:
             self._folder.mkdir(parents=True, exist_ok=True)
             if not os.access(self._folder, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+            self._files.measure()
             while isinstance(job := self._queue.get(), _Job):
                 self._write(job)
             self._write_losses(job)
@@ -137,7 +156,10 @@ class SessionsRecorder:
             self._stop(type(error).__name__)
 
     def _stop(self, reason: str) -> None:
-        self._reason = reason
+        with self._lock:
+            self._reason = reason
+            self._num_lost["stopped"] += self._num_waiting
+            self._num_waiting = self._waiting_bytes = 0
         self._files.abandon()
         logger.error(
             "recording in %s has stopped after %d steps: %s; robots are served as before",
@@ -147,7 +169,6 @@ class SessionsRecorder:
         )
         while not self._queue.empty():  # references to images
             self._queue.get()
-        self._num_waiting = 0
 
     def _write(self, job: _Job) -> None:
         step, files = job.step, self._files
@@ -160,9 +181,9 @@ class SessionsRecorder:
             self._put(job, "refused", "vla.Refusal", refusal_message(step))
         else:
             self._write_answered(job)
-            self._num_steps += 1
         files.flush()
         with self._lock:
+            self._num_steps += 1
             self._num_waiting -= 1
             self._waiting_bytes -= _num_bytes(step)
 

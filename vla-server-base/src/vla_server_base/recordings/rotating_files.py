@@ -45,10 +45,17 @@ class RotatingFiles:
         self._run = f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{secrets.token_hex(3)}"
         self.num_files = 0
         """How many were begun."""
+        self.num_bytes = 0
+        """Size of all files in the folder, of which others' are measured when a file is begun."""
+        self._bytes_of_others = 0
         self._file: IO[bytes] | None = None
         self._path = folder
         self._channels: dict[str, int] = {}
         self._schemas: dict[str, int] = {}
+
+    def measure(self) -> None:
+        """Take the size of what is in the folder, where no file has been begun yet."""
+        self.num_bytes = sum(self._sizes().values())
 
     @property
     def is_new(self) -> bool:
@@ -76,7 +83,9 @@ class RotatingFiles:
             return
         self._writer.flush()
         os.stat(self._path)
-        if self._file.tell() >= self._file_bytes:
+        size = self._file.tell()
+        self.num_bytes = self._bytes_of_others + size
+        if size >= self._file_bytes:
             self.close()
 
     def close(self) -> None:
@@ -85,6 +94,7 @@ class RotatingFiles:
         if file is not None:
             with file:
                 self._writer.finish()
+                self.num_bytes = self._bytes_of_others + file.tell()
 
     def abandon(self) -> None:
         """Close the file as it is, after an error."""
@@ -113,19 +123,26 @@ class RotatingFiles:
 
     def _make_room(self) -> None:
         """Delete the oldest recordings until another file fits."""
-        files = sorted(self._folder.glob(f"{PREFIX}*{SUFFIX}"), key=lambda path: (path.stat().st_mtime, path.name))
-        sizes = {path: path.stat().st_size for path in files}
-        excess = sum(sizes.values()) + self._file_bytes - self._max_bytes
-        for path in files:
-            if excess <= 0:
-                return
+        kept = self._sizes()
+        for path in list(kept):
+            if sum(kept.values()) + self._file_bytes <= self._max_bytes:
+                break
             if not _is_being_written(path):
                 path.unlink(missing_ok=True)
-                excess -= sizes[path]
+                del kept[path]
+        self._bytes_of_others = sum(kept.values())
+
+    def _sizes(self) -> dict[Path, int]:
+        """Return the size of each recording in the folder, the oldest first."""
+        found: list[tuple[Path, os.stat_result]] = []
+        for path in self._folder.glob(f"{PREFIX}*{SUFFIX}"):
+            with contextlib.suppress(FileNotFoundError):  # another server makes room, too
+                found.append((path, path.stat()))
+        return {path: each.st_size for path, each in sorted(found, key=lambda it: (it[1].st_mtime, it[0].name))}
 
 
 def _is_being_written(path: Path) -> bool:
-    with path.open("rb") as file:
+    with contextlib.suppress(FileNotFoundError), path.open("rb") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:

@@ -51,7 +51,7 @@ class RecordingLoad(Reply):
     num_steps: int
     """Steps in the recordings since the server began."""
     num_lost: int
-    """Steps that came faster than they could be written; the recordings mark where."""
+    """Steps that the recordings lack: they came faster than they could be written, or after recording had stopped."""
     num_files: int
     """Files begun since then."""
     num_waiting: int

@@ -9,11 +9,13 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client.core import Metric
 
 from vla_server_base import __version__
+from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicySpec
 from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.loading import ModelState
 from vla_server_base.errors import ModelUnavailable
 from vla_server_base.monitoring.metrics import counter, gauge
+from vla_server_base.recordings.recorder import SessionsRecorder
 from vla_server_base.schemas.base import ErrorReply
 from vla_server_base.server.service import CurrentService, Service
 
@@ -44,6 +46,8 @@ def state_of(service: Service) -> Iterator[Metric]:
     yield from _limited(service)
     yield from _scenes(service)
     yield from _stores(service)
+    if service.recorder is not None:
+        yield from _recording(service.recorder, service.config)
 
 
 def _engines(service: Service) -> dict[str, Engine]:
@@ -61,8 +65,13 @@ def _models(service: Service) -> Iterator[Metric]:
     specs = {model: spec for model, engine in engines.items() if (spec := _spec_of(engine)) is not None}
     about = {(model, spec.weights, spec.revision or "", spec.platform): 1 for model, spec in specs.items()}
     yield gauge("vla_model_info", "The models that are loaded.", about, "model", "weights", "revision", "platform")
-    waiting = {(model,): engine.num_waiting for model, engine in engines.items()}
-    yield gauge("vla_queue_length", "Requests that wait for the device, preprocessing included.", waiting, "model")
+    waiting = {
+        (model, priority): num
+        for model, engine in engines.items()
+        for priority, num in engine.num_waiting_by_class.items()
+    }
+    text = "Requests that wait for the device, preprocessing included."
+    yield gauge("vla_queue_length", text, waiting, "model", "class")
     limits = {(model,): service.config.max_queue for model in engines}
     yield gauge("vla_queue_limit", "Requests that may wait for the device.", limits, "model")
     lookups = {
@@ -122,3 +131,12 @@ def _stores(service: Service) -> Iterator[Metric]:
         for result, num in (("hit", contents.lookups.hits), ("miss", contents.lookups.misses))
     }
     yield counter("vla_store_lookups", "Lookups in a store.", lookups, "store", "result")
+
+
+def _recording(recorder: SessionsRecorder, config: ServerConfig) -> Iterator[Metric]:
+    yield counter("vla_recorded_steps", "Steps of sessions in the recordings.", {(): recorder.status.num_steps})
+    lost = {(reason,): num for reason, num in recorder.num_lost_by_reason.items()}
+    yield counter("vla_unrecorded_steps", "Steps of sessions that the recordings lack.", lost, "reason")
+    yield gauge("vla_recording_bytes", "The size of all recordings in the folder.", {(): recorder.num_bytes})
+    limit = config.record_mb * 2**20
+    yield gauge("vla_recording_limit_bytes", "The largest size of all recordings in the folder.", {(): limit})
