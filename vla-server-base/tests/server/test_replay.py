@@ -1,5 +1,8 @@
 """`replay`: a recording's steps once more, each bit compared."""
 
+import time
+from contextlib import closing
+
 import numpy as np
 from echo_server import encoded
 from recorded_sessions import messages, noise_image, recording_server, replayed, take_step, wait_until_written
@@ -8,6 +11,7 @@ from vla_client import Policy
 from vla_server_base.recordings.reader import read_turns, recording_files
 from vla_server_base.testing import EchoAdapter
 from vla_server_base.testing.echo import JointEcho
+from vla_server_base.testing.protocol_robots import OpenpiRobot, VlaEvalRobot
 
 EXECUTIONS = {
     "receding": {},
@@ -122,6 +126,33 @@ def test_what_was_recorded_of_a_websocket_is_replayed_over_http(tmp_path, capsys
         wait_until_written(client)
         assert replayed(client, tmp_path) == 0
     assert "turns        5, of which 5 are the same" in capsys.readouterr().out
+
+
+def drive_sockets(client) -> None:
+    """Robots on WebSockets: of each execution, with delays that the server measures, and of those without a session."""
+    url = str(client.base_url)
+    for execution in ("receding", "chunk", "ensemble", "aligned", "blended"):
+        settings = {"seed": 4, "execution": execution, "control_hz": 100}
+        with Policy(url.replace("http", "ws"), session_id=execution, **settings) as policy:
+            for number in range(9):
+                time.sleep(0.004 * (number % 4))
+                policy.act(noise_image(number), "go", proprio=np.random.default_rng(number).normal(size=3))
+                if number == 5:
+                    policy.reset()
+    for robot in (OpenpiRobot(url), VlaEvalRobot(url)):
+        with closing(robot):
+            for number in range(6):
+                if number % 3 == 0:
+                    robot.begin(seed=number)
+                robot.act(noise_image(number), "go" if number < 5 else "lift", wrist=noise_image(number + 50))
+
+
+def test_what_was_recorded_of_every_websocket_is_replayed_bit_for_bit(tmp_path, capsys):
+    with recording_server(tmp_path) as client:
+        drive_sockets(client)
+        wait_until_written(client)
+        assert replayed(client, tmp_path) == 0
+    assert "sessions     7\nturns        57, of which 57 are the same" in capsys.readouterr().out
 
 
 def test_turns_are_read_in_the_order_in_which_they_were_answered(tmp_path):

@@ -76,11 +76,14 @@ def test_only_the_sessions_that_a_pattern_names_are_recorded(tmp_path, patterns)
     assert {topic.split("/")[1] for topic in messages(tmp_path)} == {"arm-1", "server"}
 
 
-def test_a_refusal_of_a_session_is_recorded_with_its_code(tmp_path):
+def test_a_refusal_of_a_session_is_recorded_with_its_code_and_nothing_that_reached_no_session(tmp_path):
     with recording_server(tmp_path) as client:
         take_step(client, "arm", seed=1)
+        take_step(client, None)
+        assert client.post("/predict", json={"instruction": "go", "session_id": "arm"}).status_code == 422
         body = {"instruction": "go", "image": encoded_goal(), "session_id": "arm", "seed": 2}
         refused = client.post("/predict", json=body).json()
+    assert messages(tmp_path).keys() == {"/server", "/arm/images/primary", "/arm/step", "/arm/refused"}
     (refusal,) = messages(tmp_path)["/arm/refused"]
     assert refusal["code"] == refused["error"]["code"] == "invalid_request"
     assert refusal["request_id"] == refused["request_id"]
