@@ -155,7 +155,8 @@ class PolicySpec:
     - `supports_rtc`: whether `predict` honours `PolicyInput.previous`.
     - `weights`: "random" and "none" say that an action has the right shape and no meaning.
     - `platform` and `device`: where it runs, as JAX or PyTorch names them ("cpu", "gpu").
-    - `details`: what only this kind of policy knows (parameter counts, hashes, framework versions).
+    - `details`: what only this kind of policy knows (parameter counts, framework versions); `checkpoint_hash` and
+      `statistics_hash` where it knows them.
     """
 
     model: str

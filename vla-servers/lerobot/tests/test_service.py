@@ -39,6 +39,11 @@ def test_a_session_keeps_the_window_and_each_step_repeats_from_seed_and_step(cli
     assert again["actions"] == reply["actions"]
 
 
+def test_the_server_says_the_checkpoints_hash(client, adapter):
+    (model,) = client.get("/models").json()["models"]
+    assert model["weights_hash"] == adapter.spec.details["checkpoint_hash"]
+
+
 def test_a_request_without_a_camera_or_the_state_is_refused(client, adapter):
     whole = body(seen_by(adapter.spec), TASK)
     for field, lacking in (("proprio", {"proprio": None}), ("images", {"images": {}})):

@@ -199,7 +199,7 @@ def hashes_of(adapter: VLAModelAdapter, inputs: Sequence[PolicyInput]) -> Hashes
     """Return what has to be the same on a second machine."""
     details = adapter.spec.details
     return Hashes(
-        weights=details.get("checkpoint_hash") or details.get("sha256"),
+        weights=details.get("checkpoint_hash"),
         statistics=details.get("statistics_hash"),
         code=SourceCode.of(adapter).sha256,
         inputs=hash_of_inputs(inputs),

@@ -26,8 +26,7 @@ def circumstances(program: PolicyProgram[Any], policy: Mapping[str, Any]) -> Map
 
 def weights_hash(policy: Mapping[str, Any]) -> str | None:
     """Return the hash of a policy's weights; None where its server says none."""
-    details = policy["details"]
-    return details.get("checkpoint_hash") or details.get("sha256")
+    return policy["details"].get("checkpoint_hash")
 
 
 def _policy(policy: Mapping[str, Any]) -> str:

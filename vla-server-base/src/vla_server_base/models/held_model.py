@@ -10,8 +10,6 @@ from vla_server_base.models.shadow import Shadow
 
 Mode = Literal["serve", "shadow", "hold"]
 HeldState = Literal["loading", "warming_up", "ready", "serving", "shadow", "draining", "broken"]
-WEIGHTS_HASHES = ("checkpoint_hash", "weights_hash")
-"""Where a policy's details have a hash of its parameters."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,5 +70,4 @@ class HeldModel:
         """Return the hash of its parameters, where the policy knows it."""
         if self.engine is None or not self.engine.has_spec:
             return None
-        details = self.engine.spec.details
-        return next((str(details[name]) for name in WEIGHTS_HASHES if details.get(name)), None)
+        return self.engine.spec.details.get("checkpoint_hash")

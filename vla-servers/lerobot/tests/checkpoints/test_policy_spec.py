@@ -27,7 +27,7 @@ def test_an_act_needs_its_cameras_and_state_and_no_text(act_checkpoint):
     assert (spec.platform, spec.device != "") == ("cpu", True)
     assert spec.details["policy_type"] == "act"
     assert spec.details["parameters"] > 10_000_000
-    assert len(spec.details["sha256"]) == 64
+    assert len(spec.details["checkpoint_hash"]) == 64
 
 
 def test_an_ensemble_executes_all_chunks(tmp_path):

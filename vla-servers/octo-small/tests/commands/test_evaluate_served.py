@@ -173,6 +173,6 @@ def test_options_that_the_policy_cannot_follow_are_refused(url: str, tmp_path: P
 def test_other_weights_under_the_same_name_are_another_evaluation(url: str, tmp_path: Path):
     path = tmp_path / "results.jsonl"
     evaluate(f"{url} {ONE_TRIAL} --out {path}")
-    retrained = arm_echo(details={"sha256": "0123456789abcdef"})
+    retrained = arm_echo(details={"checkpoint_hash": "0123456789abcdef"})
     with served(retrained) as other, pytest.raises(RequestError, match="policy 'echo', now '0123456789abcdef'"):
         evaluate(f"{other} {ONE_TRIAL} --out {path}")

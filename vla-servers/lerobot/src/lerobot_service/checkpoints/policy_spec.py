@@ -47,7 +47,7 @@ def policy_spec(loaded: LoadedPolicy, model_id: str) -> PolicySpec:
         details={
             "policy_type": config.type,
             "parameters": sum(parameter.numel() for parameter in loaded.policy.parameters()),
-            "sha256": loaded.hash,
+            "checkpoint_hash": loaded.hash,
             "names_from": loaded.names.source,
             "lerobot": lerobot_version,
             "torch": torch.__version__,
