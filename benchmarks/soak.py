@@ -41,6 +41,13 @@ BOUNDS = {
     "sessions": (0.0, 20.0),
     "queue": (0.0, 8.0),
 }
+# What is kept within a limit reaches it in the first minutes: what grows later is a leak.
+SOON_FULL = {
+    "VLA_SESSION_IDLE_S": "60",
+    "VLA_EPISODE_KEEP_S": "60",
+    "VLA_SCENE_STORE_MB": "4",
+    "VLA_GEOMETRY_STORE_MB": "4",
+}
 # The server's own program, which writes the number of its asyncio tasks into a file whenever it is asked by a signal.
 COUNTING = """
 import asyncio, gc, os, pathlib, signal
@@ -79,7 +86,7 @@ def main() -> None:
     ports = {"VLA_ZMQ_PORT": str(free_port()), "VLA_LEROBOT_PORT": str(free_port())}
     with tempfile.TemporaryDirectory() as folder:
         tasks = Path(folder) / "tasks"
-        settings = {**ports, "SOAK_TASKS": str(tasks), "VLA_SESSION_IDLE_S": "60", "VLA_EPISODE_KEEP_S": "60"}
+        settings = {**ports, **SOON_FULL, "SOAK_TASKS": str(tasks)}
         with running(MODEL, None, ("-c", COUNTING, "serve"), **settings) as server:
             address = Address(
                 url=server.url, zmq_port=int(ports["VLA_ZMQ_PORT"]), lerobot_port=int(ports["VLA_LEROBOT_PORT"])
