@@ -59,7 +59,7 @@ def test_signals_reach_the_server_that_the_image_runs():
 
 
 @pytest.fixture(params=["http", "https"])
-def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, Any]:
     """The settings of a server without TLS, and of one with a certificate of another name than the check uses."""
     if request.param == "http":
         return {}
@@ -70,7 +70,7 @@ def settings(request: pytest.FixtureRequest, tmp_path: Path) -> dict[str, str]:
     return {"tls_cert": str(cert), "tls_key": str(key)}
 
 
-def test_the_images_health_check_asks_a_server_the_way_it_is_served(settings: dict[str, str], tmp_path: Path):
+def test_the_images_health_check_asks_a_server_the_way_it_is_served(settings: dict[str, Any], tmp_path: Path):
     config = ServerConfig(cache_dir=tmp_path, renderer="raycast", scene_workers=1, **settings)
     environment = {f"VLA_{name.upper()}": value for name, value in settings.items()}
     with serving(create_vla_app(EchoAdapter(), config, model_id="echo")) as url:
