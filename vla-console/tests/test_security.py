@@ -163,9 +163,10 @@ class Victim:
 
     def facts(self) -> dict[str, Any]:
         """Everything that a request may change."""
-        sessions, models = (self._client.get(path).json() for path in ("/sessions", "/models"))
+        episodes, sessions, models = (self._client.get(path).json() for path in ("/episodes", "/sessions", "/models"))
         return {
-            "episodes": self._client.get("/episodes").json(),
+            # The console's pages have episodes of their own, the previews, which they begin when they are open.
+            "episodes": [each for each in episodes["episodes"] if each["instruction"] == "wave"],
             "sessions": {each["id"]: (each["instruction"], each["step"]) for each in sessions["sessions"]},
             "asset": self._client.head(f"/assets/{SHA256}").status_code,
             "models": [each["id"] for each in models["models"]],
