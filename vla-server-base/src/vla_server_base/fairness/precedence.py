@@ -21,9 +21,9 @@ LOOK_AGAIN_S = 0.002
 class Precedence:
     """The requests in flight, by client and class, and which work has to wait for them.
 
-    Work waits for requests of a more urgent class; that of a client with many requests in flight waits also for those
-    of its own class whose client has few. Both wait only in the first 50 ms of each request: what a robot asks is read,
-    answered and sent meanwhile, with all processors; and nobody waits for a request that takes long.
+    Work waits for requests of a more urgent class. That of a client with many requests in flight waits also for
+    requests of the same class from clients with few. Both wait only in the first 50 ms of each request: a robot's is
+    read, answered and sent meanwhile, with all processors, and nobody waits for a request that takes long.
     """
 
     def __init__(self, num_many: int | None = None):
