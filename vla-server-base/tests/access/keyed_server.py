@@ -8,6 +8,7 @@ from pathlib import Path
 import httpx
 from echo_server import echo_app, of_one_colour, wait_until
 from free_port import free_port
+from required_inputs_robots import Ports
 
 from vla_server_base.access.key_file import read_keys, write_keys
 from vla_server_base.access.keys import Key, digest_of, new_secret
@@ -32,6 +33,16 @@ class KeyedServer:
     def client(self, name: str) -> httpx.Client:
         """A client that sends a key."""
         return httpx.Client(base_url=self.url, headers=bearer(self.secrets[name]), timeout=60)
+
+    def ports(self, secret: str) -> Ports:
+        """The server's doors, for robots that send a key."""
+        return Ports(url=self.url, zmq=self.zmq_port, lerobot=self.lerobot_port, api_key=secret)
+
+    def issue(self, name: str, rate: float) -> str:
+        """Add a robot's key with a rate, and return its secret."""
+        secret = new_secret()
+        write_keys(self.keys_file, [*read_keys(self.keys_file), Key(name=name, digest=digest_of(secret), rate=rate)])
+        return secret
 
     def revoke(self, *names: str) -> None:
         write_keys(self.keys_file, [key for key in read_keys(self.keys_file) if key.name not in names])

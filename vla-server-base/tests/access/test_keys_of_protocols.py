@@ -1,11 +1,16 @@
-"""API keys on WebSockets, GR00T's ZeroMQ and LeRobot's gRPC: at the beginning, and when they are revoked."""
+"""API keys on WebSockets, GR00T's ZeroMQ and LeRobot's gRPC: at the beginning, when revoked, and over their rate."""
+
+import re
+from contextlib import closing
 
 import grpc
 import msgspec
 import numpy as np
 import pytest
 import zmq
+from echo_server import wait_until
 from keyed_server import keyed_server
+from required_inputs_robots import ROBOTS, DoorRobot, Refused, Seen
 from websockets.exceptions import ConnectionClosedError, InvalidStatus
 from websockets.sync.client import connect
 
@@ -94,3 +99,23 @@ def test_lerobots_own_clients_count_as_the_key_that_a_setting_names(tmp_path, lo
         with pytest.raises(grpc.RpcError) as refused:
             called(server.lerobot_port)
     assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+
+
+def refusal_of(robot: DoorRobot) -> str | None:
+    try:
+        assert robot.act(Seen(images={"primary": RED}, instruction="go")).shape == (7,)
+    except Refused as refused:
+        return str(refused)
+    return None
+
+
+@pytest.mark.parametrize("protocol", ROBOTS)
+def test_a_robot_over_its_keys_rate_is_told_so_alone_and_answered_again_later(keyed, protocol):
+    kind, rate = ROBOTS[protocol], 2
+    limited, free = (keyed.ports(secret) for secret in (keyed.issue(protocol, rate=rate), keyed.secrets["arm-2"]))
+    with closing(kind(limited)) as robot, closing(kind(free)) as other:
+        assert [refusal_of(robot) for _ in range(rate)] == [None] * rate, "each step counts once"
+        told = next(said for _ in range(200) if (said := refusal_of(robot)))
+        assert re.search(rf"rate_limited.*key:{protocol} may send 2 requests a second.*again in \d s", told)
+        assert refusal_of(other) is None
+        wait_until(lambda: refusal_of(robot) is None)

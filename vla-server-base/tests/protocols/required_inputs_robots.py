@@ -16,6 +16,7 @@ from vla_client.message_pack import pack, unpack
 from vla_server_base.contract import Image
 from vla_server_base.protocols import json_numpy
 from vla_server_base.protocols.lerobot_protobuf import MESSAGES
+from vla_server_base.testing.protocol_robots import bearer
 
 TIMEOUT_S = 30
 
@@ -26,11 +27,16 @@ class Refused(Exception):
 
 @dataclass(frozen=True, kw_only=True)
 class Ports:
-    """Where a server listens."""
+    """Where a server listens, and the key that it is sent, if any."""
 
     url: str
     zmq: int
     lerobot: int
+    api_key: str | None = None
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {} if self.api_key is None else bearer(self.api_key)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +55,9 @@ class DoorRobot:
     def __init__(self, ports: Ports):
         self.ports, self.closing = ports, ExitStack()
 
+    def begin(self) -> None:
+        """Begin a new session where the protocol has a message for it."""
+
     def act(self, seen: Seen) -> np.ndarray:
         raise NotImplementedError
 
@@ -65,27 +74,24 @@ class PredictRobot(DoorRobot):
             "instruction": seen.instruction,
         }
         given = {name: value for name, value in (body | dict(seen.more)).items() if value is not None}
-        response = httpx.post(f"{self.ports.url}/predict", json=given, timeout=TIMEOUT_S)
-        if response.status_code != 200:
-            assert response.status_code == 422, response.text
-            raise Refused(response.text)
+        response = httpx.post(f"{self.ports.url}/predict", json=given, headers=self.ports.headers, timeout=TIMEOUT_S)
+        check_http(response)
         return np.array(response.json()["actions"][0])
 
 
 class ActRobot(DoorRobot):
     def act(self, seen: Seen) -> np.ndarray:
         content = json_numpy.dumps({"session_id": "act", **flat(seen, "state", "instruction")})
-        response = httpx.post(f"{self.ports.url}/act", content=content, timeout=TIMEOUT_S)
-        if response.status_code != 200:
-            assert response.status_code == 422, response.text
-            raise Refused(response.text)
+        response = httpx.post(f"{self.ports.url}/act", content=content, headers=self.ports.headers, timeout=TIMEOUT_S)
+        check_http(response)
         return np.array(json_numpy.loads(response.text))
 
 
 class OpenpiRobot(DoorRobot):
     def __init__(self, ports: Ports):
         super().__init__(ports)
-        self._socket = self.closing.enter_context(connect(ports.url.replace("http", "ws", 1)))
+        address = ports.url.replace("http", "ws", 1)
+        self._socket = self.closing.enter_context(connect(address, additional_headers=ports.headers))
         self.greeting = unpack(self._socket.recv(TIMEOUT_S))
 
     def act(self, seen: Seen) -> np.ndarray:
@@ -99,7 +105,8 @@ class OpenpiRobot(DoorRobot):
 class VlaEvalRobot(DoorRobot):
     def __init__(self, ports: Ports):
         super().__init__(ports)
-        self._socket = self.closing.enter_context(connect(ports.url.replace("http", "ws", 1) + "/vla-eval"))
+        address = ports.url.replace("http", "ws", 1) + "/vla-eval"
+        self._socket = self.closing.enter_context(connect(address, additional_headers=ports.headers))
 
     def act(self, seen: Seen) -> np.ndarray:
         payload = {"images": dict(seen.images), **flat(seen, "states", "task_description", images=False)}
@@ -128,7 +135,8 @@ class Gr00tRobot(DoorRobot):
             observation["state"] = {"joints": seen.proprio[None, None]}
         if seen.instruction is not None:
             observation["language"] = {"task": [[seen.instruction]]}
-        self._socket.send(pack({"endpoint": "get_action", "data": {"observation": observation}}))
+        token = {} if self.ports.api_key is None else {"api_token": self.ports.api_key}
+        self._socket.send(pack({"endpoint": "get_action", "data": {"observation": observation}, **token}))
         reply = unpack(self._socket.recv())
         if "error" in reply:
             raise Refused(reply["error"])
@@ -140,10 +148,14 @@ class LerobotRobot(DoorRobot):
         super().__init__(ports)
         options = [("grpc.use_local_subchannel_pool", 1)]
         self._channel = self.closing.enter_context(grpc.insecure_channel(f"127.0.0.1:{ports.lerobot}", options))
-        self._timestep = 0
-        self._call("Ready")
+        self._metadata = tuple((name.lower(), value) for name, value in ports.headers.items())
+        self.begin()
         setup = pickled_setup(lerobot_features={}, rename_map={})
         self._call("SendPolicyInstructions", MESSAGES["PolicySetup"](data=setup).SerializeToString())
+
+    def begin(self) -> None:
+        self._timestep = 0
+        self._call("Ready")
 
     def act(self, seen: Seen) -> np.ndarray:
         numbers = [] if seen.proprio is None else seen.proprio.tolist()
@@ -154,17 +166,19 @@ class LerobotRobot(DoorRobot):
         pickled = pickled_observation(observation, timestep=self._timestep, must_go=True)
         whole = MESSAGES["Observation"](transfer_state=3, data=pickled).SerializeToString()
         try:
-            self._channel.stream_unary("/transport.AsyncInference/SendObservations")(iter([whole]), timeout=TIMEOUT_S)
+            send = self._channel.stream_unary("/transport.AsyncInference/SendObservations")
+            send(iter([whole]), timeout=TIMEOUT_S, metadata=self._metadata)
             actions = timed_actions(MESSAGES["Actions"].FromString(self._call("GetActions")).data)
         except grpc.RpcError as error:
-            if error.code() != grpc.StatusCode.INVALID_ARGUMENT:
+            if error.code() not in (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED):
                 raise
             raise Refused(error.details()) from error
         self._timestep += 1
         return np.array(actions[0].action)
 
     def _call(self, name: str, message: bytes = b"") -> bytes:
-        return self._channel.unary_unary(f"/transport.AsyncInference/{name}")(message, timeout=TIMEOUT_S)
+        call = self._channel.unary_unary(f"/transport.AsyncInference/{name}")
+        return call(message, timeout=TIMEOUT_S, metadata=self._metadata)
 
 
 ROBOTS = {
@@ -175,6 +189,12 @@ ROBOTS = {
     "gr00t": Gr00tRobot,
     "lerobot": LerobotRobot,
 }
+
+
+def check_http(response: httpx.Response) -> None:
+    if response.status_code != 200:
+        assert response.status_code in (422, 429), response.text
+        raise Refused(response.text)
 
 
 def flat(seen: Seen, state: str, instruction: str, *, images: bool = True) -> dict[str, Any]:

@@ -62,6 +62,7 @@ def test_a_refused_client_is_told_when_it_may_send_again_in_whole_seconds(jitter
     with pytest.raises(RateLimited, match="a may send 0\\.25 requests") as refused:
         rates.check("a", 0.25)
     assert refused.value.retry_after_s == seconds
+    assert refused.value.hint.startswith(f"send again in {seconds} s, ")
 
 
 def test_a_keys_rate_takes_the_place_of_the_servers():

@@ -58,11 +58,11 @@ class RateLimits:
         bucket.filled_at = now
         if bucket.tokens < 1:
             # Up to a second more for each, or all that are refused now would come back at once.
-            wait_s = (1 - bucket.tokens) / rate + self._jitter()
+            wait_s = math.ceil((1 - bucket.tokens) / rate + self._jitter())
             raise RateLimited(
                 f"{client} may send {rate:g} requests a second",
-                hint="send fewer; VLA_MAX_RATE or `keys new --rate` raises the limit",
-                retry_after_s=math.ceil(wait_s),
+                hint=f"send again in {wait_s} s, and fewer; VLA_MAX_RATE or `keys new --rate` raises the limit",
+                retry_after_s=wait_s,
             )
         bucket.tokens -= 1
 
