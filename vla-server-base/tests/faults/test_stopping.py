@@ -39,6 +39,22 @@ class Hanging(EchoAdapter):
 
 app = app_for_uvicorn(lambda config: create_vla_app(Hanging(), config, model_id="hanging"))
 """
+CHANGING = """
+import threading
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.program import app_for_uvicorn
+from vla_server_base.testing import EchoAdapter
+
+class Changing(EchoAdapter):
+    def load_model(self, model_id, device, cache_dir):
+        if model_id.endswith("endless"):
+            threading.Event().wait()
+
+def make(config):
+    return create_vla_app(Changing(), config, model_id="configured", make_adapter=lambda _: Changing())
+
+app = app_for_uvicorn(make)
+"""
 
 
 def asked(url: str, seed: int = 0) -> httpx.Response:
@@ -99,21 +115,27 @@ def test_lerobots_call_that_waits_for_actions_ends_with_the_server(folder):
             assert waits.exception() is None or isinstance(waits.exception(), grpc.RpcError)
 
 
-def test_a_server_killed_under_load_leaves_no_worker_and_starts_again_at_its_port(folder):
+def test_a_server_killed_under_load_and_in_a_change_of_model_leaves_no_process_and_starts_again_as_configured(folder):
+    (folder / "echo_service.py").write_text(CHANGING)
     cache, port = folder / "cache", free_port()
-    own = {"VLA_PORT": str(port), "VLA_CACHE_DIR": str(cache)}
+    own = {"VLA_PORT": str(port), "VLA_CACHE_DIR": str(cache), "VLA_MODELS": "on", "VLA_MODEL_SOURCES": "hf://lab/*"}
     with running(folder, *SERVE, **own) as (url, process, _), connected(url) as reader:
         wait_until_healthy(url)
         first = httpx.post(f"{url}/predict", json={**PICTURE, "session_id": "arm", "return_token": True}).json()
         body = json.dumps({**SCENE, "max_steps": 1000, "frames": "jpeg"}).encode()
         reader.sendall(post("/execute", len(body), "Accept: text/event-stream") + body)
         wait_until(lambda: httpx.get(f"{url}/load").json()["scene_workers"]["busy"])
+        for model, state in (("second", "serving"), ("endless", "loading")):
+            httpx.post(f"{url}/models", json={"model": f"hf://lab/{model}", "id": model}).raise_for_status()
+            wait_until(lambda of=(model, state): httpx.get(f"{url}/models/{of[0]}").json()["state"] == of[1])
         workers = workers_of(process.pid)
         process.kill()
         assert process.wait() == -signal.SIGKILL
         wait_until_gone(workers)
     with running(folder, *SERVE, **own) as (url, process, _):
         wait_until_healthy(url)
+        models = httpx.get(f"{url}/models").json()
+        assert (models["serving"], len(models["models"])) == ("configured", 1)
         body = {**PICTURE, "session_token": first["session"]["token"]}
         assert httpx.post(f"{url}/predict", json=body).json()["session"]["step"] == first["session"]["step"] + 1
         assert os.listdir(cache) == ["session.key"]
