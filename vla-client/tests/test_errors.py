@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from vla_client import errors
@@ -65,6 +65,7 @@ def test_errors_can_be_caught_as_those_of_the_standard_library():
         raise ObservationError("too large", hint="send less")
 
 
+@example("unknown_dataset", "dataset 'a (request_id b' is not known", "1f")
 @given(
     st.from_regex(r"[a-z][a-z0-9_]{0,20}", fullmatch=True), st.text(), st.from_regex(r"[0-9a-f]{1,32}", fullmatch=True)
 )

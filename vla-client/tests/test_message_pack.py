@@ -115,9 +115,11 @@ def test_a_text_frame_is_refused():
         unpack("{}")
 
 
+# Maps with such keys are arrays. Hypothesis draws the strings of the code that it tests, so it does find them.
+NAMES = st.text().filter(lambda name: not name.startswith("__n") and name not in ("nd", "type", "data"))
 PLAIN = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats(allow_nan=False) | st.text() | st.binary(),
-    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(st.text(), inner, max_size=5),
+    lambda inner: st.lists(inner, max_size=5) | st.dictionaries(NAMES, inner, max_size=5),
     max_leaves=20,
 )
 

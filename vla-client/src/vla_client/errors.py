@@ -18,7 +18,7 @@ from typing import Optional
 
 # The format that `write_error` of `vla_server_base.protocols.openpi` writes.
 _ERROR_TEXT = re.compile(
-    r"(?P<code>[a-z][a-z0-9_]*): (?P<message>.*?)(?: \(request_id (?P<request_id>[^)]*)\))?", flags=re.DOTALL
+    r"(?P<code>[a-z][a-z0-9_]*): (?P<message>.*?)(?: \(request_id (?P<request_id>[^()\s]*)\))?", flags=re.DOTALL
 )
 
 

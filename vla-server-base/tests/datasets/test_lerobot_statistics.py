@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_server_base.datasets.lerobot_statistics import QUANTILES, Statistics, episode_statistics, merged
@@ -37,7 +37,6 @@ def test_images_have_statistics_per_channel_from_0_to_1():
     assert statistics["count"].tolist() == [3]
 
 
-@settings(deadline=None)
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=4), st.integers(0, 2**32 - 1))
 def test_statistics_of_parts_merge_to_those_of_all(lengths, seed):
     values = np.random.default_rng(seed).normal(size=(sum(lengths), 3))

@@ -259,7 +259,7 @@ def test_an_answer_has_no_more_actions_than_the_client_asks_for(reader):
     )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(st.binary(max_size=100))
 def test_any_bytes_are_a_chunk_and_a_setup_or_refused(message):
     for read in (lerobot.ChunkedMessage(1000).add, lerobot.read_setup):

@@ -241,7 +241,7 @@ def read_or_refused(pickled: bytes) -> None:
         assert isinstance(found.fields, dict)
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(pickled):
     read_or_refused(pickled)
@@ -250,13 +250,13 @@ def test_any_bytes_are_read_or_refused(pickled):
 CODES = [bytes([code]) for code in b"}])(.0NKCJcRbsuetqh\x81\x85\x86\x87\x8c\x93\x94"]
 
 
-@settings(max_examples=500, deadline=None)
+@settings(max_examples=500)
 @given(st.lists(st.sampled_from([*CODES, NESTED, DTYPE, ARRAY, text(b"key")]), max_size=60))
 def test_any_steps_are_read_or_refused(steps):
     read_or_refused(b"\x80\x04" + EMPTY_RECORD + b"".join(steps) + b".")
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(st.sampled_from(REAL), st.lists(st.tuples(st.integers(0, 2000), st.integers(0, 255)), max_size=4), st.booleans())
 def test_any_change_of_a_real_pickle_is_read_or_refused(real, changes, is_cut):
     changed = bytearray(real)

@@ -14,7 +14,7 @@ WHERE = "line 7"
 
 
 @given(st.lists(st.integers(1, 5), max_size=4))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_nested_replicates_multiply_as_they_do_in_mujoco(counts):
     counter, xml = ElementCounter(), "<geom size='1'/>"
     for count in counts:

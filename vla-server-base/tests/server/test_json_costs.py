@@ -62,7 +62,7 @@ def test_a_text_of_more_items_is_refused_unread(unit):
         check_num_items(b"[" + unit * (4 * 2**20 // len(unit)) + b"1]")
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.recursive(st.text() | st.just(',[{\\"'), lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner)))
 def test_only_what_stands_outside_of_quotation_marks_counts(content):
     text = json.dumps([content] * 5, ensure_ascii=False).encode()

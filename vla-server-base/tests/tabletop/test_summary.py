@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from vla_server_base.errors import RequestError
@@ -39,7 +39,6 @@ def test_wilsons_interval_is_what_its_formula_comes_to_by_hand(num_done, num_tri
     assert wilson_interval(num_done, num_tried) == pytest.approx((low, high), abs=1e-4)
 
 
-@settings(deadline=None)
 @given(st.integers(1, 2000), st.data())
 def test_an_interval_holds_its_rate_and_is_mirrored_by_the_failures(num_tried, data):
     num_done = data.draw(st.integers(0, num_tried))

@@ -41,13 +41,13 @@ def assert_equal(one: Any, other: Any) -> None:
 
 
 @given(trees)
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_a_tree_comes_back_as_it_was(tree: Any):
     assert_equal(read_tree(written(tree)), tree)
 
 
 @given(leaves, st.integers(8, 40))
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_an_array_in_pieces_of_an_item_or_more_comes_back_whole(leaf: np.ndarray, chunk_bytes: int):
     assert_equal(read_tree(written({"a": leaf}, chunk_bytes=chunk_bytes)), {"a": leaf})
 
@@ -121,7 +121,7 @@ def test_what_is_not_such_a_tree_is_a_value_error(content: bytes):
 
 
 @given(st.binary(max_size=60))
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 def test_no_bytes_at_all_raise_anything_else(content: bytes):
     with contextlib.suppress(ValueError):
         read_tree(content)

@@ -37,7 +37,7 @@ def groups(is_seen: np.ndarray) -> dict[str, TokenGroup]:
 
 
 @given(prefix=prefixes, timestep=timesteps, window=st.integers(1, 4))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_every_pair_is_allowed_by_the_kinds_and_the_order_of_time_alone(prefix, timestep, window):
     rules = attention_rules(prefix, timestep, window, use_correct_attention=True)
     kinds, steps = kinds_and_steps(prefix, timestep, window)
@@ -50,7 +50,7 @@ def test_every_pair_is_allowed_by_the_kinds_and_the_order_of_time_alone(prefix, 
 
 
 @given(prefix=prefixes, timestep=timesteps, window=st.integers(1, 4), is_correct=st.booleans())
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_nothing_attends_to_a_later_timestep(prefix, timestep, window, is_correct):
     rules = attention_rules(prefix, timestep, window, is_correct)
     _, steps = kinds_and_steps(prefix, timestep, window)
@@ -59,13 +59,13 @@ def test_nothing_attends_to_a_later_timestep(prefix, timestep, window, is_correc
 
 
 @given(prefix=prefixes, timestep=timesteps, window=st.integers(1, 3))
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 def test_every_token_attends_to_itself(prefix, timestep, window):
     assert attention_rules(prefix, timestep, window, use_correct_attention=True).diagonal().all()
 
 
 @given(timestep=timesteps, window=st.integers(2, 4))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_a_longer_window_changes_nothing_for_the_earlier_timesteps(timestep, window):
     longer, shorter = (attention_rules(PREFIX, timestep, each, use_correct_attention=True) for each in (window, 1))
     np.testing.assert_array_equal(longer[: len(shorter), : len(shorter)], shorter)

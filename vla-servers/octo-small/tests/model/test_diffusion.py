@@ -38,7 +38,7 @@ def sampled(x_T: jnp.ndarray, z: jnp.ndarray, action_dim: int | list[int] = ACTI
 
 
 @given(st.integers(1, 200))
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 def test_at_every_step_some_noise_is_added_and_in_the_end_nothing_is_left(steps: int):
     betas = cosine_betas(steps)
     assert betas.dtype == np.float32

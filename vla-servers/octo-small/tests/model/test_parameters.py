@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from small_arrays import numbers
 
@@ -110,7 +110,6 @@ def test_what_does_not_repeat_stays_as_it_is():
 
 
 @given(st.lists(st.lists(st.sampled_from("abc"), min_size=1, max_size=3).map("/".join), unique=True, max_size=6))
-@settings(deadline=None)
 def test_a_nested_tree_has_every_leaf_at_its_path(paths: list[str]):
     leaves = {path + "/kernel": index for index, path in enumerate(paths)}
     tree = nested(leaves)

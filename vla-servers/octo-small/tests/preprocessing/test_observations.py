@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from octo_service.preprocessing.content import CONTENT, digest
@@ -174,7 +174,6 @@ numbers = st.floats(-1000, 1000, width=32)
 
 
 @given(st.lists(st.tuples(numbers, numbers, st.floats(0.125, 100, width=32), st.booleans()), min_size=1, max_size=5))
-@settings(deadline=None)
 def test_un_normalizing_undoes_normalizing(rows: list[tuple[float, float, float, bool]]):
     given_numbers, mean, std, mask = (np.array(column) for column in zip(*rows, strict=True))
     statistics = Statistics(mean=mean.astype(np.float32), std=std.astype(np.float32), mask=mask.astype(bool))

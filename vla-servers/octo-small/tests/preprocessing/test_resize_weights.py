@@ -62,7 +62,7 @@ def test_cropping_blows_up_the_middle_of_what_was_resized(size: tuple[int, int])
 
 
 @given(sides, sides, sides, sides)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_turning_an_image_turns_what_comes_out(height: int, width: int, new_height: int, new_width: int):
     image = an_image(height, width)
     upright, turned = (
@@ -73,7 +73,7 @@ def test_turning_an_image_turns_what_comes_out(height: int, width: int, new_heig
 
 
 @given(sides, sides, sides, sides)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 def test_a_mirrored_image_comes_out_mirrored(height: int, width: int, new_height: int, new_width: int):
     image = an_image(height, width)
     mirrored = resize_lanczos(image[:, ::-1], new_height, new_width)
@@ -81,7 +81,7 @@ def test_a_mirrored_image_comes_out_mirrored(height: int, width: int, new_height
 
 
 @given(st.permutations([0, 1, 2]))
-@settings(deadline=None, max_examples=6)
+@settings(max_examples=6)
 def test_each_colour_is_resized_by_itself(order: list[int]):
     image = an_image(9, 11)
     np.testing.assert_array_equal(resize_lanczos(image[..., order], 5, 6), resize_lanczos(image, 5, 6)[..., order])

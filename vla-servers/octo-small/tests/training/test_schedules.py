@@ -98,7 +98,7 @@ def over_parts(of_part, batch: dict, draws: DiffusionDraws | None, num_parts: in
 
 
 @given(st.sampled_from([2, 3, 6]), st.integers(0, 5))
-@settings(deadline=None, max_examples=4)
+@settings(max_examples=4)
 def test_the_parts_shares_make_the_mean_of_the_whole(num_parts: int, seed: int):
     batch = a_batch(seed)
     in_parts = over_parts(lambda one, draws, part, share: masked_mean(one) * share, batch, None, num_parts)
