@@ -11,7 +11,7 @@ from free_port import free_port
 from vla_server_base.server.uvicorn_server import serving
 from vla_server_base.testing.protocol_robots import Gr00tRobot, OpenpiRobot, OpenvlaRobot, VlaEvalRobot
 
-NUM_STEPS = 200
+NUM_STEPS = 50
 
 
 @pytest.fixture(scope="module")
