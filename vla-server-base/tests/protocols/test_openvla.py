@@ -77,13 +77,20 @@ def test_a_reset_may_say_nothing(reader):
         openvla.read_reset(b'{"seed": "x"}', reader)
 
 
-@pytest.fixture
-def robot():
-    """A client of a server of its own, so that the session of its address is new."""
+@pytest.fixture(scope="module")
+def shared_client():
     with serving(echo_app()) as url:
         wait_until_healthy(url)
         with httpx.Client(base_url=url) as client:
             yield client
+
+
+@pytest.fixture
+def robot(shared_client):
+    """A client of a server without a session, so that the one of its address is new."""
+    yield shared_client
+    for session in shared_client.get("/sessions").json()["sessions"]:
+        shared_client.delete(f"/sessions/{session['id']}").raise_for_status()
 
 
 def test_actions_come_in_the_client_s_own_form(robot):

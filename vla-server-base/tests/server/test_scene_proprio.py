@@ -200,14 +200,12 @@ def test_numbers_are_chosen_by_the_policys_names_in_its_order():
 @pytest.mark.parametrize(
     ("adapter", "takes"), [(Another, "x, y"), (InDegrees, f"{', '.join(NAMES)} (in degrees)")], ids=["names", "units"]
 )
-@pytest.mark.parametrize("path", ["/predict", "/execute", "/episodes"])
-def test_a_policy_that_requires_other_proprio_is_refused_with_both_lists(adapter, takes, path):
+def test_a_policy_that_requires_other_proprio_is_refused_with_both_lists(adapter, takes):
+    told = f"proprio: the policy's proprio is {takes}, and the scene's arm measures 8: {', '.join(NAMES)}"
     with served(adapter()) as url, httpx.Client(base_url=url, timeout=60) as client:
         wait_until_healthy(url)
-        error = refused(client, path)
-        assert error["message"] == (
-            f"proprio: the policy's proprio is {takes}, and the scene's arm measures 8: {', '.join(NAMES)}"
-        )
+        for path in ("/predict", "/execute", "/episodes"):
+            assert refused(client, path)["message"] == told, path
 
 
 @pytest.mark.parametrize(

@@ -35,9 +35,8 @@ app = app_for_uvicorn(lambda config: create_vla_app(Slow(), config, model_id="sl
 PICTURE = {"instruction": "go", "image": of_one_colour(255, 0, 0)}
 EPISODE = {"instruction": "go", "xml_string": bundled_scene("widowx", "tabletop"), "max_steps": 1000, "seed": 0}
 EVENTS = "Accept: text/event-stream"
-COMMANDS = pytest.mark.parametrize(
-    "command", [SERVE, UVICORN, (*UVICORN, "--loop", "asyncio")], ids=["serve", "uvicorn", "asyncio"]
-)
+ON_ASYNCIO = (*UVICORN, "--loop", "asyncio")
+COMMANDS = pytest.mark.parametrize("command", [SERVE, UVICORN, ON_ASYNCIO], ids=["serve", "uvicorn", "asyncio"])
 
 
 @pytest.fixture
@@ -59,8 +58,11 @@ def workers_of(process) -> list[int]:
         return [int(pid) for pid in file.read().split()]
 
 
-@COMMANDS
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+# uvicorn's command line and Ctrl-C: tests/server/test_uvicorn.py.
+@pytest.mark.parametrize(
+    ("command", "number"),
+    [(SERVE, signal.SIGTERM), (SERVE, signal.SIGINT), (UVICORN, signal.SIGTERM), (ON_ASYNCIO, signal.SIGTERM)],
+)
 def test_an_idle_server_ends_at_once_with_0_and_leaves_no_worker(folder, command, number):
     with running(folder, *command, VLA_SHUTDOWN_GRACE_S="50") as (url, process, _):
         wait_until_healthy(url)
