@@ -281,7 +281,9 @@ def send_for_ever(wire: Socket) -> None:
         time.sleep(0.2)
 
 
-def test_one_who_goes_on_sending_after_a_refusal_is_not_heard_for_ever(url):
+def test_one_who_goes_on_sending_after_a_refusal_is_not_heard_for_ever(url, monkeypatch):
+    # uvicorn sets 10 s in each connection's __init__.
+    monkeypatch.setattr(SocketProtocol, "close_timeout", property(lambda _: 0.5, lambda *_: None), raising=False)
     parts = urllib.parse.urlsplit(url)
     with create_connection((parts.hostname, parts.port)) as wire:
         wire.sendall(HANDSHAKE + FRAME_OF_A_TERABYTE)

@@ -53,7 +53,7 @@ def test_from_sigterm_on_nothing_new_begins_there_either(folder):
     (folder / "echo_service.py").write_text(SLOW)
     zmq_port, lerobot_port = free_port(), free_port()
     own = {"VLA_ZMQ_PORT": str(zmq_port), "VLA_LEROBOT_PORT": str(lerobot_port), "VLA_SHUTDOWN_GRACE_S": "50"}
-    body = {"instruction": "go", "image": of_one_colour(255, 0, 0), "seed": 5000}
+    body = {"instruction": "go", "image": of_one_colour(255, 0, 0), "seed": 3000}
     with running(folder, *SERVE, **own) as (url, process, _), ThreadPoolExecutor() as threads:
         wait_until_healthy(url)
         answer = threads.submit(httpx.post, f"{url}/predict", json=body, timeout=DEADLINE_S)

@@ -51,7 +51,7 @@ def wait_until_healthy(base_url: str) -> None:
 def answers(url: str) -> httpx.Response | None:
     """The answer, if there is one and it is good; a server that comes or goes breaks connections."""
     try:
-        # Without the list of authorities, which takes 20 ms to read: the server that is waited for shares the processors.
+        # Reading the list of authorities would take 20 ms each time, of the processors on which the server starts.
         response = httpx.get(url, verify=False)
     except httpx.TransportError:
         return None
