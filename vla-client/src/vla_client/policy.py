@@ -32,7 +32,8 @@ class Policy:
     """A policy on a server, for one robot and one thread.
 
     A server with API keys needs `api_key`, by default the variable `VLA_API_KEY`. For wss:// `ca_file` names the CA of
-    the server's certificate in PEM (`VLA_CA_FILE`), by default the system's.
+    the server's certificate in PEM (`VLA_CA_FILE`), by default the system's. A server that asks for a certificate gets
+    `client_cert`, a file in PEM with it and its key (`VLA_CLIENT_CERT`).
 
     `session_id` identifies the robot at the server, and `seed` determines the policy's noise; both are drawn if
     omitted. docs/sessions.md describes `execution`, `execution_horizon`, `ensemble_weight` and `control_hz` [1/s],
@@ -64,6 +65,7 @@ class Policy:
         *,
         api_key: Optional[str] = None,
         ca_file: Optional[str] = None,
+        client_cert: Optional[str] = None,
         session_id: Optional[str] = None,
         seed: Optional[int] = None,
         execution: Optional[Execution] = None,
@@ -85,7 +87,7 @@ class Policy:
             "dataset": dataset,
         }
         self._session = new_session(session_id, seed, settings, keeps_token=resume_after_restart)
-        self._url, self._credentials = url, Credentials(api_key, ca_file)
+        self._url, self._credentials = url, Credentials(api_key, ca_file, client_cert)
         self.deadline_ms = checked_limit_ms(deadline_ms)
         """How old an image may become; infinity if there is no deadline."""
         self._connect_timeout_s, self._answer_timeout_s = connect_timeout_s, answer_timeout_s

@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 _TOO_MANY_REQUESTS = 429
 _SHORTEST_PAUSE_S, _LONGEST_PAUSE_S = 0.1, 5.0
+# TLS 1.3 refuses a client only after the handshake: it looks like a connection that was cut.
+_CERTIFICATE_HINT = ", and if it asks for certificates give client_cert"
 
 
 class Retries:
@@ -56,7 +58,8 @@ class Retries:
             raise Unreachable(
                 f"no answer from {self._url} in {self._num_failed} attempts, "
                 f"repeated for {self._limit_s:g} s; the last one failed with {_described(error)}",
-                hint="check that the server runs; the next step tries again, for up to reconnect_s",
+                hint=f"check that the server runs{_CERTIFICATE_HINT if self._url.startswith('wss:') else ''};"
+                " the next step tries again, for up to reconnect_s",
             ) from error
         if self._num_failed == 1:
             logger.warning("%s did not answer (%s), trying again for %g s", self._url, _described(error), self._limit_s)

@@ -44,7 +44,7 @@ class Settings:
         ConfigError: naming the field, its value, and what it takes.
     """
 
-    not_settings: ClassVar[Collection[str]] = ("VLA_API_KEY", "VLA_CA_FILE")  # vla_client's
+    not_settings: ClassVar[Collection[str]] = ("VLA_API_KEY", "VLA_CA_FILE", "VLA_CLIENT_CERT")  # vla_client's
     """Variables with the same prefix that others read."""
 
     def __post_init__(self) -> None:

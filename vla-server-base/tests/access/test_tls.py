@@ -1,5 +1,6 @@
 """TLS: what is wrong with the files is said at the start; a renewed certificate is shown at the next connection."""
 
+import asyncio
 import os
 import socket
 import ssl
@@ -131,6 +132,34 @@ def test_a_client_ca_admits_the_certificates_that_it_signed(files, ca):
         for refused in (strangers, ssl.create_default_context(cafile=ca)):
             with pytest.raises(httpx.TransportError):
                 httpx.get(f"{url}/live", verify=refused)
+
+
+async def health_of(url: str) -> None:
+    async with PolicyServer(url) as server:
+        await server.wait_until_healthy()
+
+
+@pytest.mark.parametrize("way", ["given", "from the environment"])
+def test_the_client_shows_a_certificate_to_a_server_that_asks_for_one(files, ca, tmp_path, monkeypatch, way):
+    monkeypatch.setenv("VLA_CA_FILE", str(ca))
+    own = tmp_path / "arm.pem"
+    AUTHORITY.issue_cert("arm@lab.example").private_key_and_cert_chain_pem.write_to_path(own)
+    app = echo_app(tls_cert=str(files["cert"]), tls_key=str(files["key"]), tls_client_ca=str(ca))
+    with serving(app) as url:
+        given = str(own)
+        if way == "from the environment":
+            monkeypatch.setenv("VLA_CLIENT_CERT", given)
+            given = None
+            asyncio.run(health_of(url))
+        with Policy(url.replace("https", "wss"), client_cert=given) as policy:
+            assert policy.act(np.zeros((8, 8, 3), np.uint8), "go").shape == (7,)
+
+
+def test_a_client_without_a_certificate_is_told_that_the_server_may_ask_for_one(files, ca):
+    app = echo_app(tls_cert=str(files["cert"]), tls_key=str(files["key"]), tls_client_ca=str(ca))
+    with serving(app) as url, pytest.raises(Unreachable) as refused:
+        Policy(url.replace("https", "wss"), ca_file=str(ca), reconnect_s=0.1)
+    assert "if it asks for certificates give client_cert" in refused.value.hint
 
 
 def test_a_file_without_a_certificate_is_no_client_ca(files):

@@ -27,7 +27,8 @@ _HINT = "give the address of a running server, such as http://127.0.0.1:8002; `o
 class PolicyServer:
     """A running server, by its address; `priority` says how urgent the requests are.
 
-    An API key comes from the variable `VLA_API_KEY`, and the CA of an https:// server's certificate from `VLA_CA_FILE`.
+    An API key comes from the variable `VLA_API_KEY`, the CA of an https:// server's certificate from `VLA_CA_FILE`, and
+    a certificate for a server that asks for one from `VLA_CLIENT_CERT`.
 
     A `batch` request that the server has no room for is sent again, when the server says so: robots come first.
 
