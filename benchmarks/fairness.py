@@ -5,17 +5,20 @@
 A robot asks at 5 Hz. Each round measures it alone, beside the others, and alone again, so that what else the machine
 does meets all of them. The others have an address of their own (127.0.0.2 for the batch clients, 127.0.0.3 for the
 flood) and are processes of the lowest priority: elsewhere they would take none of the server's processor. Prints
-Markdown: the robot's p50 and p99 over all rounds, their ratios to those alone, and what each client got.
+Markdown: the robot's p50 and p99 over all rounds, their ratios to those alone, and what each client got. The first two
+rows are a control: programs of the same priority that ask the server nothing.
 """
 
 import argparse
 import asyncio
 import base64
+import hashlib
 import io
 import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -43,7 +46,10 @@ SIDE = 128
 
 @dataclass(frozen=True, kw_only=True)
 class Others:
-    """Clients beside the robot: how many connections, from where, in which class, and what each of them asks."""
+    """Clients beside the robot: how many connections, from where, in which class, and what each of them asks.
+
+    Without connections they only compute, on two threads.
+    """
 
     name: str
     protocol: str
@@ -54,6 +60,10 @@ class Others:
 
 
 SCENARIOS = (
+    *(
+        Others(name="two busy programs", protocol=each, address=BATCH, num_connections=0, priority="batch")
+        for each in ("http", "ws")
+    ),
     Others(name="16 batch clients", protocol="http", address=BATCH, num_connections=16, priority="batch"),
     Others(
         name="flood of 200, 64 samples",
@@ -209,6 +219,10 @@ async def ask_until_told(
     del name
     os.nice(19)
     got: Counter[str] = Counter()
+    is_over = threading.Event()
+    computing = [threading.Thread(target=_compute, args=(is_over,)) for _ in range(0 if num_connections else 2)]
+    for each in computing:
+        each.start()
     host, _, port = url.removeprefix("http://").partition(":")
     picture = np.random.default_rng(1).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     if protocol == "ws":
@@ -223,10 +237,16 @@ async def ask_until_told(
     tasks = [asyncio.create_task(each) for each in asking]
     print("ready", flush=True)
     await asyncio.to_thread(sys.stdin.read)
+    is_over.set()
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
     print(json.dumps(got), flush=True)
+
+
+def _compute(is_over: threading.Event) -> None:
+    while not is_over.is_set():
+        hashlib.sha256(bytes(2**20))
 
 
 async def _ask_http(host: str, port: int, address: str, message: bytes, got: Counter[str]) -> None:
