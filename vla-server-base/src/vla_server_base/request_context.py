@@ -1,8 +1,6 @@
 """The request that a task answers: its id, its client and its session, for replies, log records and fair queues."""
 
 import logging
-import math
-import time
 import urllib.parse
 import uuid
 from contextvars import ContextVar
@@ -38,9 +36,6 @@ current_deadline: ContextVar[float | None] = ContextVar("current_deadline", defa
 current_session: ContextVar[str] = ContextVar("current_session", default="-")
 """The session that the request is a step of; "-" if it has no session, or the session is not known yet."""
 
-current_arrival: ContextVar[float] = ContextVar("current_arrival", default=-math.inf)
-"""When the request came, or the episode's step that it is at, by `time.monotonic`; -inf outside a request."""
-
 current_protocol: ContextVar[str] = ContextVar("current_protocol", default="http")
 """Whose protocol the client speaks: `http` for `/predict`, else the project's name, such as `openpi`."""
 
@@ -56,7 +51,6 @@ def begin_request(request_id: str | None = None, client: str | None = None) -> s
     """
     request_id = request_id or uuid.uuid4().hex
     current_request_id.set(request_id)
-    current_arrival.set(time.monotonic())
     if client is not None:
         current_client.set(client)
         current_address.set(client)

@@ -1,7 +1,6 @@
 """While a request of more right is on its way, what has less is not begun: at the door, on threads, on the device."""
 
 import asyncio
-import math
 import threading
 from contextlib import AsyncExitStack
 
@@ -10,10 +9,10 @@ from test_engine import asking, num_ready, until, with_the_device_busy
 from test_fairness import FLOOD, ROBOT, become
 
 from vla_server_base.fairness import precedence as precedences
-from vla_server_base.fairness.claims import Claim, Flow, current_claim
+from vla_server_base.fairness.claims import PRIORITIES, Claim, Flow, current_claim
 from vla_server_base.fairness.precedence import Precedence
 from vla_server_base.fairness.threads import FairThreads
-from vla_server_base.request_context import Priority, begin_request, current_arrival
+from vla_server_base.request_context import Priority, begin_request
 
 EVALUATION = Flow("10.0.0.3", "-")
 NUM_MANY = 2
@@ -40,17 +39,18 @@ async def enter(stack: AsyncExitStack, precedence: Precedence, flow: Flow, prior
 @pytest.mark.parametrize(
     ("priority", "num_own", "other", "num_others", "waits"),
     [
-        ("batch", 0, "robot", 1, True),
-        ("batch", 0, "human", 1, True),
-        ("human", 0, "robot", 1, True),
-        ("robot", 0, "batch", 1, False),
-        ("human", 0, "batch", 1, False),
-        ("robot", 0, "robot", 1, False),
+        ("batch", 1, "robot", 1, True),
+        ("batch", 1, "human", 1, True),
+        ("human", 1, "robot", 1, True),
+        ("robot", 1, "batch", 1, False),
+        ("human", 1, "batch", 1, False),
+        ("robot", 1, "robot", 1, False),
         ("robot", NUM_MANY, "robot", 1, False),
         ("robot", NUM_MANY + 1, "robot", 1, True),
         ("robot", NUM_MANY + 1, "robot", NUM_MANY, True),
         ("robot", NUM_MANY + 1, "robot", NUM_MANY + 1, False),
         ("robot", NUM_MANY + 1, "robot", 0, False),
+        ("batch", 0, "robot", 1, False),
     ],
 )
 def test_work_waits_for_a_more_urgent_class_and_that_of_many_for_that_of_few(
@@ -59,31 +59,50 @@ def test_work_waits_for_a_more_urgent_class_and_that_of_many_for_that_of_few(
     async def scenario():
         precedence = Precedence(NUM_MANY)
         async with AsyncExitStack() as stack:
-            for _ in range(num_own):
-                await enter(stack, precedence, FLOOD, priority)
-            for _ in range(num_others):
-                await enter(stack, precedence, ROBOT, other)
+            asked = [(FLOOD, priority)] * num_own + [(ROBOT, other)] * num_others
+            # Who comes later would wait for who is more urgent.
+            for flow, each in sorted(asked, key=lambda it: -PRIORITIES.index(it[1])):
+                await enter(stack, precedence, flow, each)
             assert precedence.must_wait(come(FLOOD, priority)) == waits
         assert not precedence.must_wait(come(FLOOD, priority)), "everything has been answered"
 
     asyncio.run(scenario())
 
 
-@pytest.mark.parametrize("late", ["the work", "the other"])
-def test_work_waits_only_while_both_are_young(late):
+def test_work_waits_only_for_requests_that_have_just_come():
     async def scenario():
         precedence = Precedence()
         async with AsyncExitStack() as stack:
-            if late == "the work":
-                claim = come(EVALUATION, "batch")
-                current_arrival.set(claim.came_at - precedences.GIVE_WAY_S)
-                assert not precedence.must_wait(current_claim())
+            await enter(stack, precedence, EVALUATION, "batch")
             await enter(stack, precedence, ROBOT)
-            if late == "the other":
-                await asyncio.sleep(precedences.GIVE_WAY_S)
-                assert not precedence.must_wait(come(EVALUATION, "batch"))
+            await asyncio.sleep(precedences.GIVE_WAY_S)
+            assert not precedence.must_wait(come(EVALUATION, "batch"))
 
     asyncio.run(scenario())
+
+
+def test_work_may_begin_half_of_the_time_while_others_come_without_end():
+    async def scenario():
+        precedence, begun = Precedence(), False
+
+        async def come_again_and_again() -> None:
+            while not begun:
+                async with AsyncExitStack() as stack:
+                    await enter(stack, precedence, ROBOT)
+                    await asyncio.sleep(0)
+
+        async with AsyncExitStack() as stack:
+            await enter(stack, precedence, EVALUATION, "batch")
+            robots = [asyncio.create_task(come_again_and_again()) for _ in range(2)]
+            await asyncio.sleep(0)
+            evaluation = come(EVALUATION, "batch")
+            assert precedence.must_wait(evaluation)
+            while not begun:
+                await asyncio.sleep(0)
+                begun = not precedence.must_wait(evaluation)
+            await asyncio.wait(robots, timeout=30)
+
+    asyncio.run(asyncio.wait_for(scenario(), 30))
 
 
 def test_a_request_enters_once_the_one_of_more_right_is_answered(long):
@@ -152,6 +171,7 @@ def test_a_thread_begins_work_once_it_need_not_wait(long):
         precedence, done = Precedence(), threading.Event()
         with FairThreads(2, "test", precedence=precedence) as pool:
             async with AsyncExitStack() as stack:
+                await enter(stack, precedence, EVALUATION, "batch")
                 await enter(stack, precedence, ROBOT)
                 come(EVALUATION, "batch")
                 waiting = pool.submit(done.set)
@@ -171,7 +191,6 @@ def test_work_of_no_request_waits_for_nobody(long):
             async with AsyncExitStack() as stack:
                 await enter(stack, precedence, ROBOT)
                 become(EVALUATION, "batch")
-                current_arrival.set(-math.inf)
                 assert await asyncio.wrap_future(pool.submit(lambda: "done")) == "done"
 
     asyncio.run(scenario())
@@ -188,6 +207,7 @@ def test_the_device_begins_a_batch_once_it_need_not_wait(long):
             waiting = asyncio.create_task(asked(engine, EVALUATION, "batch", 1))
             await until(lambda: num_ready(engine) == 1)
             async with AsyncExitStack() as stack:
+                await enter(stack, precedence, EVALUATION, "batch")
                 await enter(stack, precedence, ROBOT)
                 adapter.gate.set()
                 await first

@@ -28,7 +28,7 @@ from vla_server_base.fairness.threads import FairThreads, num_threads_per_client
 from vla_server_base.monitoring.cache_lookups import CacheLookups
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 from vla_server_base.monitoring.monitor import Monitoring
-from vla_server_base.request_context import Priority, current_arrival, current_client
+from vla_server_base.request_context import Priority, current_client
 from vla_server_base.request_inputs import check_observation, check_task
 
 _NUM_PREPROCESSORS = 8
@@ -184,7 +184,6 @@ class Engine:
         _check_inputs(request, self.spec)
         started = time.perf_counter()
         self._shared.note_arrival(self._queue)
-        current_arrival.set(time.monotonic())
         async with self.held_back():
             job = self._queue.admit()
         try:

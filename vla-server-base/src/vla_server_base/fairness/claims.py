@@ -1,6 +1,5 @@
 """What a request has a claim to: its owner, its class and when it is due."""
 
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -10,7 +9,6 @@ from typing import get_args
 from vla_server_base.errors import RequestError
 from vla_server_base.request_context import (
     Priority,
-    current_arrival,
     current_client,
     current_deadline,
     current_priority,
@@ -43,14 +41,13 @@ class Flow:
 class Claim:
     """The owner of an item, its class, and when it is due, by `time.monotonic`.
 
-    After `deadline` the answer is of no use; None if it has no deadline. `came_at` is when the request came.
+    After `deadline` the answer is of no use; None if it has no deadline.
     """
 
     flow: Flow
     priority: Priority
     due_at: float
     deadline: float | None = None
-    came_at: float = -math.inf
 
     def is_more_urgent_than(self, other: "Claim") -> bool:
         """Return whether this is of a more urgent class."""
@@ -68,14 +65,13 @@ def current_flow() -> Flow:
 
 
 def current_claim() -> Claim:
-    """Return the claim of the present task's request."""
+    """Return the claim of the present task's request, which comes now."""
     deadline, due_at = current_deadline.get(), time.monotonic() + NO_DEADLINE_S
     return Claim(
         flow=current_flow(),
         priority=current_priority.get(),
         due_at=due_at if deadline is None else min(due_at, deadline),
         deadline=deadline,
-        came_at=current_arrival.get(),
     )
 
 
