@@ -40,6 +40,33 @@ except KeyboardInterrupt:
     assert ran.stdout.split() == ["lost", "interrupted"]
 
 
+def test_an_interrupt_that_a_library_drops_is_raised_by_the_next_check():
+    program = """
+import signal
+from vla_server_base.commands.interrupts import noted_interrupts
+signal.signal(signal.SIGINT, signal.default_int_handler)
+try:
+    with noted_interrupts() as check:
+        check()
+        try:
+            signal.raise_signal(signal.SIGINT)
+        except BaseException:
+            print("lost")
+        check()
+        print("never")
+except KeyboardInterrupt:
+    print("interrupted")
+print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+with noted_interrupts() as check:
+    signal.raise_signal(signal.SIGINT)
+    check()
+print("ignored")
+"""
+    ran = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=50, check=True)
+    assert ran.stdout.split() == ["lost", "interrupted", "True", "ignored"]
+
+
 def test_other_errors_that_python_drops_are_reported_as_before():
     program = """
 from vla_server_base.commands.interrupts import repeat_lost_interrupts

@@ -3,6 +3,8 @@
 import signal
 import sys
 import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:  # the type exists for type checkers only
@@ -17,6 +19,32 @@ def repeat_lost_interrupts() -> None:
     Python drops what is raised there, and JAX has such a callback: a training would go on as if nothing had been typed.
     """
     sys.unraisablehook = _report
+
+
+@contextmanager
+def noted_interrupts() -> Iterator[Callable[[], None]]:
+    """Give a check that raises `KeyboardInterrupt` where Ctrl-C came within the block, and a library dropped it.
+
+    Call it now and then. Where Ctrl-C is ignored or has another handler, that stays as it is.
+    """
+    came = threading.Event()
+
+    def note(*_: object) -> None:
+        came.set()
+        raise KeyboardInterrupt
+
+    def check() -> None:
+        if came.is_set():
+            raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield check
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _report(unraisable: "UnraisableHookArgs") -> None:

@@ -123,6 +123,10 @@ def test_an_interrupted_run_says_from_which_step_it_goes_on_and_how(folder: Path
         while child.poll() is None and not (folder / "interrupted" / "state.safetensors").exists():
             time.sleep(0.01)
         child.send_signal(signal.SIGINT)
+        try:
+            child.wait(timeout=300)
+        finally:
+            child.kill()
     lines = said.read_text().splitlines()
     assert child.returncode == 130
     assert any(line.startswith("compiling: 0/100000 steps") for line in lines), lines

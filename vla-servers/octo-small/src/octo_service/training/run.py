@@ -17,6 +17,7 @@ from octo_service.training.losses import Metrics
 from octo_service.training.run_folder import RunFolder
 from octo_service.training.trainer import Trainer, TrainState
 from octo_service.training.validation import Validation
+from vla_server_base.commands.interrupts import noted_interrupts
 from vla_server_base.commands.progress import progress
 
 # Steps that may wait for the device; each holds a batch in memory.
@@ -49,7 +50,7 @@ class Run:
         self._evaluate_if_due(state.step)  # if it was killed while it did
         losses: list[Float[Array, ""]] = []
         started = time.perf_counter()
-        with progress(self.steps, COMPILING, "step", initial=state.step) as bar:
+        with noted_interrupts() as check_interrupt, progress(self.steps, COMPILING, "step", initial=state.step) as bar:
             for batch in made_ahead(self.batches.__getitem__, state.step, self.steps):
                 state, metrics = self.trainer.step(state, augmented(batch))
                 if bar.desc == COMPILING:
@@ -60,6 +61,7 @@ class Run:
                 if len(losses) > MAX_QUEUED:
                     self._check_finite(state.step - MAX_QUEUED, loss=losses[-1 - MAX_QUEUED])
                 bar.update()
+                check_interrupt()
                 if self._is_due(state.step, self.intervals.log_every):
                     loss = sum(map(float, losses)) / len(losses)
                     self._check_finite(state.step, loss=loss, grad_norm=metrics["grad_norm"])
