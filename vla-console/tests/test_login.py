@@ -127,4 +127,6 @@ def test_a_console_elsewhere_passes_logins_on(open_page: OpenPage, keyed: Policy
 
 def test_a_console_with_a_key_asks_for_none(open_page: OpenPage, keyed: PolicyServer):
     with console_program(keyed.url, "--api-key", KEY) as (url, _):
-        is_connected(open_page(url))
+        page = open_page(url)
+        is_connected(page)
+        page.close()

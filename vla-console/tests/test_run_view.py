@@ -300,6 +300,14 @@ def test_the_keyboard_runs_holds_and_stops(page: Page):
     expect_end(page, "stopped")
 
 
+def test_a_number_that_is_being_typed_stays_when_the_page_changes(page: Page):
+    set_options(page, Seed="5")
+    page.get_by_label("Max steps").fill("3")
+    page.get_by_role("button", name="New seed").dispatch_event("click")  # the field keeps the focus
+    expect(page.get_by_label("Seed")).not_to_have_value("5")
+    expect(page.get_by_label("Max steps")).to_have_value("3")
+
+
 def test_what_is_saved_is_the_episode(page: Page):
     set_options(page, Max_steps="3", Seed="5")
     run(page, "wave at me")

@@ -1,3 +1,4 @@
+import { useSignal } from "@preact/signals";
 import type { ComponentChildren } from "preact";
 import { useId } from "preact/hooks";
 
@@ -33,6 +34,8 @@ interface NumberProps {
 
 /** A bounded number; an empty field is null. */
 export function NumberField({ label, value, min, max, step = 1, placeholder, onChange }: NumberProps) {
+  // What is being typed stays there when something else on the page changes meanwhile.
+  const typed = useSignal<string | null>(null);
   return (
     <Field label={label}>
       <input
@@ -41,9 +44,13 @@ export function NumberField({ label, value, min, max, step = 1, placeholder, onC
         min={min}
         max={max}
         step={step}
-        value={value ?? ""}
+        value={typed.value ?? value ?? ""}
         placeholder={placeholder}
+        onInput={({ currentTarget }) => {
+          typed.value = currentTarget.value;
+        }}
         onChange={({ currentTarget }) => {
+          typed.value = null;
           const given = currentTarget.valueAsNumber;
           const bounded = Number.isNaN(given) ? null : Math.min(Math.max(given, min), max);
           currentTarget.value = bounded === null ? "" : String(bounded);
