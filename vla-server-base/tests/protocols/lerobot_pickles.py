@@ -3,14 +3,16 @@
 import io
 import pickle
 import sys
+import threading
 from contextlib import contextmanager
 from dataclasses import dataclass
 from types import ModuleType
-from unittest.mock import patch
 
 import numpy as np
+import pytest
 
 NOW, BEFORE = "lerobot.async_inference.helpers", "lerobot.scripts.server.helpers"
+_lock = threading.Lock()  # several robots pickle at a time
 
 
 @contextmanager
@@ -20,7 +22,10 @@ def classes_of(module: str):
     helpers = ModuleType(module)
     for name in names:
         setattr(helpers, name, type(name, (), {"__module__": module}))
-    with patch.dict(sys.modules, {"lerobot": ModuleType("lerobot"), module: helpers}):
+    # Not patch.dict: it empties sys.modules for a moment, and the server's threads look there meanwhile.
+    with _lock, pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, "lerobot", ModuleType("lerobot"))
+        patch.setitem(sys.modules, module, helpers)
         yield helpers
 
 

@@ -118,7 +118,7 @@ def test_a_refused_name_is_said_as_far_as_it_is_short():
 @pytest.mark.parametrize(
     "value",
     [
-        np.array([print], object),
+        np.array([len], object),
         np.zeros(2, "U5"),
         np.zeros(2, "V2000"),
         np.zeros(2, [("x", "f8"), ("y", "f8")]),

@@ -5,7 +5,7 @@ import time
 
 import pytest
 from echo_server import wait_until
-from episode_client import EPISODE, followed, names, steps
+from episode_client import EPISODE, followed, names, read_events, steps
 
 from vla_server_base.server.openapi import EPISODE_EXAMPLES, PATCH_EXAMPLES
 
@@ -70,11 +70,9 @@ def test_an_unknown_episode_is_404(page):
 
 def test_a_deleted_episode_ends_for_its_readers_and_is_forgotten(page):
     episode = page.begin(pace="real_time", max_steps=1000)
-    seen: list = []
-    reader = threading.Thread(target=lambda: seen.extend(page.events(episode)))
-    reader.start()
-    reply = page.client.delete(f"/episodes/{episode}").json()
-    reader.join()
+    with page.client.stream("GET", f"/episodes/{episode}/events") as response:
+        reply = page.client.delete(f"/episodes/{episode}").json()
+        seen = read_events(response)
     assert (reply["status"], reply["reason"], seen[-1][2]["reason"]) == ("ended", "stopped", "stopped")
     assert page.client.get(f"/episodes/{episode}").status_code == 404
 

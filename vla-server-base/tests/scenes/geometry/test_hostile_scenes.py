@@ -13,7 +13,7 @@ FEW = ("include of a file", "plugin", "nested replicate", "textures that add up"
 
 @pytest.fixture(scope="module")
 async def narrow_pool():
-    async with running(scene_workers=1, scene_memory_mb=1024, scene_timeout_s=5) as pool:
+    async with running(scene_workers=1, scene_memory_mb=1024, scene_timeout_s=30) as pool:
         yield pool
 
 

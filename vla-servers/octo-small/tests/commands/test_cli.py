@@ -34,9 +34,9 @@ HEAVY = {
 }
 
 
-def octo_service(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+def octo_service(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "octo_service.cli", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    return subprocess.run(command, cwd=cwd, capture_output=True, text=True, timeout=120, check=False)
 
 
 def help_of(*command: str, capsys: pytest.CaptureFixture) -> str:
@@ -187,8 +187,8 @@ def test_what_is_typed_wrongly_ends_with_exit_code_2(arguments: tuple[str, ...],
         (("demonstrate", "--out", "/proc/out", "--tasks", "push_left_red"), "/proc/out: No such file or directory"),
     ],
 )
-def test_what_is_missing_is_one_sentence_and_exit_code_1(arguments: tuple[str, ...], says: str):
-    result = octo_service(*arguments)
+def test_what_is_missing_is_one_sentence_and_exit_code_1(arguments: tuple[str, ...], says: str, tmp_path: Path):
+    result = octo_service(*arguments, cwd=tmp_path)
     assert result.returncode == 1
     assert says in result.stderr
     assert "Traceback" not in result.stderr
