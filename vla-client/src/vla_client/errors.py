@@ -14,7 +14,7 @@ VLAError                     500  internal
 """
 
 import re
-from typing import Optional
+from typing import Any, Optional
 
 # The format that `write_error` of `vla_server_base.protocols.openpi` writes.
 _ERROR_TEXT = re.compile(
@@ -33,6 +33,10 @@ class VLAError(Exception):
         self.message = message
         self.hint = hint
 
+    def __reduce__(self) -> Any:
+        # Errors cross processes; what their constructors take is not in `args`.
+        return _restored, (type(self), self.args), self.__dict__
+
     def as_sentence(self) -> str:
         """Return the message and the hint."""
         return f"{self.message}; {self.hint}"
@@ -40,6 +44,10 @@ class VLAError(Exception):
     def as_text(self, request_id: str) -> str:
         """Return code, message, hint and request id in one line, for clients that take text."""
         return f"{self.code}: {self.as_sentence()} (request_id {request_id})"
+
+
+def _restored(kind: type[VLAError], arguments: tuple[Any, ...]) -> VLAError:
+    return kind.__new__(kind, *arguments)
 
 
 class RequestError(VLAError):
