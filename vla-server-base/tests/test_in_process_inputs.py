@@ -8,8 +8,9 @@ import pytest
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, PolicyRequest, Task
-from vla_server_base.engine.engine import Engine, pad_window
+from vla_server_base.engine.engine import pad_window
 from vla_server_base.engine.engines import Engines
+from vla_server_base.engine.in_process import InProcessEngine
 from vla_server_base.errors import ImageError, InstructionError, RequestError
 from vla_server_base.request_inputs import check_observation, check_task
 from vla_server_base.sessions.registry import Sessions
@@ -27,7 +28,7 @@ BLIND, STATELESS = replace(WHOLE, images={"top": IMAGE}), replace(WHOLE, proprio
 
 @pytest.fixture
 async def engine():
-    engine = Engine(JointEcho(), ServerConfig(), "echo")
+    engine = InProcessEngine(JointEcho(), ServerConfig(), "echo")
     engine.start()
     await engine.loaded()
     yield engine

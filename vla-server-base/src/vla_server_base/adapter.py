@@ -1,6 +1,7 @@
 """VLAModelAdapter: what a policy implements so that a server can run it."""
 
 import abc
+import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -153,3 +154,11 @@ class VLAModelAdapter(abc.ABC):
         """
         del policy_input
         return iter(())
+
+    def without_parameters(self) -> "VLAModelAdapter":
+        """Return a copy for a server whose policy runs in other processes: cloudpickle takes it, and it cannot predict.
+
+        Its `spec`, `fit_image`, `unknown_words`, `un_normalize` and `postprocess_action` are those of the loaded
+        policy. By default it is a plain copy: leave out what is large, or of this process.
+        """
+        return copy.copy(self)

@@ -23,6 +23,7 @@ VLAError                    500  internal
 │   ├── ContractDiffers     422  contract_differs (a model takes or gives what robots do not expect)
 │   ├── AssetMismatch       422  asset_mismatch   (the bytes are not what their hash says)
 │   ├── InvalidToken        422  invalid_token    (a session token of another server, or too old)
+│   ├── SessionGone         410  session_gone     (no server has what its next step goes on from)
 │   ├── ProtocolError       422  protocol         (a message does not follow its protocol)
 │   ├── BodyTooLarge        413  body_too_large
 │   ├── HeadTooLarge        431  head_too_large   (the request line and the headers)
@@ -171,6 +172,13 @@ class InvalidToken(RequestError):
     """A session token that this server did not sign, or that is too old."""
 
     code = "invalid_token"
+
+
+class SessionGone(RequestError):
+    """What a session that several servers share had come to is lost, or of a model or version that is not here."""
+
+    status = 410
+    code = "session_gone"
 
 
 class BodyTooLarge(RequestError):

@@ -1,6 +1,7 @@
 """Workers come and go; whoever waits is answered, and nobody else notices."""
 
 import asyncio
+import gc
 import os
 import signal
 import sys
@@ -223,17 +224,17 @@ asyncio.run(main())
 
 
 async def test_two_hundred_images_leak_neither_memory_nor_files(pools):
+    # A worker that starts meanwhile, or draws for the first time, would count as a leak.
+    await until(lambda: all(map(is_quiet, pools.values())), timeout_s=60)
     for pool in pools.values():
-        # A worker that starts meanwhile, or draws for the first time, would count as a leak.
-        await until(lambda pool=pool: is_quiet(pool), timeout_s=30)
         sizes = []
         for i in range(240):
             await render(pool, PLAIN_XML + "<!-- leak -->" * (i // 5 % 12))
             if i in (119, 239):
-                sizes.append(footprint())
+                sizes.append(footprint(pool))
         (memory, files), (memory_after, files_after) = sizes
         assert memory_after - memory < 8_000, "kB, over 120 images and 24 compiled scenes"
-        assert files_after == files
+        assert files_after <= files
 
 
 def is_running(pid: str) -> bool:
@@ -243,9 +244,14 @@ def is_running(pid: str) -> bool:
         return False
 
 
-def footprint() -> tuple[int, int]:
-    """Return resident kilobytes of all workers, and open files of them and of this process."""
-    workers = children()
-    statuses = [Path(f"/proc/{pid}/status").read_text() for pid in workers]
+def footprint(pool) -> tuple[int, int]:
+    """Return resident kilobytes of a pool's workers, and open files of them and of this process."""
+    gc.collect()  # what earlier tests have left may hold files
+    statuses = [Path(f"/proc/{pid}/status").read_text() for pid in pool.pids]
     memory = sum(int(status.partition("VmRSS:")[2].split()[0]) for status in statuses)
-    return memory, sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in (*workers, os.getpid()))
+    # What watches the workers' memory opens a file for a moment.
+    return memory, min(num_files(*pool.pids, os.getpid()) for _ in range(5))
+
+
+def num_files(*pids: int) -> int:
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in pids)

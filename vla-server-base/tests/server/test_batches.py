@@ -139,7 +139,7 @@ def test_a_queue_is_not_quiet_after_the_answer_to_a_request_that_waited_long():
     queue.remove(admit(queue))
     queue.last_busy_at -= 4.0
     assert queue.is_quiet(4.0)
-    queue.note_served(1, 0.1)
+    queue.note_served(taken_batch(1), 0.1)
     assert not queue.is_quiet(4.0)
 
 
@@ -215,7 +215,7 @@ def test_a_client_has_only_its_part_of_the_queue_and_its_robot_a_place_in_it():
 def test_a_refused_client_is_asked_back_when_what_waits_has_been_served():
     queue = RequestQueue(max_queue=6)
     assert queue.retry_after_s == 1
-    queue.note_served(2, 3.0)
+    queue.note_served(taken_batch(1, 2), 3.0)
     for _ in range(6):
         admit(queue)
     with pytest.raises(Overloaded) as refused:
@@ -230,6 +230,75 @@ def test_a_request_whose_deadline_has_passed_is_in_no_batch():
     assert queue.take_batch(8) == [in_time]
     with pytest.raises(DeadlinePassed):
         late.answer.result(0)
+
+
+class Clock:
+    """A time that only a test changes."""
+
+    def __init__(self):
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def timed_queue(*batch_seconds: float, **options) -> tuple[RequestQueue, Clock]:
+    """A queue whose device has taken so long for its last batches, and its clock."""
+    clock = Clock()
+    queue = RequestQueue(max_queue=128, clock=clock, **options)
+    for seconds in batch_seconds:
+        queue.note_served(taken_batch(1), seconds)
+    return queue, clock
+
+
+def test_what_has_waited_until_it_cannot_be_in_time_is_not_begun():
+    queue, clock = timed_queue(0.3, 0.2, 0.4)
+    hopeless, in_time = admit(queue, seed=1, deadline=100.25), admit(queue, seed=2, deadline=100.3)
+    clock.now = 100.1
+    assert queue.take_batch(8) == [in_time]
+    with pytest.raises(DeadlinePassed, match="150 ms are left, the device takes 200"):
+        hopeless.answer.result(0)
+
+
+def test_what_may_be_in_time_by_the_least_of_the_last_times_is_begun():
+    queue, clock = timed_queue(0.3, 0.2)
+    job = admit(queue, seed=1, deadline=100.5)
+    clock.now = 100.25
+    assert queue.take_batch(8) == [job]
+
+
+def test_a_deadline_that_no_request_could_meet_is_tried():
+    """It may be of a kind that takes less, such as one with fewer cameras; only running it shows that."""
+    queue, clock = timed_queue(0.2)
+    job = admit(queue, seed=1, deadline=100.15)
+    clock.now = 100.1
+    assert queue.take_batch(8) == [job]
+    queue.note_served([job], 0.05)
+    job = admit(queue, seed=1, deadline=100.25)
+    clock.now = 100.15
+    assert queue.take_batch(8) == [job]
+
+
+def test_times_of_many_samples_and_times_long_ago_tell_nothing_of_a_request():
+    queue, clock = timed_queue(0.01, *[0.5] * 64)
+    many = admit(queue, seed=1, num_samples=8)
+    queue.note_served(queue.take_batch(1), 0.1)
+    assert many not in queue.waiting
+    hopeless = admit(queue, seed=2, deadline=100.6)
+    clock.now = 100.2
+    assert queue.take_batch(8) == []
+    assert hopeless.answer.exception(0) is not None
+
+
+def test_before_any_time_is_known_and_without_a_deadline_all_is_begun():
+    queue, clock = timed_queue()
+    first = admit(queue, seed=1, deadline=100.2)
+    clock.now = 100.19
+    assert queue.take_batch(8) == [first]
+    queue.note_served([first], 9.0)
+    patient = admit(queue, seed=2)
+    clock.now = 200.0
+    assert queue.take_batch(8) == [patient]
 
 
 class InPieces(EchoAdapter):

@@ -1,12 +1,14 @@
 """The device thread answers all that it has taken, and says so when it cannot go on."""
 
 import asyncio
+from dataclasses import replace
 from typing import Any, cast
 
 import pytest
-from test_engine import GatedEcho, asking, running, until
+from test_engine import GatedEcho, asking, num_ready, running, until
 
 from vla_server_base.errors import ModelUnavailable, VLAError
+from vla_server_base.request_context import current_client
 from vla_server_base.testing import EchoAdapter
 
 pytestmark = pytest.mark.anyio
@@ -41,3 +43,26 @@ async def test_a_device_thread_that_fails_beside_a_batch_answers_all_and_is_brok
             await second
         assert engine.status.state == "broken"
     assert "ZeroDivisionError" in caplog.text
+
+
+class InGatedPieces(GatedEcho):
+    """Gives one sample at a time."""
+
+    def predict_in_pieces(self, policy_input):
+        for row in self.predict([policy_input])[0]:
+            yield row[None]
+
+
+async def test_what_runs_between_the_pieces_of_a_long_request_counts_as_served():
+    adapter = InGatedPieces()
+    async with running(adapter) as engine:
+        long = asyncio.ensure_future(engine.predict(replace(asking(1), num_samples=2)))
+        await until(adapter.entered.is_set)
+        current_client.set("another")
+        short = asyncio.ensure_future(engine.predict(asking(2)))
+        await until(lambda: num_ready(engine) == 1)
+        adapter.gate.set()
+        await asyncio.gather(long, short)
+        assert adapter.batches == [[1], [2]]
+    # The device thread has ended, and counted both.
+    assert len(engine._queue._batch_seconds) == 1, "that of the single sample"

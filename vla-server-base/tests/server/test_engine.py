@@ -13,7 +13,7 @@ import pytest
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, PolicyInput, PolicyRequest, Task
 from vla_server_base.engine import device_thread
-from vla_server_base.engine.engine import Engine
+from vla_server_base.engine.in_process import InProcessEngine
 from vla_server_base.errors import ModelUnavailable, Overloaded, Unavailable, VLAError
 from vla_server_base.sessions.action_chunking import ObservationWindow
 from vla_server_base.testing import EchoAdapter
@@ -49,7 +49,7 @@ class GatedEcho(EchoAdapter):
 
 @asynccontextmanager
 async def running(adapter, precedence=None, **settings):
-    engine = Engine(adapter, ServerConfig(**settings), "echo", precedence=precedence)
+    engine = InProcessEngine(adapter, ServerConfig(**settings), "echo", precedence=precedence)
     engine.start()
     try:
         with contextlib.suppress(ModelUnavailable):
@@ -280,7 +280,7 @@ def test_what_is_asked_during_the_warm_up_is_answered_before_the_model_counts_as
     adapter.warm_up_inputs = lambda: [replace(blank, seed=seed) for seed in (10, 11, 12)]
 
     async def scenario():
-        engine = Engine(adapter, ServerConfig(), "echo")
+        engine = InProcessEngine(adapter, ServerConfig(), "echo")
         engine.start()
         await until(adapter.entered.is_set)
         asked = asyncio.ensure_future(engine.predict(asking(0)))
@@ -307,7 +307,7 @@ def test_who_waits_while_the_warm_up_fails_is_told_why():
     adapter.warm_up_inputs = fail_at_the_second
 
     async def scenario():
-        engine = Engine(adapter, ServerConfig(), "echo")
+        engine = InProcessEngine(adapter, ServerConfig(), "echo")
         engine.start()
         await until(adapter.entered.is_set)
         waiting = [asyncio.ensure_future(engine.predict(asking(0))) for _ in range(2)]
@@ -352,7 +352,7 @@ def test_a_model_that_cannot_be_loaded_says_why_without_internals(failure, reaso
 
 
 def test_an_engine_that_was_never_started_can_be_closed():
-    asyncio.run(Engine(EchoAdapter(), ServerConfig(), "echo").close())
+    asyncio.run(InProcessEngine(EchoAdapter(), ServerConfig(), "echo").close())
 
 
 class PreparingEcho(EchoAdapter):

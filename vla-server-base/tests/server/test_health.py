@@ -2,16 +2,20 @@
 
 import asyncio
 import re
+import socket
 import threading
+import time
 
 import httpx
+import pytest
+import uvicorn
 from echo_server import echo_app, of_one_colour, wait_until, wait_until_healthy
 
 import vla_server_base
 from vla_server_base.access.access import Access
 from vla_server_base.config import ServerConfig
-from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.engines import Engines
+from vla_server_base.engine.in_process import InProcessEngine
 from vla_server_base.errors import ModelOutOfReach, ModelUnavailable
 from vla_server_base.fairness.precedence import Precedence
 from vla_server_base.fairness.rates import RateLimits
@@ -20,6 +24,8 @@ from vla_server_base.protocols.known_keys import KNOWN_KEYS
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.server import session_events
+from vla_server_base.server.app import create_vla_app
+from vla_server_base.server.backend import Backend
 from vla_server_base.server.in_flight import Shutdown
 from vla_server_base.server.service import Service
 from vla_server_base.server.slots import Slots
@@ -38,9 +44,10 @@ class SlowToLoad(EchoAdapter):
     """Loads once `gate` is open."""
 
     def __init__(self):
-        self.gate = threading.Event()
+        self.has_begun, self.gate = threading.Event(), threading.Event()
 
     def load_model(self, model_id, device, cache_dir):
+        self.has_begun.set()
         assert self.gate.wait(20)
 
 
@@ -85,6 +92,28 @@ def test_a_loading_model_answers_503_until_it_is_warmed_up():
     assert int(refusal.headers["retry-after"]) > 0
     assert (info["model_status"], info["policy"], info["limits"]["max_queue"]) == ("loading", None, 64)
     assert (live.status_code, live.json()) == (200, {"status": "live"})
+
+
+def test_a_server_that_shares_its_port_listens_once_it_can_answer():
+    adapter = SlowToLoad()
+    app = create_vla_app(adapter, ServerConfig(scene_workers=1), model_id="echo", backend=Backend(shares_port=True))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, workers=1))
+    with socket.socket() as port:
+        port.bind(("127.0.0.1", 0))
+        address = port.getsockname()
+        thread = threading.Thread(target=server.run, args=([port],))
+        thread.start()
+        try:
+            wait_until(adapter.has_begun.is_set)
+            time.sleep(0.5)  # by now it would listen
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address, timeout=5)
+            adapter.gate.set()
+            wait_until_healthy(f"http://127.0.0.1:{address[1]}")
+        finally:
+            adapter.gate.set()
+            server.should_exit = True
+            thread.join()
 
 
 def test_a_broken_model_says_why():
@@ -153,7 +182,7 @@ def test_info_tells_what_is_served_and_within_which_limits(client):
 def test_a_loaded_model_is_not_healthy_before_scenes_can_be_drawn():
     async def scenario():
         config, adapter = ServerConfig(), EchoAdapter()
-        engine, shutdown, slots = Engine(adapter, config, "echo"), Shutdown(), Slots(1, "episodes", "-")
+        engine, shutdown, slots = InProcessEngine(adapter, config, "echo"), Shutdown(), Slots(1, "episodes", "-")
         sessions = Sessions(Engines(engine), config)
         models = Models(sessions.engines, sessions, config)
         pool_start = asyncio.get_running_loop().create_future()

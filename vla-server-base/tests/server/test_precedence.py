@@ -184,6 +184,25 @@ def test_a_thread_begins_work_once_it_need_not_wait(long):
     asyncio.run(scenario())
 
 
+def test_what_was_held_back_together_does_not_wait_for_each_other(long):
+    async def scenario():
+        precedence, has_run = Precedence(), threading.Event()
+        with FairThreads(4, "test", precedence=precedence) as pool:
+            async with AsyncExitStack() as stack:
+                for flow in (EVALUATION, FLOOD):
+                    await enter(stack, precedence, flow, "batch")
+                await enter(stack, precedence, ROBOT)
+                come(EVALUATION, "batch")
+                long_one = pool.submit(has_run.wait, 10)
+                come(FLOOD, "batch")
+                pool.submit(has_run.set)
+                await asyncio.sleep(5 * precedences.LOOK_AGAIN_S)
+                assert not has_run.is_set()
+            assert await asyncio.wrap_future(long_one)
+
+    asyncio.run(scenario())
+
+
 def test_work_of_no_request_waits_for_nobody(long):
     async def scenario():
         precedence = Precedence()

@@ -10,7 +10,9 @@ request until its log line is written; a first request has warmed everything up.
 - the worker that renders scenes, which is another process.
 
 A loop that runs all the time, such as the device thread's, is not called by a request; what it calls for one counts.
-The bounds are what requests reach today: a scene needs the files of an image, its fields, and the way to a worker.
+The bounds are what requests reach today, one of them because a policy may run elsewhere: `engine/engine.py` is what a
+server knows of it, and `engine/in_process.py` where it runs. A scene needs the files of an image, its fields, and the
+way to a worker.
 """
 
 import base64
@@ -28,7 +30,7 @@ from vla_server_base.server.uvicorn_server import serving
 ROOT = Path(vla_server_base.__file__).parent
 CONNECTIONS = {"server/sockets.py", "server/traffic.py"}
 POLICY = {"testing/echo.py", "adapter.py"}
-MAX_FILES_OF_AN_IMAGE, MAX_FILES_OF_A_SCENE = 12, 20
+MAX_FILES_OF_AN_IMAGE, MAX_FILES_OF_A_SCENE = 13, 21
 SETTLE_S = 0.2
 """A client has its reply before the server has written the log line and released the worker."""
 SCENE = """<mujoco><worldbody><light pos="0 0 2"/><geom type="plane" size="1 1 0.1"/>

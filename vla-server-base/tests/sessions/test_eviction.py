@@ -3,7 +3,7 @@
 import pytest
 
 from vla_server_base.config import ServerConfig
-from vla_server_base.engine.engine import Engine
+from vla_server_base.engine.in_process import InProcessEngine
 from vla_server_base.sessions.eviction import session_to_forget
 from vla_server_base.sessions.progress import new_progress
 from vla_server_base.sessions.session import Session
@@ -20,7 +20,7 @@ def session(name: str, client: str, last_used: float, num_waiting: int = 0) -> S
         settings=settings,
         defaults=settings,
         progress=new_progress(SPEC, settings, 0),
-        engine=Engine(EchoAdapter(), ServerConfig(), "echo"),
+        engine=InProcessEngine(EchoAdapter(), ServerConfig(), "echo"),
         clock=lambda: last_used,
         client=client,
         num_waiting=num_waiting,

@@ -12,8 +12,8 @@ import pytest
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, Task
-from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.engines import Engines
+from vla_server_base.engine.in_process import InProcessEngine
 from vla_server_base.errors import (
     DeadlinePassed,
     ImageError,
@@ -64,7 +64,7 @@ async def adapter(tmp_path):
 
 @pytest.fixture
 async def engine(adapter):
-    engine = Engine(adapter, ServerConfig(), "echo")
+    engine = InProcessEngine(adapter, ServerConfig(), "echo")
     engine.start()
     while engine.status.state == "loading":
         await asyncio.sleep(0.01)

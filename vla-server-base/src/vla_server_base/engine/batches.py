@@ -4,8 +4,8 @@ import logging
 import math
 import threading
 import time
-from collections import Counter
-from collections.abc import Callable
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field
@@ -19,6 +19,7 @@ from vla_server_base.errors import DeadlinePassed, NotFinite, Overloaded, VLAErr
 from vla_server_base.fairness.claims import PRIORITIES, Claim, current_claim, displaced_by
 from vla_server_base.fairness.precedence import LOOK_AGAIN_S, Precedence
 from vla_server_base.fairness.queue import FairQueue
+from vla_server_base.monitoring.engine_load import EngineLoad
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 from vla_server_base.request_context import Priority, current_request_id
 
@@ -28,9 +29,12 @@ NOT_FINITE = "the policy answered with numbers that are not finite"
 _MAX_RETRY_AFTER_S = 60
 # The time that a request takes on the device is averaged over about so many.
 _NUM_AVERAGED = 20
+# The least time that a batch takes is that of so many.
+_NUM_LATELY = 64
 # A robot that asked within this time is likely to ask again soon.
 _RECENT_S = 2.0
 _LONGEST_REST_S = 0.2
+_NEXT = "send the next observation; it is answered as usual"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +55,7 @@ class Job:
     context: Context = field(default_factory=copy_context)
     policy_input: PolicyInput | None = None
     ready_at: float = 0.0
+    came_at: float = 0.0
 
     def refuse(self, error: BaseException) -> None:
         """Answer a request that has not reached the device with an error."""
@@ -63,17 +68,35 @@ class RequestQueue:
 
     They are served in the order of a FairQueue, and at most `max_queue_per_client` are of one client. In a full queue
     the less urgent make room, and the flow with the most requests for one with fewer: see `displaced_by`. What must
-    wait for a request of `precedence` is not ready yet.
+    wait for a request of `precedence` is not ready yet. What has waited until the device cannot have it ready by its
+    deadline is refused, so that the device has time for what can be in time.
     """
 
-    def __init__(self, max_queue: int, max_queue_per_client: int | None = None, precedence: Precedence | None = None):
-        self._max_queue, self._precedence = max_queue, precedence or Precedence()
+    def __init__(
+        self,
+        max_queue: int,
+        max_queue_per_client: int | None = None,
+        precedence: Precedence | None = None,
+        *,
+        order: FairQueue[Job] | None = None,
+        refuses_hopeless: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        """A benchmark compares with others' `order`, and with what `refuses_hopeless` brings; a simulation has a clock.
+
+        Deadlines are by `clock`.
+        """
+        self._max_queue, self._precedence, self._clock = max_queue, precedence or Precedence(), clock
         self._max_of_client = min(max_queue, max_queue_per_client or max_queue)
         self._seconds_each = 0.0
+        self._load = EngineLoad()
+        self._refuses_hopeless = refuses_hopeless
+        # How long the last batches took whose requests are of one sample each.
+        self._batch_seconds: deque[float] = deque(maxlen=_NUM_LATELY)
         self._changed = threading.Condition()  # guards the fields below
         self.prefetches = Prefetches(self._changed)
         self.waiting: dict[Job, None] = {}  # an ordered set: the last request came last
-        self._ready: FairQueue[Job] = FairQueue()  # includes some that have left
+        self._ready: FairQueue[Job] = FairQueue() if order is None else order  # includes some that have left
         self._refusal: Callable[[], VLAError] | None = None
         self.last_busy_at = 0.0
         """When the last request came or was answered, whichever was later."""
@@ -81,8 +104,8 @@ class RequestQueue:
         self._recent: dict[tuple[str, Priority], tuple[Claim, float]] = {}
         self.is_closing = False
 
-    def admit(self) -> Job:
-        """Add a request of the current flow, to be preprocessed.
+    def admit(self, claim: Claim | None = None) -> Job:
+        """Add a request, by default that of the present task, to be preprocessed.
 
         Raises:
             Overloaded: the queue is full, or the client's part of it, and no other request has to make room.
@@ -91,10 +114,11 @@ class RequestQueue:
         with self._changed:
             if self._refusal is not None:
                 raise self._refusal()
-            job = Job(claim=current_claim())
+            self.last_busy_at = self._clock()
+            job = Job(claim=claim or current_claim(), came_at=self.last_busy_at)
+            self._load.note_asked(job.claim.due_at)
             self._make_room(job.claim)
             self.waiting[job] = None
-            self.last_busy_at = time.monotonic()
             self._note_request(job.claim)
             return job
 
@@ -146,7 +170,7 @@ class RequestQueue:
             def gives_way_to(other: Claim) -> bool:
                 return other.is_more_urgent_than(claim) or (is_flood and other.flow.client != claim.flow.client)
 
-            since = time.monotonic() - _RECENT_S
+            since = self._clock() - _RECENT_S
             if not any(asked_at >= since and gives_way_to(other) for other, asked_at in self._recent.values()):
                 return False
 
@@ -181,6 +205,7 @@ class RequestQueue:
             return
         displaced = displaced_by(claim, crowd, num_places)
         error = self._overloaded(num_places, setting)
+        self._load.note_late()
         if displaced is None:
             raise error
         last = next(job for job in self.waiting if job.claim is displaced)
@@ -208,15 +233,23 @@ class RequestQueue:
 
     def wants(self, job: Job) -> bool:
         """Return whether a request still waits; it is refused where its deadline has passed."""
-        if job.claim.has_passed and self.remove(job):
-            job.refuse(_too_late())
+        if job.claim.has_passed(self._clock()) and self.remove(job):
+            job.refuse(_deadline_passed())
         return job in self.waiting
 
-    def note_served(self, num_requests: int, seconds: float) -> None:
+    def note_served(self, batch: Sequence[Job], seconds: float) -> None:
         """Count how long a batch took on the device; its robots, however long they waited, are to ask again soon."""
-        self.last_busy_at = time.monotonic()
-        weight = min(1.0, num_requests / _NUM_AVERAGED) if self._seconds_each else 1.0
-        self._seconds_each += weight * (seconds / num_requests - self._seconds_each)
+        self.last_busy_at = self._clock()
+        self._load.note_served(len(batch), seconds)
+        weight = min(1.0, len(batch) / _NUM_AVERAGED) if self._seconds_each else 1.0
+        self._seconds_each += weight * (seconds / len(batch) - self._seconds_each)
+        if all(job.policy_input is not None and job.policy_input.num_samples == 1 for job in batch):
+            self._batch_seconds.append(seconds)
+
+    @property
+    def load(self) -> dict[str, float]:
+        """What is asked and how fast it is answered: see `EngineLoad`; `waiting` counts what waits now."""
+        return {"waiting": float(len(self.waiting)), **self._load.stats()}
 
     @property
     def retry_after_s(self) -> int:
@@ -226,7 +259,10 @@ class RequestQueue:
     def remove(self, job: Job) -> bool:
         """Remove a request; return whether it was in the queue, and so has no answer yet."""
         with self._changed:
-            return self.waiting.pop(job, job) is None
+            has_waited = self.waiting.pop(job, job) is None
+        if has_waited and job.claim.has_passed(self._clock()):
+            self._load.note_late()
+        return has_waited
 
     def take_batch(self, max_batch: int, *, beside: Claim | None = None) -> list[Job]:
         """Remove and return the requests that run together next, of each flow in turn.
@@ -244,11 +280,27 @@ class RequestQueue:
                 _, job = item
                 if self.waiting.pop(job, job) is not None:
                     continue
-                if job.claim.has_passed:
-                    job.refuse(_too_late())
+                if (error := self._too_late(job)) is not None:
+                    self._load.note_late()
+                    job.refuse(error)
                 elif job.answer.set_running_or_notify_cancel():
+                    self._load.note_taken(job.claim.deadline)
                     batch.append(job)
         return batch
+
+    def _too_late(self, job: Job) -> DeadlinePassed | None:
+        """Return why a request must not be begun now; None if it may be in time.
+
+        The device takes at least the least of the last times. One that could not have been in time when it came has not
+        become late by waiting, so it is tried: it may be of a kind that takes less, which nothing else would show.
+        """
+        now, deadline = self._clock(), job.claim.deadline
+        if job.claim.has_passed(now):
+            return _deadline_passed()
+        if deadline is None or not self._refuses_hopeless:
+            return None
+        least_s = min(self._batch_seconds, default=0.0)
+        return _hopeless(deadline - now, least_s) if now + least_s > deadline >= job.came_at + least_s else None
 
     def wait_for_work(self, timeout_s: float | None) -> None:
         """Wait for a request, for something to prefetch, or for the end."""
@@ -269,7 +321,7 @@ class RequestQueue:
     def is_quiet(self, quiet_s: float) -> bool:
         """Return whether no request waits, and none came or was answered within the last `quiet_s`."""
         with self._changed:
-            return not self.waiting and time.monotonic() - self.last_busy_at >= quiet_s
+            return not self.waiting and self._clock() - self.last_busy_at >= quiet_s
 
     def refuse_all(self, error: Callable[[], VLAError]) -> None:
         """Answer all that wait, and all that come from now on, with an error."""
@@ -287,15 +339,33 @@ class RequestQueue:
             self._changed.notify_all()
 
 
-def _too_late() -> DeadlinePassed:
+def _deadline_passed() -> DeadlinePassed:
+    return DeadlinePassed("the deadline passed while the request waited", hint=_NEXT)
+
+
+def _hopeless(left_s: float, least_s: float) -> DeadlinePassed:
     return DeadlinePassed(
-        "the deadline passed while the request waited", hint="send the next observation; it is answered as usual"
+        f"the request has waited too long: {1e3 * left_s:.0f} ms are left, the device takes {1e3 * least_s:.0f}",
+        hint=_NEXT,
     )
 
 
 def _interrupts(job: Job, beside: Claim) -> bool:
     is_short = job.policy_input is not None and job.policy_input.num_samples == 1
     return is_short and (job.claim.flow.client != beside.flow.client or job.claim.is_more_urgent_than(beside))
+
+
+def serve_batch(
+    queue: RequestQueue,
+    adapter: VLAModelAdapter,
+    batch: list[Job],
+    monitor: EngineMonitor,
+    run_others: Callable[[Claim], None],
+) -> None:
+    """Run a batch of a queue, and have the queue count how long that took: see `run_batch`."""
+    started = time.perf_counter()
+    run_batch(adapter, batch, monitor, run_others)
+    queue.note_served(batch, time.perf_counter() - started)
 
 
 def run_batch(

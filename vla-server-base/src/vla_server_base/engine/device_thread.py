@@ -11,7 +11,7 @@ from concurrent.futures import Future
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
 from vla_server_base.contract import PolicyInput, PolicySpec
-from vla_server_base.engine.batches import RequestQueue, run_batch
+from vla_server_base.engine.batches import RequestQueue, run_batch, serve_batch
 from vla_server_base.engine.loading import (
     LOADED,
     LOADING,
@@ -86,9 +86,7 @@ class DeviceThread:
                 batch = self._queue.take_batch(self._max_batch)
                 has_prefetched = not batch and self._queue.prefetches.run_piece(self._adapter)
                 if batch:
-                    started = time.perf_counter()
-                    run_batch(self._adapter, batch, self._monitor, self._run_others)
-                    self._queue.note_served(len(batch), time.perf_counter() - started)
+                    serve_batch(self._queue, self._adapter, batch, self._monitor, self._run_others)
             if batch:
                 self._queue.rest_after(batch[-1].claim, used.rest_s())
                 used = ProcessorTime()
@@ -98,7 +96,7 @@ class DeviceThread:
     def _run_others(self, beside: Claim) -> None:
         """Answer a request of another client between two pieces of a long one: it need not wait for all of them."""
         if batch := self._queue.take_batch(1, beside=beside):
-            run_batch(self._adapter, batch, self._monitor, self._run_others)
+            serve_batch(self._queue, self._adapter, batch, self._monitor, self._run_others)
 
     def _load(self) -> bool:
         """Load and warm up, and answer what comes meanwhile; return whether that went well."""

@@ -1,47 +1,38 @@
-"""The engine: takes requests from the event loop to the device thread and back."""
+"""Engine: a policy that answers requests, in this process or elsewhere; its queue, and what it is."""
 
+import abc
 import asyncio
-import gc
-import hashlib
-import threading
 import time
 from collections import Counter, deque
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 
 import numpy as np
-from cachetools import LRUCache, cached
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
-from vla_server_base.contract import Action, Observation, PolicyInput, PolicyRequest, PolicySpec, Task, Window
+from vla_server_base.contract import Action, Image, Observation, PolicyRequest, PolicySpec, Task, Window
 from vla_server_base.engine.batches import NOT_FINITE, Job, Prediction, RequestQueue
-from vla_server_base.engine.device_thread import DeviceThread
-from vla_server_base.engine.loading import EngineStatus, model_unavailable, shutting_down
+from vla_server_base.engine.loading import EngineStatus, model_unavailable
 from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import ImageError, NotFinite, Overloaded, Unavailable
 from vla_server_base.fairness.claims import current_claim
 from vla_server_base.fairness.precedence import Precedence
-from vla_server_base.fairness.shared_device import SharedDevice
-from vla_server_base.fairness.threads import FairThreads, num_threads_per_client
 from vla_server_base.monitoring.cache_lookups import CacheLookups
 from vla_server_base.monitoring.engine_monitor import EngineMonitor
 from vla_server_base.monitoring.monitor import Monitoring
 from vla_server_base.request_context import Priority, current_client
 from vla_server_base.request_inputs import check_observation, check_task
 
-_NUM_PREPROCESSORS = 8
-# A control loop sends the same instruction at every step.
-_NUM_TASKS = 256
 _REFUSED_S, _LONGEST_REFUSED_S = 1.0, 10.0
 # A refusal costs the server two milliseconds, so those of one client a twentieth of a processor.
 _REFUSALS_PER_S = 25
 _NUM_TIMES = 200
 
 
-class Engine:
-    """Takes requests from the event loop to the device and back, in batches of the waiting requests.
+class Engine(abc.ABC):
+    """Takes requests from the event loop to a policy and back.
 
     At most `config.max_queue` requests wait, preprocessing included. A robot's is served before an evaluation's; the
     clients of a class take turns, and so do the sessions of a client. In a full queue an evaluation's request makes
@@ -56,45 +47,72 @@ class Engine:
         model_id: str,
         *,
         name: str | None = None,
-        check_spec: Callable[[PolicySpec], None] = lambda _spec: None,
-        shared_device: SharedDevice | None = None,
-        is_later: bool = False,
         monitor: Monitoring | None = None,
         precedence: Precedence | None = None,
+        queue: RequestQueue | None = None,
     ):
-        """`check_spec` raises a VLAError where the loaded policy does not fit the server's configuration.
+        """`name` is the model's id, by default `model_id`. Engines of one server share `precedence`.
 
-        `name` is the model's id, by default `model_id`. Engines of one device share `shared_device`, those of one
-        server `precedence`. One that `is_later` loads beside another that serves: it counts as loaded once everything
-        is compiled.
+        A benchmark brings its own `queue`.
         """
         self.id, self.checkpoint = name or model_id, model_id
         self._adapter = adapter
-        self.fit_image = adapter.fit_image
         self.monitor = EngineMonitor(monitor or Monitoring(), self.id)
-        self._queue = RequestQueue(config.max_queue, config.max_queue_per_client, precedence)
-        self._shared = shared_device or SharedDevice()
-        self._shared.join(self._queue)
-        self._device = DeviceThread(
-            adapter, config, model_id, self._queue, check_spec, self.monitor, self._shared, is_later=is_later
-        )
+        self._queue = queue or RequestQueue(config.max_queue, config.max_queue_per_client, precedence)
         self.num_users = 0
         """How many requests and episodes without a session hold this engine."""
         self.on_predicted: Callable[[PolicyRequest, Prediction], None] | None = None
         """What is called with each answered request, on the event loop."""
-        self._preprocessors = FairThreads(
-            _NUM_PREPROCESSORS, "vla-preprocess", num_threads_per_client(), precedence=precedence
-        )
-        remember = cached(LRUCache(_NUM_TASKS), key=_content, lock=threading.Lock(), info=True)
-        self._preprocess_task = remember(adapter.preprocess_instruction)
         self._num_held_back: Counter[str] = Counter()
         self.predict_ms: deque[float] = deque(maxlen=_NUM_TIMES)
         """How long the last predictions took: preprocessing, waiting for the device, and on the device."""
 
     @property
+    @abc.abstractmethod
     def status(self) -> EngineStatus:
         """Whether the policy is loading, loaded or broken."""
-        return self._device.status
+
+    @property
+    @abc.abstractmethod
+    def _known_spec(self) -> PolicySpec | None:
+        """What the policy takes and gives; None before that is known."""
+
+    @abc.abstractmethod
+    def start(self) -> None:
+        """Begin loading and warming up; returns at once."""
+
+    @abc.abstractmethod
+    async def loaded(self) -> PolicySpec:
+        """Wait until the policy is loaded, and return what it is.
+
+        Raises:
+            ModelUnavailable: it cannot be loaded; with the reason.
+            Unavailable: the engine was closed first.
+        """
+
+    @abc.abstractmethod
+    def _submit(self, job: Job, request: PolicyRequest) -> None:
+        """Have a request that has its place in the queue answered; returns at once."""
+
+    @abc.abstractmethod
+    def prefetch(self, request: PolicyRequest) -> Prefetch:
+        """Have the device prepare, while no request waits, for one whose window goes on from this one.
+
+        `seed` and `step` are those of the coming request. Returns at once; cancel the result once it is not wanted.
+        """
+
+    @abc.abstractmethod
+    async def close(self, why: Callable[[], Unavailable] | None = None) -> None:
+        """Answer all that wait with `why`, by default that the server shuts down, and end, after what runs now."""
+
+    def give_way(self, gives_way: bool) -> None:
+        """Have the policy count as one that runs only while the device is idle, as a shadow does, or no longer."""
+        del gives_way
+
+    def is_device_free_for(self, seconds: float) -> bool:
+        """Return whether no request of an urgent engine waits, and by the last ones' gaps none will for some time."""
+        del seconds
+        return True
 
     @property
     def spec(self) -> PolicySpec:
@@ -103,29 +121,20 @@ class Engine:
         Raises:
             ModelUnavailable: while loading, or broken; with the reason.
         """
-        if self._device.spec is None:
-            raise model_unavailable(self._device.status)
-        return self._device.spec
+        spec = self._known_spec
+        if spec is None:
+            raise model_unavailable(self.status)
+        return spec
 
     @property
     def has_spec(self) -> bool:
         """Whether it is known what the policy takes and gives."""
-        return self._device.spec is not None
+        return self._known_spec is not None
 
     @property
     def answers(self) -> bool:
         """Whether the policy is loaded, and is not being unloaded."""
         return self.status.state == "loaded" and not self._queue.is_closing
-
-    def give_way(self, gives_way: bool) -> None:
-        """Have the policy count as one that runs only while the device is idle, as a shadow does, or no longer."""
-        self._shared.leave(self._queue)
-        if not gives_way:
-            self._shared.join(self._queue)
-
-    def is_device_free_for(self, seconds: float) -> bool:
-        """Return whether no request of an urgent engine waits, and by the last ones' gaps none will for some time."""
-        return self._shared.is_free_for(seconds)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -149,25 +158,7 @@ class Engine:
     @property
     def cache_lookups(self) -> Mapping[str, CacheLookups]:
         """How often each cache of the engine and of the policy had what was looked up."""
-        tasks = self._preprocess_task.cache_info()
-        return {"task": CacheLookups(hits=tasks.hits, misses=tasks.misses), **self._adapter.cache_lookups()}
-
-    def start(self) -> None:
-        """Begin loading and warming up; returns at once."""
-        gc.freeze()  # imported modules stay: the search for garbage while the model is loaded skips them
-        self._device.thread.start()
-
-    async def loaded(self) -> PolicySpec:
-        """Wait until the policy is loaded, and return what it is.
-
-        Raises:
-            ModelUnavailable: it cannot be loaded; with the reason.
-            Unavailable: the engine was closed first.
-        """
-        await asyncio.wrap_future(self._device.load_ended)
-        if self.status.state == "loading":
-            raise shutting_down()
-        return self.spec
+        return self._adapter.cache_lookups()
 
     async def predict(self, request: PolicyRequest) -> Prediction:
         """Run the policy on one request.
@@ -183,11 +174,10 @@ class Engine:
         """
         _check_inputs(request, self.spec)
         started = time.perf_counter()
-        self._shared.note_arrival(self._queue)
         async with self.held_back():
             job = self._queue.admit()
         try:
-            self._preprocessors.submit(self._preprocess_job, job, request)
+            self._submit(job, request)
             prediction = await asyncio.wrap_future(job.answer)
             self.predict_ms.append(1e3 * (time.perf_counter() - started))
             if self.on_predicted is not None:
@@ -225,15 +215,9 @@ class Engine:
                     self._num_held_back += Counter()  # forget who has none
             raise
 
-    def prefetch(self, request: PolicyRequest) -> Prefetch:
-        """Have the device prepare, while no request waits, for one whose window goes on from this one.
-
-        `seed` and `step` are those of the coming request. Returns at once; cancel the result once it is not wanted.
-        """
-        prefetch = Prefetch()
-        if self.status.state == "loaded" and not self._queue.is_closing:
-            self._preprocessors.submit(self._preprocess_prefetch, prefetch, request)
-        return prefetch
+    def fit_image(self, camera: str, image: Image) -> UInt8[np.ndarray, "new_height new_width 3"]:
+        """Return an image no larger than the policy works at; the answer is the same for either."""
+        return self._adapter.fit_image(camera, image)
 
     def unknown_words(self, task: Task) -> tuple[str, ...]:
         """Return the words of a task's instruction that the policy does not know."""
@@ -252,49 +236,6 @@ class Engine:
         if not (np.isfinite(action.action).all() and np.isfinite(action.actions).all()):
             raise NotFinite(NOT_FINITE, hint="send another observation, or choose another dataset")
         return action
-
-    async def close(self, why: Callable[[], Unavailable] = shutting_down) -> None:
-        """Answer all that wait with `Unavailable` and end the device thread, after what it runs now."""
-        self._queue.close()
-        self._queue.refuse_all(why)
-        self._shared.leave(self._queue)
-        self._preprocessors.shutdown(wait=False)
-        await asyncio.to_thread(self._device.join)
-
-    def _preprocess_job(self, job: Job, request: PolicyRequest) -> None:
-        """Preprocess a request and hand it to the device directly: on the event loop it might wait."""
-        if not self._queue.wants(job):
-            return
-        started = time.perf_counter()
-        try:
-            policy_input = self._preprocess(request)
-        except BaseException as error:
-            if self._queue.remove(job):
-                job.refuse(error)
-        else:
-            self.monitor.preprocessed(job.context, time.perf_counter() - started)
-            self._queue.make_ready(job, policy_input)
-
-    def _preprocess_prefetch(self, prefetch: Prefetch, request: PolicyRequest) -> None:
-        prefetch.policy_input = self._preprocess(request)
-        self._queue.prefetches.add(prefetch)
-
-    def _preprocess(self, request: PolicyRequest) -> PolicyInput:
-        return PolicyInput(
-            observation=self._adapter.preprocess_observation(request.window, request.dataset),
-            task=self._preprocess_task(request.task),
-            seed=request.seed,
-            step=request.step,
-            num_samples=request.num_samples,
-            dataset=request.dataset,
-            previous=request.previous,
-        )
-
-
-def _content(task: Task) -> tuple:
-    images = sorted(task.goal_images.items())
-    goals = [(name, image.shape, hashlib.sha256(np.ascontiguousarray(image)).digest()) for name, image in images]
-    return (task.instruction, *goals)
 
 
 def _check_inputs(request: PolicyRequest, spec: PolicySpec) -> None:

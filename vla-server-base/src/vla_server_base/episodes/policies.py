@@ -22,6 +22,7 @@ from vla_server_base.contract import (
     Window,
 )
 from vla_server_base.engine.engine import Engine
+from vla_server_base.engine.in_process import InProcessEngine
 from vla_server_base.episodes.http_client import PolicyServer, policy_spec
 from vla_server_base.episodes.interfaces import EpisodePolicy, GuidedChunk
 from vla_server_base.errors import RequestError, UnknownName
@@ -93,7 +94,7 @@ async def load_policy(
         ModelUnavailable: it cannot be loaded; with the reason.
         RequestError: its actions cannot drive an arm.
     """
-    engine = Engine(adapter, dataclasses.replace(config or ServerConfig(), load_retry_s=0), model_id)
+    engine = InProcessEngine(adapter, dataclasses.replace(config or ServerConfig(), load_retry_s=0), model_id)
     engine.start()
     try:
         await engine.loaded()

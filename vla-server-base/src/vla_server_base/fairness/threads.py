@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any, ParamSpec, TypeVar
 
 from vla_server_base.fairness.claims import Claim, current_claim
@@ -50,6 +51,7 @@ class FairThreads(ThreadPoolExecutor):
         while (work := self._take()) is not None or self._looked_again():
             if work is None:
                 continue
+            self._have_another_look()
             claim, (future, function) = work
             try:
                 _run(future, function)
@@ -67,6 +69,14 @@ class FairThreads(ThreadPoolExecutor):
         with self._lock:
             self._is_looking = False
         return True
+
+    def _have_another_look(self) -> None:
+        """Have another thread look after what still waits: the work that this one has taken may be long."""
+        with self._lock:
+            if self._is_looking or not self._waiting:
+                return
+        with suppress(RuntimeError):  # once the pool is shut down, the threads that work look when they are done
+            super().submit(self._work)
 
     def _take(self) -> tuple[Claim, tuple["Future[Any]", Callable[[], Any]]] | None:
         with self._lock:

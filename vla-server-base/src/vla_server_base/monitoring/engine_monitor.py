@@ -29,6 +29,12 @@ class EngineMonitor:
             metrics.stage("infer", infer_s, self.model)
         record_batch([context.get(current_request) for context in contexts], queue_s, infer_s)
 
+    def predicted_elsewhere(self, context: Context, queue_s: float, infer_s: float) -> None:
+        """Report a request that another process answered: how long it waited there, and how long its device took."""
+        self.monitor.metrics.stage("queue", queue_s, self.model)
+        self.monitor.metrics.stage("infer", infer_s, self.model)
+        record_batch([context.get(current_request)], [queue_s], infer_s)
+
     def step_answered(self, seconds: float) -> None:
         """Report a control step, or a prediction without a session, that has its action."""
         self.monitor.metrics.step_answered(seconds)

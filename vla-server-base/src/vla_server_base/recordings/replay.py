@@ -12,8 +12,9 @@ import numpy as np
 
 from vla_server_base.recordings.messages import REPLAY_PREFIX
 from vla_server_base.recordings.reader import RecordedTurn
+from vla_server_base.sessions.content import VERSION
 from vla_server_base.sessions.settings import SessionSettings
-from vla_server_base.sessions.token import VERSION, TokenSeal
+from vla_server_base.sessions.token import TokenSeal
 
 _TOKEN_S = 3600.0
 _GOES_WITH = {"execution_horizon": ("chunk", "rtc", "blended"), "ensemble_weight": ("ensemble",)}

@@ -27,6 +27,7 @@ from vla_server_base.scenes.messages import (
     SceneJob,
     WorkerReply,
 )
+from vla_server_base.scenes.scene_worker import Launch, SceneWorker
 from vla_server_base.scenes.worker_death import WorkerDied, restart_reason
 from vla_server_base.scenes.worker_launch import launch_first
 from vla_server_base.scenes.worker_process import WorkerProcess, within
@@ -56,10 +57,11 @@ class ScenePool:
     renderer: RendererName
     confinement: Confinement
 
-    def __init__(self, config: ServerConfig, monitor: Monitoring | None = None):
+    def __init__(self, config: ServerConfig, monitor: Monitoring | None = None, launch: Launch = WorkerProcess.launch):
+        """`launch` starts each worker, by default as a process of this machine."""
         self.tried: dict[str, str] = {}
-        self._config, self._monitor = config, monitor or Monitoring()
-        self.workers = SceneWorkers(config, self._monitor)
+        self._config, self._monitor, self._launch = config, monitor or Monitoring(), launch
+        self.workers = SceneWorkers(config, self._monitor, launch)
         self._verdicts = Verdicts()
         self._jobs = BackgroundTasks()
 
@@ -69,7 +71,7 @@ class ScenePool:
         Raises:
             RendererUnavailable: no renderer works here, or not the configured one; with the reason of each.
         """
-        self.renderer, worker = await launch_first(self._config, self.tried)
+        self.renderer, worker = await launch_first(self._config, self.tried, self._launch)
         self.confinement = worker.confinement
         if self.confinement.reason:
             logger.warning("scene workers are not confined as on Linux with seccomp: %s", self.confinement.reason)
@@ -77,8 +79,8 @@ class ScenePool:
 
     @property
     def pids(self) -> frozenset[int]:
-        """The process ids of the workers."""
-        return frozenset(worker.pid for worker in self.workers.all)
+        """The process ids of the workers on this machine."""
+        return frozenset(worker.pid for worker in self.workers.all if worker.pid is not None)
 
     async def __aenter__(self) -> "ScenePool":
         await self.start()
@@ -156,7 +158,7 @@ class ScenePool:
                 job = replace(job, alone=death.cause == "memory")
         raise _error_of(deaths)
 
-    async def _run_in(self, worker: WorkerProcess, job: SceneJob) -> JobReply:
+    async def _run_in(self, worker: SceneWorker, job: SceneJob) -> JobReply:
         """Run a job in a worker within its time, and release or replace the worker."""
         has_cached, started, reason = job.key in worker.cached, time.perf_counter(), "worn"
         job = replace(job, scene=None if has_cached else job.scene)
@@ -229,7 +231,7 @@ class Verdicts:
         self._verdicts[client, key] = verdict
 
 
-def _outcome(reply: WorkerReply, job: SceneJob, worker: WorkerProcess) -> JobReply:
+def _outcome(reply: WorkerReply, job: SceneJob, worker: SceneWorker) -> JobReply:
     """Return the reply to a job, or raise its error."""
     if isinstance(reply.outcome, VLAError):
         raise reply.outcome
@@ -237,7 +239,7 @@ def _outcome(reply: WorkerReply, job: SceneJob, worker: WorkerProcess) -> JobRep
     logger.debug(
         "scene=%s worker=%s compile_ms=%.1f physics_ms=%.1f render_ms=%.1f memory_mb=%.1f",
         job.key[:16],
-        worker.pid,
+        worker.name,
         cost.compile_ms,
         cost.physics_ms,
         cost.render_ms,

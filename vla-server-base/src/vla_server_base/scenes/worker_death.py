@@ -20,6 +20,9 @@ class WorkerDied(Exception):
         super().__init__(how)
         self.cause: Cause = cause
 
+    def __reduce__(self) -> tuple[type["WorkerDied"], tuple[str, Cause]]:
+        return WorkerDied, (str(self), self.cause)
+
 
 def restart_reason(cause: Cause) -> str:
     """Return the word for a worker's restart in `/metrics`, by the cause of its death."""

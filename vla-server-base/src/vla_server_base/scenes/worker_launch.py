@@ -4,12 +4,14 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.errors import RendererUnavailable
 from vla_server_base.scenes.machine_memory import machine_memory_mb
 from vla_server_base.scenes.messages import RendererName, RenderQuality, WorkerSettings
-from vla_server_base.scenes.worker_process import WorkerProcess
+from vla_server_base.scenes.scene_worker import Launch, SceneWorker
 
 AUTO: tuple[RendererName, ...] = ("egl", "osmesa", "raycast")
 
 
-async def launch_first(config: ServerConfig, failures: dict[str, str]) -> tuple[RendererName, WorkerProcess]:
+async def launch_first(
+    config: ServerConfig, failures: dict[str, str], launch: Launch
+) -> tuple[RendererName, SceneWorker]:
     """Launch a worker with the first renderer that works here; note in `failures` why those before it do not.
 
     Raises:
@@ -17,7 +19,7 @@ async def launch_first(config: ServerConfig, failures: dict[str, str]) -> tuple[
     """
     for name in AUTO if config.renderer == "auto" else (config.renderer,):
         try:
-            return name, await WorkerProcess.launch(worker_settings(config, name))
+            return name, await launch(worker_settings(config, name))
         except RendererUnavailable as error:  # noqa: PERF203
             failures[name] = error.message
     raise RendererUnavailable(

@@ -72,6 +72,11 @@ class WorkerProcess:
         return self._process.pid
 
     @property
+    def name(self) -> str:
+        """Which process it is, for the log."""
+        return str(self.pid)
+
+    @property
     def resident_bytes(self) -> int:
         """How much memory the process takes; 0 if it has ended, or the system has no /proc."""
         return _resident_bytes(self.pid) or 0

@@ -9,7 +9,7 @@ from vla_server_base.errors import Overloaded, VLAError
 from vla_server_base.fairness.claims import Claim, current_claim, displaced_by
 from vla_server_base.fairness.queue import FairQueue
 from vla_server_base.scenes.library import bundled_keys
-from vla_server_base.scenes.worker_process import WorkerProcess
+from vla_server_base.scenes.scene_worker import SceneWorker
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -22,13 +22,13 @@ class WorkerRequest:
     key: str
     claim: Claim = field(default_factory=current_claim)
     is_retry: bool = False
-    worker: "asyncio.Future[WorkerProcess]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
+    worker: "asyncio.Future[SceneWorker]" = field(default_factory=lambda: asyncio.get_running_loop().create_future())
 
     @property
     def client(self) -> str:
         return self.claim.flow.client
 
-    def may_use(self, worker: WorkerProcess) -> bool:
+    def may_use(self, worker: SceneWorker) -> bool:
         """Return whether a worker may take this job, given the scenes that it compiled and their clients.
 
         A scene may read or write all there is in the process where it was compiled: another client's scenes, states

@@ -14,9 +14,9 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.errors import RendererUnavailable, Unavailable, VLAError
 from vla_server_base.monitoring.monitor import Monitoring
 from vla_server_base.scenes.messages import RendererName
+from vla_server_base.scenes.scene_worker import Launch, SceneWorker
 from vla_server_base.scenes.worker_death import WorkerDied
 from vla_server_base.scenes.worker_launch import worker_settings
-from vla_server_base.scenes.worker_process import WorkerProcess
 from vla_server_base.scenes.worker_queue import WorkerQueue, WorkerRequest
 
 logger = logging.getLogger(__name__)
@@ -32,22 +32,22 @@ class SceneWorkers:
 
     renderer: RendererName
 
-    def __init__(self, config: ServerConfig, monitor: Monitoring):
-        self._config, self._monitor = config, monitor
-        self.all: set[WorkerProcess] = set()
-        self.idle: list[WorkerProcess] = []  # the one that has been idle for longest comes first
-        self.busy: dict[WorkerProcess, str] = {}  # each with its client
+    def __init__(self, config: ServerConfig, monitor: Monitoring, launch: Launch):
+        self._config, self._monitor, self._launch_worker = config, monitor, launch
+        self.all: set[SceneWorker] = set()
+        self.idle: list[SceneWorker] = []  # the one that has been idle for longest comes first
+        self.busy: dict[SceneWorker, str] = {}  # each with its client
         self.is_closing = False
         self._num_launching = self._num_starting = 0
         self._queue = WorkerQueue(config.max_queue)
         self._launches, self._endings = BackgroundTasks(), BackgroundTasks()
 
-    def start(self, renderer: RendererName, worker: WorkerProcess) -> None:
+    def start(self, renderer: RendererName, worker: SceneWorker) -> None:
         """Begin with a first worker; more are launched as they are needed."""
         self.renderer = renderer
         self._admit(worker)
 
-    async def acquire(self, request: WorkerRequest) -> WorkerProcess:
+    async def acquire(self, request: WorkerRequest) -> SceneWorker:
         """Return an idle worker, which is now busy; one that has cached the scene if there is one.
 
         Raises:
@@ -73,13 +73,13 @@ class SceneWorkers:
         """How many requests wait for a worker."""
         return len(self._queue)
 
-    def release(self, worker: WorkerProcess) -> None:
+    def release(self, worker: SceneWorker) -> None:
         """Return a worker that is idle again."""
         self.busy.pop(worker, None)
         self.idle.append(worker)
         self._serve_waiting()
 
-    def replace(self, worker: WorkerProcess, reason: str) -> None:
+    def replace(self, worker: SceneWorker, reason: str) -> None:
         """End a worker that cannot be used again, and launch another one; `reason` is counted."""
         if not self.is_closing:
             self._monitor.metrics.worker_replaced(reason)
@@ -132,7 +132,7 @@ class SceneWorkers:
         limit = self._config.scene_workers + (client not in self.busy.values() and bool(self.busy))
         return len(self.busy) < limit
 
-    def _is_spare(self, worker: WorkerProcess) -> bool:
+    def _is_spare(self, worker: SceneWorker) -> bool:
         """Return whether it is the last one that nobody has used yet."""
         return not worker.clients and sum(not other.clients for other in self.idle) == 1
 
@@ -164,7 +164,7 @@ class SceneWorkers:
         while True:
             self._num_starting += 1
             try:
-                worker = await WorkerProcess.launch(worker_settings(self._config, self.renderer))
+                worker = await self._launch_worker(worker_settings(self._config, self.renderer))
                 break
             except RendererUnavailable as error:
                 logger.error("cannot start a scene worker: %s", error)
@@ -182,7 +182,7 @@ class SceneWorkers:
             error = Unavailable("no process can be started to render scenes", hint="send it again; see the log")
             self._queue.refuse(request, error)
 
-    def _admit(self, worker: WorkerProcess) -> None:
+    def _admit(self, worker: SceneWorker) -> None:
         self.all.add(worker)
         self._launches.start(self._watch(worker))
         self.release(worker)
@@ -191,7 +191,7 @@ class SceneWorkers:
             self.idle.remove(longest_idle)
             self._end(longest_idle)
 
-    async def _watch(self, worker: WorkerProcess) -> None:
+    async def _watch(self, worker: SceneWorker) -> None:
         """Replace a worker that ends while it is idle; while it is busy, its job does."""
         returncode = await worker.ended()
         if worker in self.idle and not self.is_closing:
@@ -199,7 +199,7 @@ class SceneWorkers:
             self.idle.remove(worker)
             self.replace(worker, "killed")
 
-    def _end(self, worker: WorkerProcess) -> None:
+    def _end(self, worker: SceneWorker) -> None:
         self.all.discard(worker)
         self.busy.pop(worker, None)
         worker.kill()

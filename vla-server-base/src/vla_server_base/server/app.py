@@ -38,6 +38,7 @@ from vla_server_base.server import (
     session_events,
     tabletop,
 )
+from vla_server_base.server.backend import Backend
 from vla_server_base.server.console import console_routes
 from vla_server_base.server.doorkeeper import Doorkeeper
 from vla_server_base.server.error_replies import client_error, refusal_response
@@ -59,10 +60,12 @@ def create_vla_app(
     *,
     model_id: str,
     make_adapter: Callable[[str], VLAModelAdapter] | None = None,
+    backend: Backend | None = None,
 ) -> FastAPI:
     """Return an app that serves `adapter`, which loads `model_id` when the app starts.
 
     `make_adapter` makes an adapter for another checkpoint, which `POST /models` loads while the server runs.
+    `backend` is where the policy runs, by default in this process.
 
     Raises:
         ConfigError: a setting that cannot be.
@@ -87,6 +90,7 @@ def create_vla_app(
         traffic=traffic,
         monitor=monitor,
         code=SourceCode.of(adapter),
+        backend=backend or Backend(),
     )
 
     # FastAPI, with the scripts of /docs and /redoc served from here: robots' networks often lead nowhere else.

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import signal
+import time
 from contextlib import suppress
 
 from vla_server_base.server.host import Host
@@ -42,8 +43,12 @@ class Ending:
         await asyncio.shield(self._cutting)
 
     async def _end(self, grace_s: float) -> None:
-        self._service.sessions.end_watching()
-        await self._service.shutdown.drain(grace_s)
+        service, began = self._service, time.monotonic()
+        service.sessions.end_watching()
+        if self._host.shares_port:
+            self._host.close_listeners()
+            await service.shutdown.hand_over(grace_s, lambda: service.traffic.num_open)
+        await service.shutdown.drain(max(0.0, grace_s - (time.monotonic() - began)))
         self._host.end_by(_CUT_S)
         cutting = asyncio.create_task(self.cut())
         self._service.traffic.end()

@@ -53,7 +53,9 @@ class SeveralWorkers(ConfigError):
 class Host:
     """The server that runs an app; to be made in the app's lifespan."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, shares_port: bool = False) -> None:
+        """`shares_port`: other servers listen at the same port, and take its connections when this one ends."""
+        self.shares_port = shares_port
         self._config = _running_uvicorn()
         self._server = _server_of_this_process(self._config)
         self._has_failed = False
@@ -113,6 +115,11 @@ class Host:
 
         for number in HANDLED_SIGNALS:
             signal.signal(number, take)
+
+    def close_listeners(self) -> None:
+        """Take no more connections, and keep those that are open."""
+        for listening in getattr(self._server, "servers", ()):
+            listening.close()
 
     def stop(self, grace_s: float) -> None:
         """End this process: close all connections, the busy ones at last, and the app."""

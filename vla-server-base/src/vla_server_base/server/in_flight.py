@@ -1,6 +1,7 @@
 """Requests in flight: their bodies, within one limit of bytes and time; their end, by a shutdown or a disconnection."""
 
 import asyncio
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -18,12 +19,19 @@ T = TypeVar("T")
 LEAST_BYTES_PER_S = 2**14
 """A body that comes more slowly than this, or a reply that is read more slowly, uses up its time limit."""
 
+_LOOK_S = 0.05
+
 
 class Shutdown:
-    """Whether the server is shutting down, and how many requests still run."""
+    """Whether the server is shutting down, and how many requests still run.
 
-    def __init__(self) -> None:
+    Where others answer at its address (`has_others`), it refuses nothing on the connections that it still has: each
+    gets its answer and is closed, and the client's next connection reaches another server.
+    """
+
+    def __init__(self, *, has_others: bool = False) -> None:
         self.begun = asyncio.Event()
+        self._refuses_from = asyncio.Event() if has_others else self.begun
         self._num_running = 0
         self._nothing_runs = asyncio.Event()
         self._nothing_runs.set()
@@ -51,14 +59,35 @@ class Shutdown:
         Raises:
             Unavailable: the server is shutting down.
         """
+        if self._refuses_from.is_set():
+            raise _shutting_down()
+
+    def check_idle(self) -> None:
+        """Refuse to wait for the next message on a connection.
+
+        Raises:
+            Unavailable: the server is shutting down.
+        """
         if self.begun.is_set():
-            raise Unavailable("the server is shutting down", hint="send again to another server, or after the restart")
+            raise _shutting_down()
+
+    async def hand_over(self, grace_s: float, num_open: Callable[[], int]) -> None:
+        """Answer what comes on the connections that are open, until there is none, for at most `grace_s`."""
+        self.begun.set()
+        until = time.monotonic() + grace_s
+        while num_open() and time.monotonic() < until:
+            await asyncio.sleep(_LOOK_S)
 
     async def drain(self, grace_s: float) -> None:
         """Refuse new requests, and wait until none runs, for at most `grace_s`."""
         self.begun.set()
+        self._refuses_from.set()
         with suppress(asyncio.TimeoutError):
             await asyncio.wait_for(self._nothing_runs.wait(), grace_s)
+
+
+def _shutting_down() -> Unavailable:
+    return Unavailable("the server is shutting down", hint="send again to another server, or after the restart")
 
 
 class Bodies:

@@ -20,7 +20,7 @@ from vla_server_base.contract import PolicySpec
 from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.engines import Engines
 from vla_server_base.episodes.scene_cameras import check_scene_cameras
-from vla_server_base.errors import ModelUnavailable
+from vla_server_base.errors import ModelUnavailable, Unavailable
 from vla_server_base.fairness.precedence import Precedence
 from vla_server_base.fairness.rates import RateLimits
 from vla_server_base.fairness.shared_device import SharedDevice
@@ -32,6 +32,7 @@ from vla_server_base.recordings.recorder import SessionsRecorder
 from vla_server_base.scenes.content_stores import AssetStore, GeometryStore, SceneStore
 from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.server import routes, session_events
+from vla_server_base.server.backend import Backend
 from vla_server_base.server.ending import Ending
 from vla_server_base.server.host import Host
 from vla_server_base.server.in_flight import Shutdown
@@ -69,6 +70,7 @@ class Lifespan:
     traffic: Traffic
     monitor: Monitoring
     code: SourceCode
+    backend: Backend
 
     @asynccontextmanager
     async def __call__(self, app: FastAPI) -> AsyncIterator[None]:
@@ -79,7 +81,7 @@ class Lifespan:
 
     @asynccontextmanager
     async def _running(self, app: FastAPI) -> AsyncIterator[None]:
-        host = Host()
+        host = Host(shares_port=self.backend.shares_port)
         host.prepare(self.config, self.traffic, self.certificate)
         sys.setswitchinterval(_SWITCH_INTERVAL_S)
         service = app.state.service = self._service(app)
@@ -90,9 +92,13 @@ class Lifespan:
         host.take_signals(ending.begin, longest_s=ending.longest_s, last=ending.kill_workers)
         try:
             async with contextlib.AsyncExitStack() as stack:
+                models.engines.serving.start()
+                if self.backend.shares_port:
+                    # Until this server can answer, the others at its address do.
+                    with contextlib.suppress(Unavailable):
+                        await service.policy_loaded()
                 for open_port in self.own_ports:
                     await stack.enter_async_context(open_port(service))
-                models.engines.serving.start()
                 failure = asyncio.create_task(_end_where_nothing_is_loaded(service, host))
                 stack.callback(failure.cancel)
                 yield
@@ -111,14 +117,14 @@ class Lifespan:
 
     def _service(self, app: FastAPI) -> Service:
         """Make all that the routes use; the event loop's threads become fair."""
-        config, precedence, shutdown = self.config, Precedence(), Shutdown()
+        config, precedence, shutdown = self.config, Precedence(), Shutdown(has_others=self.backend.shares_port)
         threads = FairThreads(num_threads(), "vla-reading", num_threads_per_client(), precedence)
         asyncio.get_running_loop().set_default_executor(threads)
         recorder = None
         if config.record:
             recorder = SessionsRecorder(config, lambda: routes.info(app.state.service).model_dump(mode="json"))
         models = self._models(precedence, recorder.of if recorder else _no_recorder)
-        pool = ScenePool(config, self.monitor)
+        pool = ScenePool(config, self.monitor, launch=self.backend.launch_scene_worker)
         episodes = Slots(config.max_episodes, "episodes are running", "VLA_MAX_EPISODES")
         return Service(
             config=config,
@@ -148,7 +154,9 @@ class Lifespan:
     def _models(self, precedence: Precedence, recorder_of: Callable[[str, str], SessionRecorder | None]) -> Models:
         """Return what holds the first model, and others beside it."""
         config, make_adapter = self.config, self.make_adapter
-        make = functools.partial(Engine, shared_device=SharedDevice(), monitor=self.monitor, precedence=precedence)
+        make = functools.partial(
+            self.backend.make_engine, shared_device=SharedDevice(), monitor=self.monitor, precedence=precedence
+        )
 
         def make_engine(checkpoint: str, name: str, check_contract: Callable[[PolicySpec], None]) -> Engine:
             def check_spec(spec: PolicySpec) -> None:
@@ -162,7 +170,7 @@ class Lifespan:
 
         check_spec = functools.partial(_check_names, config)
         engines = Engines(make(self.adapter, config, self.model_id, check_spec=check_spec))
-        sessions = Sessions(engines, config, recorder_of=recorder_of)
+        sessions = Sessions(engines, config, store=self.backend.session_store, recorder_of=recorder_of)
         return Models(engines, sessions, config, make_engine if make_adapter else None)
 
 

@@ -76,6 +76,11 @@ class RequestMiddleware:
         else:
             await self._answer(scope, receive, send)
 
+    @staticmethod
+    def _is_ending(scope: Scope) -> bool:
+        service: Service = scope["app"].state.service
+        return service.shutdown.begun.is_set()
+
     async def _open_socket(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             self._origins.check("GET", Headers(scope=scope))
@@ -103,7 +108,7 @@ class RequestMiddleware:
                 if reply_headers.get("content-type", "").startswith("text/html"):
                     for name, value in _NO_FRAMES.items():
                         reply_headers.setdefault(name, value)
-                if not await body.drained():
+                if not await body.drained() or self._is_ending(scope):
                     reply_headers["Connection"] = "close"
             elif self._doorkeeper is not None and message.get("more_body"):
                 try:

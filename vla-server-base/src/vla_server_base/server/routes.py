@@ -40,7 +40,7 @@ async def sessions(service: CurrentService) -> SessionsReply:
 
 @router.delete("/sessions/{session_id:path}", summary="End a session")
 async def end_session(session_id: str, service: CurrentService) -> SessionStatusReply:
-    return SessionStatusReply(**dataclasses.asdict(service.sessions.end(session_id)))
+    return SessionStatusReply(**dataclasses.asdict(await service.sessions.end_everywhere(session_id)))
 
 
 @router.put(

@@ -58,6 +58,12 @@ class SessionProgress:
             )
         return age
 
+    def is_certainly_next(self, request: StepRequest) -> bool:
+        """Return whether a request shows that it is the last one again, or the one right after it."""
+        if request.sequence is not None and self.sequence is not None:
+            return 0 <= request.sequence - self.sequence <= 1
+        return request.obs_time is not None and request.obs_time == self.obs_time
+
     def continues(self, task: Task, reset_on_new_task: bool) -> bool:
         """Return whether a request with this task belongs to the present episode."""
         return self.task is not None and (not reset_on_new_task or is_same_task(self.task, task))

@@ -81,6 +81,11 @@ class StepRequest:
         """The model for which the request was read."""
         return ReadFor(engine=self.engine, is_named=self.names_model, resets=self.reset)
 
+    @property
+    def is_of_its_connection(self) -> bool:
+        """Whether its session is the connection's own, which ends with it, so that no other server gets its steps."""
+        return self.connection is not None and self.session_id == self.connection
+
     def on_connection(self, session_id: str) -> "StepRequest":
         """Return it as a step of its connection's default session, unless it names another one."""
         request = replace(self, connection=session_id)

@@ -10,11 +10,12 @@ from vla_server_base.contract import Observation, PolicyRequest, PreviousChunk
 from vla_server_base.engine.batches import Prediction
 from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.prefetch import Prefetch
-from vla_server_base.errors import RequestError, Superseded
+from vla_server_base.errors import RequestError, SessionGone, Superseded
 from vla_server_base.request_context import current_request_id
 from vla_server_base.request_inputs import check_observation
 from vla_server_base.sessions.action_chunking import RecedingHorizon
 from vla_server_base.sessions.answered_steps import AnsweredStep, AnsweredSteps
+from vla_server_base.sessions.content import progress_content
 from vla_server_base.sessions.continued_chunk import CONTINUED, check_continues, continued, previous_chunk
 from vla_server_base.sessions.deadline import within_deadline
 from vla_server_base.sessions.pace import Pace
@@ -22,7 +23,8 @@ from vla_server_base.sessions.progress import SessionProgress
 from vla_server_base.sessions.recorded_step import RecordedStep, SessionRecorder
 from vla_server_base.sessions.requests import SettingsScope, StepRequest, StepResult
 from vla_server_base.sessions.settings import SessionSettings, checked_settings, differences, new_plan
-from vla_server_base.sessions.token import progress_content
+from vla_server_base.sessions.shared_copy import ContinuedElsewhere, SharedCopy
+from vla_server_base.sessions.shared_state import SharedState
 
 _MAX_COUNTED_STEPS = 1000
 
@@ -54,12 +56,16 @@ class Session:
     answered: AnsweredSteps = field(default_factory=AnsweredSteps)
     recorder: SessionRecorder | None = None
     """Takes every step, and every refusal; None where nothing is recorded."""
+    shared: SharedCopy | None = None
+    """Saves what each step comes to, for other servers; None where no other server can go on with the session."""
     counted_bytes: int = 0
     """The size of its images when they were last counted, in this episode."""
     _pace: Pace = field(default_factory=Pace)
     _result: "asyncio.Future[StepResult] | None" = None
     _work: "asyncio.Task[None] | None" = None
     _prefetch: Prefetch | None = None
+    _computed: StepResult | None = None
+    """The result of the last step, also where it could not be saved."""
 
     def __post_init__(self):
         self.last_used = self.clock()
@@ -72,12 +78,16 @@ class Session:
             RequestError, UnknownName: the request's settings are invalid, or not those of its episode.
             DeadlinePassed: the deadline passed first.
             Unavailable, RequestError: see `Engine.predict`.
+            ContinuedElsewhere: another server that shares the session went on with it first.
+            SessionGone: the store has lost the session, and this copy of it may be out of date.
         """
         if self.recorder is None:
             return await self._step(request, None)
         before, started = progress_content(self.progress), time.perf_counter()
         try:
             return await self._step(request, before)
+        except ContinuedElsewhere:
+            raise  # the step is not refused by this
         except Exception as error:
             self._record(request, request.observation, before, started, error=error)
             raise
@@ -110,6 +120,36 @@ class Session:
         if (progress.episode, progress.step) > (self.progress.episode, self.progress.step):
             self._supersede("the session continued on another server")
             self.settings, self.progress, self._result = settings, progress, None
+            self._computed = None
+
+    def take_over(self, state: SharedState) -> None:
+        """Go on from what the session has come to at another server that shares it; a step that waits follows that."""
+        self._interrupt(ContinuedElsewhere())
+        self.settings, self.defaults, self.progress = state.settings, state.defaults, state.progress
+        self._pace.begin_episode()
+        self.counted_bytes = 0
+        self._result = self._computed = None
+        if state.result is not None:
+            self._result = asyncio.get_running_loop().create_future()
+            self._result.set_result(state.result)
+
+    async def save(self, result: StepResult | None = None) -> None:
+        """Have other servers go on from here; `result` is what the last step is answered with.
+
+        Raises:
+            ContinuedElsewhere, Superseded, Unavailable: see `SharedCopy.save`.
+        """
+        assert self.shared is not None, "a session that no other server can go on with is not saved"
+        state = SharedState(
+            settings=self.settings,
+            defaults=self.defaults,
+            progress=self.progress,
+            client=self.client,
+            protocol=self.protocol,
+            result=result,
+        )
+        # Read before anything is awaited: the next request changes it.
+        await self.shared.save(state.content(self.shared.model), self.progress.num_image_bytes)
 
     def close(self) -> None:
         """Answer the request that waits, cancel its work, and tell the watchers."""
@@ -118,6 +158,8 @@ class Session:
 
     def _begin(self, request: StepRequest, before: Mapping[str, Any] | None) -> "asyncio.Future[StepResult]":
         """Put the request in its place in the episode and return its future result."""
+        if self.shared is not None and self.shared.is_in_doubt:
+            self._check_follows(request)
         age, progress = self._place(request), self.progress
         if age == 0:
             if self._result is not None and not (self._result.done() and self._result.exception()):
@@ -129,7 +171,20 @@ class Session:
         if age > 1:
             # A counter of a client's may jump by any number.
             self.engine.monitor.steps_dropped("skipped", min(age - 1, _MAX_COUNTED_STEPS))
+        self._computed = None
         return self._start(request, progress.advance(request, observation, age), before)
+
+    def _check_follows(self, request: StepRequest) -> None:
+        """Refuse a step if other servers may have come further, unless its number says that none has.
+
+        Raises:
+            SessionGone: nobody knows what the robot has seen.
+        """
+        if not (request.reset or self.progress.is_certainly_next(request)):
+            raise SessionGone(
+                f"the session store has lost the session '{self.id}', and this server's copy of it may be out of date",
+                hint="begin a new episode (reset), send session_token, or number the steps (sequence)",
+            )
 
     def _place(self, request: StepRequest) -> int:
         """Begin an episode if the request does; return how many steps it comes after the last one."""
@@ -175,7 +230,7 @@ class Session:
             self.settings, self.progress.plan = settings, new_plan(self.engine.spec, settings)
         self.counted_bytes = 0
         self.answered.last = None
-        self._result = None
+        self._result = self._computed = None
 
     def _start(self, request: StepRequest, step: int, before: Mapping[str, Any] | None) -> "asyncio.Future[StepResult]":
         self._pace.arrived(step, self.clock())
@@ -194,7 +249,10 @@ class Session:
     ) -> None:
         started, observation = time.perf_counter(), self.progress.history.seen[-1]
         try:
-            outcome = await within_deadline(self._predict(request, step), request.deadline_ms)
+            if self.shared is None:
+                outcome = await within_deadline(self._predict(request, step), request.deadline_ms)
+            else:
+                outcome = await self._predict_and_save(request, step)
         except Exception as error:
             _set_exception(result, error)
         else:
@@ -203,6 +261,21 @@ class Session:
                 self._note_answered(request, observation, outcome, 1e3 * (time.perf_counter() - started))
                 if before is not None:
                     self._record(request, observation, before, started, result=outcome)
+
+    async def _predict_and_save(self, request: StepRequest, step: int) -> StepResult:
+        """Form the result, and save where the session is then, before anyone gets it.
+
+        A step that fails is saved as well: its observation stays in the window. What could not be saved is not computed
+        again, or an ensemble would have the same chunk twice.
+        """
+        if self._computed is None:
+            try:
+                self._computed = await within_deadline(self._predict(request, step), request.deadline_ms)
+            except Exception:
+                await self.save()
+                raise
+        await self.save(self._computed)
+        return self._computed
 
     def _note_answered(
         self, request: StepRequest, observation: Observation, result: StepResult, total_ms: float
@@ -303,13 +376,19 @@ class Session:
         )
 
     def _supersede(self, why: str) -> None:
+        if self._interrupt(Superseded(why, hint="send the newest observation")):
+            self.engine.monitor.steps_dropped("superseded")
+
+    def _interrupt(self, error: Superseded) -> bool:
+        """Answer the step that waits with an error, and cancel its work; return whether there was one."""
         if self._prefetch is not None:
             self._prefetch.cancel()
-        if self._result is not None and not self._result.done():
-            assert self._work is not None, "a result to come is being worked on"
-            self._work.cancel()
-            self.engine.monitor.steps_dropped("superseded")
-            _set_exception(self._result, Superseded(why, hint="send the newest observation"))
+        if self._result is None or self._result.done():
+            return False
+        assert self._work is not None, "a result to come is being worked on"
+        self._work.cancel()
+        _set_exception(self._result, error)
+        return True
 
 
 def _inference_delay(settings: SessionSettings, previous: PreviousChunk | None) -> int | None:

@@ -14,24 +14,30 @@ import secrets
 import stat
 import time
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
 
-from vla_server_base.contract import Observation, PolicySpec, Task
+from vla_server_base.contract import PolicySpec
 from vla_server_base.errors import InvalidToken
-from vla_server_base.sessions.progress import SessionProgress, new_progress
+from vla_server_base.sessions.content import (
+    VERSION,
+    UnreadableContent,
+    decoded,
+    encoded,
+    progress_content,
+    progress_of,
+)
+from vla_server_base.sessions.progress import SessionProgress
 from vla_server_base.sessions.settings import SessionSettings
 
 logger = logging.getLogger(__name__)
 
 KEY_BYTES, SIGNATURE_BYTES = 32, 32
 MAX_INFLATED_BYTES = 256 * 2**20
-VERSION = 4
 KEY_FILE = "session.key"
 BEGIN_NEW_SESSION = "begin a new session: leave session_token out"
 
@@ -87,7 +93,7 @@ class TokenSeal:
 
     def sealed(self, content: Mapping[str, Any]) -> str:
         """Return the token; not for the event loop."""
-        packed = zlib.compress(msgspec.msgpack.encode(content, enc_hook=_from_array), 1)
+        packed = zlib.compress(encoded(content), 1)
         return base64.b64encode(self._signature(packed) + packed).decode("ascii")
 
     def read(self, token: str, spec: PolicySpec) -> ResumedSession:
@@ -106,16 +112,18 @@ class TokenSeal:
         # Check the signature before reading any of the content.
         if not hmac.compare_digest(signature, self._signature(packed)):
             raise InvalidToken("the session token was not signed by this server, or is damaged", hint=BEGIN_NEW_SESSION)
-        content = msgspec.msgpack.decode(zlib.decompressobj().decompress(packed, MAX_INFLATED_BYTES))
-        if content["version"] != VERSION:
-            raise InvalidToken("the session token was made by another version of this server", hint=BEGIN_NEW_SESSION)
-        settings = msgspec.convert(content["settings"], SessionSettings)
+        try:
+            content = decoded(zlib.decompressobj().decompress(packed, MAX_INFLATED_BYTES))
+            settings = msgspec.convert(content["settings"], SessionSettings)
+            progress = progress_of(content["progress"], spec, settings)
+        except UnreadableContent as error:
+            raise InvalidToken(f"the session token {error}", hint=BEGIN_NEW_SESSION) from error
         return ResumedSession(
             id=content["id"],
             # Tokens of servers without keys have none.
             owner=content.get("owner", ""),
             settings=settings,
-            progress=_to_progress(content["progress"], spec, settings),
+            progress=progress,
             is_too_old=content["expires"] < time.time(),
         )
 
@@ -154,56 +162,3 @@ def _distrust(path: Path) -> str:
     if status.st_size < KEY_BYTES:
         return f"has {status.st_size} bytes, and a key has {KEY_BYTES}"
     return ""
-
-
-def progress_content(progress: SessionProgress) -> dict[str, Any]:
-    """Return a session's progress as a token holds it; arrays are not copied."""
-    task = progress.task
-    return {
-        "seed": progress.seed,
-        "episode": progress.episode,
-        "step": progress.step,
-        "sequence": progress.sequence,
-        "obs_time": progress.obs_time,
-        "inference_delay": progress.inference_delay,
-        "sources": progress.sources,
-        "task": None if task is None else {"instruction": task.instruction, "goal_images": dict(task.goal_images)},
-        "seen": [{"images": dict(each.images), "proprio": each.proprio} for each in progress.history.seen],
-        "plan": progress.plan.state(),
-    }
-
-
-def _to_progress(content: Mapping[str, Any], spec: PolicySpec, settings: SessionSettings) -> SessionProgress:
-    progress = new_progress(spec, settings, content["seed"])
-    for observation in content["seen"]:
-        proprio = observation["proprio"]
-        images = {name: _to_array(image) for name, image in observation["images"].items()}
-        progress.history.append(Observation(images=images, proprio=None if proprio is None else _to_array(proprio)))
-    task = content["task"]
-    if task is not None:
-        goals = {name: _to_array(image) for name, image in task["goal_images"].items()}
-        progress.task = Task(instruction=task["instruction"], goal_images=goals)
-    progress.plan.restore(_to_plan(content["plan"], spec, settings))
-    for name in ("episode", "step", "sequence", "obs_time", "inference_delay"):
-        setattr(progress, name, content[name])
-    progress.sources = {name: (group, camera) for name, (group, camera) in content["sources"].items()}
-    return progress
-
-
-def _to_plan(content: Sequence[Mapping[str, Any]], spec: PolicySpec, settings: SessionSettings) -> list[np.ndarray]:
-    """Return a plan's state; the checkpoint in the model's folder may be another than the token's."""
-    state, actions = [_to_array(array) for array in content], spec.actions.get(settings.dataset)
-    chunks = [array for array in state if array.ndim == 2]
-    if any(actions is None or len(each) > spec.horizon or each.shape[1] != len(actions.names) for each in chunks):
-        raise InvalidToken("the session token has chunks of another policy than this server's", hint=BEGIN_NEW_SESSION)
-    return state
-
-
-def _from_array(array: object) -> dict[str, Any]:
-    if not isinstance(array, np.ndarray):
-        raise NotImplementedError(type(array))
-    return {"dtype": array.dtype.str, "shape": array.shape, "data": array.tobytes()}
-
-
-def _to_array(content: Mapping[str, Any]) -> np.ndarray:
-    return np.frombuffer(content["data"], content["dtype"]).reshape(content["shape"])

@@ -136,6 +136,21 @@ class AdapterContract:
                 first = action.actions[0]
                 np.testing.assert_array_equal(action.action, [*first, *[first[-1]] * num_repeats])
 
+    def test_a_copy_without_parameters_does_all_that_needs_none(self, adapter: VLAModelAdapter):
+        copied, spec = adapter.without_parameters(), adapter.spec
+        assert copied.spec == spec
+        assert copied.unknown_words("zzyzx") == adapter.unknown_words("zzyzx")
+        image = np.arange(3 * 999 * 999, dtype=np.uint8).reshape(999, 999, 3)
+        for camera in spec.camera_names:
+            np.testing.assert_array_equal(copied.fit_image(camera, image), adapter.fit_image(camera, image))
+        for dataset, actions in spec.actions.items():
+            chunk = np.linspace(-1, 1, spec.horizon * len(actions.names)).reshape(spec.horizon, len(actions.names))
+            known = dataset if dataset is not None or not spec.datasets else spec.default_dataset
+            given, expected = (
+                each.postprocess_action(chunk, known, actions.formats[0]).actions for each in (copied, adapter)
+            )
+            np.testing.assert_array_equal(given, expected)
+
     def test_an_unknown_dataset_or_format_is_refused_with_the_known_ones(self, adapter: VLAModelAdapter):
         spec = adapter.spec
         chunk = np.zeros((spec.horizon, spec.action_dim), np.float32)

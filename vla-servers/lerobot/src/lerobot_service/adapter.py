@@ -1,5 +1,6 @@
 """LeRobotAdapter: any policy that LeRobot trained, served."""
 
+import copy
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -73,3 +74,9 @@ class LeRobotAdapter(VLAModelAdapter):
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
         """Run preprocessor, policy and postprocessor: chunks are in units already."""
         return self._chunks.of(batch)
+
+    def without_parameters(self) -> "LeRobotAdapter":
+        """Return a copy that has the spec and fits images."""
+        light = copy.copy(self)
+        del light.loaded, light._chunks
+        return light

@@ -1,5 +1,6 @@
 """OctoSmallAdapter: Octo behind the contract that every server here calls."""
 
+import copy
 import functools
 import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -83,6 +84,7 @@ class OctoSmallAdapter(VLAModelAdapter):
         )
         if config.precision == "bf16" and not device.multiplies_bfloat16():
             logger.warning("this processor has no bf16 instructions: OCTO_PRECISION=highest is faster, and exact")
+        self._tokenizer = self.model.tokenizer
         self._read_statistics(model_id, source)
         self._inference_cache = InferenceCache(
             self.model.stepwise, lambda tokens: self.model.embed_text(**tokens), PREFILL_MB
@@ -146,7 +148,7 @@ class OctoSmallAdapter(VLAModelAdapter):
 
     def unknown_words(self, instruction: str) -> tuple[str, ...]:
         """Return the words that the text encoder's vocabulary does not cover."""
-        return self.model.unknown_words(instruction)
+        return () if self._tokenizer is None else self._tokenizer.unknown_words(instruction)
 
     def predict(self, batch: Sequence[PolicyInput]) -> list[NormalizedChunks]:
         """Run Octo on each input: one pass through the transformer for any number of samples.
@@ -210,6 +212,13 @@ class OctoSmallAdapter(VLAModelAdapter):
     ) -> Float[np.ndarray, "horizon action_dim"]:
         """Un-normalize a chunk with the statistics of `dataset`."""
         return np.asarray(un_normalize(chunk, self._actions[dataset]))
+
+    def without_parameters(self) -> "OctoSmallAdapter":
+        """Return a copy that has the statistics and the vocabulary."""
+        light = copy.copy(self)
+        del light.model, light._inference_cache, light._noise
+        light._batched, light._cache_lookups = None, {}
+        return light
 
     def warm_up_inputs(self) -> Iterable[PolicyInput]:
         """Show the first camera alone, and everything, until the window is full."""

@@ -25,6 +25,7 @@ from vla_server_base.config import ServerConfig
 from vla_server_base.contract import Observation, PolicyInput, PolicyRequest, Task, Window
 from vla_server_base.engine.engine import Engine
 from vla_server_base.engine.engines import Engines
+from vla_server_base.engine.in_process import InProcessEngine
 from vla_server_base.sessions.action_chunking import ObservationWindow
 from vla_server_base.sessions.registry import Sessions
 from vla_server_base.sessions.requests import StepRequest
@@ -121,7 +122,7 @@ def un_normalized(adapter: OctoSmallAdapter, chunk: np.ndarray) -> np.ndarray:
 
 async def answered(adapter: OctoSmallAdapter, config: ServerConfig, num_windows: int) -> list[tuple[np.ndarray, Asked]]:
     """Have robots ask a server's engine and sessions, some of them at once, and return what each got."""
-    engine = Engine(adapter, config, "loaded already")
+    engine = InProcessEngine(adapter, config, "loaded already")
     engine.start()
     await engine.loaded()
     sessions, world = Sessions(Engines(engine), config), World(0)

@@ -58,7 +58,7 @@ async def reset(request: Request, service: CurrentService) -> ResetReply:
     current_protocol.set("openvla")
     body = await _body(request, service)
     episode = await asyncio.to_thread(openvla.read_reset, body, service.reader_for(_session_id(request)))
-    begin_episode(service.sessions, episode, _session_id(request), is_connection=False)
+    await begin_episode(service.sessions, episode, _session_id(request), is_connection=False)
     return ResetReply()
 
 

@@ -123,7 +123,7 @@ async def _reply(
     if request.endpoint == "get_modality_config":
         return gr00t.write_modality_config(service.reader_for(session_id).spec, as_text=client in n15_clients)
     if request.endpoint == "reset":
-        begin_episode(service.sessions, gr00t.read_reset(request, service.reader_for(session_id)), session_id)
+        await begin_episode(service.sessions, gr00t.read_reset(request, service.reader_for(session_id)), session_id)
         return gr00t.RESET_DONE
     service.rates.check_current()
     async with service.precedence.entered():

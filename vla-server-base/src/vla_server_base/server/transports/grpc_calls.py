@@ -22,6 +22,7 @@ CODES: Mapping[int, grpc.StatusCode] = MappingProxyType(
         404: grpc.StatusCode.NOT_FOUND,
         408: grpc.StatusCode.DEADLINE_EXCEEDED,
         409: grpc.StatusCode.ABORTED,
+        410: grpc.StatusCode.NOT_FOUND,
         413: grpc.StatusCode.RESOURCE_EXHAUSTED,
         422: grpc.StatusCode.INVALID_ARGUMENT,
         429: grpc.StatusCode.RESOURCE_EXHAUSTED,

@@ -44,7 +44,7 @@ async def _answer(connection: SocketConnection, message: WireMessage, measured: 
         request = await asyncio.to_thread(openpi.read, message, connection.reader)
     watch.lap("read")
     if isinstance(request, EpisodeRequest):
-        begin_episode(service.sessions, request, connection.session_id)
+        await begin_episode(service.sessions, request, connection.session_id)
         return openpi.RESET_DONE
     measured.continue_trace(request.step.traceparent)
     result = await run_step(service.sessions, request.step.on_connection(connection.session_id))

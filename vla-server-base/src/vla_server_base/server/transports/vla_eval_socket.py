@@ -150,7 +150,7 @@ class _MessageReader:
         if message.kind == "episode_start":
             await self._newest.clear()
             episode = await asyncio.to_thread(vla_eval.read_start, message, self._connection.reader)
-            begin_episode(service.sessions, episode, self._connection.session_id)
+            await begin_episode(service.sessions, episode, self._connection.session_id)
         elif message.kind == "observation":
             service.rates.check_current()
             with service.monitor.timed("read"):

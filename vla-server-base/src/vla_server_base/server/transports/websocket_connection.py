@@ -116,8 +116,8 @@ class SocketConnection:
             idle_s = self.service.config.connection_idle_s
             await asyncio.wait({receiving, shutdown_begins}, timeout=idle_s, return_when=asyncio.FIRST_COMPLETED)
             if not receiving.done():
-                with self.service.shutdown.running():
-                    raise asyncio.TimeoutError
+                self.service.shutdown.check_idle()
+                raise asyncio.TimeoutError
             message = receiving.result()
         finally:
             receiving.cancel()

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import jax
 import numpy as np
@@ -29,6 +30,10 @@ class ObservationPreprocessor:
         self._spec, self._proprios, self._center_crop = spec, proprios, center_crop
         self._prepared: LRUCache[bytes, PolicyArrays] = LRUCache(NUM_PREPARED)
         self._lock = threading.Lock()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle what it is made of, not what it has prepared."""
+        return type(self), (self._spec, self._proprios, self._center_crop)
 
     def fit_image(self, camera: str, image: Image) -> UInt8[np.ndarray, "new_height new_width 3"]:
         """Resize an image that is larger than the policy's own, as `window` would.
