@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Protocol
 
 import numpy as np
+from jaxtyping import UInt8
 
 from vla_server_base.contract import Image
 from vla_server_base.episodes.loop import (
@@ -120,5 +121,5 @@ class LocalEpisodes:
         )
 
 
-def _side_by_side(images: Mapping[str, Image]) -> Image:
+def _side_by_side(images: Mapping[str, Image]) -> UInt8[np.ndarray, "height all_widths 3"]:
     return np.concatenate(list(images.values()), axis=1)
