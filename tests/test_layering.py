@@ -33,6 +33,9 @@ IMPORTS_OF_THE_DOOR = (
         ("vla-server-base/src/vla_server_base/engine/engine.py", "import octo_service.adapter"),
         ("vla-server-base/src/vla_server_base/engine/engine.py", "import mujoco"),
         ("vla-server-base/src/vla_server_base/scenes/pool.py", "import mujoco"),
+        ("vla-server-base/src/vla_server_base/commands/serve.py", "import ray"),
+        ("vla-server-base/src/vla_server_base/fleet/ray_engine.py", "import jax"),
+        ("vla-servers/octo-small/src/octo_service/adapter.py", "from ray import serve"),
         *((f"{BASE}/{room}/a_module.py", line) for room in ROOMS_BELOW_THE_DOOR for line in IMPORTS_OF_THE_DOOR),
         *((f"{BASE}/{room}/a_module.py", "import jax") for room in ROOMS_BELOW_THE_DOOR),
         ("vla-server-base/src/vla_server_base/scenes/pool.py", "from vla_server_base.scenes.worker import screening"),
@@ -64,6 +67,11 @@ def test_the_worker_alone_may_import_mujoco():
     assert "TID251" in ruff_on(f"{BASE}/scenes/worker_process.py", "import mujoco")
 
 
+def test_the_fleet_alone_may_import_ray():
+    assert "TID251" not in ruff_on(f"{BASE}/fleet/a_module.py", "import ray")
+    assert "TID251" in ruff_on(f"{BASE}/engine/a_module.py", "import ray")
+
+
 def test_the_core_rooms_run_without_fastapi_and_pydantic_of_their_own():
     modules = ", ".join(
         f"vla_server_base.{room}" for room in ("contract", "request_context", "fairness", "request_inputs")
@@ -75,7 +83,7 @@ def test_the_core_rooms_run_without_fastapi_and_pydantic_of_their_own():
 def test_the_base_runs_without_jax_and_without_mujoco_in_the_server_process():
     code = (
         "import sys, vla_server_base.server.app\n"
-        "assert not {'jax', 'octo_service', 'mujoco', 'torch'} & set(sys.modules), sorted(sys.modules)"
+        "assert not {'jax', 'octo_service', 'mujoco', 'torch', 'ray'} & set(sys.modules), sorted(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

@@ -4,12 +4,26 @@ import logging
 
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.scheduler import LoadFileScheduling
 
 pytest.register_assert_rewrite("vla_server_base.testing.contract")
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("untimed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("untimed")
+
+
+class ByFile(LoadFileScheduling):
+    """A file's tests run in one process, and so do all of the fleet's: one cluster is enough for two processors."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = super()._split_scope(nodeid)
+        return "tests/fleet" if path.startswith("tests/fleet/") else path
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    return ByFile(config, log)
 
 
 @pytest.fixture

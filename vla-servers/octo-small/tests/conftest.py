@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 pytest.register_assert_rewrite("vla_server_base.testing.contract")
-sys.path.append(str(Path(__file__).parents[3] / "examples"))
+sys.path += [str(Path(__file__).parents[3] / folder) for folder in ("examples", "benchmarks")]
 
 # How long an example takes says how busy the machine is, not whether the code is right.
 settings.register_profile("untimed", settings(), deadline=None, suppress_health_check=[HealthCheck.too_slow])

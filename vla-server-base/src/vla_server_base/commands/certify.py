@@ -17,12 +17,13 @@ from vla_server_base.commands.certificate import (
     outputs_of,
 )
 from vla_server_base.commands.certificate_checks import checks, own_checks
-from vla_server_base.commands.circumstances import processor, versions_of
+from vla_server_base.commands.circumstances import versions_of
 from vla_server_base.commands.options.certify import Certify
 from vla_server_base.commands.program import Config, PolicyProgram
 from vla_server_base.commands.progress import phase
 from vla_server_base.config import ServerConfig
 from vla_server_base.errors import UsageError
+from vla_server_base.machine import processor
 
 
 def run(options: Certify[Config], program: PolicyProgram[Config]) -> None:

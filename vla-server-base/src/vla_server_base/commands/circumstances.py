@@ -3,13 +3,12 @@
 import importlib.metadata
 import os
 import platform
-import re
 from collections.abc import Mapping
 from datetime import date
-from pathlib import Path
 from typing import Any
 
 from vla_server_base.commands.program import PolicyProgram
+from vla_server_base.machine import processor
 
 
 def circumstances(program: PolicyProgram[Any], policy: Mapping[str, Any]) -> Mapping[str, str]:
@@ -39,10 +38,3 @@ def versions_of(program: PolicyProgram[Any]) -> dict[str, str]:
     """Return the versions of Python and of the packages that a report shows."""
     versions = {name: importlib.metadata.version(name) for name in program.packages}
     return {"python": platform.python_version(), **versions}
-
-
-def processor() -> str:
-    """Return the name of the processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    names = re.findall(r"^model name\s*: (.*)$", cpuinfo.read_text(), re.MULTILINE) if cpuinfo.exists() else []
-    return names[0] if names else platform.machine()

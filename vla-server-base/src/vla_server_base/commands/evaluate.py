@@ -1,40 +1,38 @@
 """`evaluate`: how often a policy does the tabletop suite's tasks, in closed loop."""
 
 import asyncio
-import dataclasses
 import re
 from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from functools import partial
 from typing import Any
 
-from vla_server_base.cache_folder import writable_cache
 from vla_server_base.commands.circumstances import circumstances, weights_hash
 from vla_server_base.commands.options import Evaluate
 from vla_server_base.commands.program import Config, PolicyProgram
 from vla_server_base.commands.progress import phase, progress
-from vla_server_base.episodes.chunk_plan import check_guidance
-from vla_server_base.episodes.interfaces import EpisodePolicy
-from vla_server_base.episodes.policies import HttpPolicy, LastObservations, load_policy
+from vla_server_base.config import ConfigError
+from vla_server_base.episodes.policies import HttpPolicy
 from vla_server_base.episodes.scene_cameras import scene_cameras
 from vla_server_base.episodes.settings import EpisodeSettings
-from vla_server_base.errors import Interrupted, RequestError
+from vla_server_base.errors import Interrupted, RequestError, UsageError
+from vla_server_base.extras import how_to_install
 from vla_server_base.scenes.messages import View
-from vla_server_base.scenes.pool import ScenePool
 from vla_server_base.tabletop.evaluation import (
     Episodes,
-    LocalEpisodes,
     PlayedTrial,
     evaluate,
     grounding_trials,
 )
+from vla_server_base.tabletop.local_episodes import EvaluationPlan, local_episodes
 from vla_server_base.tabletop.profile import Profile, profile_of
 from vla_server_base.tabletop.remote_episodes import RemoteEpisodes
 from vla_server_base.tabletop.results import Part, Results
 from vla_server_base.tabletop.summary import grounding_table, success_table
 from vla_server_base.tabletop.tasks import TabletopTask, tasks_beginning
 from vla_server_base.tabletop.trials import Trial, draw_trial
-from vla_server_base.tabletop.variants import with_patience
+
+DEFAULT_WORKERS = 2
 
 
 def run(options: Evaluate[Config], program: PolicyProgram[Config]) -> None:
@@ -60,11 +58,13 @@ def _interrupted(options: Evaluate[Any], program: PolicyProgram[Any], runs: list
 
 async def evaluate_policy(options: Evaluate[Config], program: PolicyProgram[Config], runs: list[Results]) -> None:
     """Play all trials that are not in the results' file yet; `runs` gets the results, which grow from then on."""
+    _check_engine(options)
     tasks = tasks_beginning(options.tasks)
     # Here twice as many as are simulated at once, so that no worker waits for the policy.
-    num_at_once = options.server.scene_workers * (2 if options.through == "predict" else 1)
+    num_at_once = options.server.scene_workers * (2 if options.through == "predict" else 1) * _num_workers(options)
     async with _episodes(options, program) as (episodes, policy, profile):
-        run_of = {**circumstances(program, policy), "profile": str(profile)}
+        spread = {"workers": f"{_num_workers(options)} workers on Ray"} if options.engine == "ray" else {}
+        run_of = {**circumstances(program, policy), **spread, "profile": str(profile)}
         results = Results(options.out, _conditions(options, policy, profile), run_of)
         runs.append(results)
         for part, trials in _trials(options, tasks, profile).items():
@@ -102,43 +102,86 @@ async def _episodes(
     options: Evaluate[Config], program: PolicyProgram[Config]
 ) -> AsyncIterator[tuple[Episodes, Mapping[str, Any], Profile]]:
     """Give where trials are played, what the policy says of itself, and what the suite gives to it."""
-    is_remote = options.policy.startswith(("http://", "https://"))
-    settings = _settings(options)
     if options.through == "execute":
-        if not is_remote or options.window is not None:
-            raise RequestError(
-                f"--through execute: {'--window is given' if is_remote else 'the policy is not an address'}",
-                hint="give a server's address (http://...) and leave --window out",
-            )
-        async with HttpPolicy(options.policy, options.config.dataset, priority="batch") as server:
-            profile = profile_of(server.spec, options.robot, settings)
-            yield RemoteEpisodes(server=server, cameras=profile.cameras), server.info, profile
-        return
-    async with ScenePool(with_patience(options.server)) as pool, _policy(options, program) as (policy, info):
-        profile = profile_of(policy.spec, options.robot, settings)
-        check_guidance(policy, profile.execution)
-        yield LocalEpisodes(policy=policy, world=pool), info, profile
+        async with _remote_episodes(options) as opened:
+            yield opened
+    elif options.engine == "ray":
+        async with _ray_episodes(options, program) as opened:
+            yield opened
+    else:
+        plan = _plan(options, program)
+        if not plan.is_served:
+            phase(f"loading and compiling {options.policy}")
+        async with local_episodes(plan) as local:
+            yield local.episodes, local.info, local.profile
 
 
 @asynccontextmanager
-async def _policy(
+async def _remote_episodes(options: Evaluate[Any]) -> AsyncIterator[tuple[Episodes, Mapping[str, Any], Profile]]:
+    is_remote = options.policy.startswith(("http://", "https://"))
+    if not is_remote or options.window is not None:
+        raise RequestError(
+            f"--through execute: {'--window is given' if is_remote else 'the policy is not an address'}",
+            hint="give a server's address (http://...) and leave --window out",
+        )
+    async with HttpPolicy(options.policy, options.config.dataset, priority="batch") as server:
+        profile = profile_of(server.spec, options.robot, _settings(options))
+        yield RemoteEpisodes(server=server, cameras=profile.cameras), server.info, profile
+
+
+@asynccontextmanager
+async def _ray_episodes(
     options: Evaluate[Config], program: PolicyProgram[Config]
-) -> AsyncIterator[tuple[EpisodePolicy, Mapping[str, Any]]]:
-    """Give the policy that is asked for each chunk, and what it says of itself."""
-    async with AsyncExitStack() as stack:
-        if options.policy.startswith(("http://", "https://")):
-            server = await stack.enter_async_context(
-                HttpPolicy(options.policy, options.config.dataset, priority="batch")
-            )
-            policy, info = server, server.info
-        else:
-            adapter = program.make_adapter(options.config)
-            phase(f"loading and compiling {options.policy}")
-            cache_dir = stack.enter_context(writable_cache(options.server.cache_dir))
-            config = dataclasses.replace(options.server, cache_dir=cache_dir)
-            policy = await stack.enter_async_context(load_policy(adapter, options.policy, config=config))
-            info = dataclasses.asdict(adapter.spec)
-        yield policy if options.window is None else LastObservations(policy, options.window), info
+) -> AsyncIterator[tuple[Episodes, Mapping[str, Any], Profile]]:
+    try:
+        from vla_server_base.fleet.cluster import connected
+        from vla_server_base.fleet.evaluation import RayEpisodes
+    except ImportError as error:
+        raise ConfigError("--engine ray: Ray is not installed", hint=how_to_install("ray")) from error
+    phase(f"starting workers on {f'the cluster at {options.address}' if options.address else 'this machine'}")
+    with connected(options.address or "", num_cpus=_num_workers(options) * options.server.scene_workers):
+        workers = RayEpisodes(
+            _plan(options, program),
+            num_workers=_num_workers(options),
+            num_at_once=2 * options.server.scene_workers,
+            packages=program.packages,
+        )
+        async with workers:
+            yield workers, workers.report.info, workers.report.profile
+
+
+def _plan(options: Evaluate[Any], program: PolicyProgram[Any]) -> EvaluationPlan:
+    return EvaluationPlan(
+        policy=options.policy,
+        adapter=program.adapter,
+        config=options.config,
+        server=options.server,
+        robot=options.robot,
+        window=options.window,
+        settings=_settings(options),
+    )
+
+
+def _num_workers(options: Evaluate[Any]) -> int:
+    return 1 if options.engine == "in-process" else options.workers or DEFAULT_WORKERS
+
+
+def _check_engine(options: Evaluate[Any]) -> None:
+    """Refuse flags that do nothing together.
+
+    Raises:
+        UsageError: naming them.
+    """
+    if options.engine == "in-process" and (options.workers is not None or options.address is not None):
+        raise UsageError(
+            f"{'--workers' if options.address is None else '--address'} is given without --engine ray",
+            hint="add --engine ray",
+        )
+    if options.engine == "ray" and options.through == "execute":
+        raise UsageError(
+            "--engine ray and --through execute cannot be combined: the server plays the episodes, not the workers",
+            hint="leave --through out, or --engine; --scene-workers says how many episodes the server plays at once",
+        )
 
 
 def _settings(options: Evaluate[Any]) -> EpisodeSettings:

@@ -43,6 +43,16 @@ class Evaluate(Generic[Config]):
     through: Literal["predict", "execute"] = "predict"
     """Of a server: ask for each action and simulate here, or have whole episodes run there."""
 
+    engine: Literal["in-process", "ray"] = "in-process"
+    """Where trials are played: in this process, or by workers on a cluster of Ray (extra ray); the results are the
+    same."""
+
+    address: str | None = None
+    """With --engine ray: HOST:PORT of a running cluster's head, or auto; without, a cluster of this machine is used."""
+
+    workers: Count | None = None
+    """With --engine ray: how many workers, 2 by default, each with its own policy and --scene-workers."""
+
     execution: Execution | None = None
     """How chunks are executed, as in a session; follows from the next two, or is the policy's own."""
 

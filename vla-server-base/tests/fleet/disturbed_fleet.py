@@ -1,0 +1,172 @@
+"""A fleet on a cluster of two nodes, robots that it serves, and what can be lost meanwhile."""
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import psutil
+import ray
+from fleet_robots import PERIOD_S, Robot, robots_of
+from one_server import free_port, one_server
+from ray import serve
+from ray.cluster_utils import Cluster
+from ray.serve.context import _get_global_client
+from window_echo import EchoSettings
+
+from vla_server_base.config import ServerConfig
+from vla_server_base.fleet.application import build
+from vla_server_base.fleet.session_stores import NAMESPACE, end_stores, store_name
+from vla_server_base.fleet.settings import FleetSettings
+
+NAME, NUM_SESSIONS = "fleet", 16
+_RECOVERY_S = 120.0
+
+
+class Fleet:
+    """An application on the tests' cluster, by default with two of each replica."""
+
+    def __init__(self, cluster: Cluster, name: str = NAME, **fleet: Any):
+        self.cluster, self.name = cluster, name
+        port = free_port()
+        self.url = f"http://127.0.0.1:{port}"
+        self._server = ServerConfig(port=port, scene_workers=1, shutdown_grace_s=20.0, renderer="raycast")
+        sizes = {"model_replicas": 2, "ingress_replicas": 2, "model_cpus": 0.25, "ingress_cpus": 0.25}
+        self._fleet = FleetSettings(**{**sizes, **fleet})
+
+    def deploy(self, settings: EchoSettings, adapter: str = "window_echo:WindowEcho") -> None:
+        """Deploy it, or update it to other settings; returns once all replicas are of these."""
+        serve.run(build(adapter, settings, self._server, self._fleet), name=self.name, route_prefix=None)
+
+    def end(self) -> None:
+        """Delete it with all that it leaves behind."""
+        serve.delete(self.name)
+        end_stores(self.name, self._fleet.session_stores)
+
+    def replicas(self, deployment: str) -> list[psutil.Process]:
+        """Return the processes of a deployment's running replicas."""
+        client = _get_global_client()
+        assert client is not None
+        details = client.get_serve_details()["applications"][self.name]["deployments"][deployment]["replicas"]
+        return [psutil.Process(each["pid"]) for each in details if each["state"] == "RUNNING"]
+
+    def servers(self) -> list[psutil.Process]:
+        """Return the server processes, which the ingress replicas supervise."""
+        return [child for each in self.replicas("ingress") for child in each.children()]
+
+    def is_whole(self) -> bool:
+        """Return whether there are two of everything, all of which live."""
+        try:
+            return len(self.replicas("model")) == 2 and len(self.servers()) == 2
+        except psutil.NoSuchProcess:  # a replica that ended a moment ago
+            return False
+
+
+class Loop:
+    """A robot's control loop, on a thread of its own, until `stop` is set."""
+
+    def __init__(self, robot: Robot, stop: threading.Event):
+        self.robot, self._stop = robot, stop
+        self.failure: Exception | None = None
+        self.thread = threading.Thread(target=self._run, name=robot.session_id, daemon=True)
+        self.thread.start()
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        try:
+            while not self._stop.is_set():
+                self.robot.step()
+                due += PERIOD_S
+                time.sleep(max(0.0, due - time.monotonic()))
+            self.robot.close()
+        except Exception as error:
+            self.failure = error
+
+
+@contextmanager
+def running(robots: Sequence[Robot]) -> Iterator[None]:
+    """Have robots act within the block, and check that none has failed."""
+    stop = threading.Event()
+    loops = [Loop(robot, stop) for robot in robots]
+
+    def have_done(counts: Sequence[int]) -> bool:
+        for loop in loops:
+            if loop.failure is not None:
+                raise loop.failure
+        return all(len(robot.actions) >= count for robot, count in zip(robots, counts, strict=True))
+
+    try:
+        wait_until(lambda: have_done([5] * len(robots)), "all robots act")
+        yield
+        counts = [len(robot.actions) + 5 for robot in robots]
+        wait_until(lambda: have_done(counts), "all robots go on")
+    finally:
+        stop.set()
+        for loop in loops:
+            loop.thread.join(_RECOVERY_S)
+
+
+def wait_until(holds: Callable[[], bool], what: str) -> None:
+    until = time.monotonic() + _RECOVERY_S
+    while not holds():
+        assert time.monotonic() < until, f"not within {_RECOVERY_S:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+def check_equal_to_one_server(robots: Sequence[Robot]) -> None:
+    """Compare each action with that of a server which has the policy in its own process, and was never disturbed."""
+    with one_server() as url, ThreadPoolExecutor(4) as threads:
+        alone = robots_of(url, len(robots), "alone")
+        expected = threads.map(lambda each, robot: each.run(len(robot.actions)), alone, robots)
+        for robot, actions in zip(robots, expected, strict=True):
+            np.testing.assert_array_equal(robot.actions, actions, robot.session_id)
+
+
+def report(event: str, robots: Sequence[Robot]) -> None:
+    gaps = sorted(robot.longest_gap for robot in robots)
+    num_steps = sum(len(robot.actions) for robot in robots)
+    print(f"\n{event}: {num_steps} steps, longest gap {gaps[-1]:.1f} steps, median robot's {gaps[len(gaps) // 2]:.1f}")
+
+
+def kill(process: psutil.Process) -> None:
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait(_RECOVERY_S)
+
+
+def lose_nothing(fleet: Fleet) -> None:
+    time.sleep(1.0)
+
+
+def lose_model_replica(fleet: Fleet) -> None:
+    kill(fleet.replicas("model")[0])
+
+
+def lose_server(fleet: Fleet) -> None:
+    kill(fleet.servers()[0])
+
+
+def lose_ingress_replica(fleet: Fleet) -> None:
+    kill(fleet.replicas("ingress")[0])
+
+
+def lose_session_store(fleet: Fleet) -> None:
+    ray.kill(ray.get_actor(store_name(NAME, 0), namespace=NAMESPACE), no_restart=False)
+
+
+def update(fleet: Fleet) -> None:
+    """Replace all replicas, of both tiers, by ones with other settings."""
+    fleet.deploy(EchoSettings(predict_s=0.006))
+
+
+def lose_node(fleet: Fleet) -> None:
+    """Remove the machine beside the head, with all that runs on it."""
+    fleet.cluster.remove_node(next(iter(fleet.cluster.worker_nodes)))
+
+
+TESTED_EVENTS = (lose_model_replica, lose_server, lose_session_store, update, lose_node)
+EVENTS = (lose_nothing, lose_ingress_replica, *TESTED_EVENTS)
