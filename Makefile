@@ -41,8 +41,9 @@ IN_LEROBOT := cd $(LEROBOT) && $(UV) run --no-sync
 check_types = cd $(1) && if $(UV) run --no-sync python -c "import sys; sys.exit(sys.version_info < (3, 12))"; \
 	then $(UV) run --no-sync basedpyright; else echo "types not checked: that takes Python 3.12 or newer"; fi
 
-# A file's tests run in one process, so that they share what it sets up.
-ON_TWO_CORES := -n 2 --dist loadfile
+# A file's tests run in one process, so that they share what it sets up. In the order of their names: by default files of
+# few tests come last, and the longest is one of them.
+ON_TWO_CORES := -n 2 --dist loadfile --no-loadscope-reorder
 
 # It warns that MkDocs 2, which pyproject.toml excludes, will have no plugins.
 MKDOCS := $(IN_OCTO) env NO_MKDOCS_2_WARNING=1 mkdocs
@@ -80,7 +81,7 @@ check: setup check-manifests ## lint, formatting, types, the page's own tests, a
 	$(call check_types,$(BASE))
 	$(call check_types,$(OCTO))
 	$(MKDOCS) build --quiet --strict $(SITE)
-	$(IN_OCTO) pytest -q -c pyproject.toml ../../tests
+	$(IN_OCTO) pytest -q $(ON_TWO_CORES) -c pyproject.toml ../../tests
 
 .PHONY: test-vla-client
 test-vla-client: $(UV_FILE) ## the tests of vla-client, in its own environment, against a live server
@@ -142,6 +143,12 @@ bench-lerobot: setup-lerobot ## what each of LeRobot's policy types keeps when i
 	mkdir -p bench
 	$(IN_LEROBOT) python ../../benchmarks/lerobot_policies.py $(FIGURES)
 
+.PHONY: cluster-demo
+cluster-demo: setup ## lose servers, models and a node of a cluster on this machine while robots act; then what a fleet needs
+	$(IN_BASE) env PYTHONPATH=tests/fleet RAY_AUTH_MODE=disabled python ../benchmarks/cluster.py --losses
+	$(IN_OCTO) python ../../benchmarks/fleet.py
+	$(IN_OCTO) python ../../benchmarks/fleet.py --validate --rounds 1
+
 .PHONY: real-models
 real-models: setup ## scenes of robosuite, Metaworld and others (1 GB), as they lie, against a live server; writes docs/scenes.md
 	$(IN_OCTO) env UV=$(UV) python ../../benchmarks/real_models.py --write
@@ -184,10 +191,12 @@ sbom: dist ## list all that is installed with a package as CycloneDX, into dist/
 # Each in an environment of its own: they are large, and nothing else needs them. The date is that of pyproject.toml.
 TOOL := $(UV) tool run --quiet --exclude-newer 2026-11-20T00:00:00Z
 MANIFESTS = $(filter-out %/kustomization.yaml,$(wildcard deploy/kubernetes/*.yaml deploy/kubernetes/*/*.yaml))
+RAY_MANIFESTS := deploy/kubernetes/fleet/rayservice.yaml deploy/kubernetes/fleet-two-policies/kustomization.yaml
 
 .PHONY: check-manifests
 check-manifests: $(UV_FILE) ## compare Kubernetes' manifests with its schemas (done by check)
-	$(TOOL) kubernetes-validate@1.37.0 --quiet --strict $(MANIFESTS)
+	$(TOOL) kubernetes-validate@1.37.0 --quiet --strict $(filter-out %/rayservice.yaml,$(MANIFESTS))
+	$(TOOL) --from kubernetes-validate@1.37.0 python .ci/check_pods.py $(RAY_MANIFESTS)
 
 .PHONY: prove-image
 prove-image: ## carry out the Dockerfile without a container engine, as root on Debian with debootstrap, and try the image
