@@ -67,7 +67,7 @@ def lose_and_compare(fleet: Fleet) -> None:
     """Print, for each loss, the longest gap between two answers; every action is that of one server."""
     print(f"{NUM_SESSIONS} robots of three protocols at 5 Hz; all their actions are compared with those of one server.")
     for event in EVENTS:
-        wait_until(fleet.is_whole, "the fleet is whole")
+        fleet.make_whole()
         robots = robots_of(fleet.url, NUM_SESSIONS, event.__name__)
         with running(robots):
             event(fleet)

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
+import httpx
 import numpy as np
 import psutil
 import ray
@@ -17,14 +18,19 @@ from one_server import free_port, one_server
 from ray import serve
 from ray.cluster_utils import Cluster
 from ray.serve.context import _get_global_client
+from two_nodes import add_node
 from window_echo import EchoSettings
 
 from vla_server_base.config import ServerConfig
 from vla_server_base.fleet.application import build
+from vla_server_base.fleet.cluster import lost_nodes
 from vla_server_base.fleet.session_stores import NAMESPACE, end_stores, store_name
 from vla_server_base.fleet.settings import FleetSettings
+from vla_server_base.request_inputs import encode_png
 
 NAME, NUM_SESSIONS = "fleet", 16
+_NUM_STATELESS = 8
+_STATELESS = {"image": encode_png(np.zeros((8, 8, 3), np.uint8)), "instruction": "go"}
 _RECOVERY_S = 120.0
 
 
@@ -48,12 +54,24 @@ class Fleet:
         serve.delete(self.name)
         end_stores(self.name, self._fleet.session_stores)
 
+    def make_whole(self) -> None:
+        """Wait until nothing is missing; where a machine was lost, replace it and have both used again."""
+        wait_until(self.is_whole, "the fleet is whole")
+        if not self.cluster.worker_nodes:
+            add_node(self.cluster)
+        if len({replica["node_id"] for replica in self._running("model")}) == 1:
+            self.end()
+            self.deploy(EchoSettings())
+
     def replicas(self, deployment: str) -> list[psutil.Process]:
         """Return the processes of a deployment's running replicas."""
+        return [psutil.Process(replica["pid"]) for replica in self._running(deployment)]
+
+    def _running(self, deployment: str) -> list[Any]:
         client = _get_global_client()
         assert client is not None
-        details = client.get_serve_details()["applications"][self.name]["deployments"][deployment]["replicas"]
-        return [psutil.Process(each["pid"]) for each in details if each["state"] == "RUNNING"]
+        replicas = client.get_serve_details()["applications"][self.name]["deployments"][deployment]["replicas"]
+        return [replica for replica in replicas if replica["state"] == "RUNNING"]
 
     def servers(self) -> list[psutil.Process]:
         """Return the server processes, which the ingress replicas supervise."""
@@ -168,5 +186,33 @@ def lose_node(fleet: Fleet) -> None:
     fleet.cluster.remove_node(next(iter(fleet.cluster.worker_nodes)))
 
 
-TESTED_EVENTS = (lose_model_replica, lose_server, lose_session_store, update, lose_node)
+def freeze_node(fleet: Fleet) -> None:
+    """Have the machine beside the head go without a word: its connections stay open, and nothing answers on them.
+
+    Its servers go on. They share their port with those of the head, and all robots would notice is that half of their
+    connections hang.
+    """
+    node = next(iter(fleet.cluster.worker_nodes))
+    (raylet,) = (psutil.Process(each.process.pid) for each in node.all_processes["raylet"])
+    serving = {process.pid for process in (*fleet.servers(), *fleet.replicas("ingress"))}
+    frozen = [process for process in (raylet, *raylet.children(recursive=True)) if process.pid not in serving]
+    for process in frozen:
+        process.suspend()
+    try:
+        with ThreadPoolExecutor(_NUM_STATELESS) as threads:
+            # Half of them come to the replica that is frozen.
+            replies = threads.map(
+                lambda _: httpx.post(f"{fleet.url}/predict", json=_STATELESS, timeout=_RECOVERY_S),
+                range(_NUM_STATELESS),
+            )
+            wait_until(lambda: node.node_id in lost_nodes(), "Ray notices it")
+            assert {reply.status_code for reply in replies} == {200}
+        wait_until(fleet.is_whole, "the fleet is whole on the head alone")
+    finally:
+        for process in frozen:
+            process.kill()
+        fleet.cluster.remove_node(node)
+
+
+TESTED_EVENTS = (lose_model_replica, lose_server, lose_session_store, update, lose_node, freeze_node)
 EVENTS = (lose_nothing, lose_ingress_replica, *TESTED_EVENTS)

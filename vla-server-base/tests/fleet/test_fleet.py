@@ -12,12 +12,10 @@ from disturbed_fleet import (
     check_equal_to_one_server,
     report,
     running,
-    wait_until,
 )
 from fleet_robots import robots_of
 from one_server import one_server
 from ray.cluster_utils import Cluster
-from two_nodes import add_node
 from window_echo import EchoSettings
 
 from vla_server_base.request_inputs import encode_png
@@ -33,6 +31,7 @@ def fleet(cluster_with_serve: Cluster) -> Iterator[Fleet]:
     fleet = Fleet(cluster_with_serve)
     fleet.deploy(EchoSettings())
     yield fleet
+    fleet.make_whole()
     fleet.end()
 
 
@@ -43,17 +42,9 @@ def alone() -> Iterator[str]:
         yield url
 
 
-@pytest.fixture
-def node_replaced(cluster: Cluster) -> Iterator[None]:
-    yield
-    if not cluster.worker_nodes:
-        add_node(cluster)
-
-
-@pytest.mark.usefixtures("node_replaced")
 @pytest.mark.parametrize("event", TESTED_EVENTS)
 def test_no_answer_is_lost_or_changed(fleet, event):
-    wait_until(fleet.is_whole, "the fleet is whole")
+    fleet.make_whole()
     robots = robots_of(fleet.url, NUM_SESSIONS, event.__name__)
     with running(robots):
         event(fleet)

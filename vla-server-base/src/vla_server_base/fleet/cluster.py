@@ -95,6 +95,11 @@ def environment_of_actors() -> Mapping[str, Any]:
     return {"py_executable": sys.executable} if is_here else {}
 
 
+def lost_nodes() -> frozenset[str]:
+    """Return the ids of the machines that the cluster had and has no more."""
+    return frozenset(node["NodeID"] for node in ray.nodes() if not node["Alive"])
+
+
 async def answer(reference: Any) -> Any:
     """Await an actor's answer.
 

@@ -3,9 +3,13 @@
 import asyncio
 import dataclasses
 import logging
+import math
 import time
 from collections.abc import Callable, Coroutine
 from typing import Any
+
+import grpc.aio
+from ray.exceptions import NodeDiedError, RpcError
 
 from vla_server_base.adapter import VLAModelAdapter
 from vla_server_base.config import ServerConfig
@@ -17,7 +21,7 @@ from vla_server_base.engine.prefetch import Prefetch
 from vla_server_base.errors import DeadlinePassed, ModelUnavailable, Unavailable, VLAError
 from vla_server_base.fairness.precedence import Precedence
 from vla_server_base.fairness.shared_device import SharedDevice
-from vla_server_base.fleet.cluster import reason_of
+from vla_server_base.fleet.cluster import lost_nodes, reason_of
 from vla_server_base.fleet.description import ModelDescription
 from vla_server_base.fleet.losses import LOST
 from vla_server_base.fleet.model_deployment import ModelDeployment
@@ -29,6 +33,10 @@ logger = logging.getLogger(__name__)
 _RECOVERY_S = 60.0
 """For how long a request waits for a replica in the place of one that was lost; a model takes that long to load."""
 _FIRST_WAIT_S, _LONGEST_WAIT_S = 0.02, 1.0
+_LOOK_S = 5.0
+"""How often a server looks whether a machine was lost; only a machine can go without closing its connections."""
+_ROUTED_S = 10.0
+"""Within which no more requests are sent to a lost machine."""
 
 
 class RayEngine(Engine):
@@ -58,6 +66,7 @@ class RayEngine(Engine):
         self._description: ModelDescription | None = None
         self._loading: asyncio.Task[None] | None = None
         self._tasks: set[asyncio.Task[None]] = set()
+        self._machine_lost_at = -math.inf
 
     @property
     def status(self) -> EngineStatus:
@@ -106,15 +115,29 @@ class RayEngine(Engine):
             self._queue.refuse_all(lambda: ModelUnavailable(status.reason or "", hint="see the server's log"))
         else:
             self._adapter, self._description, self._status = description.adapter, description, LOADED
+            self._begin(self._watch_machines())
             logger.info("model=%s status=loaded on the cluster", self.id)
 
     async def _describe(self) -> ModelDescription:
         while True:
             try:
-                return await self._model.handle.describe.remote()
+                return await _value_of(self._model.handle.describe.remote())
             except LOST as error:  # noqa: PERF203
                 logger.warning("model=%s cannot be asked what it is yet: %s", self.id, reason_of(error))
                 await asyncio.sleep(_LONGEST_WAIT_S)
+
+    async def _watch_machines(self) -> None:
+        known: frozenset[str] | None = None
+        while True:
+            try:
+                lost = await asyncio.to_thread(lost_nodes)
+            except LOST as error:
+                logger.debug("the cluster cannot be asked for its machines: %s", reason_of(error))
+            else:
+                if known is not None and lost - known:
+                    self._machine_lost_at = time.monotonic()
+                known = lost
+            await asyncio.sleep(_LOOK_S)
 
     @property
     def _origin(self) -> Origin:
@@ -154,11 +177,12 @@ class RayEngine(Engine):
         """Ask the session's replica, and again where it is lost, until one answers.
 
         Raises:
-            Unavailable: none did for a minute.
+            Unavailable: none did for a minute after one was lost.
             DeadlinePassed: the request's deadline passed.
         """
         predict = self._handle_of(origin).predict
         began, wait_s, left_s = time.monotonic(), _FIRST_WAIT_S, origin.deadline_s
+        lost_at: float | None = None
         while True:
             response = predict.remote(dataclasses.replace(origin, deadline_s=left_s), request)
             try:
@@ -166,28 +190,34 @@ class RayEngine(Engine):
             except LOST as error:
                 # A prediction is a function of its request alone: it may be asked for again.
                 logger.warning("model=%s a replica was lost, a request is sent again: %s", self.id, reason_of(error))
-                lost = error
+                lost, lost_at = error, lost_at or time.monotonic()
             await asyncio.sleep(wait_s)
-            wait_s, waited_s = min(2 * wait_s, _LONGEST_WAIT_S), time.monotonic() - began
-            if origin.deadline_s is not None and (left_s := origin.deadline_s - waited_s) <= 0:
+            wait_s, now = min(2 * wait_s, _LONGEST_WAIT_S), time.monotonic()
+            if origin.deadline_s is not None and (left_s := began + origin.deadline_s - now) <= 0:
                 raise DeadlinePassed(
                     "the deadline passed while a replica of the model was replaced",
                     hint="send the next observation; it is answered as usual",
                 ) from lost
-            if waited_s > _RECOVERY_S:
+            if now - lost_at > _RECOVERY_S:
                 raise self._no_replica() from lost
 
     async def _awaited(self, response: Any) -> Prediction | VLAError:
         """Wait for an answer, which takes as long as it takes, while there is a replica that may give it.
 
         Raises:
+            NodeDiedError: a machine was lost meanwhile, perhaps that of the replica; its connection may stay open.
             Unavailable: none has run for a minute; Serve itself would wait without end.
         """
         answer = asyncio.ensure_future(_value_of(response))
+        sent_at = looked_at = time.monotonic()
         try:
-            while not (await asyncio.wait([answer], timeout=_RECOVERY_S))[0]:
-                if not await asyncio.to_thread(self._model.num_running):
-                    raise self._no_replica()
+            while not (await asyncio.wait([answer], timeout=_LOOK_S))[0]:
+                if sent_at < self._machine_lost_at + _ROUTED_S:
+                    raise NodeDiedError("a machine was lost while it was asked")
+                if time.monotonic() - looked_at > _RECOVERY_S:
+                    looked_at = time.monotonic()
+                    if not await asyncio.to_thread(self._model.num_running):
+                        raise self._no_replica()
             return answer.result()
         finally:
             if not answer.done():
@@ -212,8 +242,16 @@ class RayEngine(Engine):
             logger.debug("model=%s cannot prefetch: %s", self.id, reason_of(error))
 
 
-async def _value_of(response: Any) -> Prediction | VLAError:
-    return await response
+async def _value_of(response: Any) -> Any:
+    """Return a replica's answer.
+
+    Raises:
+        RpcError: its connection broke.
+    """
+    try:
+        return await response
+    except grpc.aio.AioRpcError as error:
+        raise RpcError(f"{error.code().name}: {error.details()}") from error
 
 
 def _failed(error: Exception) -> VLAError:
