@@ -1,5 +1,6 @@
 """A fleet on a cluster of two nodes, robots that it serves, and what can be lost meanwhile."""
 
+import functools
 import os
 import signal
 import threading
@@ -129,10 +130,10 @@ def running(robots: Sequence[Robot]) -> Iterator[None]:
             loop.thread.join(_RECOVERY_S)
 
 
-def wait_until(holds: Callable[[], bool], what: str) -> None:
-    until = time.monotonic() + _RECOVERY_S
+def wait_until(holds: Callable[[], bool], what: str, within_s: float = _RECOVERY_S) -> None:
+    until = time.monotonic() + within_s
     while not holds():
-        assert time.monotonic() < until, f"not within {_RECOVERY_S:.0f} s: {what}"
+        assert time.monotonic() < until, f"not within {within_s:.0f} s: {what}"
         time.sleep(0.05)
 
 
@@ -200,13 +201,12 @@ def freeze_node(fleet: Fleet) -> None:
         process.suspend()
     try:
         with ThreadPoolExecutor(_NUM_STATELESS) as threads:
-            # Half of them come to the replica that is frozen.
-            replies = threads.map(
-                lambda _: httpx.post(f"{fleet.url}/predict", json=_STATELESS, timeout=_RECOVERY_S),
-                range(_NUM_STATELESS),
-            )
+            ask = functools.partial(httpx.post, f"{fleet.url}/predict", json=_STATELESS, timeout=_RECOVERY_S)
+            asked = [threads.submit(ask) for _ in range(_NUM_STATELESS)]  # half of them come to the frozen replica
             wait_until(lambda: node.node_id in lost_nodes(), "Ray notices it")
-            assert {reply.status_code for reply in replies} == {200}
+            # Their connections stay open for a minute.
+            wait_until(lambda: all(each.done() for each in asked), "another replica is asked", within_s=30.0)
+        assert {each.result().status_code for each in asked} == {200}
         wait_until(fleet.is_whole, "the fleet is whole on the head alone")
     finally:
         for process in frozen:

@@ -12,6 +12,7 @@ from disturbed_fleet import (
     check_equal_to_one_server,
     report,
     running,
+    wait_until,
 )
 from fleet_robots import robots_of
 from one_server import one_server
