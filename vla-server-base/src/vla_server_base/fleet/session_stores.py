@@ -12,10 +12,11 @@ import ray
 from ray.actor import ActorHandle
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from vla_server_base.errors import Overloaded, Unavailable, VLAError
+from vla_server_base.errors import Unavailable, VLAError
 from vla_server_base.fleet.cluster import reason_of
 from vla_server_base.fleet.losses import LOST
-from vla_server_base.sessions.store import MemoryStore, SessionKey, SessionStore, StoredSession, newest
+from vla_server_base.fleet.session_store_actor import SessionStoreActor
+from vla_server_base.sessions.store import SessionKey, SessionStore, StoredSession, newest
 
 logger = logging.getLogger(__name__)
 
@@ -27,28 +28,6 @@ _CPUS = 0.01
 _RECOVERY_S = 60.0
 """For how long a request waits for a store in the place of one that was lost; an idle machine starts it in 4 s."""
 _WAIT_S = 0.1
-
-
-class SessionStoreActor:
-    """One store, in its own process."""
-
-    def __init__(self, max_bytes: int, idle_s: float):
-        self._store = MemoryStore(max_bytes, idle_s)
-
-    async def load_newer(self, key: SessionKey, version: int) -> StoredSession | None:
-        """See `SessionStore.load_newer`."""
-        return await self._store.load_newer(key, version)
-
-    async def save(self, key: SessionKey, version: int, content: bytes | None) -> bool | Overloaded:
-        """See `SessionStore.save`; an error is returned: one that is raised would lose its form."""
-        try:
-            return await self._store.save(key, version, content)
-        except Overloaded as error:
-            return error
-
-    async def node(self) -> str:
-        """Return the id of the machine that it is on."""
-        return ray.get_runtime_context().get_node_id()
 
 
 class ClusterSessionStore(SessionStore):
