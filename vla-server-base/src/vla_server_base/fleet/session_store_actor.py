@@ -1,4 +1,4 @@
-"""SessionStoreActor: one session store, in a process of its own, which imports little and is soon replaced."""
+"""SessionStoreActor: one session store as a process, which imports little and is soon replaced."""
 
 from vla_server_base.errors import Overloaded
 from vla_server_base.sessions.store import MemoryStore, SessionKey, StoredSession
