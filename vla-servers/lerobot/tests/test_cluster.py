@@ -38,7 +38,7 @@ def on_cluster(command: Path, *flags: str, **settings: str) -> Iterator[str]:
         yield url
     finally:
         process.send_signal(signal.SIGTERM)
-        process.wait(120)
+        assert process.wait(120) == 0
 
 
 def is_healthy(url: str) -> bool:

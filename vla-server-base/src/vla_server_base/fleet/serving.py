@@ -1,6 +1,8 @@
 """`serve --engine ray`: an application on a cluster, until it is stopped."""
 
 import logging
+import math
+import os
 import signal
 import threading
 from typing import Any
@@ -31,19 +33,39 @@ def serve_on_cluster(name: str, adapter: str, policy: Any, server: ServerConfig,
     check_binding(server, server.host)
     if server.port == 0:
         raise ConfigError("VLA_PORT=0: servers on a cluster share a port", hint="choose one")
-    ended = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
-    with connected(fleet.address, shows_logs=True):
+    deployed, ended = threading.Event(), threading.Event()
+
+    def end(*_: object) -> None:
+        ended.set()
+        if not deployed.is_set():
+            raise KeyboardInterrupt  # Ray waits for a deployment without end
+
+    with connected(fleet.address, num_cpus=_num_cpus(server, fleet), shows_logs=True):
+        for number in (signal.SIGINT, signal.SIGTERM):  # in the place of Ray's, which aborts
+            signal.signal(number, end)
         start_serve()
         application = build(adapter, policy, server, fleet, environment_of_actors())
         try:
             _deploy(application, name)
+            deployed.set()
             logger.info("%s answers on port %d of %d server processes", name, server.port, fleet.ingress_replicas)
             ended.wait()
+        except KeyboardInterrupt:
+            logger.info("%s was stopped before all its replicas had started", name)
         finally:
+            deployed.set()
             serve.delete(name)
             end_stores(name, fleet.session_stores)
+
+
+def _num_cpus(server: ServerConfig, fleet: FleetSettings) -> int:
+    """Return how many processors a cluster of this machine counts: as many as all replicas and scene workers reserve.
+
+    A reservation would keep one waiting without end here, and shares nothing out.
+    """
+    models = max(fleet.model_replicas, fleet.max_model_replicas) * fleet.model_cpus
+    servers = fleet.ingress_replicas * (fleet.ingress_cpus + server.scene_processes * fleet.scene_cpus)
+    return max(os.cpu_count() or 1, math.ceil(models + servers))
 
 
 def _deploy(application: serve.Application, name: str) -> None:

@@ -23,8 +23,9 @@ logger = logging.getLogger(__name__)
 NAMESPACE = "vla-servers"
 NUM_COPIES = 2
 
-# Hardly any, and not none: a machine with a store on it is not idle to an autoscaler.
-_CPUS = 0.01
+# No processor, which the replicas may have taken all; and not nothing: a machine with a store is not idle to an
+# autoscaler.
+_MEMORY_BYTES = 2**20
 _RECOVERY_S = 60.0
 """For how long a request waits for a store in the place of one that was lost; an idle machine starts it in 4 s."""
 _WAIT_S = 0.1
@@ -47,7 +48,8 @@ class ClusterSessionStore(SessionStore):
                 get_if_exists=True,
                 lifetime="detached",
                 max_restarts=-1,
-                num_cpus=_CPUS,
+                num_cpus=0,
+                memory=_MEMORY_BYTES,
                 # Where it starts again, too, so that the two copies of a session stay on different machines.
                 scheduling_strategy=NodeAffinitySchedulingStrategy(nodes[number % len(nodes)], soft=True),
             ).remote(max_bytes // num_stores, idle_s)
