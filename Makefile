@@ -148,7 +148,7 @@ HEALTH_CHECKS := RAY_health_check_period_ms=1000 RAY_health_check_timeout_ms=300
 
 .PHONY: cluster-demo
 cluster-demo: setup ## lose servers, models and a node of a cluster on this machine while robots act; then what a fleet needs
-	$(IN_BASE) env PYTHONPATH=tests/fleet RAY_AUTH_MODE=disabled $(HEALTH_CHECKS) python ../benchmarks/cluster.py --losses
+	$(IN_BASE) env PYTHONPATH=tests/fleet:tests/protocols RAY_AUTH_MODE=disabled $(HEALTH_CHECKS) python ../benchmarks/cluster.py --losses
 	$(IN_OCTO) python ../../benchmarks/fleet.py
 	$(IN_OCTO) python ../../benchmarks/fleet.py --validate --rounds 3
 

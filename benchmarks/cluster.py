@@ -1,6 +1,7 @@
 """A service on a cluster of two nodes on this machine: what its path costs, and what robots notice of a loss.
 
-    cd vla-server-base && PYTHONPATH=tests/fleet RAY_AUTH_MODE=disabled .venv/bin/python ../benchmarks/cluster.py
+    cd vla-server-base && export PYTHONPATH=tests/fleet:tests/protocols RAY_AUTH_MODE=disabled
+    .venv/bin/python ../benchmarks/cluster.py
 
 The policy, the robots and the losses are those of the tests; the cluster's workers import them, too.
 One robot asks a server whose policy is in its own process, and one of a fleet; then 64 robots ask each. Both have the

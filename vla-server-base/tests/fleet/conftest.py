@@ -1,11 +1,14 @@
 """For the tests of the fleet: one cluster for all."""
 
 import os
+import sys
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
+sys.path.append(str(Path(__file__).parents[1] / "protocols"))
 
 import vla_server_base.fleet  # noqa: F401  before Ray, which then reads what is set there
 

@@ -15,7 +15,8 @@ import numpy as np
 import psutil
 import ray
 from fleet_robots import PERIOD_S, Robot, robots_of
-from one_server import free_port, one_server
+from free_port import free_port
+from one_server import one_server
 from ray import serve
 from ray.cluster_utils import Cluster
 from ray.serve.context import _get_global_client

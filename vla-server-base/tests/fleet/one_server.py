@@ -1,6 +1,5 @@
 """A server with the policy in its own process, which a fleet is compared with."""
 
-import socket
 import subprocess
 import sys
 import time
@@ -8,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
 import httpx
+from free_port import free_port
 
 _PROGRAM = """
 import sys
@@ -18,12 +18,6 @@ from window_echo import EchoSettings, WindowEcho
 config = ServerConfig(port=int(sys.argv[1]), scene_workers=1, renderer="raycast", log_level="warning")
 serve(create_vla_app(WindowEcho(EchoSettings(predict_s=float(sys.argv[2]))), config, model_id="window-echo"))
 """
-
-
-def free_port() -> int:
-    """Return a port of this machine that nobody listens at."""
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return free.getsockname()[1]
 
 
 @contextmanager

@@ -4,7 +4,7 @@ import multiprocessing
 import socket
 
 import pytest
-from one_server import free_port
+from free_port import free_port
 
 from vla_server_base.config import ConfigError
 from vla_server_base.fleet.shared_port import SharedPort

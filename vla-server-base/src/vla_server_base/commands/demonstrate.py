@@ -15,7 +15,7 @@ from vla_server_base.commands.progress import phase, progress
 from vla_server_base.config import ServerConfig, config_from_environment
 from vla_server_base.datasets import EpisodeWriter, form_of, open_dataset, open_writer
 from vla_server_base.episodes.interfaces import EpisodePolicy
-from vla_server_base.episodes.policies import HttpPolicy, load_policy
+from vla_server_base.episodes.policies import HttpPolicy, is_address, load_policy
 from vla_server_base.errors import Interrupted, RequestError
 from vla_server_base.scenes.messages import ControlSettings
 from vla_server_base.scenes.pool import ScenePool
@@ -113,7 +113,7 @@ async def _roll_in(
         yield None
         return
     own = program.config_from_environment()
-    if options.policy.startswith(("http://", "https://")):
+    if is_address(options.policy):
         async with HttpPolicy(options.policy, own.dataset, priority="batch") as policy:
             yield _roll_in_policy(options, policy)
         return

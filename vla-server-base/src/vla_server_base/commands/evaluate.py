@@ -12,7 +12,7 @@ from vla_server_base.commands.options import Evaluate
 from vla_server_base.commands.program import Config, PolicyProgram
 from vla_server_base.commands.progress import phase, progress
 from vla_server_base.config import ConfigError
-from vla_server_base.episodes.policies import HttpPolicy
+from vla_server_base.episodes.policies import HttpPolicy, is_address
 from vla_server_base.episodes.scene_cameras import scene_cameras
 from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.errors import Interrupted, RequestError, UsageError
@@ -118,7 +118,7 @@ async def _episodes(
 
 @asynccontextmanager
 async def _remote_episodes(options: Evaluate[Any]) -> AsyncIterator[tuple[Episodes, Mapping[str, Any], Profile]]:
-    is_remote = options.policy.startswith(("http://", "https://"))
+    is_remote = is_address(options.policy)
     if not is_remote or options.window is not None:
         raise RequestError(
             f"--through execute: {'--window is given' if is_remote else 'the policy is not an address'}",

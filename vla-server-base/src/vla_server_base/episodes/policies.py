@@ -103,6 +103,11 @@ async def load_policy(
         await engine.close()
 
 
+def is_address(policy: str) -> bool:
+    """Return whether what names a policy is a server's address, not a checkpoint."""
+    return policy.startswith(("http://", "https://"))
+
+
 class HttpPolicy:
     """The policy of a server, by its address.
 

@@ -27,7 +27,6 @@ class Ingress:
         """
         application = serve.get_replica_context().app_name
         context = ray.get_runtime_context()
-        self._grace_s = order.server.shutdown_grace_s
         self._process = subprocess.Popen(
             [sys.executable, "-m", "vla_server_base.fleet.server_process"],
             stdin=subprocess.PIPE,

@@ -11,7 +11,7 @@ from vla_server_base.cache_folder import writable_cache
 from vla_server_base.config import PolicySettings, ServerConfig
 from vla_server_base.episodes.chunk_plan import check_guidance
 from vla_server_base.episodes.interfaces import EpisodePolicy
-from vla_server_base.episodes.policies import HttpPolicy, LastObservations, load_policy
+from vla_server_base.episodes.policies import HttpPolicy, LastObservations, is_address, load_policy
 from vla_server_base.episodes.settings import EpisodeSettings
 from vla_server_base.scenes.messages import RendererName
 from vla_server_base.scenes.pool import ScenePool
@@ -38,7 +38,7 @@ class EvaluationPlan:
     @property
     def is_served(self) -> bool:
         """Whether a server answers for the policy."""
-        return self.policy.startswith(("http://", "https://"))
+        return is_address(self.policy)
 
 
 @dataclass(frozen=True, kw_only=True)
